@@ -1,0 +1,65 @@
+"""Posterior contours with honest error bars: image -> evidence -> posterior -> band -> grade."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# The public face, by the room each name lives in; a room is imported when first asked for.
+_ROOMS = {
+    "aistat_jax._errors": ("InputError",),
+    "aistat_jax._record": ("replace",),
+    "aistat_jax.space.image": ("Image",),
+    "aistat_jax.space.curve": ("Curve",),
+    "aistat_jax.io.nifti": ("read_image", "read_mask", "write_nifti"),
+    "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),
+    "aistat_jax.data.raters": ("simulate_raters",),
+    "aistat_jax.boundary.targets": ("Target", "find_targets"),
+    "aistat_jax.boundary.prior": ("Prior", "fixed_prior", "prior_from_contours"),
+    "aistat_jax.boundary.evidence": (
+        "anchors",
+        "intensity",
+        "log_likelihood",
+        "logits",
+        "point_intensity",
+        "raters",
+    ),
+    "aistat_jax.boundary.model": ("boundary_model", "boundary_program", "prior_boundary"),
+    "aistat_jax.inference.fit": ("fit",),
+    "aistat_jax.inference.batch": ("fit_many",),
+    "aistat_jax.inference.posterior": ("Diagnostics", "Posterior"),
+    "aistat_jax.inference.store": ("load_posterior", "save_posterior", "to_arviz"),
+    "aistat_jax.uncertainty.bands": ("Band", "pointwise_band", "simultaneous_band"),
+    "aistat_jax.uncertainty.probability": (
+        "area_posterior",
+        "probability_contours",
+        "probability_map",
+    ),
+    "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),
+    "aistat_jax.uncertainty.grading": ("Grade", "grade"),
+    "aistat_jax.views.figures": (
+        "plot_contours",
+        "plot_gallery",
+        "plot_probability",
+        "plot_unrolled",
+    ),
+    "aistat_jax.views.style": ("save_figure",),
+    "aistat_jax.views.report": ("write_report",),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'aistat_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,23 @@
+"""The one vocabulary of axis names used in annotations.
+
+ray      directions of a star chart, in order of angle
+basis    coefficients of the boundary's eigenfunctions
+node     radial positions at which tables are stored
+voxel    observations (voxels, pixels)
+channel  image channels (PT, CT, ...)
+chain, draw   posterior samples
+vertex   points of a closed curve
+u, v     the two in-plane axes of a slice; xyz patient axes
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Array = jax.Array
+ArrayLike = jax.Array | np.ndarray
+Key = jax.Array
+
+__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int", "Key"]

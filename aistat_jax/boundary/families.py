@@ -1,0 +1,221 @@
+"""What does an image say about a boundary once its intensities are integrated out?
+
+Every term of the evidence has the same two halves: per-ray `statistics(radii)` read from tables,
+and `log_likelihood(sums)` of those statistics summed over the rays. `eta` in (0, 1] tempers the
+likelihood: each sum over voxels counts eta times (effective over nominal sample size).
+
+* `BlurredStep`: y_i ~ N(mu_out + delta h_i, sigma^2), h_i = Phi((gamma - t_i) / s), with a
+  normal-inverse-gamma prior on (mu_out, delta, sigma^2) integrated out exactly.
+* `HardStep`: y_i from one exponential family inside and another member of it outside, Gaussian
+  (own mean and variance), Bernoulli or Poisson, conjugate priors integrated out exactly.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import betaln, gammaln
+
+from aistat_jax._record import record, replace, static
+from aistat_jax._typing import Array, Float
+from aistat_jax.boundary.tables import SmoothTable, SortedTable
+
+
+@record
+class StepPrior:
+    """Normal-inverse-gamma prior of (mu_out, delta) and sigma^2 in a blurred step.
+
+    (mu_out, delta) | sigma^2 ~ N(mean, sigma^2 / precision), sigma^2 ~ InvGamma(shape, rate);
+    in units of the standardised intensity (centre and scale of the region's voxels).
+    Shapes: mean (2,), precision (2,).
+    """
+
+    mean: Float[Array, "2"]
+    precision: Float[Array, "2"]
+    shape: Float[Array, ""]
+    rate: Float[Array, ""]
+
+
+@record
+class BlurredStep:
+    """Collapsed Gaussian regression of intensity on the blurred inside.
+
+    Table statistics: sum h, sum h^2, sum y h. totals (3,): n, sum y, sum y^2. constant holds
+    what no boundary changes (see `blurred_step`).
+    """
+
+    table: SmoothTable
+    totals: Float[Array, "3"]
+    eta: Float[Array, ""]
+    prior: StepPrior
+    constant: Float[Array, ""]
+    differentiable: bool = static(default=True)
+
+    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+        return self.table(radii)
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""
+        h, hh, yh = self.eta * sums
+        n, y, yy = self.eta * self.totals
+        (m0, m1), (k0, k1) = self.prior.mean, self.prior.precision
+        p00, p01, p11 = n + k0, h, hh + k1
+        determinant = p00 * p11 - p01 * p01
+        q0, q1 = y + k0 * m0, yh + k1 * m1
+        explained = (p11 * q0 * q0 - 2 * p01 * q0 * q1 + p00 * q1 * q1) / determinant
+        rate = self.prior.rate + 0.5 * (yy + k0 * m0 * m0 + k1 * m1 * m1 - explained)
+        shape = self.prior.shape + 0.5 * n
+        return self.constant - 0.5 * jnp.log(determinant) - shape * jnp.log(rate)
+
+
+def blurred_step(
+    table: SmoothTable, totals: np.ndarray, eta: float, prior: StepPrior
+) -> BlurredStep:
+    """The term with its constant, so that it is the full log marginal likelihood."""
+    from scipy.special import gammaln
+
+    half = 0.5 * eta * float(totals[0])
+    shape, rate = float(prior.shape), float(prior.rate)
+    constant = (
+        0.5 * np.log(np.prod(np.asarray(prior.precision)))
+        + shape * np.log(rate)
+        + gammaln(shape + half)
+        - gammaln(shape)
+        - half * np.log(2 * np.pi)
+    )
+    return BlurredStep(table, totals, np.float64(eta), prior, np.float64(constant))  # type: ignore[arg-type]
+
+
+@record
+class HardStep:
+    """Collapsed exponential family with its own parameters inside and outside.
+
+    Table statistics: count, sum y, and for the Gaussian sum y^2. totals: the same over all
+    voxels. hyper (4,): the conjugate prior, Gaussian (mean, precision, shape, rate),
+    Bernoulli (alpha, beta, -, -), Poisson (shape, rate, -, -). The smooth surrogate of the
+    same statistics only ever shapes proposals; the posterior uses the exact table.
+    """
+
+    table: SortedTable | SmoothTable
+    surrogate: SmoothTable
+    totals: Float[Array, " stat"]
+    eta: Float[Array, ""]
+    hyper: Float[Array, "4"]
+    family: str = static()
+    differentiable: bool = static(default=False)
+
+    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+        return self.table(radii)
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        """log p(y | boundary), up to the base measure, which no boundary changes."""
+        inside = self.eta * sums
+        outside = self.eta * (self.totals - sums)
+        marginal = _MARGINALS[self.family]
+        return marginal(inside, self.hyper) + marginal(outside, self.hyper)
+
+    def smoothed(self) -> HardStep:
+        """The differentiable stand-in used to place proposals."""
+        return replace(self, table=self.surrogate, differentiable=True)
+
+
+def _gaussian(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+    n, y, yy = s
+    mean, precision, shape, rate = hyper
+    p = precision + n
+    post = shape + 0.5 * n
+    spread = yy + precision * mean**2 - (precision * mean + y) ** 2 / p
+    return (
+        0.5 * (jnp.log(precision) - jnp.log(p))
+        + shape * jnp.log(rate)
+        - post * jnp.log(rate + 0.5 * jnp.maximum(spread, 0.0))
+        + gammaln(post)
+        - gammaln(shape)
+        - 0.5 * n * jnp.log(2 * jnp.pi)
+    )
+
+
+def _bernoulli(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+    n, y = jnp.maximum(s, 0.0)
+    alpha, beta = hyper[0], hyper[1]
+    return betaln(alpha + y, beta + jnp.maximum(n - y, 0.0)) - betaln(alpha, beta)
+
+
+def _poisson(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+    n, y = jnp.maximum(s, 0.0)
+    shape, rate = hyper[0], hyper[1]
+    return (
+        shape * jnp.log(rate)
+        - gammaln(shape)
+        + gammaln(shape + y)
+        - (shape + y) * jnp.log(rate + n)
+    )
+
+
+_MARGINALS = {"gaussian": _gaussian, "bernoulli": _bernoulli, "poisson": _poisson}
+STATISTICS = {"gaussian": 3, "bernoulli": 2, "poisson": 2}
+
+
+@record
+class LinearTable:
+    """A term that is itself a sum over voxels: log-odds of the voxels inside."""
+
+    table: SmoothTable
+    eta: Float[Array, ""]
+    differentiable: bool = static(default=True)
+
+    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+        return self.table(radii)
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        return self.eta * sums[0]
+
+
+@record
+class ContourTerm:
+    """Contours drawn by raters: radius = boundary + correlated Gaussian error.
+
+    Shapes: mean (ray,) average of the raters' radii; whiten (stat, ray) with
+    whiten.T @ whiten the precision of one rater's error; count of raters; constant so that
+    the value is the full log density of all raters' radii.
+    """
+
+    mean: Float[Array, " ray"]
+    whiten: Float[Array, "stat ray"]
+    count: Float[Array, ""]
+    constant: Float[Array, ""]
+    differentiable: bool = static(default=True)
+
+    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+        return (self.mean - radii)[:, None] * self.whiten.T
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        return self.constant - 0.5 * self.count * jnp.sum(jnp.square(sums))
+
+
+@record
+class AnchorTerm:
+    """Clicks of an expert: on the edge, inside or outside.
+
+    Shapes: weights (stat, ray) interpolate the radius at each click's angle; radius (stat,)
+    and sd (stat,) of the clicks; side (stat,): 0 edge, +1 inside, -1 outside.
+    """
+
+    weights: Float[Array, "stat ray"]
+    radius: Float[Array, " stat"]
+    sd: Float[Array, " stat"]
+    side: Float[Array, " stat"]
+    differentiable: bool = static(default=True)
+
+    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+        return radii[:, None] * self.weights.T
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        z = (sums - self.radius) / self.sd
+        edge = -0.5 * jnp.square(z) - jnp.log(self.sd) - 0.5 * jnp.log(2 * jnp.pi)
+        side = jax.scipy.special.log_ndtr(jnp.where(self.side == 0, 0.0, self.side * z))
+        return jnp.sum(jnp.where(self.side == 0, edge, side))
+
+
+Term = BlurredStep | HardStep | LinearTable | ContourTerm | AnchorTerm

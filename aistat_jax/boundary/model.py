@@ -1,0 +1,148 @@
+"""What is the posterior? One NumPyro program, whose meaning every inference method shares.
+
+To change the model, write another program with the same signature and pass it on:
+
+    def my_program(data):
+        ...
+        coefficients = numpyro.sample("coefficients", dist.Normal(0, scale).to_event(1))
+        radii = numpyro.deterministic("radii", ...)
+        numpyro.factor("evidence", log_likelihood(data.terms, radii))
+
+    model = replace(boundary_model(...), program=my_program)
+
+All methods then work on it, provided it samples "coefficients" from a normal distribution given
+the other sites and declares "radii" (ray,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, replace, static
+from aistat_jax._typing import Array, Float
+from aistat_jax.boundary.basis import CircleBasis, circle_basis, spectral_variance
+from aistat_jax.boundary.charts import StarChart, star_chart
+from aistat_jax.boundary.evidence import Evidence, log_likelihood
+from aistat_jax.boundary.families import HardStep, Term
+from aistat_jax.boundary.prior import Prior, population_mean
+from aistat_jax.boundary.targets import Target
+
+REACH = 2.2
+
+
+@record
+class BoundaryData:
+    """Everything the NumPyro program reads: basis, prior, prior mean and tabulated terms."""
+
+    basis: CircleBasis
+    prior: Prior
+    mean: Float[Array, " ray"]
+    terms: tuple[Term, ...]
+
+    @property
+    def differentiable(self) -> bool:
+        return all(term.differentiable for term in self.terms)
+
+    def smoothed(self) -> BoundaryData:
+        """The same data with hard steps replaced by their differentiable stand-ins."""
+        terms = tuple(t.smoothed() if isinstance(t, HardStep) else t for t in self.terms)
+        return replace(self, terms=terms)
+
+
+@record
+class BoundaryModel:
+    """A posterior to be computed: chart, data and the NumPyro program that defines it."""
+
+    chart: StarChart
+    data: BoundaryData
+    program: Callable[[Any], None] = static()
+    target_id: str = static(default="target")
+    seconds: float = static(default=0.0)
+
+    def __call__(self) -> None:
+        """The NumPyro model itself, ready for any NumPyro kernel."""
+        self.program(self.data)
+
+
+def boundary_program(data: BoundaryData) -> None:
+    """The boundary model: Gaussian-process log radius on a circle, and the evidence."""
+    import numpyro
+    from numpyro import distributions as dist
+
+    prior = data.prior
+
+    def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
+        if name in prior.fixed:
+            return numpyro.deterministic(name, jnp.asarray(median))
+        return numpyro.sample(name, dist.LogNormal(jnp.log(median), log_sd))
+
+    amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
+    lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
+    variance = spectral_variance(data.basis.frequency, amplitude, lengthscale, prior.smoothness)
+    scale = jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
+    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
+    log_radius = data.mean + data.basis.functions @ coefficients
+    radii = numpyro.deterministic("radii", jnp.exp(log_radius))
+    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+
+
+def boundary_model(
+    target: Target,
+    evidence: Evidence,
+    *,
+    prior: Prior | None = None,
+    rays: int = 128,
+    harmonics: int = 16,
+    radius_max: float | None = None,
+    program: Callable[[Any], None] = boundary_program,
+) -> BoundaryModel:
+    """Read the evidence along the rays of a target's chart and state the posterior.
+
+    `radius_max` (default REACH times the target's rough radius, never past what its slice
+    covers) bounds both the boundary and the region whose intensities count as evidence.
+
+    Raises InputError for a target whose radius is not positive.
+    """
+    import time
+
+    if not target.radius > 0:
+        raise InputError(f"target {target.id}: the rough radius must be positive")
+    start = time.perf_counter()
+    reach = radius_max if radius_max is not None else REACH * target.radius
+    chart = star_chart(target.centre, reach, target.plane, rays)
+    prior = (prior or Prior()).check()
+    data = BoundaryData(
+        circle_basis(chart.angles, harmonics),
+        prior,
+        population_mean(prior, target.radius, rays),
+        evidence.tabulate(target, chart),
+    )
+    if not data.terms:
+        raise InputError("a boundary model needs at least one piece of evidence")
+    seconds = time.perf_counter() - start
+    return BoundaryModel(chart, data, program, target.id, seconds)
+
+
+def prior_boundary(
+    seed: int, prior: Prior, radius: float, angles: Float[np.ndarray, " ray"], harmonics: int = 16
+) -> tuple[Float[np.ndarray, " ray"], dict[str, float]]:
+    """One boundary drawn from the prior, with the hyperparameters it was drawn with.
+
+    Returns radii (ray,) in the unit of `radius` and {"amplitude", "lengthscale"}.
+    """
+    rng = np.random.default_rng(seed)
+    amplitude = float(prior.amplitude * np.exp(prior.amplitude_log_sd * rng.standard_normal()))
+    lengthscale = float(prior.lengthscale * np.exp(prior.lengthscale_log_sd * rng.standard_normal()))
+    basis = circle_basis(angles, harmonics)
+    frequency = jnp.asarray(basis.frequency)
+    variance = spectral_variance(frequency, amplitude, lengthscale, prior.smoothness)  # type: ignore[arg-type]
+    scale = np.sqrt(np.asarray(variance, dtype=float))
+    scale[0] = prior.mean_log_sd
+    field = np.asarray(basis.functions) @ (scale * rng.standard_normal(len(scale)))
+    mean = np.asarray(population_mean(prior, radius, len(angles)))
+    return np.exp(mean + field), {"amplitude": amplitude, "lengthscale": lengthscale}

@@ -1,0 +1,162 @@
+"""What is believed about a boundary before the image is seen?
+
+log radius(a) = shape(a) + sum_k c_k phi_k(a), with c_0 ~ N(log radius, mean_sd^2) and the other
+coefficients a stationary Gaussian process on the circle (basis.py) whose amplitude and angular
+lengthscale have log-normal hyperpriors, or are held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Array, Float
+from aistat_jax.boundary.basis import circle_basis, spectral_variance
+
+# Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
+# nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.
+AMPLITUDE, AMPLITUDE_LOG_SD = 0.15, 0.6
+LENGTHSCALE, LENGTHSCALE_LOG_SD = 0.45, 0.4
+MEAN_LOG_SD = 0.7
+
+
+@record
+class Prior:
+    """Gaussian-process prior of log radius on the circle.
+
+    `amplitude` is the median pointwise sd of log radius (about 15% of the radius),
+    `lengthscale` the median angular lengthscale in radians; each has a log-normal hyperprior
+    with the given log-sd, unless named in `fixed`. `mean_log_sd` is the sd of the mean log
+    radius about the target's rough radius. `shape` (ray,) is added to the log radius (zeros, or
+    a population mean). `smoothness` is the Matern nu; infinity is the squared exponential.
+    """
+
+    amplitude: float = AMPLITUDE
+    amplitude_log_sd: float = AMPLITUDE_LOG_SD
+    lengthscale: float = LENGTHSCALE
+    lengthscale_log_sd: float = LENGTHSCALE_LOG_SD
+    mean_log_sd: float = MEAN_LOG_SD
+    shape: Float[np.ndarray, " ray"] | None = None
+    smoothness: float = static(default=1.5)
+    fixed: tuple[str, ...] = static(default=())
+
+    def check(self) -> Prior:
+        """This prior, or InputError when a scale is not a positive number."""
+        for name in (
+            "amplitude",
+            "amplitude_log_sd",
+            "lengthscale",
+            "lengthscale_log_sd",
+            "mean_log_sd",
+            "smoothness",
+        ):
+            if not getattr(self, name) > 0:
+                raise InputError(f"prior {name} must be positive, got {getattr(self, name)}")
+        if unknown := set(self.fixed) - {"amplitude", "lengthscale"}:
+            raise InputError(f"only amplitude and lengthscale can be fixed, not {sorted(unknown)}")
+        return self
+
+
+def fixed_prior(
+    radii: Float[np.ndarray, " ray"], amplitude: float = AMPLITUDE, lengthscale: float = LENGTHSCALE
+) -> Prior:
+    """A prior centred on a given boundary, with its hyperparameters held fixed.
+
+    radii (ray,) on the chart's rays; amplitude is the sd of log radius about it.
+    """
+    log_radius = np.log(np.asarray(radii, dtype=float))
+    return Prior(
+        amplitude=amplitude,
+        lengthscale=lengthscale,
+        mean_log_sd=amplitude,
+        shape=log_radius - log_radius.mean(),
+        fixed=("amplitude", "lengthscale"),
+    ).check()
+
+
+def prior_from_contours(
+    radii: Sequence[Float[np.ndarray, " ray"]] | Float[np.ndarray, "contour ray"],
+    *,
+    smoothness: float = 1.5,
+    harmonics: int = 16,
+    with_shape: bool = False,
+) -> Prior:
+    """Empirical-Bayes prior from a population of contours on a common set of rays.
+
+    Each contour's Fourier coefficients of log radius are scored under the spectrum on a grid of
+    (log amplitude, log lengthscale); the log-normal hyperpriors are fitted by maximum marginal
+    likelihood of the population (EM on that grid). The spread of the mean log radius comes from
+    the population; with `with_shape` its mean shape is kept too (contours must then share an
+    orientation).
+
+    Shapes: radii (contour, ray), equally spaced rays. Raises InputError for fewer than 5
+    contours or a radius that is not positive.
+    """
+    table = np.asarray(radii, dtype=float)
+    if table.ndim != 2 or len(table) < 5:
+        raise InputError(f"an empirical prior needs at least 5 contours, got {len(table)}")
+    if not (table > 0).all():
+        raise InputError("every contour needs a positive radius on every ray")
+    rays = table.shape[1]
+    log_radius = np.log(table)
+    mean = log_radius.mean(axis=1)
+    shape = log_radius.mean(axis=0) - mean.mean() if with_shape else np.zeros(rays)
+    basis = circle_basis(2 * np.pi * np.arange(rays) / rays, harmonics)
+    functions, frequency = np.asarray(basis.functions), np.asarray(basis.frequency)
+    coefficients = (log_radius - shape) @ functions[:, 1:] / rays
+
+    log_amplitude = np.linspace(np.log(0.01), np.log(1.0), 61)
+    log_lengthscale = np.linspace(np.log(0.05), np.log(3.0), 41)
+    unit = np.stack(
+        [
+            np.asarray(spectral_variance(jnp.asarray(frequency), 1.0, np.exp(v), smoothness))[1:]  # type: ignore[arg-type]
+            for v in log_lengthscale
+        ]
+    )
+    variance = np.exp(2 * log_amplitude)[:, None, None] * unit[None]
+    energy = np.einsum("cb,alb->cal", coefficients**2, 1 / variance, optimize=True)
+    log_evidence = -0.5 * (energy + np.log(variance).sum(axis=-1)[None])
+    hyper = _fit_log_normals(log_evidence, log_amplitude, log_lengthscale)
+    return Prior(
+        *hyper, float(max(mean.std(ddof=1), 0.05)), shape if with_shape else None, smoothness
+    ).check()
+
+
+def _fit_log_normals(
+    log_evidence: np.ndarray, log_amplitude: np.ndarray, log_lengthscale: np.ndarray
+) -> tuple[float, float, float, float]:
+    """EM for independent log-normal hyperpriors on a grid; floors keep the log-sds above 0.05."""
+    location = np.array([np.log(AMPLITUDE), np.log(LENGTHSCALE)])
+    spread = np.array([AMPLITUDE_LOG_SD, LENGTHSCALE_LOG_SD])
+    axes = (log_amplitude[:, None], log_lengthscale[None, :])
+    for _ in range(200):
+        log_prior = sum(
+            -0.5 * ((axis - m) / s) ** 2 for axis, m, s in zip(axes, location, spread, strict=True)
+        )
+        weight = log_evidence + log_prior
+        weight = np.exp(weight - weight.max(axis=(1, 2), keepdims=True))
+        weight /= weight.sum(axis=(1, 2), keepdims=True)
+        moments = [(weight * a).sum(axis=(1, 2)).mean() for a in axes]
+        spreads = [
+            np.sqrt((weight * (a - m) ** 2).sum(axis=(1, 2)).mean())
+            for a, m in zip(axes, moments, strict=True)
+        ]
+        location, spread = np.array(moments), np.maximum(spreads, 0.05)
+    return (
+        float(np.exp(location[0])),
+        float(spread[0]),
+        float(np.exp(location[1])),
+        float(spread[1]),
+    )
+
+
+def population_mean(prior: Prior, radius: float, rays: int) -> Float[Array, " ray"]:
+    """Prior mean of log radius on the rays, for a target of the given rough radius."""
+    shape = np.zeros(rays) if prior.shape is None else np.asarray(prior.shape, dtype=float)
+    if shape.shape != (rays,):
+        raise InputError(f"the prior's shape has {len(shape)} rays but the chart has {rays}")
+    return np.log(radius) + shape  # type: ignore[return-value]

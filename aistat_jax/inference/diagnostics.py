@@ -1,0 +1,77 @@
+"""Can the numbers be trusted? Effective sample sizes, R-hat, khat, and reasons in sentences."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax._typing import Array
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.inference.posterior import Diagnostics
+
+KHAT_LIMIT = 0.7
+RHAT_LIMIT = 1.01
+ESS_LIMIT = 400.0
+EDGE_SHARE = 0.02
+
+
+@jax.jit
+def _chain_summaries(values: Array) -> tuple[Array, Array]:
+    """Bulk ESS and rank-normalised R-hat of each column of (chain, draw, quantity)."""
+    from blackjax.diagnostics import ess_bulk, rhat
+
+    per_column = jnp.moveaxis(values, -1, 0)
+    return jax.vmap(ess_bulk)(per_column), jax.vmap(rhat)(per_column)
+
+
+def monitored(samples: dict[str, np.ndarray], radii: np.ndarray) -> np.ndarray:
+    """What the diagnostics watch: radii on every fourth ray, log area, scalar sites."""
+    chains, draws = radii.shape[:2]
+    columns = [np.log(radii[..., ::4]), np.log(np.square(radii).mean(axis=-1, keepdims=True))]
+    for value in samples.values():
+        if value.ndim == 2 and np.ptp(value) > 0:
+            columns.append(value[..., None])
+    return np.concatenate(columns, axis=-1).reshape(chains, draws, -1)
+
+
+def chain_diagnostics(
+    samples: dict[str, np.ndarray], radii: np.ndarray, chart: StarChart, divergences: int | None
+) -> Diagnostics:
+    """Diagnostics of Markov chains. Shapes: radii (chain, draw, ray)."""
+    ess, rhat = (np.asarray(v) for v in _chain_summaries(jnp.asarray(monitored(samples, radii))))
+    ess_min, rhat_max = float(ess.min()), float(rhat.max())
+    reasons = chart_reasons(radii, chart)
+    if not ess_min >= ESS_LIMIT:
+        reasons.append(f"only {ess_min:.0f} effective draws (at least {ESS_LIMIT:.0f} wanted)")
+    if not rhat_max <= RHAT_LIMIT:
+        reasons.append(f"the chains disagree (R-hat {rhat_max:.3f}, at most {RHAT_LIMIT} wanted)")
+    if divergences:
+        reasons.append(f"{divergences} divergent transitions")
+    return Diagnostics(not reasons, ess_min, None, rhat_max, divergences, tuple(reasons))
+
+
+def weight_diagnostics(
+    khat: float, ess: float, radii: np.ndarray, chart: StarChart
+) -> Diagnostics:
+    """Diagnostics of importance-weighted draws."""
+    reasons = chart_reasons(radii, chart)
+    if not khat <= KHAT_LIMIT:
+        reasons.append(
+            f"the approximation does not fit (Pareto khat {khat:.2f}, at most {KHAT_LIMIT} wanted)"
+        )
+    return Diagnostics(not reasons, ess, khat, None, None, tuple(reasons))
+
+
+def chart_reasons(radii: np.ndarray, chart: StarChart) -> list[str]:
+    """Sentences about boundaries that run into the limits of their chart."""
+    reasons = []
+    beyond = float((radii > 0.97 * chart.radius_max).mean(axis=(0, 1)).max())
+    if beyond > EDGE_SHARE:
+        reasons.append(
+            f"the boundary reaches the edge of the region searched "
+            f"({chart.radius_max:.0f} {chart.unit} from the centre)"
+        )
+    if not np.isfinite(radii).all():
+        reasons.append("some draws are not finite")
+    return reasons

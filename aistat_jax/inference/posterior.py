@@ -1,0 +1,68 @@
+"""What does every way of fitting return? One Posterior record, with its diagnostics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Float
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.space.curve import Curve
+
+
+@record
+class Diagnostics:
+    """Whether the numbers can be trusted, and if not, why, in sentences.
+
+    khat is the Pareto shape of the importance weights (None where there are none),
+    ess_min the smallest effective sample size over monitored quantities.
+    """
+
+    converged: bool = static()
+    ess_min: float = static()
+    khat: float | None = static(default=None)
+    rhat_max: float | None = static(default=None)
+    divergences: int | None = static(default=None)
+    reasons: tuple[str, ...] = static(default=())
+
+
+@record
+class Posterior:
+    """Draws of one boundary, whichever way they were computed.
+
+    Shapes: radii (chain, draw, ray) in the chart's unit; samples[site] (chain, draw, ...).
+    Draws carry equal weight.
+    """
+
+    chart: StarChart
+    radii: Float[np.ndarray, "chain draw ray"]
+    samples: dict[str, np.ndarray]
+    diagnostics: Diagnostics = static()
+    method: str = static()
+    seed: int = static()
+    target_id: str = static(default="target")
+    seconds: dict[str, float] = static(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        return self.chart.unit
+
+    @property
+    def draws(self) -> Float[np.ndarray, "draw ray"]:
+        """Radii of all chains, one row a draw."""
+        return self.radii.reshape(-1, self.radii.shape[-1])
+
+    @property
+    def estimate(self) -> Float[np.ndarray, " ray"]:
+        """Posterior mean radius along each ray."""
+        return self.draws.mean(axis=0)
+
+    def curves(self, count: int) -> list[Curve]:
+        """`count` posterior contours, spread evenly over the draws."""
+        if not 1 <= count <= len(self.draws):
+            raise InputError(
+                f"asked for {count} posterior contours of a posterior with {len(self.draws)} draws"
+            )
+        chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
+        return [self.chart.curve(self.draws[i]) for i in chosen]

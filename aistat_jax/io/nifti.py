@@ -1,0 +1,261 @@
+"""How do images and masks come in from files, and go back in the input's own orientation?
+
+NIfTI (.nii, .nii.gz) is in patient millimetres; pictures (.png) and arrays (.npz) have no
+spacing and live in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._typing import Bool
+from aistat_jax.space.grid import canonical_axes, canonical_grid, from_canonical, to_canonical
+from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array, quantity_of
+
+PathLike = str | os.PathLike[str]
+
+_MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.error)
+
+
+def read_image(**paths: PathLike) -> Image:
+    """Read one file a channel: `read_image(PT="pet.nii.gz", CT="ct.nii.gz")`.
+
+    Convention: each channel keeps its own grid, axes in canonical order (closest to RAS+);
+    the first named is the primary one. The name sets the quantity: PT or PET is SUV, CT is HU,
+    anything else arbitrary units. A .png is shown upright: u runs along its columns to the
+    right, v up its rows; a .npz holds one array indexed (u, v) or (u, v, w).
+    Raises InputError naming the file for anything that cannot be used as it is.
+    """
+    if not paths:
+        raise InputError("no image was given; pass one file a channel, such as PT='pet.nii.gz'")
+    return Image.of(*(read_channel(path, name) for name, path in paths.items()))
+
+
+def read_channel(path: PathLike, name: str = "image") -> Channel:
+    """Read one channel from .nii, .nii.gz, .png or .npz. Raises InputError naming the file."""
+    source = _existing(path)
+    quantity = quantity_of(name)
+    if source.suffix.lower() in (".png", ".npz"):
+        return channel_from_array(
+            _read_pixels(source), np.eye(4), name=name, quantity=quantity, source=str(source),
+            in_px=True,
+        )  # fmt: skip
+    values, affine, mm_per_unit, codes = _read_nifti(source)
+    return channel_from_array(
+        values, affine, name=name, quantity=quantity, source=str(source),
+        mm_per_unit=mm_per_unit, codes=codes,
+    )  # fmt: skip
+
+
+def read_mask(path: PathLike, like: Channel) -> Bool[np.ndarray, "i j k"]:
+    """Read a mask drawn on the grid of `like`: zero is outside, one other value is inside.
+
+    The mask may be stored in another axis order than the image, as long as its voxels are the
+    same ones. Shapes: returns (i, j, k) on the canonical grid of `like`.
+    Raises InputError for an unreadable or empty mask, one with several labels or fractions, or
+    one on another grid.
+    """
+    source = _existing(path)
+    if source.suffix.lower() in (".png", ".npz"):
+        affine, mm_per_unit, unit = np.eye(4), 1.0, "px"
+        stored = _read_pixels(source)
+    else:
+        stored, affine, mm_per_unit, _ = _read_nifti(source)
+        unit = "mm"
+    volume = as_volume(stored, str(source))
+    world = affine * np.array([[mm_per_unit]] * 3 + [[1.0]])
+    axes = canonical_axes(world)
+    shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+    grid = canonical_grid(world, shape, axes, unit)
+    if not grid.matches(like.grid):
+        raise InputError(
+            f"{source}: mask grid {_describe(grid)} does not match image grid "
+            f"{_describe(like.grid)}; resample the mask to the image, or pass its own image"
+        )
+    if not np.isfinite(volume).all():
+        raise InputError(f"{source}: the mask holds NaN or infinite voxels; save it as 0 and 1")
+    values = np.unique(volume) + 0.0
+    if not values.any():
+        raise InputError(f"{source}: the mask is empty; draw the region or pass another file")
+    if np.count_nonzero(values) > 1 or values[0] < 0:
+        shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
+        raise InputError(
+            f"{source}: the mask holds the values {shown}; save the one region wanted as 1 "
+            "and everything else as 0"
+        )
+    return np.ascontiguousarray(to_canonical(volume > 0, axes))
+
+
+def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:
+    """Write canonical voxels in the stored orientation and affine of the input `like`.
+
+    Written to a temporary name and moved into place. bool and integer values are stored as
+    uint8, anything else as float32. Shapes: values (i, j, k) on the grid of `like`.
+    Raises InputError for another shape, a name that is not .nii or .nii.gz, or pixels.
+    """
+    import nibabel
+
+    target = Path(path)
+    suffix = ".nii.gz" if target.name.endswith(".nii.gz") else ".nii"
+    if not target.name.endswith(suffix):
+        raise InputError(f"{target}: a NIfTI file ends in .nii or .nii.gz; rename the output")
+    if like.unit == "px" or like.storage is None:
+        raise InputError(
+            f"{target}: channel {like.name} has no spacing, so a NIfTI file would have to "
+            "invent one; save the array as .npz"
+        )
+    values = np.asarray(values)
+    if values.shape != like.grid.shape:
+        raise InputError(
+            f"{target}: values of shape {values.shape} do not match the image's "
+            f"{like.grid.shape}; pass values on the image's own grid"
+        )
+    whole = values.dtype.kind in "biu"
+    if whole and values.size and not 0 <= int(values.min()) <= int(values.max()) <= 255:
+        raise InputError(f"{target}: whole numbers must lie in 0 to 255; pass floats instead")
+    storage = like.storage
+    stored = from_canonical(values, storage.axes).reshape(storage.shape)
+    stored = np.ascontiguousarray(stored.astype(np.uint8 if whole else np.float32))
+    affine = np.array(storage.affine)
+    sform, qform = storage.codes
+    file = nibabel.Nifti1Image(stored, affine)
+    file.header.set_xyzt_units(_unit_name(storage.mm_per_unit))
+    file.set_sform(affine, code=sform or qform)
+    file.set_qform(affine, code=qform or sform)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
+        temporary = Path(folder) / f"part{suffix}"
+        nibabel.save(file, temporary)
+        os.replace(temporary, target)
+    return target
+
+
+def _existing(path: PathLike) -> Path:
+    source = Path(path)
+    if source.is_dir():
+        raise InputError(f"{source}: this is a folder; pass an image file (.nii, .nii.gz)")
+    if not source.is_file():
+        raise InputError(f"{source}: there is no such file; check the path")
+    return source
+
+
+def _read_nifti(source: Path) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
+    """Stored voxels, affine, millimetres per length unit, and (sform, qform) codes."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    broken = (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError)
+    try:
+        file: Any = nibabel.load(source)
+    except broken as error:
+        raise InputError(
+            f"{source}: this is not a readable NIfTI file; pass .nii or .nii.gz, "
+            "or convert it (DICOM with dcm2niix)"
+        ) from error
+    if not isinstance(file, nibabel.Nifti1Pair):
+        raise InputError(
+            f"{source}: this is a {type(file).__name__}, not a NIfTI file; convert it to .nii.gz"
+        )
+    header = file.header
+    codes = (int(header["sform_code"]), int(header["qform_code"]))
+    if codes == (0, 0):
+        raise InputError(
+            f"{source}: the header has no affine (sform and qform codes are both 0), so the "
+            "orientation is unknown; set the sform from the original images"
+        )
+    pixdim = _stored_spacing(file)
+    if codes[0] == 0 and not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
+        raise InputError(
+            f"{source}: the voxel spacing in the header is {tuple(float(p) for p in pixdim)} "
+            "and must be positive along every axis; repair the header"
+        )
+    unit = str(header.get_xyzt_units()[0])
+    try:
+        values = np.asanyarray(file.dataobj)
+        _check_whole(source)
+    except (*broken, MemoryError) as error:
+        raise InputError(
+            f"{source}: the voxel data are cut short or damaged; copy or export the file again"
+        ) from error
+    return values, np.asarray(file.affine, dtype=np.float64), _MM_PER_UNIT.get(unit, 1.0), codes
+
+
+def _stored_spacing(file: Any) -> np.ndarray:
+    """Spacing as the header holds it; loading would replace zeros by ones."""
+    holder = file.file_map.get("header") or file.file_map["image"]
+    with holder.get_prepare_fileobj("rb") as stream:
+        header = type(file.header).from_fileobj(stream, check=False)
+    return np.asarray(header["pixdim"], dtype=float)[1:4]
+
+
+def _check_whole(source: Path) -> None:
+    """Read a .gz to its end, where the checksum is: damage in the middle shows nowhere else."""
+    import gzip
+
+    if source.suffix.lower() == ".gz":
+        with gzip.open(source) as stream:
+            while stream.read(1 << 24):
+                pass
+
+
+def _read_pixels(source: Path) -> np.ndarray:
+    return _read_png(source) if source.suffix.lower() == ".png" else _read_npz(source)
+
+
+def _read_png(source: Path) -> np.ndarray:
+    from PIL import Image as Picture
+
+    try:
+        with Picture.open(source, formats=["PNG"]) as picture:
+            if picture.mode == "P":
+                picture = picture.convert("RGB")
+            pixels = np.asarray(picture)
+    except (*_UNREADABLE, SyntaxError) as error:
+        raise InputError(
+            f"{source}: this is not a readable PNG; export the picture again"
+        ) from error
+    if pixels.ndim == 3:
+        colours = pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]
+        if (colours != colours[..., :1]).any():
+            raise InputError(f"{source}: this is a colour picture; save it as greyscale")
+        pixels = colours[..., 0]
+    return pixels[::-1].T
+
+
+def _read_npz(source: Path) -> np.ndarray:
+    import zipfile
+
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            names = list(arrays)
+            found = [arrays[name] for name in names[:1]]
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{source}: this is not a readable .npz of numbers; save it again"
+        ) from error
+    if len(names) != 1:
+        raise InputError(
+            f"{source}: the file holds {len(names)} arrays ({', '.join(names)}) and must hold "
+            "one; save the image alone"
+        )
+    return found[0]
+
+
+def _describe(grid: Any) -> str:
+    spacing = ", ".join(f"{s:.4g}" for s in grid.spacing)
+    origin = ", ".join(f"{o:.4g}" for o in grid.affine[:3, 3])
+    return f"({grid.shape} voxels, spacing ({spacing}) {grid.unit}, first voxel at ({origin}))"
+
+
+def _unit_name(mm_per_unit: float) -> str:
+    return {1000.0: "meter", 0.001: "micron"}.get(mm_per_unit, "mm")

@@ -1,0 +1,226 @@
+"""Where is a voxel? Index <-> patient millimetres, and the plane of one slice.
+
+This is the only module that knows about axis order and handedness. World coordinates are
+patient RAS+ millimetres (x to the Right, y to the Anterior, z to the Superior); an image
+without spacing lives in pixels (unit "px").
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import ArrayLike, Bool, Float
+
+Axes = tuple[tuple[int, bool], tuple[int, bool], tuple[int, bool]]
+"""For each canonical axis: the stored axis it comes from, and whether that is flipped."""
+
+SHEAR_TOLERANCE = 1e-3
+
+
+@record
+class Plane:
+    """One slice of a grid, in in-plane coordinates.
+
+    In-plane coordinates (u, v) are the first two of frame.T @ xyz = (u, v, w), so that on an
+    axis-aligned grid u = x, v = y and w = z exactly. Pixel (0, 0) has its centre at `origin`.
+
+    Shapes: origin (2,), spacing (2,), frame (3, 3) with orthonormal columns; offset is w and
+    thickness the distance between slices; lengths in `unit` ("mm" or "px"). shape (nu, nv) and
+    index (the slice number on the third axis of the canonical grid) are static.
+    """
+
+    origin: Float[np.ndarray, "2"]
+    spacing: Float[np.ndarray, "2"]
+    offset: float
+    thickness: float
+    frame: Float[np.ndarray, "3 3"]
+    shape: tuple[int, int] = static()
+    unit: str = static(default="mm")
+    index: int = static(default=0)
+
+    def points(self) -> Float[np.ndarray, "nu nv 2"]:
+        """In-plane coordinates of every pixel centre."""
+        u = self.origin[0] + self.spacing[0] * np.arange(self.shape[0])
+        v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])
+        return np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1)
+
+    def to_world(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
+        """Patient coordinates (..., 3) of in-plane points (..., 2)."""
+        uv = np.asarray(uv, dtype=float)
+        w = np.full((*uv.shape[:-1], 1), float(self.offset))
+        return np.concatenate([uv, w], axis=-1) @ self.frame.T
+
+    def to_uv(self, world: ArrayLike) -> Float[np.ndarray, "*batch 2"]:
+        """In-plane coordinates (..., 2) of patient points (..., 3), dropped onto the plane."""
+        return (np.asarray(world, dtype=float) @ self.frame)[..., :2]
+
+    def to_index(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 2"]:
+        """Fractional pixel index (..., 2) of in-plane points; whole numbers at pixel centres."""
+        return (np.asarray(uv, dtype=float) - self.origin) / self.spacing
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Outer edges (u_min, u_max, v_min, v_max) of the pixels, as `imshow` wants them."""
+        low = self.origin - self.spacing / 2
+        high = low + self.spacing * np.asarray(self.shape)
+        return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of one pixel in unit squared."""
+        return float(self.spacing[0] * self.spacing[1])
+
+
+@record
+class Grid:
+    """Voxel centres of a volume: world = affine @ (i, j, k, 1).
+
+    Shapes: affine (4, 4); shape (i, j, k) and unit ("mm" or "px") are static.
+
+    >>> grid = Grid(affine=np.diag([2.0, 2.0, 3.0, 1.0]), shape=(4, 4, 2))
+    >>> [float(s) for s in grid.spacing]
+    [2.0, 2.0, 3.0]
+    >>> grid.plane(1).offset
+    3.0
+    """
+
+    affine: Float[np.ndarray, "4 4"]
+    shape: tuple[int, int, int] = static()
+    unit: str = static(default="mm")
+
+    @property
+    def spacing(self) -> Float[np.ndarray, "3"]:
+        """Distance between voxel centres along each index axis."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def frame(self) -> Float[np.ndarray, "3 3"]:
+        """Unit vectors of the index axes as orthonormal columns."""
+        directions = self.affine[:3, :3] / self.spacing
+        if np.array_equal(directions, np.eye(3)):
+            return np.eye(3)
+        left, _, right = np.linalg.svd(directions)
+        return left @ right
+
+    def to_world(self, index: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
+        """World coordinates (..., 3) of fractional indices (..., 3)."""
+        return np.asarray(index, dtype=float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_index(self, world: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
+        """Fractional indices (..., 3) of world coordinates (..., 3)."""
+        offset = np.asarray(world, dtype=float) - self.affine[:3, 3]
+        return np.linalg.solve(self.affine[:3, :3], offset[..., None])[..., 0]
+
+    def contains(self, world: ArrayLike) -> Bool[np.ndarray, "*batch"]:
+        """Whether world points (..., 3) lie in the box of voxels, outer voxel edges included."""
+        index = self.to_index(world)
+        inside = (index >= -0.5 - 1e-9) & (index <= np.asarray(self.shape) - 0.5 + 1e-9)
+        return np.asarray(inside.all(axis=-1))
+
+    def plane(self, k: int | np.integer) -> Plane:
+        """The k-th slice along the third index axis. Raises InputError outside the volume."""
+        if not 0 <= k < self.shape[2]:
+            raise InputError(
+                f"slice {k} lies outside the volume, whose slices are 0 to {self.shape[2] - 1}; "
+                "choose one of those"
+            )
+        frame, spacing = self.frame, self.spacing
+        uvw = self.to_world(np.array([0.0, 0.0, float(k)])) @ frame
+        return Plane(
+            origin=uvw[:2],
+            spacing=spacing[:2],
+            offset=float(uvw[2]),
+            thickness=float(spacing[2]),
+            frame=frame,
+            shape=(self.shape[0], self.shape[1]),
+            unit=self.unit,
+            index=int(k),
+        )
+
+    def matches(self, other: Grid, tolerance: float = 1e-2) -> bool:
+        """Whether two grids have the same shape and no voxel apart by over `tolerance` pixels."""
+        if self.shape != other.shape or self.unit != other.unit:
+            return False
+        last = np.asarray(self.shape) - 1
+        corners = np.array(list(np.ndindex(2, 2, 2))) * last
+        drift = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=-1)
+        return bool(drift.max() <= tolerance * self.spacing.min())
+
+
+def check_affine(affine: Float[np.ndarray, "4 4"], where: str) -> None:
+    """Refuse an affine that is not finite, has no spacing, or is sheared beyond 1e-3.
+
+    `where` names the file or channel in the sentence. Raises InputError.
+    """
+    linear = affine[:3, :3]
+    if not np.isfinite(affine).all():
+        raise InputError(f"{where}: the affine holds values that are not finite; repair the header")
+    spacing = np.linalg.norm(linear, axis=0)
+    if (spacing < 1e-6).any():
+        shown = ", ".join(f"{s:g}" for s in spacing)
+        raise InputError(
+            f"{where}: the voxel spacing is ({shown}) mm and must be positive along every axis; "
+            "repair the header"
+        )
+    directions = linear / spacing
+    shear = np.abs(directions.T @ directions - np.eye(3)).max()
+    if shear > SHEAR_TOLERANCE:
+        raise InputError(
+            f"{where}: the affine is sheared (axes off a right angle by {shear:.2g}); "
+            "resample the image to a grid with perpendicular axes"
+        )
+
+
+def canonical_axes(affine: Float[np.ndarray, "4 4"]) -> Axes:
+    """Which stored axis becomes which canonical one, so that axes run closest to R, A and S.
+
+    The third canonical axis is the stored axis closest to Superior; of the two ways to assign
+    the others, the one closest to Right and Anterior. Depends on the directions only, so any
+    stored order of the same physical grid gives the same canonical grid.
+
+    >>> canonical_axes(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    ((0, True), (1, True), (2, False))
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = np.round(np.abs(directions), 6)
+    lean = np.round(directions[0] * directions[1], 6)  # settles ties, whatever the stored order
+    up = max(range(3), key=lambda axis: (cosine[2, axis], -cosine[0, axis], lean[axis]))
+    rest = [axis for axis in range(3) if axis != up]
+
+    def closeness(pair: tuple[int, ...]) -> tuple[float, float]:
+        return round(cosine[0, pair[0]] + cosine[1, pair[1]], 5), lean[pair[0]]
+
+    right, front = max(permutations(rest), key=closeness)
+    signs = [bool(directions[row, axis] < 0) for row, axis in enumerate((right, front, up))]
+    return ((right, signs[0]), (front, signs[1]), (up, signs[2]))
+
+
+def to_canonical(values: np.ndarray, axes: Axes) -> np.ndarray:
+    """Stored voxels (i, j, k) with axes permuted and flipped into canonical order."""
+    moved = np.transpose(values, [axis for axis, _ in axes])
+    return np.flip(moved, tuple(n for n, (_, flip) in enumerate(axes) if flip))
+
+
+def from_canonical(values: np.ndarray, axes: Axes) -> np.ndarray:
+    """Canonical voxels put back into stored order: the inverse of `to_canonical`."""
+    unflipped = np.flip(values, tuple(n for n, (_, flip) in enumerate(axes) if flip))
+    return np.transpose(unflipped, np.argsort([axis for axis, _ in axes]))
+
+
+def canonical_grid(
+    affine: Float[np.ndarray, "4 4"], shape: tuple[int, int, int], axes: Axes, unit: str = "mm"
+) -> Grid:
+    """The canonical grid of voxels stored with `affine` and `shape`."""
+    stored_from_canonical = np.zeros((4, 4))
+    stored_from_canonical[3, 3] = 1.0
+    for n, (axis, flip) in enumerate(axes):
+        stored_from_canonical[axis, n] = -1.0 if flip else 1.0
+        stored_from_canonical[axis, 3] = shape[axis] - 1.0 if flip else 0.0
+    first, second, third = (int(shape[axis]) for axis, _ in axes)
+    return Grid(
+        affine=affine @ stored_from_canonical + 0.0, shape=(first, second, third), unit=unit
+    )

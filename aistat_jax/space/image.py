@@ -1,0 +1,273 @@
+"""What is an image? Named channels, each on its own native grid in canonical axis order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, replace, static
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.space.grid import (
+    Axes,
+    Grid,
+    Plane,
+    canonical_axes,
+    canonical_grid,
+    check_affine,
+    to_canonical,
+)
+
+PARALLEL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the input stored its voxels; what writing back needs. Hashable.
+
+    axes: canonical axis -> (stored axis, flipped). shape and affine (row by row) are those of
+    the file, in the file's own length unit; mm_per_unit converts it; codes are (sform, qform).
+    """
+
+    axes: Axes
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    mm_per_unit: float = 1.0
+    codes: tuple[int, int] = (1, 1)
+
+
+@record
+class ChannelSlice:
+    """One slice of one channel. Shapes: values (nu, nv), one value a pixel of `plane`."""
+
+    values: Float[np.ndarray, "nu nv"]
+    plane: Plane
+    name: str = static(default="image")
+    quantity: str = static(default="a.u.")
+
+
+@record
+class Channel:
+    """One modality on its own grid.
+
+    Convention: stored axes are permuted and flipped so that they run closest to RAS+.
+    Shapes: values (i, j, k) float64 in `quantity` ("SUV", "HU", "a.u.").
+    """
+
+    values: Float[np.ndarray, "i j k"]
+    grid: Grid
+    name: str = static(default="image")
+    quantity: str = static(default="a.u.")
+    source: str = static(default="")
+    storage: Storage | None = static(default=None)
+
+    @property
+    def unit(self) -> str:
+        return self.grid.unit
+
+    def slice(self, k: int | np.integer) -> ChannelSlice:
+        """The k-th slice along the canonical third axis. Raises InputError outside the volume."""
+        plane = self.grid.plane(k)
+        return ChannelSlice(self.values[:, :, plane.index], plane, self.name, self.quantity)
+
+    def slice_at(self, plane: Plane) -> ChannelSlice:
+        """The slice of this channel nearest to a plane, such as one of another channel.
+
+        Its in-plane coordinates are those of `plane`. Raises InputError when the two are not
+        parallel within 1e-3, or no slice lies within half this channel's slice thickness.
+        """
+        frame = self.grid.frame
+        turn = np.abs(plane.frame.T @ frame - np.eye(3)).max()
+        if plane.unit != self.unit:
+            raise InputError(
+                f"channel {self.name} is in {self.unit} but the plane is in {plane.unit}; "
+                "give every image a spacing, or none"
+            )
+        if turn > PARALLEL_TOLERANCE:
+            raise InputError(
+                f"channel {self.name} is turned against the plane asked for (direction cosines "
+                f"differ by {turn:.2g}); resample it to the other image's orientation"
+            )
+        first = self.grid.plane(0)
+        k = int(
+            np.clip(
+                np.rint((plane.offset - first.offset) / first.thickness), 0, self.grid.shape[2] - 1
+            )
+        )
+        own = self.slice(k)
+        gap = abs(own.plane.offset - plane.offset)
+        if gap > own.plane.thickness / 2 + 1e-3:
+            raise InputError(
+                f"channel {self.name} has no slice at {plane.offset:.2f} {self.unit}: its nearest "
+                f"is {gap:.2f} {self.unit} away; choose a slice that both images cover"
+            )
+        if turn == 0:
+            return own
+        middle = (np.asarray(own.plane.shape) - 1) / 2 * own.plane.spacing
+        centre = plane.to_uv(own.plane.to_world(own.plane.origin + middle))
+        return replace(own, plane=replace(own.plane, frame=plane.frame, origin=centre - middle))
+
+
+@record
+class Image:
+    """Named channels; the first is the primary one. All in mm, or all in px.
+
+    >>> image = Image.from_arrays(PT=np.arange(12.0).reshape(3, 4), spacing_mm=2.0)
+    >>> image.names, image.unit, image["PT"].grid.shape
+    (('PT',), 'mm', (3, 4, 1))
+    """
+
+    channels: dict[str, Channel]
+    names: tuple[str, ...] = static(default=())
+
+    def __post_init__(self) -> None:
+        if not self.names:  # JAX sorts dictionary keys, so the order is kept apart
+            object.__setattr__(self, "names", tuple(self.channels))
+
+    @staticmethod
+    def of(*channels: Channel) -> Image:
+        """An image of the given channels. Raises InputError for mixed units or equal names."""
+        if not channels:
+            raise InputError("an image needs at least one channel, such as PT='pet.nii.gz'")
+        names = tuple(channel.name for channel in channels)
+        if len(set(names)) < len(names):
+            raise InputError(f"channel names {names} repeat; give each channel its own name")
+        if len({channel.unit for channel in channels}) > 1:
+            units = ", ".join(f"{channel.name} in {channel.unit}" for channel in channels)
+            raise InputError(f"channels mix units ({units}); give every image a spacing, or none")
+        return Image(dict(zip(names, channels, strict=True)), names)
+
+    @staticmethod
+    def from_arrays(
+        spacing_mm: float | Sequence[float] | None = None, **arrays: ArrayLike
+    ) -> Image:
+        """An image from arrays indexed (u, v) or (u, v, w); a 2D array becomes one slice.
+
+        spacing_mm is one number or one a axis, shared by all channels; None means pixels.
+        The first voxel's centre is the origin. Raises InputError for unusable values.
+        """
+        return Image.of(
+            *(
+                channel_from_array(
+                    values, _affine_of(spacing_mm, name), name=name, in_px=spacing_mm is None
+                )
+                for name, values in arrays.items()
+            )
+        )
+
+    @property
+    def primary(self) -> Channel:
+        return self.channels[self.names[0]]
+
+    @property
+    def unit(self) -> str:
+        return self.primary.unit
+
+    def __getitem__(self, name: str) -> Channel:
+        if name not in self.channels:
+            raise InputError(f"the image has no channel {name!r}; it has {', '.join(self.names)}")
+        return self.channels[name]
+
+
+def quantity_of(name: str) -> str:
+    """The physical quantity a channel's name stands for.
+
+    >>> quantity_of("PT"), quantity_of("CT"), quantity_of("T1")
+    ('SUV', 'HU', 'a.u.')
+    """
+    return {"PT": "SUV", "PET": "SUV", "CT": "HU"}.get(name.upper(), "a.u.")
+
+
+def channel_from_array(
+    values: ArrayLike,
+    affine: Float[np.ndarray, "4 4"],
+    *,
+    name: str = "image",
+    quantity: str | None = None,
+    source: str = "",
+    in_px: bool = False,
+    mm_per_unit: float = 1.0,
+    codes: tuple[int, int] = (1, 1),
+) -> Channel:
+    """A channel from voxels in any stored order, brought into canonical order.
+
+    Shapes: values (i, j), (i, j, k), or (i, j, k, 1); affine (4, 4) from stored index to world.
+    in_px: the image has no spacing; stored order is kept and coordinates are pixel indices.
+    Raises InputError for values that are not finite or constant, more than three dimensions, or
+    an affine without spacing or with shear.
+    """
+    where = source or f"channel {name}"
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{where}: voxels of type {array.dtype} are not real numbers; "
+            "store one real value a voxel"
+        )
+    volume = as_volume(array, where).astype(np.float64)
+    if not np.isfinite(volume).all():
+        bad = int(np.count_nonzero(~np.isfinite(volume)))
+        raise InputError(
+            f"{where}: {bad} voxels are NaN or infinite; replace them with real values "
+            "or crop the image"
+        )
+    if volume.min() == volume.max():
+        raise InputError(
+            f"{where}: every voxel is {volume.min():g}, so there is nothing to contour; "
+            "check that this is the right file"
+        )
+    affine = np.asarray(affine, dtype=np.float64)
+    check_affine(affine, where)
+    unit = "px" if in_px else "mm"
+    stored_shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+    world = affine * np.array([[mm_per_unit]] * 3 + [[1.0]])
+    axes = canonical_axes(world)
+    storage = Storage(
+        axes=axes,
+        shape=tuple(int(n) for n in array.shape),
+        affine=tuple(tuple(float(a) for a in row) for row in affine),
+        mm_per_unit=float(mm_per_unit),
+        codes=codes,
+    )
+    return Channel(
+        values=np.ascontiguousarray(to_canonical(volume, axes)),
+        grid=canonical_grid(world, stored_shape, axes, unit),
+        name=name,
+        quantity=quantity_of(name) if quantity is None else quantity,
+        source=source,
+        storage=storage,
+    )
+
+
+def as_volume(array: np.ndarray, where: str) -> np.ndarray:
+    """An array as three dimensions: 2D becomes one slice, trailing dimensions of one go.
+
+    Raises InputError for anything else, naming `where`.
+    """
+    if array.ndim == 2:
+        return array[:, :, None]
+    if array.ndim > 3 and set(array.shape[3:]) == {1}:
+        return array.reshape(array.shape[:3])
+    if array.ndim != 3 or array.size == 0:
+        raise InputError(
+            f"{where}: the image has shape {tuple(array.shape)} and must have two or three "
+            "dimensions; extract a single volume first"
+        )
+    return array
+
+
+def _affine_of(spacing_mm: float | Sequence[float] | None, name: str) -> np.ndarray:
+    if spacing_mm is None:
+        return np.eye(4)
+    spacing = np.atleast_1d(np.asarray(spacing_mm, dtype=np.float64))
+    if spacing.shape == (1,):
+        spacing = np.repeat(spacing, 3)
+    elif spacing.shape == (2,):
+        spacing = np.append(spacing, spacing.max())
+    if spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise InputError(
+            f"channel {name}: spacing_mm is {spacing_mm} and must be one, two or three "
+            "positive numbers, in millimetres"
+        )
+    return np.diag(np.append(spacing, 1.0))

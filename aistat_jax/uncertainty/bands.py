@@ -1,0 +1,98 @@
+"""Between which radii does the boundary lie, everywhere at once or at one ray?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.inference.posterior import Posterior
+
+_MINIMUM_DRAWS = 100
+
+
+@record
+class Band:
+    """A lower, central and upper radius along each ray of a chart.
+
+    "simultaneous": the whole boundary lies between lower and upper with posterior probability
+    `level`. "pointwise": the boundary lies between them at any one ray with that probability.
+
+    Shapes: lower, centre, upper (ray,), in the chart's unit.
+    """
+
+    lower: Float[np.ndarray, " ray"]
+    centre: Float[np.ndarray, " ray"]
+    upper: Float[np.ndarray, " ray"]
+    chart: StarChart
+    level: float = static()
+    kind: Literal["simultaneous", "pointwise"] = static()
+
+    @property
+    def unit(self) -> str:
+        return self.chart.unit
+
+    @property
+    def half_width(self) -> Float[np.ndarray, " ray"]:
+        """The larger of the distances from the centre to the two edges, along each ray."""
+        return np.maximum(self.upper - self.centre, self.centre - self.lower)
+
+    def contains(self, radii: Float[np.ndarray, "*batch ray"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether a boundary lies inside the band at every ray (edges included)."""
+        slack = 1e-9 * np.maximum(self.upper, 1e-300)
+        radii = np.asarray(radii, dtype=float)
+        return np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)
+
+
+def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
+    """Band that holds the whole boundary at once with posterior probability `level`.
+
+    The half-width at each ray is the posterior sd there times the `level` quantile, over
+    draws, of the largest standardised deviation (Syring & Li 2017, sec. 2.3), so that the
+    band holds the smallest number of draws that is at least `level` of them. The centre is
+    the posterior mean radius; the lower edge stops at the chart's centre (radius 0).
+
+    Raises InputError for a level outside (0, 1) or fewer than 100 draws.
+    """
+    draws = _checked_draws(posterior, level)
+    centre, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
+    deviation = np.abs(draws - centre) / np.where(sd > 0, sd, np.inf)
+    multiple = np.quantile(deviation.max(axis=1), level, method="inverted_cdf")
+    return Band(
+        lower=np.maximum(centre - multiple * sd, 0.0),
+        centre=centre,
+        upper=centre + multiple * sd,
+        chart=posterior.chart,
+        level=float(level),
+        kind="simultaneous",
+    )
+
+
+def pointwise_band(posterior: Posterior, level: float = 0.95) -> Band:
+    """Equal-tailed interval of the radius at each ray by itself, with the median as centre.
+
+    It holds the whole boundary with a probability well below `level`; use it to talk about
+    one place, and `simultaneous_band` to talk about the contour.
+
+    Raises InputError for a level outside (0, 1) or fewer than 100 draws.
+    """
+    draws = _checked_draws(posterior, level)
+    tail = (1 - level) / 2
+    lower, centre, upper = np.quantile(draws, [tail, 0.5, 1 - tail], axis=0)
+    return Band(lower, centre, upper, posterior.chart, level=float(level), kind="pointwise")
+
+
+def _checked_draws(posterior: Posterior, level: float) -> Float[np.ndarray, "draw ray"]:
+    if not 0 < level < 1:
+        raise InputError(f"a band's level must lie strictly between 0 and 1, got {level}")
+    draws = np.asarray(posterior.draws, dtype=float)
+    if len(draws) < _MINIMUM_DRAWS:
+        raise InputError(
+            f"a band needs at least {_MINIMUM_DRAWS} posterior draws, got {len(draws)}; "
+            "fit again with more draws"
+        )
+    return draws

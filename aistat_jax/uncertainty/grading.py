@@ -1,0 +1,204 @@
+"""Can this contour be trusted, and where can it not?
+
+Green, amber and red are this project's own definition, not a clinical standard: the cut-offs
+below are meant to be read, argued with and calibrated on held-out cases.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Float, Int
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.uncertainty.directions import direction_words
+
+CaseGrade = Literal["green", "amber", "red"]
+GRADES: tuple[CaseGrade, ...] = ("green", "amber", "red")
+LOCAL_CUTS = (0.05, 0.25)  # probability of being off by more than the tolerance
+CASE_CUTS = (0.95, 0.80)  # posterior expected surface Dice at the tolerance
+DEFAULT_TOLERANCE_MM = 2.0
+_DRAWS = 200  # draws in the expected surface Dice
+_BLOCK = 500_000  # point-edge pairs measured at once
+
+
+@record
+class Grade:
+    """A traffic light for the case and for every place on its boundary, with reasons.
+
+    local is 0 (green), 1 (amber) or 2 (red) along each ray; exceedance is the posterior
+    probability that the boundary is off by more than the tolerance along that ray; fraction
+    is the share of the estimate's length with each local grade.
+
+    Shapes: local, exceedance (ray,). tolerance in `unit`.
+    """
+
+    local: Int[np.ndarray, " ray"]
+    exceedance: Float[np.ndarray, " ray"]
+    case: CaseGrade = static()
+    fraction: dict[str, float] = static()
+    expected_surface_dice: float = static()
+    reasons: tuple[str, ...] = static()
+    tolerance: float = static()
+    unit: str = static(default="mm")
+
+    @property
+    def tolerance_mm(self) -> float:
+        if self.unit != "mm":
+            raise InputError(
+                f"this grade's tolerance is {self.tolerance} {self.unit}, not millimetres"
+            )
+        return self.tolerance
+
+
+def grade(
+    posterior: Posterior, tolerance_mm: float | None = None, tolerance_px: float | None = None
+) -> Grade:
+    """Grade a contour against a tolerance (2 mm unless told otherwise).
+
+    Locally: green when P(|gamma - estimate| > tolerance) is below 5%, amber up to 25%, red
+    above, measured along the ray, which is never shorter than the distance at right angles
+    to the boundary. The case: green when the posterior expected surface Dice of a draw
+    against the estimate, at the tolerance, is at least 0.95, amber from 0.80, red below; it
+    uses true distances between the two contours. A posterior whose diagnostics refuse is red
+    everywhere. The cut-offs are the project's own.
+
+    Raises InputError for a tolerance that is not positive, a tolerance in another unit than
+    the image's, or fewer than 100 draws.
+    """
+    tolerance = _tolerance(posterior.unit, tolerance_mm, tolerance_px)
+    unit = posterior.unit
+    half_width = simultaneous_band(posterior, 0.95).half_width
+    estimate = np.asarray(posterior.estimate, dtype=float)
+    exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
+    local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
+    agreement = expected_surface_dice(posterior, tolerance)
+    share = _vertex_lengths(posterior.chart.points(estimate))
+    share = share / share.sum()
+
+    case = GRADES[int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])]
+    reasons = (
+        f"A contour drawn from the posterior is expected to agree with the estimate within "
+        f"{tolerance:.1f} {unit} along {_percent(agreement)} of its length "
+        f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
+        _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
+    )
+    if not posterior.diagnostics.converged:
+        case, local = "red", np.full_like(local, 2)
+        reasons = (
+            "The fit did not pass its own checks, so nothing about this contour is trusted.",
+            *(_sentence(reason) for reason in posterior.diagnostics.reasons),
+        )
+    return Grade(
+        local=local,
+        exceedance=exceedance,
+        case=case,
+        fraction={name: float(share[local == code].sum()) for code, name in enumerate(GRADES)},
+        expected_surface_dice=agreement,
+        reasons=reasons,
+        tolerance=tolerance,
+        unit=unit,
+    )
+
+
+def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:
+    """Posterior mean of the surface Dice at `tolerance` between a draw and the estimate.
+
+    Up to 200 draws, spread evenly. Vertices carry half the length of their two edges, and
+    distances are to the other contour's polyline, in both directions.
+    """
+    chosen = np.linspace(0, len(posterior.draws) - 1, min(_DRAWS, len(posterior.draws)))
+    draws = posterior.chart.points(posterior.draws[chosen.round().astype(int)])
+    estimate = posterior.chart.points(posterior.estimate)
+    rays = len(estimate)
+    estimate_length = _vertex_lengths(estimate)
+    scores = []
+    for part in np.array_split(draws, max(1, len(draws) * rays * rays // _BLOCK)):
+        there = _distance_to_polygons(part, estimate[None])
+        back = _distance_to_polygons(np.broadcast_to(estimate, part.shape), part)
+        length = _vertex_lengths(part)
+        close = (length * (there <= tolerance)).sum(axis=1)
+        close += (estimate_length * (back <= tolerance)).sum(axis=1)
+        scores.append(close / (length.sum(axis=1) + estimate_length.sum()))
+    return float(np.concatenate(scores).mean())
+
+
+def _tolerance(unit: str, tolerance_mm: float | None, tolerance_px: float | None) -> float:
+    if unit == "px":
+        if tolerance_mm is not None or tolerance_px is None:
+            raise InputError(
+                "this image has no spacing, so a tolerance in millimetres means nothing; "
+                "pass tolerance_px, or give the image a spacing"
+            )
+        tolerance = tolerance_px
+    elif tolerance_px is not None:
+        raise InputError("this image is in millimetres; pass tolerance_mm, not tolerance_px")
+    else:
+        tolerance = DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm
+    if not (np.isfinite(tolerance) and tolerance > 0):
+        raise InputError(f"the tolerance must be a positive length, got {tolerance} {unit}")
+    return float(tolerance)
+
+
+def _where(
+    posterior: Posterior,
+    half_width: np.ndarray,
+    exceedance: np.ndarray,
+    local: np.ndarray,
+    share: np.ndarray,
+    tolerance: float,
+) -> str:
+    """How much of the boundary is in doubt, and where it is worst."""
+    worst = int(np.lexsort((half_width, exceedance))[-1])
+    angle = posterior.chart.angles[worst]
+    towards = direction_words(posterior.chart.plane, (np.cos(angle), np.sin(angle)))
+    width = f"95% band half-width {half_width[worst]:.1f} {posterior.unit}"
+    doubtful = float(share[local > 0].sum())
+    if doubtful == 0:
+        return (
+            f"No part of the boundary has a {LOCAL_CUTS[0]:.0%} chance of being off by more "
+            f"than {tolerance:.1f} {posterior.unit}; it is least certain {towards} ({width})."
+        )
+    return (
+        f"{_percent(doubtful)} of the boundary may be off by more than "
+        f"{tolerance:.1f} {posterior.unit} (a chance of {LOCAL_CUTS[0]:.0%} or more), "
+        f"worst {towards} ({width})."
+    )
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage that does not round to 0% or 100% unless it is that."""
+    if 0 < share < 0.01:
+        return "less than 1%"
+    if 0.99 < share < 1:
+        return f"{np.floor(share * 1000) / 10:.1f}%"
+    return f"{share:.0%}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _vertex_lengths(points: np.ndarray) -> np.ndarray:
+    """Half the length of the two edges at each vertex of closed polygons (..., vertex, 2)."""
+    edge = np.linalg.norm(np.roll(points, -1, axis=-2) - points, axis=-1)
+    return 0.5 * (edge + np.roll(edge, 1, axis=-1))
+
+
+def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
+    """Distance (batch, point) from points (batch, point, 2) to polygons (batch, vertex, 2)."""
+    end = np.roll(polygons, -1, axis=1)
+    u0, v0 = polygons[:, None, :, 0], polygons[:, None, :, 1]
+    along_u, along_v = end[:, None, :, 0] - u0, end[:, None, :, 1] - v0
+    squared = np.maximum(along_u**2 + along_v**2, 1e-300)
+    off_u, off_v = points[..., :1] - u0, points[..., 1:] - v0
+    position = np.clip((off_u * along_u + off_v * along_v) / squared, 0.0, 1.0)
+    off_u -= position * along_u
+    off_v -= position * along_v
+    return np.sqrt((off_u**2 + off_v**2).min(axis=-1))

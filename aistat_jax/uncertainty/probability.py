@@ -1,0 +1,115 @@
+"""How probable is it that a point lies inside, and how large is the region?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Float
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.grid import Plane
+
+
+def probability_map(posterior: Posterior, plane: Plane | None = None) -> Float[np.ndarray, "u v"]:
+    """Posterior probability that each pixel's centre lies inside the boundary.
+
+    Each draw is the closed polygon through its radii, as in `Posterior.curves`: along the
+    chord between two rays the inverse radius is linear in the sine rule's weights, so the
+    pixels between two rays are compared with every draw in one matrix product. Only pixels
+    between the smallest and the largest radius near their angle are compared; the rest are
+    1 or 0.
+
+    Returns (nu, nv) on `plane`, by default the slice on which the boundary was fitted.
+    """
+    plane = posterior.chart.plane if plane is None else plane
+    draws = np.asarray(posterior.draws, dtype=float)
+    rays = draws.shape[1]
+    step = 2 * np.pi / rays
+    radius, angle = posterior.chart.polar(plane.points())
+
+    before = np.floor(angle / step).astype(int) % rays
+    after = (before + 1) % rays
+    smallest, largest = draws.min(axis=0), draws.max(axis=0)
+    # a chord dips below its ends by at most cos(step / 2)
+    surely = radius < np.minimum(smallest[before], smallest[after]) * np.cos(step / 2)
+    never = radius > np.maximum(largest[before], largest[after])
+
+    probability = surely.astype(float)
+    u, v = np.nonzero(~surely & ~never)
+    sector = before[u, v]
+    order = np.argsort(sector, kind="stable")
+    u, v, sector = u[order], v[order], sector[order]
+    along = angle[u, v] - sector * step
+    weights = np.stack([np.sin(step - along), np.sin(along)], axis=-1)
+    weights *= (radius[u, v] / np.sin(step))[:, None]
+    inverse = 1.0 / np.maximum(draws, 1e-12).T  # (ray, draw)
+    for ray, at in _runs(sector):
+        scaled = weights[at] @ inverse[[ray, (ray + 1) % rays]]
+        probability[u[at], v[at]] = (scaled <= 1.0).mean(axis=1)
+    return probability
+
+
+def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Each distinct value of a sorted array, with the slice where it stands."""
+    distinct, first = np.unique(values, return_index=True)
+    for value, start, end in zip(distinct, first, [*first[1:], len(values)], strict=True):
+        yield int(value), slice(start, end)
+
+
+def probability_contours(posterior: Posterior, levels: Sequence[float]) -> dict[float, list[Curve]]:
+    """Contours within which every point is inside with probability at least `level`.
+
+    For a star-shaped boundary a point at radius t is inside when gamma > t, so the contour
+    at level p is the (1 - p) quantile of gamma along each ray: exact at the rays, free of
+    the image's pixels, and nested (a higher level lies within a lower one).
+
+    Returns a list of curves for each level, in the order given.
+    Raises InputError for a level outside (0, 1).
+    """
+    for level in levels:
+        if not 0 < level < 1:
+            raise InputError(
+                f"a probability contour's level must lie strictly between 0 and 1, got {level}"
+            )
+    radii = np.quantile(posterior.draws, 1 - np.asarray(levels, dtype=float), axis=0)
+    return {level: [posterior.chart.curve(row)] for level, row in zip(levels, radii, strict=True)}
+
+
+@record
+class AreaPosterior:
+    """What is known about the area inside the boundary; unit "mm2", or "px2" without spacing."""
+
+    draws: Float[np.ndarray, " draw"]
+    unit: str = static()
+
+    @property
+    def mean(self) -> float:
+        return float(self.draws.mean())
+
+    @property
+    def sd(self) -> float:
+        return float(self.draws.std(ddof=1))
+
+    def quantile(self, level: float) -> float:
+        return float(np.quantile(self.draws, level))
+
+    @property
+    def quantiles(self) -> dict[str, float]:
+        """The 2.5%, 50% and 97.5% points, named as in summary.json."""
+        return {
+            "q025": self.quantile(0.025),
+            "q500": self.quantile(0.5),
+            "q975": self.quantile(0.975),
+        }
+
+
+def area_posterior(posterior: Posterior) -> AreaPosterior:
+    """Area inside each draw's polygon, in the square of the chart's unit."""
+    draws = np.asarray(posterior.draws, dtype=float)
+    step = 2 * np.pi / draws.shape[1]
+    areas = 0.5 * np.sin(step) * np.sum(draws * np.roll(draws, -1, axis=1), axis=1)
+    return AreaPosterior(draws=areas, unit=f"{posterior.unit}2")

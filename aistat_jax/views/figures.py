@@ -1,0 +1,226 @@
+"""What does a contour with its error bars look like on the image, and unrolled?
+
+Slices are drawn as radiologists read them: the patient's right is on the left of the figure,
+and letters at the edges say so. Nothing is computed here that is not already in the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Image
+from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.probability import probability_contours
+from aistat_jax.views.layers import (
+    angle_label,
+    closed,
+    draw_colour_bar,
+    draw_posterior,
+    draw_slice,
+    grade_runs,
+    legend_handles,
+    limits_around,
+    line_look,
+    loop,
+    slice_shown,
+    some_of,
+    title_of,
+)
+from aistat_jax.views.style import BAND, DRAW, HALO, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
+
+
+def plot_contours(
+    image: Image,
+    posterior: Posterior,
+    band: Band | None = None,
+    grade: Grade | None = None,
+    *,
+    channel: str | None = None,
+    draws: int = 30,
+    reference: Curve | None = None,
+    full: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
+    """One slice with its posterior contours, band and estimate, on axes in millimetres.
+
+    The estimate is coloured and styled by local grade where a grade is given; thin lines are
+    posterior draws; the translucent ring is the band; `reference` is a contour to compare with.
+    `channel` names the image shown (the first unless told); `full` shows the whole slice rather
+    than the target's surroundings; `ax` draws into axes of yours.
+
+    Raises InputError when the channel has no slice there.
+    """
+    with style():
+        figure: Any = new_figure(7.2, 4.8) if ax is None else ax.get_figure()
+        axes = figure.add_subplot() if ax is None else ax
+        shown = slice_shown(image, posterior, channel)
+        limits = limits_around(posterior, band, reference, shown.plane, full)
+        picture = draw_slice(axes, shown, limits)
+        draw_posterior(axes, posterior, band, grade, draws, reference, width=1.8 if full else 2.4)
+        axes.set_title(title_of(posterior, grade))
+        draw_colour_bar(axes, picture, shown)
+        handles = legend_handles(posterior, band, grade, draws, reference)
+        if ax is None:
+            axes.set_anchor("W")
+            figure.legend(handles=handles, loc="outside right upper")
+        else:
+            axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2)
+    return figure
+
+
+def plot_gallery(
+    image: Image | Sequence[Image],
+    posteriors: Sequence[Posterior],
+    bands: Sequence[Band] | None = None,
+    grades: Sequence[Grade] | None = None,
+    *,
+    columns: int = 4,
+    channel: str | None = None,
+    draws: int = 12,
+) -> Figure:
+    """Many contours in one figure, one small panel each, with one legend.
+
+    `image` is one image for all, or one for each posterior.
+    Raises InputError for no posterior, or lists of different lengths.
+    """
+    count = len(posteriors)
+    images = [image] * count if isinstance(image, Image) else list(image)
+    for name, given in (("images", images), ("bands", bands), ("grades", grades)):
+        if given is not None and len(given) != count:
+            raise InputError(f"a gallery of {count} posteriors needs as many {name}, {len(given)}")
+    if count == 0 or columns < 1:
+        raise InputError("a gallery needs at least one posterior and one column")
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    with style():
+        legend_columns = max(1, int(2.5 * columns / 1.75))
+        figure = new_figure(max(2.5 * columns, 2.9), 2.75 * rows + 0.2 + 0.9 / legend_columns)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for n, panel in enumerate(panels):
+            if n >= count:
+                panel.set_axis_off()
+                continue
+            posterior = posteriors[n]
+            band = None if bands is None else bands[n]
+            grade = None if grades is None else grades[n]
+            shown = slice_shown(images[n], posterior, channel)
+            limits = limits_around(posterior, band, None, shown.plane, full=False)
+            draw_slice(panel, shown, limits, small=True)
+            draw_posterior(panel, posterior, band, grade, draws, None, width=1.6)
+            panel.set_title(title_of(posterior, grade, short=True), fontsize=8.5)
+        handles = legend_handles(
+            posteriors[0],
+            None if bands is None else bands[0],
+            None if grades is None else grades[0],
+            draws,
+            None,
+            with_fractions=False,
+        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
+    return figure
+
+
+def plot_unrolled(
+    posterior: Posterior, band: Band | None = None, grade: Grade | None = None, *, draws: int = 30
+) -> Figure:
+    """The boundary unrolled: angle against radius above, the band's half-width below.
+
+    Angles run counter-clockwise from the patient's right as named by the letters on the axis;
+    the half-width is coloured and named by local grade, with the tolerance as a line.
+    """
+    chart = posterior.chart
+    degrees = np.degrees(chart.angles)
+    around = np.append(degrees, 360.0)
+    unit = posterior.unit
+    with style():
+        figure = new_figure(7.4, 4.6 if band is not None else 3.2)
+        panels = (
+            figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1.3))
+            if band is not None
+            else [figure.add_subplot()]
+        )
+        top = panels[0]
+        if band is not None:
+            top.fill_between(
+                around, closed(band.lower), closed(band.upper), color=BAND, alpha=0.3, lw=0
+            )
+        for row in some_of(posterior.draws, draws):
+            top.plot(around, closed(row), color=DRAW, alpha=0.25, lw=0.5)
+        for code, at in grade_runs(grade, len(degrees)):
+            look = line_look(code)
+            top.plot(around[at], closed(posterior.estimate)[at], lw=2.4, **look)
+        top.set_ylabel(f"radius ({unit})")
+        top.set_title(title_of(posterior, grade))
+        handles = legend_handles(posterior, band, grade, draws, None)
+        if band is not None:
+            bottom = panels[1]
+            width = closed(band.half_width)
+            for code, at in grade_runs(grade, len(degrees)):
+                look = line_look(code)
+                bottom.fill_between(around[at], 0, width[at], color=look["color"], alpha=0.25, lw=0)
+                bottom.plot(around[at], width[at], lw=2.0, **look)
+            if grade is not None:
+                bottom.axhline(grade.tolerance, color="0.25", lw=0.8)
+                bottom.annotate(
+                    f"tolerance {grade.tolerance:g} {unit}",
+                    (360, grade.tolerance),
+                    xytext=(-2, 2),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=7.5,
+                    color="0.25",
+                )
+            bottom.set_ylim(0, None)
+            bottom.set_ylabel(f"half-width ({unit})")
+        panels[-1].set_xlim(0, 360)
+        panels[-1].set_xticks(range(0, 361, 45))
+        panels[-1].set_xticklabels([angle_label(chart.plane, a) for a in range(0, 361, 45)])
+        panels[-1].set_xlabel("direction from the centre (degrees)")
+        figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def plot_probability(
+    image: Image,
+    posterior: Posterior,
+    levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    *,
+    channel: str | None = None,
+    full: bool = False,
+) -> Figure:
+    """One slice with its probability contours: inside each, every point is inside that surely."""
+    with style():
+        from matplotlib import colormaps
+        from matplotlib.lines import Line2D
+
+        figure = new_figure(7.2, 4.8)
+        axes = figure.add_subplot()
+        shown = slice_shown(image, posterior, channel)
+        picture = draw_slice(axes, shown, limits_around(posterior, None, None, shown.plane, full))
+        handles = []
+        for place, (level, curves) in enumerate(probability_contours(posterior, levels).items()):
+            colour = colormaps["plasma"](0.05 + 0.85 * place / max(1, len(levels) - 1))
+            middle = np.isclose(level, 0.5)
+            look = {"color": colour, "lw": 2.2 if middle else 1.3}
+            for curve in curves:
+                axes.plot(*loop(curve.points).T, color=HALO, lw=look["lw"] + 1.0, zorder=3)
+                axes.plot(*loop(curve.points).T, **look, zorder=3)
+            handles.append(Line2D([], [], **look, label=f"P(inside) ≥ {level:g}"))
+        axes.set_title(title_of(posterior, None))
+        axes.set_anchor("W")
+        draw_colour_bar(axes, picture, shown)
+        figure.legend(handles=handles, loc="outside right upper")
+    return figure

@@ -1,0 +1,108 @@
+"""How does every figure of the project look?
+
+Colours are told apart with any colour vision (a test simulates the two common deficiencies),
+and nothing is told by colour alone: each grade also has its own line style and name.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any
+
+
+@dataclass(frozen=True)
+class GradeLook:
+    """Colour, line style (matplotlib dashes) and words for one grade."""
+
+    name: str
+    colour: str
+    dashes: Any
+    meaning: str
+
+
+GRADE_LOOKS: tuple[GradeLook, ...] = (
+    GradeLook("green", "#00BFA0", "solid", "trusted"),
+    GradeLook("amber", "#FFB000", (0, (3.4, 1.4)), "check"),
+    GradeLook("red", "#B0124F", (0, (1.1, 0.9)), "do not trust"),
+)
+ESTIMATE = "#1E88E5"
+BAND = "#4FA8F0"
+DRAW = "#1E88E5"
+REFERENCE = "#111111"
+HALO = "#FFFFFF"
+OUTLINE = "#202020"
+
+_SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.dpi": 110.0,
+    "savefig.dpi": 200.0,
+    "savefig.facecolor": "white",
+    "image.interpolation": "nearest",
+    "image.origin": "lower",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's look for everything drawn inside the `with`; nothing global is changed."""
+    import matplotlib
+
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, independent of pyplot, so that it works headless."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.08, h_pad=0.08)  # pyright: ignore[reportCallIssue]
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure in the format its name ends with (.png, .pdf, .svg); never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix or '.png'}")
+    try:
+        with style():
+            figure.savefig(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

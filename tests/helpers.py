@@ -1,0 +1,93 @@
+"""Synthetic images and posteriors with known answers, shared by the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aistat_jax.boundary.charts import star_chart
+from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.grid import Grid
+from aistat_jax.space.image import Image
+
+TRUSTED = Diagnostics(converged=True, ess_min=900.0, khat=0.3)
+
+
+def ellipse_radii(angles: np.ndarray, a: float, b: float, tilt: float = 0.4) -> np.ndarray:
+    """Polar radius of an ellipse about its centre."""
+    return a * b / np.hypot(b * np.cos(angles - tilt), a * np.sin(angles - tilt))
+
+
+def smooth_draws(
+    angles: np.ndarray, draws: int, sd: np.ndarray | float, seed: int, harmonics: int = 12
+) -> np.ndarray:
+    """Periodic Gaussian functions (draw, ray) of standard deviation `sd` at each angle."""
+    rng = np.random.default_rng(seed)
+    k = np.arange(1, harmonics + 1)
+    scale = (1.0 + (0.45 * k) ** 2) ** -1.25
+    phase = k[:, None] * angles
+    values = rng.standard_normal((draws, 1)) * 0.5
+    values = values + (rng.standard_normal((draws, harmonics)) * scale) @ np.cos(phase)
+    values = values + (rng.standard_normal((draws, harmonics)) * scale) @ np.sin(phase)
+    return values / np.sqrt(0.25 + (scale**2).sum()) * sd
+
+
+def make_posterior(
+    *,
+    axes: tuple[float, float] = (14.0, 10.0),
+    sd: float = 0.06,
+    swell: float = 0.0,
+    swell_at: float = np.pi,
+    draws: int = 1000,
+    rays: int = 128,
+    seed: int = 0,
+    size: int = 64,
+    spacing: float | None = 2.0,
+    centre: tuple[float, float] | None = None,
+    diagnostics: Diagnostics = TRUSTED,
+) -> Posterior:
+    """Smooth log-radius draws around an ellipse, `swell` more uncertain towards `swell_at`."""
+    step = 1.0 if spacing is None else spacing
+    grid = Grid(
+        np.diag([step, step, step, 1.0]), (size, size, 1), unit="px" if spacing is None else "mm"
+    )
+    middle = step * (size - 1) / 2
+    chart = star_chart(
+        np.array((middle, middle) if centre is None else centre), 3 * max(axes), grid.plane(0), rays
+    )
+    local_sd = sd * (1 + swell * np.exp(2.0 * (np.cos(chart.angles - swell_at) - 1)))
+    log_radii = np.log(ellipse_radii(chart.angles, *axes))
+    log_radii = log_radii + smooth_draws(chart.angles, draws, local_sd, seed)
+    return Posterior(
+        chart=chart,
+        radii=np.exp(log_radii)[None],
+        samples={},
+        diagnostics=diagnostics,
+        method="laplace",
+        seed=seed,
+        target_id="lesion-1",
+        seconds={"evidence": 0.1, "fit": 0.2, "total": 0.3},
+    )
+
+
+def make_image(size: int = 64, spacing: float | None = 2.0, seed: int = 0) -> Image:
+    """A blurred elliptic PET lesion and a finer-textured CT on one grid."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    step = 1.0 if spacing is None else spacing
+    u, v = np.meshgrid(*[step * (np.arange(size) - (size - 1) / 2)] * 2, indexing="ij")
+    inside = np.hypot(u, v) < ellipse_radii(np.arctan2(v, u), 14.0, 10.0)
+    body = np.hypot(u / 1.2, v) < 0.45 * size * step
+    pet = gaussian_filter(1.0 * body + 6.0 * inside, 4.0 / step)
+    pet = np.abs(pet + gaussian_filter(rng.standard_normal(u.shape), 0.7) * 0.35)
+    ct = np.where(body, 40.0, -950.0) + 15.0 * inside + rng.normal(0, 18, u.shape)
+    if spacing is None:
+        return Image.from_arrays(PT=pet, CT=ct)
+    return Image.from_arrays(PT=pet, CT=ct, spacing_mm=spacing)
+
+
+def circle(radius: float, centre: tuple[float, float] = (0.0, 0.0), vertices: int = 2000) -> Curve:
+    angles = 2 * np.pi * np.arange(vertices) / vertices
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * radius + np.asarray(centre)
+    return Curve(points=points, unit="mm")

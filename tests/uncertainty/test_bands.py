@@ -1,0 +1,95 @@
+"""Do bands hold the share of the posterior they claim?"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from aistat_jax._errors import InputError
+from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
+from tests.helpers import make_posterior
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_simultaneous_band_holds_exactly_its_share_of_the_draws(level):
+    posterior = make_posterior(draws=1000, swell=2.0)
+    held = simultaneous_band(posterior, level).contains(posterior.draws).mean()
+    assert held == pytest.approx(level, abs=1e-12)
+
+
+def test_share_is_the_next_one_up_when_the_draws_do_not_divide():
+    posterior = make_posterior(draws=333)
+    held = simultaneous_band(posterior, 0.95).contains(posterior.draws).sum()
+    assert held == int(np.ceil(0.95 * 333))
+
+
+def test_pointwise_band_does_not_hold_the_boundary_simultaneously():
+    """Negative control: 95% at every ray is far from 95% of whole boundaries."""
+    posterior = make_posterior()
+    band = pointwise_band(posterior, 0.95)
+    at_each_ray = (posterior.draws >= band.lower) & (posterior.draws <= band.upper)
+    assert np.allclose(at_each_ray.mean(axis=0), 0.95, atol=0.005)
+    assert band.contains(posterior.draws).mean() < 0.8
+
+
+def test_a_band_that_is_too_narrow_is_caught():
+    """Negative control: a band from draws shrunk by 0.7 misses its share of fresh draws.
+
+    Fresh draws: 4,000 from the same law; the binomial sd of the share is 0.004, and the band's
+    own quantile from 4,000 draws adds as much, so 0.03 is a five-sigma gate.
+    """
+    fresh = make_posterior(seed=1, draws=4000).draws
+    honest = make_posterior(seed=2, draws=4000)
+    assert simultaneous_band(honest).contains(fresh).mean() == pytest.approx(0.95, abs=0.03)
+    centre = honest.estimate
+    narrow = make_posterior(seed=2, draws=4000)
+    narrow.radii[:] = centre + 0.7 * (narrow.radii - centre)
+    assert simultaneous_band(narrow).contains(fresh).mean() < 0.85
+
+
+@pytest.mark.parametrize("make", [simultaneous_band, pointwise_band])
+def test_bands_nest_in_level(make):
+    posterior = make_posterior(swell=3.0)
+    bands = [make(posterior, level) for level in LEVELS]
+    for inner, outer in itertools.pairwise(bands):
+        assert np.all(outer.lower <= inner.lower)
+        assert np.all(outer.upper >= inner.upper)
+
+
+def test_bands_scale_with_the_unit_of_length():
+    small, large = make_posterior(), make_posterior()
+    large.radii[:] *= 10.0
+    assert np.allclose(
+        simultaneous_band(large).half_width, 10 * simultaneous_band(small).half_width
+    )
+
+
+def test_lower_edge_stops_at_the_centre_and_half_width_is_the_larger_side():
+    band = simultaneous_band(make_posterior(sd=0.6, seed=3))
+    assert band.lower.min() == 0.0
+    assert np.allclose(band.half_width, band.upper - band.centre)
+
+
+def test_a_ray_without_spread_is_allowed():
+    posterior = make_posterior()
+    posterior.radii[..., 5] = 10.0
+    band = simultaneous_band(posterior)
+    assert band.half_width[5] == pytest.approx(0.0, abs=1e-9)
+    assert band.contains(posterior.draws).mean() == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("make", [simultaneous_band, pointwise_band])
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, -0.1, float("nan")])
+def test_level_outside_the_unit_interval_is_refused(make, level):
+    with pytest.raises(InputError, match="strictly between 0 and 1"):
+        make(make_posterior(draws=120), level)
+
+
+@pytest.mark.parametrize("make", [simultaneous_band, pointwise_band])
+def test_too_few_draws_are_refused(make):
+    with pytest.raises(InputError, match="at least 100 posterior draws, got 99"):
+        make(make_posterior(draws=99))

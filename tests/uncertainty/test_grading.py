@@ -1,0 +1,154 @@
+"""Do grades follow their stated cut-offs, and say why in words a physicist understands?"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.uncertainty.directions import direction_letter, direction_words
+from aistat_jax.uncertainty.grading import expected_surface_dice, grade
+from aistat_jax.uncertainty.metrics import surface_distances
+from tests.helpers import make_posterior
+
+
+def test_sharp_posterior_is_green_everywhere():
+    result = grade(make_posterior(sd=0.02))
+    assert result.case == "green"
+    assert result.fraction == {"green": pytest.approx(1.0), "amber": 0.0, "red": 0.0}
+    assert result.expected_surface_dice > 0.99
+    assert result.tolerance_mm == 2.0
+    assert any("No part of the boundary" in reason for reason in result.reasons)
+
+
+def test_vague_posterior_is_red():
+    result = grade(make_posterior(sd=0.35))
+    assert result.case == "red"
+    assert result.fraction["red"] > 0.9
+
+
+def test_cases_get_worse_as_the_posterior_widens():
+    order = ["green", "amber", "red"]
+    cases = [order.index(grade(make_posterior(sd=sd)).case) for sd in (0.02, 0.1, 0.13, 0.3)]
+    assert cases == sorted(cases)
+    assert set(cases) == {0, 1, 2}
+
+
+def test_local_grade_is_the_exceedance_cut_at_5_and_25_percent():
+    posterior = make_posterior(sd=0.07, swell=2.5)
+    result = grade(posterior)
+    brute = np.mean(np.abs(posterior.draws - posterior.estimate) > 2.0, axis=0)
+    assert np.array_equal(result.exceedance, brute)
+    assert np.array_equal(result.local, np.where(brute < 0.05, 0, np.where(brute <= 0.25, 1, 2)))
+    assert sum(result.fraction.values()) == pytest.approx(1.0)
+    assert set(result.local) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("angle", "words"),
+    [
+        (np.pi, "towards the patient's left ("),
+        (0.0, "towards the patient's right ("),
+        (np.pi / 2, "towards the patient's front ("),
+        (-np.pi / 2, "towards the patient's back ("),
+        (-3 * np.pi / 4, "towards the patient's "),
+    ],
+)
+def test_reason_names_the_worst_direction(angle, words):
+    posterior = make_posterior(axes=(12.0, 12.0), sd=0.05, swell=4.0, swell_at=angle)
+    sentence = grade(posterior).reasons[1]
+    assert "of the boundary may be off by more than 2.0 mm" in sentence
+    assert words in sentence
+    assert "half-width" in sentence
+
+
+def test_directions_follow_the_frame_of_the_slice():
+    plane = make_posterior(draws=100).chart.plane
+    assert direction_words(plane, (-1.0, -1.0)) == "towards the patient's left and back"
+    assert [direction_letter(plane, d) for d in ((1.0, 0.0), (-1.0, 0.1), (0.0, 1.0))] == [
+        "R",
+        "L",
+        "A",
+    ]
+    coronal = replace(plane, frame=np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]))
+    assert direction_words(coronal, (0.0, 1.0)) == "towards the patient's head"
+    assert direction_letter(coronal, (0.0, -1.0)) == "I"
+
+
+def test_a_fit_that_failed_is_red_everywhere_with_its_reasons():
+    """Negative control: the same draws are green when the diagnostics pass."""
+    failed = Diagnostics(converged=False, ess_min=12.0, khat=1.4, reasons=("khat is 1.40",))
+    result = grade(make_posterior(sd=0.02, diagnostics=failed))
+    assert result.case == "red"
+    assert np.all(result.local == 2)
+    assert result.fraction["red"] == pytest.approx(1.0)
+    assert "Khat is 1.40." in result.reasons
+    assert grade(make_posterior(sd=0.02)).case == "green"
+
+
+def test_expected_surface_dice_equals_the_metric_averaged_over_draws():
+    posterior = make_posterior(sd=0.12, draws=120)
+    estimate = posterior.chart.curve(posterior.estimate)
+    brute = np.mean(
+        [surface_distances(curve, estimate).surface_dice(2.0) for curve in posterior.curves(120)]
+    )
+    assert expected_surface_dice(posterior, 2.0) == pytest.approx(brute, abs=0.01)
+
+
+def test_grade_does_not_depend_on_the_unit_or_place():
+    small, large = make_posterior(sd=0.1), make_posterior(sd=0.1, axes=(140.0, 100.0))
+    first, second = grade(small, 2.0), grade(large, 20.0)
+    assert np.array_equal(first.local, second.local)
+    assert first.expected_surface_dice == pytest.approx(second.expected_surface_dice)
+    moved = make_posterior(sd=0.1, centre=(-50.0, 300.0))
+    assert grade(moved, 2.0).expected_surface_dice == pytest.approx(first.expected_surface_dice)
+
+
+def test_a_wider_tolerance_never_makes_it_worse():
+    posterior = make_posterior(sd=0.1)
+    results = [grade(posterior, tolerance) for tolerance in (0.5, 1.0, 2.0, 4.0)]
+    for tight, wide in itertools.pairwise(results):
+        assert np.all(wide.exceedance <= tight.exceedance)
+        assert wide.expected_surface_dice >= tight.expected_surface_dice
+
+
+def test_every_reason_is_one_sentence():
+    for sd in (0.02, 0.1, 0.3):
+        for reason in grade(make_posterior(sd=sd)).reasons:
+            assert not reason[0].islower()
+            assert reason.endswith(".")
+            assert "\n" not in reason
+
+
+def test_pixels_need_their_own_tolerance():
+    pixels = make_posterior(spacing=None, sd=0.05)
+    with pytest.raises(InputError, match="pass tolerance_px"):
+        grade(pixels)
+    with pytest.raises(InputError, match="pass tolerance_px"):
+        grade(pixels, tolerance_mm=2.0)
+    with pytest.raises(InputError, match="pass tolerance_mm"):
+        grade(make_posterior(), tolerance_px=2.0)
+    result = grade(pixels, tolerance_px=2.0)
+    assert result.unit == "px"
+    assert "degrees counter-clockwise" in result.reasons[1]
+    with pytest.raises(InputError, match="not millimetres"):
+        _ = result.tolerance_mm
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_tolerance_must_be_a_positive_length(tolerance):
+    with pytest.raises(InputError, match="positive length"):
+        grade(make_posterior(), tolerance)
+
+
+def test_grading_is_quick():
+    posterior = make_posterior(draws=2000)
+    grade(posterior)
+    start = time.perf_counter()
+    grade(posterior)
+    assert time.perf_counter() - start < 2.0

@@ -1,0 +1,173 @@
+"""Do figures show what the records hold, the right way round, without a display?"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
+from aistat_jax.uncertainty.grading import grade
+from aistat_jax.views.figures import (
+    plot_contours,
+    plot_gallery,
+    plot_probability,
+    plot_unrolled,
+)
+from aistat_jax.views.layers import grade_runs, limits_around
+from tests.helpers import circle, make_image, make_posterior
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    posterior = make_posterior(sd=0.05, swell=2.5)
+    return make_image(), posterior, simultaneous_band(posterior), grade(posterior)
+
+
+def words_of(figure) -> str:
+    texts = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    for axes in figure.axes:
+        texts += [t.get_text() for t in axes.texts]
+        texts += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
+    return "\n".join(texts)
+
+
+def test_contours_name_everything_they_draw(fitted):
+    figure = plot_contours(*fitted, reference=circle(12.0, (64.0, 62.0), 200))
+    figure.canvas.draw()
+    words = words_of(figure)
+    for expected in (
+        "lesion-1",
+        "mm²",
+        "grade amber at 2 mm",
+        "green: trusted",
+        "amber: check",
+        "red: do not trust",
+        "95% band, whole boundary",
+        "30 posterior draws",
+        "reference",
+        "mm, + towards R",
+        "mm, + towards A",
+    ):
+        assert expected in words
+
+
+def test_patient_right_is_on_the_left_of_the_figure(fitted):
+    axes = plot_contours(*fitted).axes[0]
+    left, right = axes.get_xlim()
+    assert left > right  # +u, towards the patient's right, runs to the left
+    places = {t.get_text(): t.get_position() for t in axes.texts}
+    assert places["R"][0] < 0.5 < places["L"][0]
+    assert places["P"][1] < 0.5 < places["A"][1]
+
+
+def test_image_and_contour_share_one_frame(fitted):
+    """The brightest pixel of a one-pixel image is drawn where its centre is in millimetres."""
+    image, posterior, *_ = fitted
+    values = np.zeros((64, 64))
+    values[40, 25] = 1.0
+    spot = type(image).from_arrays(PT=values, spacing_mm=2.0)
+    picture = plot_contours(spot, posterior, full=True).axes[0].images[0]
+    u_min, _u_max, v_min, _v_max = picture.get_extent()
+    row, column = np.argwhere(np.asarray(picture.get_array()) == 1.0)[0]
+    assert picture.origin == "lower"
+    assert (u_min + 2.0 * (column + 0.5), v_min + 2.0 * (row + 0.5)) == (80.0, 50.0)
+
+
+def test_estimate_is_split_by_local_grade(fitted):
+    *_, result = fitted
+    runs = list(grade_runs(result, 128))
+    assert next(r[1].start for r in runs) == 0
+    assert runs[-1][1].stop == 129
+    for code, at in runs:
+        assert np.all(result.local[at.start : at.stop - 1] == code)
+    assert list(grade_runs(None, 128)) == [(None, slice(0, 129))]
+
+
+def test_view_is_a_square_around_the_target_inside_the_image(fitted):
+    _, posterior, band, _ = fitted
+    plane = posterior.chart.plane
+    limits = limits_around(posterior, band, None, plane, full=False)
+    assert limits[1] - limits[0] == pytest.approx(limits[3] - limits[2])
+    points = posterior.chart.points(band.upper)
+    assert limits[0] < points[:, 0].min() < points[:, 0].max() < limits[1]
+    corner = make_posterior(centre=(8.0, 8.0))
+    limits = limits_around(corner, None, None, plane, full=False)
+    assert limits[0] >= plane.extent[0]
+    assert limits_around(posterior, band, None, plane, full=True) == plane.extent
+
+
+def test_channels_full_view_and_axes_of_ones_own(fitted):
+    image, posterior, band, result = fitted
+    assert plot_contours(image, posterior, channel="CT", full=True).axes[0].images[
+        0
+    ].get_clim() == (-160.0, 240.0)
+    figure = Figure(figsize=(9, 5))
+    panel = figure.add_subplot(1, 2, 1)
+    assert plot_contours(image, posterior, band, result, ax=panel) is figure
+    figure.savefig(io.BytesIO(), format="png")
+    with pytest.raises(InputError, match="no channel"):
+        plot_contours(image, posterior, channel="MR")
+
+
+def test_pixels_have_no_patient_letters():
+    posterior = make_posterior(spacing=None)
+    result = grade(posterior, tolerance_px=2.0)
+    figure = plot_contours(make_image(spacing=None), posterior, pointwise_band(posterior), result)
+    figure.canvas.draw()
+    words = words_of(figure)
+    assert "u (px)" in words
+    assert "px²" in words
+    assert "95% band, each ray" in words
+    assert not {t.get_text() for t in figure.axes[0].texts} & set("RLAPSI")
+    assert figure.axes[0].get_xlim()[0] < figure.axes[0].get_xlim()[1]
+
+
+def test_gallery_has_a_panel_for_each_posterior(fitted):
+    image, posterior, band, result = fitted
+    figure = plot_gallery(image, [posterior] * 5, [band] * 5, [result] * 5, columns=3)
+    figure.canvas.draw()
+    assert sum(bool(axes.images) for axes in figure.axes) == 5
+    plot_gallery([image, image], [posterior] * 2).canvas.draw()
+    with pytest.raises(InputError, match="as many bands"):
+        plot_gallery(image, [posterior] * 2, [band])
+    with pytest.raises(InputError, match="at least one posterior"):
+        plot_gallery(image, [])
+
+
+def test_unrolled_boundary_and_probability_contours(fitted):
+    image, posterior, band, result = fitted
+    figure = plot_unrolled(posterior, band, result)
+    figure.canvas.draw()
+    assert "half-width (mm)" in words_of(figure)
+    assert "tolerance 2 mm" in words_of(figure)
+    labels = [t.get_text() for t in figure.axes[1].get_xticklabels()]
+    assert labels[0::2] == ["0\nR", "90\nA", "180\nL", "270\nP", "360\nR"]
+    plot_unrolled(posterior).canvas.draw()
+    figure = plot_probability(image, posterior, (0.1, 0.5, 0.9))
+    figure.canvas.draw()
+    assert "P(inside) ≥ 0.9" in words_of(figure)
+
+
+def test_a_tilted_slice_gets_its_own_letters(fitted):
+    """Coronal: the second in-plane axis points to the head."""
+    _, posterior, *_ = fitted
+    frame = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+    chart = replace(posterior.chart, plane=replace(posterior.chart.plane, frame=frame))
+    figure = plot_unrolled(replace(posterior, chart=chart))
+    labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert labels[2] == "90\nS"
+
+
+def test_importing_the_views_does_not_load_matplotlib():
+    code = (
+        "import sys, aistat_jax.views.figures, aistat_jax.views.report;"
+        "assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

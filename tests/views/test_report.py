@@ -1,0 +1,158 @@
+"""Is the report one complete, escaped, self-contained page?"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from aistat_jax.views.report import write_report
+from aistat_jax.views.style import new_figure
+
+VOID = {"meta", "img", "br"}
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed out of order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def a_target(**changes):
+    return {
+        "id": "lesion-1",
+        "method": "laplace",
+        "diagnostics": {
+            "converged": True,
+            "khat": 0.31,
+            "ess_min": 912.4,
+            "rhat_max": None,
+            "divergences": None,
+            "reasons": [],
+        },
+        "size": {
+            "unit": "mm2",
+            "mean": 1447.2,
+            "sd": 42.0,
+            "q025": 1370.0,
+            "q500": 1446.0,
+            "q975": 1530.0,
+        },
+        "band_half_width_mm": {"median": 1.9, "q95": 5.04, "max": 6.9},
+        "grade": {
+            "case": "amber",
+            "reasons": ["23% of the boundary may be off by more than 2.0 mm."],
+            "fraction": {"green": 0.64, "amber": 0.17, "red": 0.19},
+        },
+        "seconds": {"evidence": 0.1, "fit": 0.4, "total": 0.6},
+        **changes,
+    }
+
+
+def a_summary(*targets):
+    return {"schema": 1, "version": "9.9", "seed": 7, "inputs": ["p.nii.gz"], "targets": targets}
+
+
+def read(path):
+    parser = Balanced()
+    parser.feed(path.read_text(encoding="utf-8"))
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_page_is_whole_and_fetches_nothing(tmp_path):
+    figure = new_figure(2.0, 2.0)
+    figure.add_subplot().plot([0, 1])
+    path = write_report(
+        tmp_path / "report.html",
+        title="Contours",
+        summary=a_summary(a_target()),
+        figures=[("The slice", figure)],
+        version="0.1.0",
+    )
+    page = read(path)
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "http" not in path.read_text(encoding="utf-8")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_page_says_what_the_summary_says(tmp_path):
+    path = write_report(tmp_path / "r.html", title="T", summary=a_summary(a_target()))
+    words = " ".join(read(path).words)
+    for expected in (
+        "1,447 ± 42 mm²",
+        "1,446 (1,370 to 1,530) mm²",
+        "median 1.9, 95% point 5.04, largest 6.9 mm",
+        "▲ amber",
+        "● green 64%",
+        "23% of the boundary may be off by more than 2.0 mm.",
+        "912",
+        "0.31",
+        "nested Laplace",
+        "project's own definition",
+        "aistat_jax 9.9",
+        "seed 7",
+        "p.nii.gz",
+    ):
+        assert expected in words
+
+
+def test_grade_can_be_read_without_colour(tmp_path):
+    marks = set()
+    for case in ("green", "amber", "red"):
+        target = a_target(grade={"case": case, "reasons": [], "fraction": {}})
+        path = write_report(tmp_path / "r.html", title="T", summary=a_summary(target))
+        marks.update(re.findall(rf'<span class="grade {case}">(. {case})</span>', path.read_text()))
+    assert marks == {"● green", "▲ amber", "■ red"}
+
+
+def test_text_is_escaped(tmp_path):
+    nasty = "<script>alert('x')</script> & \"more\""
+    target = a_target(
+        id=nasty,
+        method=nasty,
+        diagnostics={"converged": False, "reasons": [nasty]},
+        grade={"case": nasty, "reasons": [nasty], "fraction": {}},
+    )
+    figure = new_figure(1.0, 1.0)
+    summary = {**a_summary(target), "inputs": [nasty], "seed": nasty}
+    path = write_report(
+        tmp_path / "r.html", title=nasty, summary=summary, figures=[(nasty, figure)], version=nasty
+    )
+    assert "<script" not in path.read_text(encoding="utf-8")
+    assert nasty in "".join(read(path).words)
+
+
+@pytest.mark.parametrize("targets", [(), ({"id": "bare"},)])
+def test_little_to_say_is_still_a_page(tmp_path, targets):
+    read(write_report(tmp_path / "r.html", title="T", summary=a_summary(*targets)))
+
+
+def test_pixel_units_are_named(tmp_path):
+    target = a_target(
+        size={"unit": "px2", "mean": 80.0, "sd": 2.0}, band_half_width_px={"median": 1.0}
+    )
+    del target["band_half_width_mm"]
+    words = " ".join(
+        read(write_report(tmp_path / "r.html", title="T", summary=a_summary(target))).words
+    )
+    assert "80 ± 2 px²" in words
+    assert "largest - px" in words
