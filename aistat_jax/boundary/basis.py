@@ -7,12 +7,13 @@ process gives independent c_k with variances proportional to a spectral density 
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, ArrayLike, Float
 
 
 @record
@@ -23,8 +24,8 @@ class CircleBasis:
     harmonic of each column (0, 1, 1, 2, 2, ...).
     """
 
-    functions: Float[Array, "ray basis"]
-    frequency: Float[Array, " basis"]
+    functions: Float[ArrayLike, "ray basis"]
+    frequency: Float[ArrayLike, " basis"]
     harmonics: int = static()
 
 
@@ -43,13 +44,13 @@ def circle_basis(angles: Float[np.ndarray, " ray"], harmonics: int = 16) -> Circ
     pairs = np.sqrt(2.0) * np.stack([np.cos(waves), np.sin(waves)], axis=-1)
     functions = np.concatenate([np.ones((len(angles), 1)), pairs.reshape(len(angles), -1)], axis=1)
     frequency = np.concatenate([[0.0], np.repeat(order, 2).astype(float)])
-    return CircleBasis(functions, frequency, harmonics)  # type: ignore[arg-type]
+    return CircleBasis(functions, frequency, harmonics)
 
 
 def spectral_variance(
-    frequency: Float[Array, " basis"],
-    amplitude: Float[Array, ""],
-    lengthscale: Float[Array, ""],
+    frequency: Float[ArrayLike, " basis"],
+    amplitude: Float[ArrayLike, ""] | float,
+    lengthscale: Float[ArrayLike, ""] | float,
     smoothness: float,
 ) -> Float[Array, " basis"]:
     """Prior variances of the coefficients of a stationary process on the circle.
@@ -66,7 +67,23 @@ def spectral_variance(
     if np.isinf(smoothness):
         log_density = -0.5 * k2 * jnp.square(lengthscale)
     else:
-        log_density = -(smoothness + 0.5) * jnp.log(2 * smoothness / jnp.square(lengthscale) + k2)
+        # Relative to k = 0: no cancellation, so that large nu tends to the squared exponential.
+        ratio = 0.5 * k2 * jnp.square(lengthscale) / smoothness
+        log_density = -(smoothness + 0.5) * jnp.log1p(ratio)
     log_density = jnp.where(frequency > 0, log_density, -jnp.inf)
     density = jnp.exp(log_density - jnp.max(log_density))
     return jnp.square(amplitude) * density / jnp.sum(density)
+
+
+def host_variance(
+    frequency: ArrayLike, amplitude: float, lengthscale: float, smoothness: float
+) -> Float[np.ndarray, " basis"]:
+    """`spectral_variance` outside JAX: numpy, double precision whatever the JAX settings."""
+    with jax.enable_x64(True):
+        k, sd, length = (
+            jnp.asarray(v, dtype=jnp.float64) for v in (frequency, amplitude, lengthscale)
+        )
+        return np.asarray(_compiled_variance(k, sd, length, smoothness))
+
+
+_compiled_variance = jax.jit(spectral_variance, static_argnames="smoothness")

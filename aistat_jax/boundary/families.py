@@ -12,13 +12,15 @@ likelihood: each sum over voxels counts eta times (effective over nominal sample
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import betaln, gammaln
+from jax.scipy.special import gammaln
 
 from aistat_jax._record import record, replace, static
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
 
 
@@ -31,10 +33,10 @@ class StepPrior:
     Shapes: mean (2,), precision (2,).
     """
 
-    mean: Float[Array, "2"]
-    precision: Float[Array, "2"]
-    shape: Float[Array, ""]
-    rate: Float[Array, ""]
+    mean: Float[ArrayLike, "2"]
+    precision: Float[ArrayLike, "2"]
+    shape: Float[ArrayLike, ""]
+    rate: Float[ArrayLike, ""]
 
 
 @record
@@ -46,13 +48,13 @@ class BlurredStep:
     """
 
     table: SmoothTable
-    totals: Float[Array, "3"]
-    eta: Float[Array, ""]
+    totals: Float[ArrayLike, "3"]
+    eta: Float[ArrayLike, ""]
     prior: StepPrior
-    constant: Float[Array, ""]
+    constant: Float[ArrayLike, ""]
     differentiable: bool = static(default=True)
 
-    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return self.table(radii)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
@@ -84,7 +86,7 @@ def blurred_step(
         - gammaln(shape)
         - half * np.log(2 * np.pi)
     )
-    return BlurredStep(table, totals, np.float64(eta), prior, np.float64(constant))  # type: ignore[arg-type]
+    return BlurredStep(table, totals, np.asarray(eta), prior, np.asarray(constant))
 
 
 @record
@@ -99,19 +101,19 @@ class HardStep:
 
     table: SortedTable | SmoothTable
     surrogate: SmoothTable
-    totals: Float[Array, " stat"]
-    eta: Float[Array, ""]
-    hyper: Float[Array, "4"]
+    totals: Float[ArrayLike, " stat"]
+    eta: Float[ArrayLike, ""]
+    hyper: Float[ArrayLike, "4"]
     family: str = static()
     differentiable: bool = static(default=False)
 
-    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return self.table(radii)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), up to the base measure, which no boundary changes."""
-        inside = self.eta * sums
-        outside = self.eta * (self.totals - sums)
+        inside = jnp.asarray(self.eta * sums)
+        outside = jnp.asarray(self.eta * (self.totals - sums))
         marginal = _MARGINALS[self.family]
         return marginal(inside, self.hyper) + marginal(outside, self.hyper)
 
@@ -120,7 +122,7 @@ class HardStep:
         return replace(self, table=self.surrogate, differentiable=True)
 
 
-def _gaussian(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+def _gaussian(s: Float[Array, " stat"], hyper: Float[ArrayLike, "4"]) -> Float[Array, ""]:
     n, y, yy = s
     mean, precision, shape, rate = hyper
     p = precision + n
@@ -136,13 +138,18 @@ def _gaussian(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array
     )
 
 
-def _bernoulli(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+def _bernoulli(s: Float[Array, " stat"], hyper: Float[ArrayLike, "4"]) -> Float[Array, ""]:
     n, y = jnp.maximum(s, 0.0)
     alpha, beta = hyper[0], hyper[1]
-    return betaln(alpha + y, beta + jnp.maximum(n - y, 0.0)) - betaln(alpha, beta)
+    return _log_beta(alpha + y, beta + jnp.maximum(n - y, 0.0)) - _log_beta(alpha, beta)
 
 
-def _poisson(s: Float[Array, " stat"], hyper: Float[Array, "4"]) -> Float[Array, ""]:
+def _log_beta(a: Any, b: Any) -> Array:
+    # jax.scipy.special.betaln is good to only 1e-7 in double precision.
+    return gammaln(a) + gammaln(b) - gammaln(a + b)
+
+
+def _poisson(s: Float[Array, " stat"], hyper: Float[ArrayLike, "4"]) -> Float[Array, ""]:
     n, y = jnp.maximum(s, 0.0)
     shape, rate = hyper[0], hyper[1]
     return (
@@ -162,14 +169,14 @@ class LinearTable:
     """A term that is itself a sum over voxels: log-odds of the voxels inside."""
 
     table: SmoothTable
-    eta: Float[Array, ""]
+    eta: Float[ArrayLike, ""]
     differentiable: bool = static(default=True)
 
-    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return self.table(radii)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return self.eta * sums[0]
+        return jnp.asarray(self.eta * sums[0])
 
 
 @record
@@ -181,17 +188,17 @@ class ContourTerm:
     the value is the full log density of all raters' radii.
     """
 
-    mean: Float[Array, " ray"]
-    whiten: Float[Array, "stat ray"]
-    count: Float[Array, ""]
-    constant: Float[Array, ""]
+    mean: Float[ArrayLike, " ray"]
+    whiten: Float[ArrayLike, "stat ray"]
+    count: Float[ArrayLike, ""]
+    constant: Float[ArrayLike, ""]
     differentiable: bool = static(default=True)
 
-    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
-        return (self.mean - radii)[:, None] * self.whiten.T
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
+        return jnp.asarray((self.mean - radii)[:, None] * self.whiten.T)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return self.constant - 0.5 * self.count * jnp.sum(jnp.square(sums))
+        return jnp.asarray(self.constant - 0.5 * self.count * jnp.sum(jnp.square(sums)))
 
 
 @record
@@ -202,14 +209,14 @@ class AnchorTerm:
     and sd (stat,) of the clicks; side (stat,): 0 edge, +1 inside, -1 outside.
     """
 
-    weights: Float[Array, "stat ray"]
-    radius: Float[Array, " stat"]
-    sd: Float[Array, " stat"]
-    side: Float[Array, " stat"]
+    weights: Float[ArrayLike, "stat ray"]
+    radius: Float[ArrayLike, " stat"]
+    sd: Float[ArrayLike, " stat"]
+    side: Float[ArrayLike, " stat"]
     differentiable: bool = static(default=True)
 
-    def statistics(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
-        return radii[:, None] * self.weights.T
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
+        return jnp.asarray(radii[:, None] * self.weights.T)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         z = (sums - self.radius) / self.sd
@@ -219,3 +226,8 @@ class AnchorTerm:
 
 
 Term = BlurredStep | HardStep | LinearTable | ContourTerm | AnchorTerm
+
+
+def leaves(*values: object) -> tuple[Any, ...]:
+    """The values as float64 arrays, ready to be the leaves of a record."""
+    return tuple(np.asarray(v, dtype=np.float64) for v in values)

@@ -24,8 +24,13 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
-from aistat_jax._typing import Array, Float
-from aistat_jax.boundary.basis import CircleBasis, circle_basis, spectral_variance
+from aistat_jax._typing import Array, ArrayLike, Float
+from aistat_jax.boundary.basis import (
+    CircleBasis,
+    circle_basis,
+    host_variance,
+    spectral_variance,
+)
 from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
@@ -41,7 +46,7 @@ class BoundaryData:
 
     basis: CircleBasis
     prior: Prior
-    mean: Float[Array, " ray"]
+    mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
 
     @property
@@ -78,8 +83,8 @@ def boundary_program(data: BoundaryData) -> None:
 
     def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
         if name in prior.fixed:
-            return numpyro.deterministic(name, jnp.asarray(median))
-        return numpyro.sample(name, dist.LogNormal(jnp.log(median), log_sd))
+            return jnp.asarray(numpyro.deterministic(name, jnp.asarray(median)))
+        return jnp.asarray(numpyro.sample(name, dist.LogNormal(jnp.log(median), log_sd)))
 
     amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
     lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
@@ -87,7 +92,7 @@ def boundary_program(data: BoundaryData) -> None:
     scale = jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
     coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
     log_radius = data.mean + data.basis.functions @ coefficients
-    radii = numpyro.deterministic("radii", jnp.exp(log_radius))
+    radii = jnp.asarray(numpyro.deterministic("radii", jnp.exp(log_radius)))
     numpyro.factor("evidence", log_likelihood(data.terms, radii))
 
 
@@ -103,15 +108,18 @@ def boundary_model(
 ) -> BoundaryModel:
     """Read the evidence along the rays of a target's chart and state the posterior.
 
-    `radius_max` (default REACH times the target's rough radius, never past what its slice
-    covers) bounds both the boundary and the region whose intensities count as evidence.
+    `radius_max` (default REACH times the target's rough radius) bounds both the boundary and the
+    region whose voxels count as evidence.
 
-    Raises InputError for a target whose radius is not positive.
+    Raises InputError for a target whose radius is not positive or whose centre is not finite,
+    and for no evidence.
     """
     import time
 
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
+    if not np.isfinite(target.centre).all():
+        raise InputError(f"target {target.id}: the centre must be finite, got {target.centre}")
     start = time.perf_counter()
     reach = radius_max if radius_max is not None else REACH * target.radius
     chart = star_chart(target.centre, reach, target.plane, rays)
@@ -136,12 +144,15 @@ def prior_boundary(
     Returns radii (ray,) in the unit of `radius` and {"amplitude", "lengthscale"}.
     """
     rng = np.random.default_rng(seed)
-    amplitude = float(prior.amplitude * np.exp(prior.amplitude_log_sd * rng.standard_normal()))
-    lengthscale = float(prior.lengthscale * np.exp(prior.lengthscale_log_sd * rng.standard_normal()))
+
+    def hyper(name: str, median: float, log_sd: float) -> float:
+        spread = 0.0 if name in prior.fixed else log_sd
+        return float(median * np.exp(spread * rng.standard_normal()))
+
+    amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
+    lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
     basis = circle_basis(angles, harmonics)
-    frequency = jnp.asarray(basis.frequency)
-    variance = spectral_variance(frequency, amplitude, lengthscale, prior.smoothness)  # type: ignore[arg-type]
-    scale = np.sqrt(np.asarray(variance, dtype=float))
+    scale = np.sqrt(host_variance(basis.frequency, amplitude, lengthscale, prior.smoothness))
     scale[0] = prior.mean_log_sd
     field = np.asarray(basis.functions) @ (scale * rng.standard_normal(len(scale)))
     mean = np.asarray(population_mean(prior, radius, len(angles)))

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, Float
-from aistat_jax.boundary.basis import circle_basis, spectral_variance
+from aistat_jax._typing import Float
+from aistat_jax.boundary.basis import circle_basis, host_variance
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
 # nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.
@@ -66,9 +65,14 @@ def fixed_prior(
 ) -> Prior:
     """A prior centred on a given boundary, with its hyperparameters held fixed.
 
-    radii (ray,) on the chart's rays; amplitude is the sd of log radius about it.
+    radii (ray,) on the chart's rays give the shape; the size comes from the target's rough
+    radius. amplitude is the sd of log radius about it. Raises InputError for a radius that is
+    not positive.
     """
-    log_radius = np.log(np.asarray(radii, dtype=float))
+    radii = np.asarray(radii, dtype=float)
+    if not ((radii > 0) & np.isfinite(radii)).all():
+        raise InputError("a prior boundary needs a positive, finite radius on every ray")
+    log_radius = np.log(radii)
     return Prior(
         amplitude=amplitude,
         lengthscale=lengthscale,
@@ -96,26 +100,26 @@ def prior_from_contours(
     Shapes: radii (contour, ray), equally spaced rays. Raises InputError for fewer than 5
     contours or a radius that is not positive.
     """
+    if not smoothness > 0:
+        raise InputError(f"prior smoothness must be positive, got {smoothness}")
+    if len(lengths := {np.shape(contour) for contour in radii}) > 1:
+        raise InputError(f"contours must share one set of rays, got shapes {sorted(lengths)}")
     table = np.asarray(radii, dtype=float)
     if table.ndim != 2 or len(table) < 5:
         raise InputError(f"an empirical prior needs at least 5 contours, got {len(table)}")
-    if not (table > 0).all():
-        raise InputError("every contour needs a positive radius on every ray")
+    if not ((table > 0) & np.isfinite(table)).all():
+        raise InputError("every contour needs a positive, finite radius on every ray")
     rays = table.shape[1]
     log_radius = np.log(table)
     mean = log_radius.mean(axis=1)
     shape = log_radius.mean(axis=0) - mean.mean() if with_shape else np.zeros(rays)
     basis = circle_basis(2 * np.pi * np.arange(rays) / rays, harmonics)
-    functions, frequency = np.asarray(basis.functions), np.asarray(basis.frequency)
-    coefficients = (log_radius - shape) @ functions[:, 1:] / rays
+    coefficients = (log_radius - shape) @ np.asarray(basis.functions)[:, 1:] / rays
 
     log_amplitude = np.linspace(np.log(0.01), np.log(1.0), 61)
     log_lengthscale = np.linspace(np.log(0.05), np.log(3.0), 41)
     unit = np.stack(
-        [
-            np.asarray(spectral_variance(jnp.asarray(frequency), 1.0, np.exp(v), smoothness))[1:]  # type: ignore[arg-type]
-            for v in log_lengthscale
-        ]
+        [host_variance(basis.frequency, 1.0, np.exp(v), smoothness)[1:] for v in log_lengthscale]
     )
     variance = np.exp(2 * log_amplitude)[:, None, None] * unit[None]
     energy = np.einsum("cb,alb->cal", coefficients**2, 1 / variance, optimize=True)
@@ -145,7 +149,10 @@ def _fit_log_normals(
             np.sqrt((weight * (a - m) ** 2).sum(axis=(1, 2)).mean())
             for a, m in zip(axes, moments, strict=True)
         ]
+        before = np.append(location, spread)
         location, spread = np.array(moments), np.maximum(spreads, 0.05)
+        if np.abs(np.append(location, spread) - before).max() < 1e-4:
+            break
     return (
         float(np.exp(location[0])),
         float(spread[0]),
@@ -154,9 +161,9 @@ def _fit_log_normals(
     )
 
 
-def population_mean(prior: Prior, radius: float, rays: int) -> Float[Array, " ray"]:
+def population_mean(prior: Prior, radius: float, rays: int) -> Float[np.ndarray, " ray"]:
     """Prior mean of log radius on the rays, for a target of the given rough radius."""
     shape = np.zeros(rays) if prior.shape is None else np.asarray(prior.shape, dtype=float)
     if shape.shape != (rays,):
         raise InputError(f"the prior's shape has {len(shape)} rays but the chart has {rays}")
-    return np.log(radius) + shape  # type: ignore[return-value]
+    return np.log(radius) + shape

@@ -21,12 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._record import record
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
 
 NODES_PER_BLUR = 8
 MOMENTS = 7
 NODE_BUCKET = 64
+# Voxels this many nodes past the table still reach back into it: Phi(-8) is 6e-16.
+MARGIN = 8 * NODES_PER_BLUR
 ENTRY_BUCKET = 64
 
 
@@ -99,12 +101,12 @@ class SmoothTable:
     step is the node spacing. Beyond the last node the functions stay at their last value.
     """
 
-    pieces: Float[Array, "ray node stat 6"]
-    step: Float[Array, ""]
+    pieces: Float[ArrayLike, "ray node stat 6"]
+    step: Float[ArrayLike, ""]
 
-    def __call__(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+    def __call__(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         """Values of every statistic on every ray."""
-        return _read(0, self.pieces, self.step, radii)
+        return _read(0, jnp.asarray(self.pieces), jnp.asarray(self.step), jnp.asarray(radii))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -116,7 +118,7 @@ def _read(order: int, pieces: Array, step: Array, radii: Array) -> Array:
     """
     rays, nodes = pieces.shape[:2]
     place = jnp.clip(radii / step, 0.0, nodes * (1 - 1e-12))
-    node = place.astype(jnp.int32)
+    node = jnp.minimum(place.astype(jnp.int32), nodes - 1)  # float32 rounds the clip up
     x = (place - node)[:, None]
     piece = pieces[jnp.arange(rays), node]
     value = jnp.zeros_like(piece[..., 0])
@@ -152,13 +154,14 @@ def smooth_table(
     step = blur / NODES_PER_BLUR
     rays = len(chart.angles)
     nodes = int(np.ceil(chart.radius_max / step / NODE_BUCKET)) * NODE_BUCKET
+    cells = nodes + 1 + MARGIN
     near = np.rint(shared.position / step).astype(int)
-    keep = near <= nodes
-    cell = shared.ray[keep] * (nodes + 1) + near[keep]
+    keep = near < cells
+    cell = shared.ray[keep] * cells + near[keep]
     shift = (near[keep] - shared.position[keep] / step) / NODES_PER_BLUR
-    length = 2 * (nodes + 1)
+    length = 2 * cells
     lags = np.arange(length)
-    lags = np.where(lags <= nodes, lags, lags - length) / NODES_PER_BLUR
+    lags = np.where(lags < cells, lags, lags - length) / NODES_PER_BLUR
     kernels = {
         power: np.fft.rfft(_step_derivatives(lags, MOMENTS + 2, power), axis=-1)
         for power in {power for _, power in statistics}
@@ -171,7 +174,7 @@ def smooth_table(
             spectra[id(f)] = np.stack(
                 [
                     np.fft.rfft(grid, n=length, axis=-1)
-                    for grid in _moments(shared, f, keep, cell, shift, rays, nodes + 1)
+                    for grid in _moments(shared, f, keep, cell, shift, rays, cells)
                 ]
             )
         spectrum = spectra[id(f)]
@@ -184,7 +187,7 @@ def smooth_table(
                 for d in range(3)
             ]
         )
-    return SmoothTable(_quintic_pieces(np.array(columns)), np.float64(step))  # type: ignore[arg-type]
+    return SmoothTable(_quintic_pieces(np.array(columns)), np.asarray(step))
 
 
 def _moments(
@@ -255,13 +258,14 @@ class SortedTable:
     (ray, entry + 1, stat), the sums over the first 0, 1, 2, ... entries.
     """
 
-    positions: Float[Array, "ray entry"]
-    cumulative: Float[Array, "ray entries stat"]
+    positions: Float[ArrayLike, "ray entry"]
+    cumulative: Float[ArrayLike, "ray entries stat"]
 
-    def __call__(self, radii: Float[Array, " ray"]) -> Float[Array, "ray stat"]:
+    def __call__(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         """Sums inside the boundary on every ray; piecewise constant, gradient zero."""
-        count = jax.vmap(jnp.searchsorted)(self.positions, jax.lax.stop_gradient(radii))
-        return self.cumulative[jnp.arange(len(self.positions)), count]
+        positions = jnp.asarray(self.positions)
+        count = jax.vmap(jnp.searchsorted)(positions, jax.lax.stop_gradient(radii))
+        return jnp.asarray(self.cumulative)[jnp.arange(len(self.positions)), count]
 
 
 def sorted_table(
@@ -279,4 +283,4 @@ def sorted_table(
     values = np.zeros((rays, entries + 1, len(statistics)))
     for column, f in enumerate(statistics):
         values[ray, slot + 1, column] = (shared.share * f[shared.voxel])[order]
-    return SortedTable(positions, np.cumsum(values, axis=1))  # type: ignore[arg-type]
+    return SortedTable(positions, np.cumsum(values, axis=1))

@@ -46,7 +46,7 @@ def fit(
     same draws on one machine. Raises InputError for an unknown method, fewer than 100 draws, or
     NUTS or VI on a hard step.
     """
-    _check(model, method, draws, chains)
+    check(model, method, draws, chains)
     start = time.perf_counter()
     with jax.enable_x64(True):
         data = jax.tree.map(np.asarray, model.data)
@@ -96,7 +96,7 @@ def as_posterior(
     )
 
 
-def _check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
+def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
     if draws < 100:

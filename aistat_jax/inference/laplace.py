@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from aistat_jax._typing import Array
-from aistat_jax.inference.transport import Density, Program, Transport, fit_transport
+from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
 DEGREES = 12
 
@@ -28,7 +28,7 @@ class LaplaceDraws(NamedTuple):
     transport: Transport
 
 
-def laplace_core(
+def laplace_one(
     program: Program, data: Any, smoothed: Any, key: Array, proposals: int, draws: int
 ) -> LaplaceDraws:
     """One contour; written for a single one and vmapped over many.
@@ -36,10 +36,18 @@ def laplace_core(
     The map comes from `smoothed`, the weights from `data`; the two are the same except for hard
     steps. `smoothed` None means the same.
     """
+    transport = find_transport(program, data if smoothed is None else smoothed)
+    return weighted_draws(program, data, transport, key, proposals, draws)
+
+
+@partial(jax.jit, static_argnames=("program", "draws", "proposals"))
+def weighted_draws(
+    program: Program, data: Any, transport: Transport, key: Array, proposals: int, draws: int
+) -> LaplaceDraws:
+    """Proposals through the map, weighed against the exact posterior and resampled."""
     from blackjax.diagnostics import psis_weights
 
     density = Density(program, data)
-    transport = fit_transport(density if smoothed is None else Density(program, smoothed))
     normal_key, resample_key = jax.random.split(key)
     dim = transport.size
     normal = jax.random.normal(normal_key, (proposals, dim + DEGREES))
@@ -50,12 +58,12 @@ def laplace_core(
     log_ratio = jnp.where(jnp.isfinite(log_ratio), log_ratio, -jnp.inf)
     log_weight, khat = psis_weights(log_ratio)
     ess = 1 / jnp.sum(jnp.exp(2 * log_weight))
-    chosen = _systematic(resample_key, jnp.exp(log_weight), draws)
+    chosen = systematic(resample_key, jnp.exp(log_weight), draws)
     u, x, _ = jax.vmap(lambda e: transport.push(density, e))(eps[chosen])
     return LaplaceDraws(jax.vmap(density.sites)(u, x), khat, ess, transport)
 
 
-def _systematic(key: Array, weight: Array, count: int) -> Array:
+def systematic(key: Array, weight: Array, count: int) -> Array:
     """Systematic resampling; the draws stay in the (exchangeable) order of the proposals."""
     place = (jnp.arange(count) + jax.random.uniform(key)) / count
     chosen = jnp.searchsorted(jnp.cumsum(weight), place * jnp.sum(weight))
@@ -63,17 +71,10 @@ def _systematic(key: Array, weight: Array, count: int) -> Array:
 
 
 @partial(jax.jit, static_argnames=("program", "proposals", "draws"))
-def laplace_one(
-    program: Program, data: Any, smoothed: Any, key: Array, proposals: int, draws: int
-) -> LaplaceDraws:
-    return laplace_core(program, data, smoothed, key, proposals, draws)
-
-
-@partial(jax.jit, static_argnames=("program", "proposals", "draws"))
 def laplace_batch(
     program: Program, data: Any, smoothed: Any, keys: Array, proposals: int, draws: int
 ) -> LaplaceDraws:
     """The same for a batch: every leaf of `data`, `smoothed` and `keys` has a leading axis."""
-    return jax.vmap(lambda d, s, k: laplace_core(program, d, s, k, proposals, draws))(
+    return jax.vmap(lambda d, s, k: laplace_one(program, d, s, k, proposals, draws))(
         data, smoothed, keys
     )

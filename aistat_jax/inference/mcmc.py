@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aistat_jax._typing import Array
-from aistat_jax.inference.transport import Density, Program, Transport, fit_transport
+from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
 SLICE_INFLATION = 1.3
 
@@ -27,15 +27,26 @@ class ChainDraws(NamedTuple):
     divergences: Array
 
 
-@partial(jax.jit, static_argnames=("program", "chains", "warmup", "draws"))
 def nuts_chains(
     program: Program, data: Any, key: Array, chains: int, warmup: int, draws: int
 ) -> ChainDraws:
     """NUTS from overdispersed starts under the Laplace map, step size and metric adapted."""
+    return _nuts(program, data, find_transport(program, data), key, chains, warmup, draws)
+
+
+@partial(jax.jit, static_argnames=("program", "chains", "warmup", "draws"))
+def _nuts(
+    program: Program,
+    data: Any,
+    transport: Transport,
+    key: Array,
+    chains: int,
+    warmup: int,
+    draws: int,
+) -> ChainDraws:
     import blackjax
 
     density = Density(program, data)
-    transport = fit_transport(density)
 
     def target(eps: Array) -> Array:
         return transport.log_target(density, eps)
@@ -59,7 +70,6 @@ def nuts_chains(
     return ChainDraws(_sites(density, transport, eps), divergent.sum())
 
 
-@partial(jax.jit, static_argnames=("program", "chains", "warmup", "draws", "thin"))
 def slice_chains(
     program: Program,
     data: Any,
@@ -75,10 +85,24 @@ def slice_chains(
     The map comes from the smoothed evidence, the likelihood from the exact one. After each half
     of the warm-up the ellipse is refitted to the draws of all chains.
     """
+    transport = find_transport(program, smoothed)
+    return _slices(program, data, transport, key, chains, warmup, draws, thin)
+
+
+@partial(jax.jit, static_argnames=("program", "chains", "warmup", "draws", "thin"))
+def _slices(
+    program: Program,
+    data: Any,
+    transport: Transport,
+    key: Array,
+    chains: int,
+    warmup: int,
+    draws: int,
+    thin: int,
+) -> ChainDraws:
     import blackjax
 
     density = Density(program, data)
-    transport = fit_transport(Density(program, smoothed))
     dim = transport.size
 
     def run(key: Array, starts: Array, mean: Array, chol: Array, steps: int) -> Array:
@@ -93,7 +117,7 @@ def slice_chains(
             state = kernel.init(jax.scipy.linalg.solve_triangular(chol, start - mean, lower=True))
 
             def step(state: Any, key: Array) -> tuple[Any, Array]:
-                def inner(_: int, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+                def inner(_: Any, carry: tuple[Any, Array]) -> tuple[Any, Array]:
                     state, key = carry
                     key, use = jax.random.split(key)
                     return kernel.step(use, state)[0], key

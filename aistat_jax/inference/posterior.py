@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from aistat_jax._errors import InputError
@@ -66,3 +68,9 @@ class Posterior:
             )
         chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
         return [self.chart.curve(self.draws[i]) for i in chosen]
+
+    def to_arviz(self) -> Any:
+        """As arviz.InferenceData with dims chain, draw, ray and basis; see `store.to_arviz`."""
+        from aistat_jax.inference.store import to_arviz
+
+        return to_arviz(self)

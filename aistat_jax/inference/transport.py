@@ -22,6 +22,7 @@ importance weights (laplace.py) or by NUTS run in eps (mcmc.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 
+from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, Float
 
@@ -69,7 +71,7 @@ class Density:
             if site["type"] == "sample" and not site["is_observed"] and name != LATENT
         }
         if LATENT not in trace or "radii" not in trace:
-            raise ValueError(
+            raise InputError(
                 f'a boundary program needs a sample site "{LATENT}" and a deterministic "radii"'
             )
         self.transforms = {name: biject_to(site["fn"].support) for name, site in sites.items()}
@@ -95,7 +97,6 @@ class Density:
     def split(self, u: Array, x: Array) -> Split:
         """The log density at (u, x), split at the latent Gaussian."""
         from numpyro import distributions as dist
-        from numpyro import handlers
         from numpyro.infer.util import log_density
 
         parts = self._parts(u)
@@ -107,12 +108,14 @@ class Density:
         )
         log_hyper = jacobian + sum(jnp.sum(trace[n]["fn"].log_prob(values[n])) for n in parts)
         prior = trace[LATENT]["fn"]
-        base = prior.base_dist if isinstance(prior, dist.Independent) else prior
+        base = prior
+        while isinstance(base, dist.Independent | dist.ExpandedDistribution):
+            base = base.base_dist
         if not isinstance(base, dist.Normal):
-            raise ValueError(
+            raise InputError(
                 f'site "{LATENT}" must be normal given the other sites, got {type(base).__name__}'
             )
-        log_latent = jnp.sum(base.log_prob(x))
+        log_latent = jnp.sum(prior.log_prob(x))
         shape = (self.basis,)
         return Split(
             log_hyper,
@@ -199,7 +202,7 @@ def fit_transport(density: Density) -> Transport:
     x = _start(density, u)
     zero = jnp.zeros((density.basis, density.basis))
 
-    def refine(_: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def refine(_: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
         u, chol, x, *_ = state
         x, value, curvature, slope = _newton(density, u, x)
         u, chol = _hyper_moments(density, curvature, slope, u, chol)
@@ -213,6 +216,12 @@ def fit_transport(density: Density) -> Transport:
     identity = jnp.eye(density.basis)
     inverse = solve_triangular(factor, identity, lower=True, trans=1)
     return Transport(mode, inverse, jnp.diag(curvature), u, chol, value)
+
+
+@partial(jax.jit, static_argnames="program")
+def find_transport(program: Program, data: Any) -> Transport:
+    """The map of one contour, compiled once for every method that uses it."""
+    return fit_transport(Density(program, data))
 
 
 def _start(density: Density, u: Array) -> Array:
@@ -230,7 +239,7 @@ def _start(density: Density, u: Array) -> Array:
     scale = jnp.sqrt(prior.variance[:coarse]).at[0].set(0.2)
     z = jnp.asarray(_normal_points(CANDIDATES, coarse))
 
-    def narrow(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def narrow(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, scale = state
         heads = jnp.concatenate([mean + z[1:] * scale, mean[None]])
         best = heads[jax.lax.top_k(score(heads), ELITE)[1]]
@@ -272,10 +281,10 @@ def _newton(density: Density, u: Array, x: Array) -> tuple[Array, Array, Array, 
     def going(state: tuple[Array, ...]) -> Array:
         return (state[5] > GAIN) & (state[6] < NEWTON_STEPS)
 
-    # The first step has no gradient yet, stays where it is and looks: one copy of `look` to compile.
+    # The first step has no gradient yet, stays where it is and looks: one `look` to compile.
     blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, jnp.eye(len(x)), jnp.asarray(1e-2))
     start = (*blank, jnp.asarray(jnp.inf), jnp.asarray(0))
-    x, value, gradient, hessian, *_, count = jax.lax.while_loop(going, step, start)
+    x, value, gradient, hessian, *_ = jax.lax.while_loop(going, step, start)
     prior = density.split(u, x)
     curvature = hessian - jnp.diag(precision)
     values, vectors = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
@@ -310,7 +319,7 @@ def _hyper_moments(
 
     z = 1.3 * jnp.asarray(_normal_points(HYPER_POINTS, density.hypers))
 
-    def narrow(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def narrow(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, chol = state
         points = mean + z @ chol.T
         log_weight = jax.vmap(marginal)(points) + 0.5 * jnp.sum(jnp.square(z), axis=1) / 1.3**2

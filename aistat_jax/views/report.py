@@ -25,6 +25,7 @@ _METHODS = {
     "laplace": "nested Laplace with importance sampling",
     "nuts": "NUTS (Hamiltonian Monte Carlo)",
     "vi": "variational inference",
+    "slice": "elliptical slice sampling",
 }
 _ABOUT = (
     "The band of a contour is the strip that holds the whole true boundary at once with the "
@@ -83,6 +84,7 @@ def write_report(
         f'<p class="meta">{_safe(made_by)} · seed {_safe(summary.get("seed", "not given"))} · '
         f"inputs: {_safe(inputs)}</p>",
         _overview(targets),
+        _comparison(summary),
         *(_figure(caption, figure) for caption, figure in figures),
         *(_target(target) for target in targets),
         f'<h2>How to read this</h2><p class="about">{_safe(_ABOUT)}</p>',
@@ -124,6 +126,29 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
         "<table><thead><tr><th>Target</th><th>Grade</th><th>Size, mean ± sd</th>"
         "<th>Band half-width, median</th></tr></thead><tbody>" + "".join(rows) + "</tbody></table>"
     )
+
+
+def _comparison(summary: Mapping[str, Any]) -> str:
+    """Agreement with a reference, and the targets that were left out, where there are any."""
+    parts = []
+    found = summary.get("reference")
+    if found:
+        unit = "mm" if "assd_mm" in found else "px"
+        rows = [
+            ("Compared over", "the whole volume" if found["scope"] == "volume" else "the slices"),
+            ("Dice", _number(found["dice"])),
+            ("Average symmetric surface distance", f"{_number(found[f'assd_{unit}'])} {unit}"),
+            ("95% Hausdorff distance", f"{_number(found[f'hd95_{unit}'])} {unit}"),
+            (
+                "Reference inside the 95% band",
+                f"{_share(found['band_share'])} of {found['slices_compared']} slices",
+            ),
+        ]
+        parts.append(f"<h2>Against the reference</h2>{_table(rows)}")
+    skipped = [(str(one["id"]), str(one["reason"])) for one in summary.get("skipped", ())]
+    if skipped:
+        parts.append(f"<h2>Left out</h2>{_table(skipped)}")
+    return "".join(parts)
 
 
 def _target(target: Mapping[str, Any]) -> str:

@@ -1,0 +1,67 @@
+"""How does a run leave either all of its files or none? A staging folder beside the target."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aistat_jax._errors import InputError
+
+
+@contextmanager
+def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder whose files appear in `out` when the `with` ends without an error.
+
+    The temporary folder is on the same file system as `out` (inside it where `out` exists,
+    else beside it), and making it is the test that `out` can be written, before any work.
+    Files of the same name are replaced, others are left alone. After an error nothing is left,
+    not even the folders that had to be made.
+
+    Raises InputError naming `out` when it cannot be written.
+    """
+    out = Path(out).expanduser().absolute()
+    made: list[Path] = []
+    staging = (out if out.is_dir() else out.parent) / f".aistat-{uuid.uuid4().hex[:12]}"
+    try:
+        try:
+            _refuse_a_file(out)
+            made = _make_folders(staging.parent)
+            staging.mkdir()
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise InputError(
+                f"{out}: the output folder cannot be written ({why}); choose another one with --out"
+            ) from error
+        yield staging
+        if out.is_dir():
+            for path in sorted(staging.iterdir()):
+                os.replace(path, out / path.name)
+        else:
+            os.rename(staging, out)
+        made = []
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in reversed(made):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _refuse_a_file(out: Path) -> None:
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(
+                f"{out}: {folder} is a file, so no folder can be made there; "
+                "choose another one with --out"
+            )
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; returns those that were not there, outermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+    for path in missing:
+        path.mkdir(exist_ok=True)
+    return missing

@@ -1,0 +1,225 @@
+"""What do the intensities of an image say about a boundary?
+
+Inside and outside differ in level: a step seen through the scanner's point spread ("blurred"),
+or a hard step between two members of an exponential family. families.py integrates the levels
+out; here the voxels of each channel are read along the rays of a chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
+from aistat_jax.boundary.families import (
+    STATISTICS,
+    HardStep,
+    StepPrior,
+    Term,
+    blurred_step,
+    leaves,
+)
+from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
+from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.tempering import effective_fraction
+from aistat_jax.space.image import Image
+
+# Standard deviation of the point spread, mm, where the user states none.
+BLUR_MM = {"SUV": 3.0, "HU": 0.8}
+# Background is looked for outside this multiple of the target's rough radius.
+STRIP_FROM = 1.4
+# A blur finer than this share of the chart's radius is a hard step that fills the memory.
+FINEST_BLUR = 1e-3
+# Weak conjugate priors; the first two in units of the standardised intensity.
+STEP_PRIOR = ([0.0, 0.0], [1e-2, 1e-2], 0.5, 0.05)
+HYPER = {
+    "gaussian": (0.0, 0.01, 0.5, 0.05),
+    "bernoulli": (1.0, 1.0, 0.0, 0.0),
+    "poisson": (0.5, 0.01, 0.0, 0.0),
+}
+_POSITIVE = {"gaussian": slice(1, 4), "bernoulli": slice(0, 2), "poisson": slice(0, 2)}
+
+
+class Samples(NamedTuple):
+    """Observations in a plane: points (voxel, 2), values (voxel,), their footprint, and eta."""
+
+    points: np.ndarray
+    values: np.ndarray
+    footprint: float
+    eta: float
+
+
+@record
+class Intensity:
+    """Intensities inside and outside the boundary; see `intensity` and `point_intensity`."""
+
+    image: Image | None
+    points: Float[np.ndarray, "voxel 2"] | None
+    values: Float[np.ndarray, " voxel"] | None
+    prior: StepPrior | None
+    hyper: tuple[float, float, float, float] | None
+    channels: tuple[str, ...] = static(default=())
+    family: str = static(default="blurred")
+    blur: float | None = static(default=None)
+    temper: float | str = static(default="auto")
+
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        if self.image is None:
+            assert self.points is not None
+            assert self.values is not None
+            samples = Samples(self.points, self.values, 0.0, float(self.temper))
+            return (self._term(samples, chart, self.blur or 0.0),)
+        return tuple(self._from_channel(name, target, chart) for name in self.channels)
+
+    def _from_channel(self, name: str, target: Target, chart: StarChart) -> Term:
+        assert self.image is not None
+        voxels = voxels_around(self.image, name, target, chart)
+        if self.temper == "auto":
+            strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
+            eta = effective_fraction(voxels.slice.values, strip)
+        else:
+            eta = float(self.temper)
+        default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
+        spread = self.blur if self.blur is not None else default
+        blur = float(np.sqrt(spread**2 + voxels.width**2 / 12))  # a voxel is a mean over its area
+        return self._term(Samples(voxels.points, voxels.values, voxels.width, eta), chart, blur)
+
+    def _term(self, samples: Samples, chart: StarChart, blur: float) -> Term:
+        y = np.asarray(samples.values, dtype=float)
+        if np.ptp(y) == 0:
+            raise InputError("the image is constant around the target: no boundary to find")
+        shared = share_voxels(chart, samples.points, samples.footprint)
+        if self.family == "blurred":
+            return self._blurred_term(samples, y, shared, chart, blur)
+        return self._hard_term(samples, y, shared, chart)
+
+    def _blurred_term(
+        self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart, blur: float
+    ) -> Term:
+        if blur < FINEST_BLUR * chart.radius_max:
+            raise InputError(
+                f"a blur of {blur:.2g} {chart.unit} is too fine for a region of radius "
+                f"{chart.radius_max:.4g} {chart.unit}; use the hard step family='gaussian'"
+            )
+        prior = self.prior
+        if prior is None:
+            prior = StepPrior(*leaves(*STEP_PRIOR))
+            y = (y - np.median(y)) / np.std(y)
+        one = np.ones_like(y)
+        table = smooth_table(chart, shared, [(one, 1), (one, 2), (y, 1)], blur)
+        totals = np.array([len(y), y.sum(), np.square(y).sum()])
+        return blurred_step(table, totals, samples.eta, prior)
+
+    def _hard_term(
+        self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
+    ) -> Term:
+        if self.family == "bernoulli" and not ((y >= 0) & (y <= 1)).all():
+            raise InputError(
+                f"the bernoulli family needs values between 0 and 1, got {y.min():g} to {y.max():g}"
+            )
+        if self.family == "poisson" and not (y >= 0).all():
+            raise InputError(f"the poisson family needs counts of at least 0, got {y.min():g}")
+        if self.family == "gaussian" and self.hyper is None:
+            y = (y - y.mean()) / y.std()
+        hyper = HYPER[self.family] if self.hyper is None else self.hyper
+        fields = [y**power for power in range(STATISTICS[self.family])]
+        width = np.sqrt(np.pi * chart.radius_max**2 / len(y))
+        exact = sorted_table(chart, shared, fields)
+        smooth = smooth_table(
+            chart, shared, [(f, 1) for f in fields], max(width, FINEST_BLUR * chart.radius_max)
+        )
+        totals = np.array([f.sum() for f in fields])
+        totals, eta, hyper = leaves(totals, samples.eta, hyper)
+        return HardStep(exact, smooth, totals, eta, hyper, self.family)
+
+
+def intensity(
+    image: Image,
+    channels: str | Sequence[str] | None = None,
+    *,
+    family: str = "blurred",
+    blur: float | None = None,
+    temper: float | str = "auto",
+    prior: StepPrior | None = None,
+    hyper: tuple[float, float, float, float] | None = None,
+) -> Evidence:
+    """Evidence of one or several image channels, each on its native grid.
+
+    `family` is "blurred" (a step seen through a Gaussian point spread of sd `blur`, in the
+    image's unit; differentiable), or a hard step "gaussian", "bernoulli" or "poisson".
+    `temper` is the effective share of independent voxels, "auto" to estimate it from the
+    background around the target, 1.0 for independent noise. `prior` and `hyper` replace the weak
+    conjugate priors; with them the intensities are used as they are, otherwise standardised.
+
+    Raises InputError for an unknown channel or family, a blur or a prior that is not positive,
+    or a temper outside (0, 1].
+    """
+    if isinstance(channels, str):
+        channels = (channels,)
+    names = image.names if channels is None else tuple(channels)
+    for name in names:
+        check_channel(image, name)
+    piece = Intensity(image, None, None, prior, hyper, names, family, blur, temper)
+    return Evidence((_checked(piece),))
+
+
+def point_intensity(
+    points: ArrayLike,
+    values: ArrayLike,
+    *,
+    family: str = "gaussian",
+    blur: float | None = None,
+    temper: float | str = 1.0,
+    prior: StepPrior | None = None,
+    hyper: tuple[float, float, float, float] | None = None,
+) -> Evidence:
+    """Evidence of intensities observed at scattered points of the plane.
+
+    Shapes: points (voxel, 2) in-plane coordinates, values (voxel,). The other arguments are
+    those of `intensity`; the blurred family needs a `blur`, and there is no automatic temper.
+    """
+    points, values = np.asarray(points, dtype=float), np.asarray(values, dtype=float)
+    if (
+        values.ndim != 1
+        or points.shape != (len(values), 2)
+        or not (np.isfinite(values).all() and np.isfinite(points).all())
+    ):
+        raise InputError("points must be (voxel, 2), finite, with one finite value each")
+    if family == "blurred" and blur is None:
+        raise InputError("a blurred step at scattered points needs a positive blur; pass blur")
+    if temper == "auto":
+        raise InputError("scattered points have no automatic temper; pass a number in (0, 1]")
+    piece = Intensity(None, points, values, prior, hyper, (), family, blur, temper)
+    return Evidence((_checked(piece),))
+
+
+def _checked(piece: Intensity) -> Intensity:
+    if piece.family != "blurred" and piece.family not in STATISTICS:
+        raise InputError(
+            f"unknown intensity family {piece.family!r}; use 'blurred', "
+            + ", ".join(repr(f) for f in STATISTICS)
+        )
+    if piece.blur is not None and not (np.isfinite(piece.blur) and piece.blur > 0):
+        raise InputError(f"blur must be positive, got {piece.blur}")
+    temper = piece.temper
+    if temper != "auto" and (isinstance(temper, str) or not 0 < float(temper) <= 1):
+        raise InputError(f"temper must be 'auto' or in (0, 1], got {temper!r}")
+    if piece.hyper is not None and piece.family != "blurred":
+        hyper = np.asarray(piece.hyper, dtype=float)
+        scales = hyper[_POSITIVE[piece.family]] if hyper.shape == (4,) else np.zeros(1)
+        if not (np.isfinite(hyper).all() and (scales > 0).all()):
+            raise InputError(
+                f"hyper of the {piece.family} family must be 4 numbers, its scales positive, "
+                f"got {piece.hyper}"
+            )
+    if piece.prior is not None:
+        scales = [np.ravel(v) for v in (piece.prior.precision, piece.prior.shape, piece.prior.rate)]
+        if not (np.concatenate(scales) > 0).all():
+            raise InputError("the precision, shape and rate of a StepPrior must be positive")
+    return piece

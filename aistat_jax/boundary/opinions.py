@@ -1,0 +1,135 @@
+"""What do others say about a boundary? A classifier's log-odds, raters' contours, clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
+from aistat_jax.boundary.families import AnchorTerm, ContourTerm, LinearTable, Term, leaves
+from aistat_jax.boundary.tables import share_voxels, smooth_table
+from aistat_jax.boundary.targets import Target
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Image
+
+# --------------------------------------------------------------------------------- logits
+
+
+@record
+class Logits:
+    """Log-odds of being inside, voxel by voxel (a network's output or any classifier's)."""
+
+    image: Image
+    channel: str = static()
+    temper: float = static(default=1.0)
+
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        voxels = voxels_around(self.image, self.channel, target, chart)
+        shared = share_voxels(chart, voxels.points, voxels.width)
+        # A voxel cut by the boundary counts by its share inside: a box of one voxel's width.
+        table = smooth_table(chart, shared, [(voxels.values, 1)], voxels.width / np.sqrt(12))
+        return (LinearTable(table, *leaves(self.temper)),)
+
+
+def logits(image: Image, channel: str | None = None, *, temper: float = 1.0) -> Evidence:
+    """Evidence of a map of log-odds: sum over voxels inside of their log-odds.
+
+    `image` holds the log-odds as a channel (the first one unless named). `temper` shrinks
+    over-confident or correlated log-odds.
+    """
+    name = image.names[0] if channel is None else channel
+    check_channel(image, name)
+    if not 0 < temper <= 1:
+        raise InputError(f"temper must be in (0, 1], got {temper}")
+    return Evidence((Logits(image, name, temper),))
+
+
+# ------------------------------------------------------------------------ raters, anchors
+
+
+@record
+class Raters:
+    """Contours drawn by raters, with shared size of error; see `raters`."""
+
+    curves: tuple[Curve, ...]
+    sd: float = static()
+    constant_share: float = static()
+    correlation: float = static()
+
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        for curve in self.curves:
+            if curve.unit != chart.unit:
+                raise InputError(
+                    f"a rater's contour is in {curve.unit} but the image is in {chart.unit}; "
+                    "give both the same unit"
+                )
+        radii = np.stack([chart.radii_of(curve) for curve in self.curves])
+        mean = radii.mean(axis=0)
+        gap = np.abs(chart.angles[:, None] - chart.angles[None, :])
+        arc = np.minimum(gap, 2 * np.pi - gap) * mean.mean()
+        local = (1 - self.constant_share) * np.exp(-arc / self.correlation)
+        covariance = self.sd**2 * (self.constant_share + local)
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+        residual = (radii - mean) @ whiten.T
+        constant = -0.5 * np.square(residual).sum() + len(radii) * (
+            np.log(np.diag(whiten)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
+        )
+        return (ContourTerm(*leaves(mean, whiten, len(radii), constant)),)
+
+
+def raters(
+    curves: Sequence[Curve],
+    *,
+    sd: float = 1.0,
+    constant_share: float = 0.3,
+    correlation: float = 4.0,
+) -> Evidence:
+    """Evidence of contours drawn by people.
+
+    A rater's radius is the boundary's plus an error of standard deviation `sd`: a share
+    `constant_share` of its variance is one dilation of the whole contour, the rest falls off
+    exponentially over `correlation` along the contour. Lengths in the image's unit; the
+    defaults are what radiotherapy and lung-nodule readers show in millimetres.
+    """
+    if not curves:
+        raise InputError("raters needs at least one contour")
+    if not (sd > 0 and correlation > 0 and 0 <= constant_share < 1):
+        raise InputError("raters needs sd > 0, correlation > 0 and constant_share in [0, 1)")
+    return Evidence((Raters(tuple(curves), sd, constant_share, correlation),))
+
+
+@record
+class Anchors:
+    """Clicks of an expert; see `anchors`."""
+
+    points: Float[np.ndarray, "click 2"]
+    sd: float = static()
+    side: int = static()
+
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        radius, _ = chart.polar(self.points)
+        shared = share_voxels(chart, self.points)
+        weights = np.zeros((len(radius), len(chart.angles)))
+        np.add.at(weights, (shared.voxel, shared.ray), shared.share)
+        sd, side = np.full(len(radius), self.sd), np.full(len(radius), float(self.side))
+        return (AnchorTerm(*leaves(weights, radius, sd, side)),)
+
+
+def anchors(points: ArrayLike, *, kind: str = "edge", sd: float = 1.0) -> Evidence:
+    """Evidence of clicks: the boundary passes within about `sd` of each point (kind "edge"),
+    or leaves it "inside" or "outside".
+
+    Shapes: points (click, 2) in-plane coordinates; sd in the image's unit.
+    """
+    sides = {"edge": 0, "inside": 1, "outside": -1}
+    points = np.atleast_2d(np.asarray(points, dtype=float))
+    if kind not in sides:
+        raise InputError(f"unknown anchor kind {kind!r}; use 'edge', 'inside' or 'outside'")
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all() or not sd > 0:
+        raise InputError("anchors need finite points (click, 2) and a positive sd")
+    return Evidence((Anchors(points, sd, sides[kind]),))

@@ -1,0 +1,526 @@
+"""What can be done from a terminal? `aistat demo`, `aistat contour` and `aistat doctor`.
+
+Heavy libraries are imported by the command that needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aistat_jax._errors import InputError
+
+if TYPE_CHECKING:
+    from aistat_jax.boundary.evidence import Evidence
+    from aistat_jax.boundary.targets import Target
+    from aistat_jax.inference.posterior import Posterior
+    from aistat_jax.space.image import Image
+    from aistat_jax.views.outputs import Case
+
+METHODS = ("laplace", "nuts", "vi", "slice")
+FEWEST_DRAWS = 100
+_CUT_OFF = (
+    "the contour runs over the border of the image, where nothing is known of it; "
+    "pass an image that covers the whole target, or choose other slices with --slices"
+)
+_UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
+
+app = typer.Typer(
+    name="aistat",
+    help="Posterior contours with honest error bars for PET/CT and other medical images.",
+    epilog="Exit status: 0 done, 2 bad input (one sentence says what and what to do), "
+    "1 anything else.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_FIND, _FIT, _OUT = (
+    "What to contour (one of these, or a threshold with a point)",
+    "How to fit and grade",
+    "Output",
+)
+Method = Annotated[
+    str,
+    typer.Option(help="laplace (fast), nuts, vi or slice.", metavar="NAME", rich_help_panel=_FIT),
+]
+Level = Annotated[
+    float, typer.Option(help="Probability that the band holds the boundary.", rich_help_panel=_FIT)
+]
+Draws = Annotated[int, typer.Option(help="Posterior draws, at least 100.", rich_help_panel=_FIT)]
+ToleranceMm = Annotated[
+    float | None,
+    typer.Option(help="Error that still counts as right, mm (default 2).", rich_help_panel=_FIT),
+]
+Seed = Annotated[
+    int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=_OUT)
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status 0, 1 or 2."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except InputError as error:
+        return _refused(str(error))
+    except _UsageError as error:
+        return _refused(_one_sentence(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("aistat: stopped; nothing was written", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"aistat: {error}; nothing was written", file=sys.stderr)
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        from aistat_jax import __version__
+
+        print(f"aistat {__version__}")
+        raise typer.Exit(0)
+    return wanted
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_show_version),
+    ] = False,
+) -> None:
+    """Posterior contours with honest error bars for PET/CT and other medical images."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=_OUT)] = Path(
+        "aistat-out/demo"
+    ),
+    seed: Seed = 0,
+    method: Method = "laplace",
+    level: Level = 0.95,
+    tolerance_mm: ToleranceMm = None,
+    draws: Draws = 1000,
+) -> None:
+    """Contour an embedded synthetic PET/CT lesion, whose true boundary is known."""
+    _check_settings(method, level, draws, seed, tolerance_mm)
+    with _written_to(out) as folder:
+        from aistat_jax import intensity
+        from aistat_jax.boundary.targets import find_targets
+        from aistat_jax.data.phantoms import demo_phantom
+
+        phantom = demo_phantom(seed)
+        centre = phantom.centre
+        point = (float(centre[0]), float(centre[1]), float(centre[2]))
+        targets = find_targets(phantom.image, point_mm=point)
+        case = _contour(
+            phantom.image, targets, intensity(phantom.image), seed=seed, method=method,
+            draws=draws, level=level, tolerance_mm=tolerance_mm, reference=phantom.mask,
+            outlines=phantom.slices, whole_volume=False,
+            title="Demonstration: a synthetic PET/CT lesion",
+            inputs=(f"synthetic PET/CT, seed {seed}",), near=point,
+        )  # fmt: skip
+        _finish(folder, out, case)
+
+
+@app.command()
+def contour(
+    image: Annotated[
+        Path, typer.Argument(help="NIfTI volume (.nii, .nii.gz), or .png or .npz in pixels.")
+    ],
+    channel_name: Annotated[
+        str, typer.Option(help="What IMAGE shows: PT (SUV), CT (HU), or any name.")
+    ] = "PT",
+    ct: Annotated[
+        Path | None, typer.Option(help="CT on its own grid, as further evidence.")
+    ] = None,
+    point: Annotated[
+        str | None,
+        typer.Option(
+            help="A point inside: patient RAS millimetres (pixels without spacing).",
+            metavar="X,Y,Z",
+            rich_help_panel=_FIND,
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="A rough mask on the grid of IMAGE.", rich_help_panel=_FIND),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="A value in the image's own quantity.", rich_help_panel=_FIND),
+    ] = None,
+    slices: Annotated[
+        str,
+        typer.Option(
+            help="all the target meets, the one of the point, or numbers such as 30,31.",
+            metavar="all|point|I,J,K",
+        ),
+    ] = "all",
+    reference: Annotated[
+        Path | None, typer.Option(help="An expert's mask to compare the result with.")
+    ] = None,
+    method: Method = "laplace",
+    level: Level = 0.95,
+    tolerance_mm: ToleranceMm = None,
+    tolerance_px: Annotated[
+        float | None,
+        typer.Option(help="The same in pixels (default 1).", rich_help_panel=_FIT),
+    ] = None,
+    draws: Draws = 1000,
+    blur_mm: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the scanner's point spread, mm.", rich_help_panel=_FIT
+        ),
+    ] = None,
+    blur_px: Annotated[
+        float | None, typer.Option(help="The same in pixels.", rich_help_panel=_FIT)
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results (default aistat-out/NAME).", rich_help_panel=_OUT
+        ),
+    ] = None,
+) -> None:
+    """Contour one lesion of an image from a point, a rough mask or a threshold."""
+    _check_settings(method, level, draws, seed, tolerance_mm, tolerance_px)
+    where = _which_target(point, mask, threshold, slices)
+    if ct is not None and channel_name == "CT":
+        raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
+    out = out or Path("aistat-out") / image.name.split(".")[0]
+    with _written_to(out) as folder:
+        from aistat_jax.boundary.targets import find_targets
+        from aistat_jax.io.nifti import read_image, read_mask
+
+        files = {channel_name: image} | ({} if ct is None else {"CT": ct})
+        pictures = read_image(**files)
+        primary = pictures.primary
+        _check_units(pictures.unit, str(image), tolerance_mm, tolerance_px, blur_mm, blur_px)
+        if mask is not None:
+            where["mask"] = read_mask(mask, primary)
+        expert = None if reference is None else read_mask(reference, primary)
+        if pictures.unit == "px" and tolerance_px is None:
+            tolerance_px = 1.0
+        with _about(image):
+            targets = find_targets(pictures, **where)
+        case = _contour(
+            pictures, targets, _evidence(pictures, blur_mm or blur_px), seed=seed, method=method,
+            draws=draws, level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
+            reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
+            inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
+            near=where.get("point_mm"),
+        )  # fmt: skip
+        _finish(folder, out, case)
+
+
+@app.command()
+def doctor(
+    out: Annotated[
+        Path, typer.Option(help="Folder to try writing to.", rich_help_panel=_OUT)
+    ] = Path("aistat-out"),
+    seed: Seed = 0,
+) -> None:
+    """Check this computer: versions, devices, precision, disk, and a small fit."""
+    from aistat_jax._doctor import examine
+
+    sound = True
+    for finding in examine(out, seed):
+        sound &= finding.sound
+        print(f"{'OK     ' if finding.sound else 'PROBLEM'}  {finding.name}: {finding.text}")
+    if not sound:
+        raise typer.Exit(1)
+
+
+# ------------------------------------------------------------------------------- the pipeline
+
+
+def _contour(
+    image: Image,
+    targets: Sequence[Target],
+    evidence: Evidence,
+    *,
+    seed: int,
+    method: str,
+    draws: int,
+    level: float,
+    tolerance_mm: float | None = None,
+    tolerance_px: float | None = None,
+    reference: Any = None,
+    outlines: Sequence[Sequence[Any]] | None = None,
+    whole_volume: bool = True,
+    near: tuple[float, float, float] | None = None,
+    title: str,
+    inputs: tuple[str, ...],
+) -> Case:
+    """Targets to a graded case. Targets cut off or without evidence are left out, and named.
+
+    `reference` is a mask to compare with; `outlines` its exact outlines slice by slice, if known.
+    """
+    from aistat_jax.boundary.model import boundary_model
+    from aistat_jax.uncertainty.bands import simultaneous_band
+    from aistat_jax.uncertainty.grading import grade
+    from aistat_jax.uncertainty.reference import agreement, reference_curves
+    from aistat_jax.views.outputs import Case
+
+    models, skipped = [], []
+    for target in _progress(targets, "reading the evidence"):
+        try:
+            models.append(boundary_model(target, evidence))
+        except InputError as error:
+            skipped.append((target.id, str(error)))
+    posteriors = []
+    for posterior in _fit(models, method, draws, seed) if models else []:
+        if _runs_over_the_border(posterior):
+            skipped.append((posterior.target_id, _CUT_OFF))
+        else:
+            posteriors.append(posterior)
+    if not posteriors:
+        raise InputError(f"{inputs[0]}: target {skipped[0][0]}: {skipped[0][1]}")
+    for name, why in skipped:
+        print(f"left out {name}: {why}", file=sys.stderr)
+    bands = [simultaneous_band(p, level) for p in posteriors]
+    grades = [
+        grade(p, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
+        for p in _progress(posteriors, "grading")
+    ]
+    drawn = found = None
+    if reference is not None:
+        exact = None
+        if outlines is not None:
+            slices = [outlines[p.chart.plane.index] for p in posteriors]
+            exact = [curves[0] if curves else None for curves in slices]
+        drawn = tuple(reference_curves(reference, posteriors) if exact is None else exact)
+        found = agreement(
+            posteriors, reference, image.primary, curves=exact, whole_volume=whole_volume
+        )
+    return Case(
+        image, tuple(posteriors), tuple(bands), tuple(grades), drawn, found,
+        title=title, inputs=inputs, seed=seed, skipped=tuple(skipped),
+        focus=_focus(posteriors, near),
+    )  # fmt: skip
+
+
+def _fit(models: Sequence[Any], method: str, draws: int, seed: int) -> list[Posterior]:
+    from aistat_jax.inference.fit import fit
+
+    if method == "laplace" and len(models) > 1:
+        from aistat_jax.inference.batch import fit_many
+
+        with _bar(None, "fitting", len(models)) as bar:
+            return fit_many(models, draws=draws, seed=seed, progress=bar.update)
+    return [fit(model, method, draws=draws, seed=seed) for model in _progress(models, "fitting")]
+
+
+def _evidence(image: Image, blur: float | None) -> Evidence:
+    """Intensities of every channel; a stated blur is that of the first."""
+    from aistat_jax import intensity
+
+    evidence = intensity(image, image.names[0], blur=blur)
+    for name in image.names[1:]:
+        evidence = evidence + intensity(image, name)
+    return evidence
+
+
+def _runs_over_the_border(posterior: Posterior) -> bool:
+    """Whether the estimate leaves the image, so that part of the boundary was never seen."""
+    u_min, u_max, v_min, v_max = posterior.chart.plane.extent
+    u, v = posterior.chart.points(posterior.estimate).T
+    return bool(u.min() < u_min or u.max() > u_max or v.min() < v_min or v.max() > v_max)
+
+
+def _focus(posteriors: Sequence[Posterior], near: tuple[float, float, float] | None) -> int | None:
+    """The slice nearest to the point that was given."""
+    if near is None:
+        return None
+    planes = [posterior.chart.plane for posterior in posteriors]
+    away = [abs(float((plane.frame.T @ near)[2]) - plane.offset) for plane in planes]
+    return away.index(min(away))
+
+
+# ------------------------------------------------------------------------- options and printing
+
+
+def _check_settings(
+    method: str, level: float, draws: int, seed: int, *tolerances: float | None
+) -> None:
+    if method not in METHODS:
+        raise InputError(f"--method {method} is unknown; use one of {', '.join(METHODS)}")
+    if not 0 < level < 1:
+        raise InputError(f"--level {level:g} must lie strictly between 0 and 1, such as 0.95")
+    if draws < FEWEST_DRAWS:
+        raise InputError(f"--draws {draws} is too few for a band; ask for at least {FEWEST_DRAWS}")
+    if seed < 0:
+        raise InputError(f"--seed {seed} must be 0 or a positive whole number")
+    for tolerance in tolerances:
+        if tolerance is not None and not 0 < tolerance < float("inf"):
+            raise InputError(f"the tolerance {tolerance:g} must be a positive length")
+
+
+def _check_units(
+    unit: str,
+    source: str,
+    tolerance_mm: float | None,
+    tolerance_px: float | None,
+    blur_mm: float | None,
+    blur_px: float | None,
+) -> None:
+    other = "mm" if unit == "px" else "px"
+    given = {"px": (tolerance_px, blur_px), "mm": (tolerance_mm, blur_mm)}[other]
+    state = "has no spacing" if unit == "px" else "is in millimetres"
+    for name, value in zip(("tolerance", "blur"), given, strict=True):
+        if value is not None:
+            raise InputError(
+                f"{source}: the image {state}, so --{name}-{other} means nothing; "
+                f"use --{name}-{unit}"
+            )
+    for name, value in (("blur-mm", blur_mm), ("blur-px", blur_px)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"--{name} {value:g} must be a positive length")
+
+
+def _which_target(
+    point: str | None, mask: Path | None, threshold: float | None, slices: str
+) -> dict[str, Any]:
+    """Keyword arguments of `find_targets`, less the mask, which is read with the image."""
+    given = {"point": point, "mask": mask, "threshold": threshold}
+    named = {name for name, value in given.items() if value is not None}
+    if len(named) != 1 and named != {"point", "threshold"}:
+        raise InputError(
+            "pass one of --point X,Y,Z, --mask FILE and --threshold VALUE, "
+            "or a threshold together with a point"
+        )
+    where: dict[str, Any] = {"slices": _slices(slices)}
+    if slices == "point" and point is None:
+        raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
+    if point is not None:
+        where["point_mm"] = _point(point)
+    if threshold is not None:
+        where["threshold"] = threshold
+    return where
+
+
+def _point(text: str) -> tuple[float, float, float]:
+    """Three numbers; two, for a picture, stand for its one slice."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 2:
+        numbers.append(0.0)
+    if len(numbers) != 3 or not all(abs(number) < float("inf") for number in numbers):
+        raise InputError(
+            f"--point {text} is not three numbers; write --point X,Y,Z without spaces, "
+            "such as --point -12.5,30,104"
+        )
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _slices(text: str) -> str | list[int]:
+    if text in ("all", "point"):
+        return text
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
+        raise InputError(
+            f"--slices {text} is not understood; write all, point, or slice numbers from 0 "
+            "such as 30,31,32"
+        )
+    return sorted(set(numbers))
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Names the file in a refusal that does not know it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _written_to(out: Path) -> Iterator[Path]:
+    """A folder to write to that becomes `out`, or leaves nothing, when the work is over."""
+    from aistat_jax._files import staged_folder
+
+    with staged_folder(out) as folder:
+        yield folder
+
+
+def _finish(folder: Path, out: Path, case: Case) -> None:
+    """Write the case, and say what was found and written."""
+    from aistat_jax.views.outputs import write_case
+
+    names = write_case(folder, case)
+    for posterior, band, grade in zip(case.posteriors, case.bands, case.grades, strict=True):
+        print(_line(posterior, band, grade))
+    if case.agreement is not None:
+        found = case.agreement
+        print(
+            f"against the reference ({found.scope}): Dice {found.dice:.3f}, "
+            f"ASSD {_length(found.assd, found.unit)}, HD95 {_length(found.hd95, found.unit)}; "
+            f"reference inside the 95% band in {_share(found.band_share, found.slices_compared)}"
+        )
+    print(f"wrote to {out}{os.sep}")
+    for name in names:
+        print(f"  {name}")
+
+
+def _line(posterior: Posterior, band: Any, grade: Any) -> str:
+    import numpy as np
+
+    from aistat_jax.uncertainty.probability import area_posterior
+
+    area, unit = area_posterior(posterior), posterior.unit
+    return (
+        f"{posterior.target_id:>6}  {grade.case:<5}  area {area.mean:,.0f} ± {area.sd:,.0f} "
+        f"{unit}²  {100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
+        f"(largest {band.half_width.max():.1f})"
+    )
+
+
+def _length(value: float | None, unit: str) -> str:
+    return "not defined" if value is None else f"{value:.2f} {unit}"
+
+
+def _share(share: float | None, slices: int) -> str:
+    return "no slice" if share is None else f"{round(share * slices)} of {slices} slices"
+
+
+def _progress(items: Sequence[Any], what: str) -> Any:
+    """Go through items with a progress bar, on a terminal, when it takes over half a second."""
+    return _bar(items, what, len(items))
+
+
+def _bar(items: Any, what: str, total: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total, disable=None, leave=False, delay=0.5)
+
+
+def _refused(sentence: str) -> int:
+    print(f"aistat: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _one_sentence(error: Any) -> str:
+    text = " ".join(error.format_message().split())
+    return text if not text else f"{text[0].lower()}{text[1:].rstrip('.')}; see aistat --help"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

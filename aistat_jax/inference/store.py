@@ -1,0 +1,230 @@
+"""How does a posterior leave memory? As ArviZ InferenceData, and as a NetCDF file and back.
+
+A file holds one group per target, each with a group "posterior" inside, so that a target can be
+read by `arviz.InferenceData.from_netcdf(path, base_group="z012")` too. Everything a Posterior is
+made of is stored as it is, with checksums: what is loaded equals what was saved bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.space.grid import Plane
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+FORMAT, SCHEMA = "aistat_jax posterior", 1
+RESERVED = ("radii", "chain", "draw", "ray", "basis")
+
+
+def to_arviz(posterior: Posterior) -> Any:
+    """A posterior as arviz.InferenceData, with dims chain, draw, ray and basis.
+
+    Group "posterior" holds radii (chain, draw, ray) in the chart's unit and every site of the
+    model; the coordinate ray is the angle in radians. What is not a draw (chart, plane,
+    diagnostics, method, seed) is in the group's attributes.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
+        import arviz
+
+    return arviz.InferenceData(posterior=to_dataset(posterior))
+
+
+def save_posterior(
+    path: str | os.PathLike[str], posteriors: Posterior | Sequence[Posterior]
+) -> Path:
+    """Write one posterior, or one per target, to a NetCDF file; returns its path.
+
+    The file appears under its name only when it is whole. Raises InputError when there is
+    nothing to save or the folder cannot be written.
+    """
+    from xarray import Dataset
+
+    path = Path(path)
+    several = [posteriors] if isinstance(posteriors, Posterior) else list(posteriors)
+    if not several:
+        raise InputError(f"{path}: there is no posterior to save")
+    groups = _group_names(several)
+    attrs = {"format": FORMAT, "schema": SCHEMA, "groups": json.dumps(groups)}
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        Dataset(attrs=attrs).to_netcdf(temporary, mode="w", engine="h5netcdf")
+        for group, posterior in zip(groups, several, strict=True):
+            data = to_dataset(posterior)
+            checked = {name: {"fletcher32": True, "_FillValue": None} for name in data.data_vars}
+            data.to_netcdf(
+                temporary, mode="a", engine="h5netcdf", group=f"{group}/posterior", encoding=checked
+            )
+        os.replace(temporary, path)
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise InputError(f"{path}: the file cannot be written ({why}); choose another") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
+    """The posteriors of a file written by `save_posterior`, in the order they were given.
+
+    Raises InputError for a file that is missing, damaged, or not one of ours.
+    """
+    from xarray import load_dataset
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    plain: dict[str, Any] = {"engine": "h5netcdf", "mask_and_scale": False, "decode_times": False}
+    try:
+        root = load_dataset(path, **plain).attrs
+        if root.get("format") != FORMAT:
+            raise InputError(f"{path}: not a posterior file; save one with save_posterior")
+        if int(root["schema"]) > SCHEMA:
+            raise InputError(
+                f"{path}: written by a newer version (schema {root['schema']}); update"
+            )
+        return [
+            from_dataset(load_dataset(path, group=f"{group}/posterior", **plain))
+            for group in json.loads(root["groups"])
+        ]
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: not a whole posterior file ({type(error).__name__}); "
+            "save it again with save_posterior"
+        ) from error
+
+
+def to_dataset(posterior: Posterior) -> Dataset:
+    """A posterior as one xarray Dataset, from which `from_dataset` rebuilds it."""
+    from xarray import Dataset
+
+    chart = posterior.chart
+    rays = len(chart.angles)
+    names = {site: _variable_name(site) for site in posterior.samples}
+    variables: dict[str, Any] = {
+        "radii": (("chain", "draw", "ray"), posterior.radii, {"units": chart.unit})
+    }
+    for site, values in posterior.samples.items():
+        dims = _dims(site, values, rays)
+        variables[names[site]] = (("chain", "draw", *dims), values, {"site": site})
+    chains, draws = posterior.radii.shape[:2]
+    coordinates: dict[str, Any] = {
+        "chain": np.arange(chains),
+        "draw": np.arange(draws),
+        "ray": ("ray", chart.angles, {"units": "rad", "long_name": "angle of the ray"}),
+    }
+    attrs = _attributes(posterior) | {"sites": json.dumps(names)}
+    return Dataset(variables, coordinates, attrs)
+
+
+def from_dataset(data: Dataset) -> Posterior:
+    """The Posterior of a dataset made by `to_dataset`."""
+    attrs = data.attrs
+    plane = Plane(
+        np.array(attrs["plane_origin"], dtype=float),
+        np.array(attrs["plane_spacing"], dtype=float),
+        float(attrs["plane_offset"]),
+        float(attrs["plane_thickness"]),
+        np.array(attrs["plane_frame"], dtype=float).reshape(3, 3),
+        (int(attrs["plane_shape"][0]), int(attrs["plane_shape"][1])),
+        str(attrs["unit"]),
+        int(attrs["plane_index"]),
+    )
+    chart = StarChart(
+        np.array(attrs["centre"], dtype=float),
+        data["ray"].values,
+        float(attrs["radius_max"]),
+        plane,
+    )
+
+    def optional(name: str, kind: type) -> Any:
+        return kind(attrs[name]) if name in attrs else None
+
+    diagnostics = Diagnostics(
+        bool(attrs["converged"]),
+        float(attrs["ess_min"]),
+        optional("khat", float),
+        optional("rhat_max", float),
+        optional("divergences", int),
+        tuple(json.loads(attrs["reasons"])),
+    )
+    sites = {site: data[name].values for site, name in json.loads(attrs["sites"]).items()}
+    return Posterior(
+        chart,
+        data["radii"].values,
+        sites,
+        diagnostics,
+        str(attrs["method"]),
+        int(attrs["seed"]),
+        str(attrs["target"]),
+        json.loads(attrs["seconds"]),
+    )
+
+
+def _attributes(posterior: Posterior) -> dict[str, Any]:
+    """All but the draws, as what a NetCDF attribute can hold; None is left out."""
+    chart, plane, diagnostics = posterior.chart, posterior.chart.plane, posterior.diagnostics
+    attrs = {
+        "method": posterior.method,
+        "seed": posterior.seed,
+        "target": posterior.target_id,
+        "seconds": json.dumps(posterior.seconds),
+        "converged": int(diagnostics.converged),
+        "ess_min": diagnostics.ess_min,
+        "khat": diagnostics.khat,
+        "rhat_max": diagnostics.rhat_max,
+        "divergences": diagnostics.divergences,
+        "reasons": json.dumps(diagnostics.reasons),
+        "centre": chart.centre,
+        "radius_max": chart.radius_max,
+        "unit": chart.unit,
+        "plane_origin": plane.origin,
+        "plane_spacing": plane.spacing,
+        "plane_offset": plane.offset,
+        "plane_thickness": plane.thickness,
+        "plane_frame": plane.frame.ravel(),
+        "plane_shape": np.array(plane.shape),
+        "plane_index": plane.index,
+    }
+    return {name: value for name, value in attrs.items() if value is not None}
+
+
+def _dims(site: str, values: np.ndarray, rays: int) -> tuple[str, ...]:
+    """Names of a site's own axes: basis, ray where the length says so, else site_0, site_1, ..."""
+    own = values.shape[2:]
+    if len(own) == 1 and site == "coefficients":
+        return ("basis",)
+    if len(own) == 1 and own[0] == rays:
+        return ("ray",)
+    return tuple(f"{_variable_name(site)}_{axis}" for axis in range(len(own)))
+
+
+def _variable_name(site: str) -> str:
+    """A name NetCDF allows and no dimension has taken; the site's own name is an attribute."""
+    name = site.replace("/", ".")
+    return f"{name}_site" if name in RESERVED else name
+
+
+def _group_names(posteriors: Sequence[Posterior]) -> list[str]:
+    names: list[str] = []
+    for posterior in posteriors:
+        name = re.sub(r"[^\w-]", "_", posterior.target_id) or "target"
+        names.append(f"{name}_{len(names)}" if name in names else name)
+    return names

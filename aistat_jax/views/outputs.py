@@ -1,0 +1,233 @@
+"""What does a run leave behind? summary.json and the files and pictures beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import aistat_jax
+from aistat_jax._record import record, static
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.io.nifti import write_nifti
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Image
+from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.probability import area_posterior, probability_map
+from aistat_jax.uncertainty.reference import Agreement
+from aistat_jax.views.case import MOST_PANELS, plot_case
+from aistat_jax.views.figures import plot_gallery, plot_probability, plot_unrolled
+from aistat_jax.views.report import write_report
+from aistat_jax.views.style import save_figure
+
+SCHEMA = 1
+
+
+@record
+class Case:
+    """One image with everything found about its targets, in one order.
+
+    `references` are contours to compare with, None where a slice has none; `agreement` compares
+    the whole case; `skipped` maps the id of each target that could not be read to the reason.
+    """
+
+    image: Image
+    posteriors: tuple[Posterior, ...]
+    bands: tuple[Band, ...]
+    grades: tuple[Grade, ...]
+    references: tuple[Curve | None, ...] | None = None
+    agreement: Agreement | None = None
+    title: str = static(default="Posterior contours")
+    inputs: tuple[str, ...] = static(default=())
+    seed: int = static(default=0)
+    skipped: tuple[tuple[str, str], ...] = static(default=())
+    focus: int | None = static(default=None)
+
+
+def write_case(folder: Path, case: Case) -> list[str]:
+    """Write every output of a case into an existing folder; returns the files' names.
+
+    summary.json is the contract (see `summary_of`); images without spacing get probability.npz
+    instead of probability.nii.gz.
+    """
+    from aistat_jax.inference.store import save_posterior
+
+    summary = summary_of(case)
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    save_posterior(folder / "posterior.nc", case.posteriors)
+    probability = _write_probability(folder, case)
+    write_contours(folder / "contours.csv", case)
+    overview = plot_case(
+        case.image, case.posteriors, case.bands, case.grades,
+        references=case.references, focus=case.focus,
+    )  # fmt: skip
+    save_figure(overview, folder / "figure.png")
+    write_report(
+        folder / "report.html",
+        title=case.title,
+        summary=summary,
+        figures=[("Estimate, draws and band on the image.", overview), *_more_figures(case)],
+    )
+    return [
+        "summary.json", "posterior.nc", probability, "contours.csv", "figure.png", "report.html",
+    ]  # fmt: skip
+
+
+def summary_of(case: Case) -> dict[str, Any]:
+    """The content of summary.json, schema 1; no value is NaN or infinite.
+
+    Beyond the contract of schema 1 it may hold "reference" (agreement with a reference mask) and
+    "skipped" (targets that could not be read, with reasons); readers must not count on either.
+    Images without spacing have sizes in "px2" and `band_half_width_px`.
+    """
+    each = zip(case.posteriors, case.bands, case.grades, strict=True)
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": aistat_jax.__version__,
+        "seed": case.seed,
+        "inputs": list(case.inputs),
+        "settings": {
+            "level": case.bands[0].level,
+            f"tolerance_{case.grades[0].unit}": case.grades[0].tolerance,
+            "draws": len(case.posteriors[0].draws),
+        },
+        "targets": [_target(*parts) for parts in each],
+    }
+    if case.agreement is not None:
+        summary["reference"] = _reference(case.agreement)
+    if case.skipped:
+        summary["skipped"] = [{"id": name, "reason": why} for name, why in case.skipped]
+    return summary
+
+
+def _target(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
+    area, checks = area_posterior(posterior), posterior.diagnostics
+    width = band.half_width
+    return {
+        "id": posterior.target_id,
+        "method": posterior.method,
+        "diagnostics": {
+            "converged": bool(checks.converged),
+            "khat": _finite(checks.khat),
+            "ess_min": _finite(checks.ess_min) or 0.0,
+            "rhat_max": _finite(checks.rhat_max),
+            "divergences": checks.divergences,
+            "reasons": list(checks.reasons),
+        },
+        "size": {"unit": area.unit, "mean": area.mean, "sd": area.sd, **area.quantiles},
+        f"band_half_width_{posterior.unit}": {
+            "median": float(np.median(width)),
+            "q95": float(np.quantile(width, 0.95)),
+            "max": float(width.max()),
+        },
+        "grade": {
+            "case": grade.case,
+            "reasons": list(grade.reasons),
+            "fraction": dict(grade.fraction),
+        },
+        "seconds": _seconds(posterior.seconds),
+    }
+
+
+def _seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(seconds.get(name, 0.0)), 4) for name in ("evidence", "fit", "total")}
+
+
+def _reference(found: Agreement) -> dict[str, Any]:
+    return {
+        "scope": found.scope,
+        "dice": found.dice,
+        f"assd_{found.unit}": _finite(found.assd),
+        f"hd95_{found.unit}": _finite(found.hd95),
+        "band_share": _finite(found.band_share),
+        "slices_compared": found.slices_compared,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def write_contours(path: Path, case: Case) -> Path:
+    """The estimate and the band's two edges as points, one row a ray.
+
+    Millimetres in the patient's RAS+ frame (x to the Right, y to the Anterior, z to the
+    Superior), or pixel indices for an image without spacing; slice counts from 0 along the
+    canonical third axis.
+    """
+    unit = case.image.unit
+    names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["target", "slice", "vertex", *names])
+        for posterior, band in zip(case.posteriors, case.bands, strict=True):
+            chart = posterior.chart
+            world = [
+                chart.plane.to_world(chart.points(radii))
+                for radii in (posterior.estimate, band.lower, band.upper)
+            ]
+            for vertex, points in enumerate(np.concatenate(world, axis=-1)):
+                values = [f"{value + 0.0:.4f}" for value in points]
+                rows.writerow([posterior.target_id, chart.plane.index, vertex, *values])
+    return path
+
+
+def _write_probability(folder: Path, case: Case) -> str:
+    """The probability of being inside, on the input's own grid; zero where nothing was sought."""
+    channel = case.image.primary
+    volume = np.zeros(channel.grid.shape)
+    for posterior in case.posteriors:
+        k = posterior.chart.plane.index
+        volume[:, :, k] = np.maximum(volume[:, :, k], probability_map(posterior))
+    if channel.unit == "mm":
+        write_nifti(folder / "probability.nii.gz", volume, channel)
+        return "probability.nii.gz"
+    stored = volume if channel.storage is None else volume.reshape(channel.storage.shape)
+    np.savez_compressed(folder / "probability.npz", probability=stored)
+    return "probability.npz"
+
+
+def _more_figures(case: Case) -> list[tuple[str, Any]]:
+    """What the report shows beside the overview: the slice in focus closely, and all slices."""
+    at = len(case.posteriors) // 2 if case.focus is None else case.focus
+    posterior, band, grade = case.posteriors[at], case.bands[at], case.grades[at]
+    where = posterior.target_id
+    figures = [
+        (
+            f"{where}: radius and band half-width by direction from the centre.",
+            plot_unrolled(posterior, band, grade),
+        ),
+        (
+            f"{where}: probability contours; every point within one is inside the boundary with "
+            "at least that probability.",
+            plot_probability(case.image, posterior),
+        ),
+    ]
+    if len(case.image.names) > 1:
+        from aistat_jax.views.figures import plot_contours
+
+        reference = None if case.references is None else case.references[at]
+        for name in case.image.names[1:]:
+            figures.append(
+                (
+                    f"{where}: the same contour on {name}.",
+                    plot_contours(
+                        case.image, posterior, band, grade, channel=name, reference=reference
+                    ),
+                )
+            )
+    if len(case.posteriors) > MOST_PANELS:
+        figures.append(
+            (
+                "Every slice.",
+                plot_gallery(case.image, case.posteriors, case.bands, case.grades, columns=5),
+            )
+        )
+    return figures

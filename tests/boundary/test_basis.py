@@ -1,0 +1,91 @@
+"""Are the basis and its spectra those of a stationary process on the circle?"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from aistat_jax.boundary.basis import circle_basis, host_variance, spectral_variance
+
+ANGLES = 2 * np.pi * np.arange(64) / 64
+BASIS = circle_basis(ANGLES, 16)
+NUS = [0.5, 1.5, 2.5, np.inf]
+
+
+def test_functions_are_orthonormal_on_the_rays():
+    phi = np.asarray(BASIS.functions)
+    np.testing.assert_allclose(phi.T @ phi / 64, np.eye(33), atol=1e-12)
+    assert not np.allclose(phi.T @ phi / 63, np.eye(33), atol=1e-3)
+
+
+@pytest.mark.parametrize("nu", NUS)
+@pytest.mark.parametrize("lengthscale", [0.1, 0.45, 2.0])
+def test_amplitude_is_the_pointwise_sd(nu, lengthscale):
+    variance = host_variance(BASIS.frequency, 0.17, lengthscale, nu)
+    kernel = (BASIS.functions * variance) @ np.asarray(BASIS.functions).T
+    np.testing.assert_allclose(np.sqrt(np.diag(kernel)), 0.17, rtol=1e-12)
+    assert variance[0] == 0
+    # stationary: a circulant matrix, and positive definite once the mean has its own variance
+    np.testing.assert_allclose(kernel, np.roll(kernel, (1, 1), axis=(0, 1)), atol=1e-14)
+    assert np.linalg.eigvalsh(kernel).min() > -1e-15
+    assert (variance[1:] > 0).all()
+
+
+@pytest.mark.parametrize("nu", NUS)
+def test_variance_falls_with_the_harmonic(nu):
+    variance = host_variance(BASIS.frequency, 1.0, 0.45, nu)[1:]
+    assert np.array_equal(variance[::2], variance[1::2])
+    assert (np.diff(variance[::2]) < 0).all()
+    # negative control: a longer lengthscale falls faster
+    longer = host_variance(BASIS.frequency, 1.0, 0.9, nu)[1:]
+    assert longer[-1] / longer[0] < variance[-1] / variance[0]
+
+
+@pytest.mark.parametrize("nu", [0.5, 1.5, 2.5])
+def test_matern_is_the_matern_of_the_line_wrapped_round(nu):
+    """The periodic sum of the line's Matern kernel has its spectral density at whole k."""
+    from scipy.special import gamma, kv
+
+    lengthscale = 0.4
+    harmonics = 400
+    basis = circle_basis(2 * np.pi * np.arange(1024) / 1024, harmonics)
+    angles = 2 * np.pi * np.arange(1024) / 1024
+    gap = np.abs(angles[:, None] + 2 * np.pi * np.arange(-8, 9)).clip(1e-12)
+    scaled = np.sqrt(2 * nu) * gap / lengthscale
+    line = (2 ** (1 - nu) / gamma(nu) * scaled**nu * kv(nu, scaled)).sum(axis=1)
+    wanted = np.fft.rfft(line).real[1 : harmonics + 1]
+    variance = host_variance(basis.frequency, 1.0, lengthscale, nu)[1::2]
+    ratio = variance[:20] / wanted[:20]
+    np.testing.assert_allclose(ratio / ratio[0], 1.0, rtol=5e-3)
+    wrong = host_variance(basis.frequency, 1.0, lengthscale, nu + 0.5)[1:40:2] / wanted[:20]
+    assert np.ptp(wrong / wrong[0]) > 0.05
+
+
+@pytest.mark.parametrize("x64", [True, False])
+def test_a_large_nu_is_the_squared_exponential(x64):
+    with jax.enable_x64(x64):
+        frequency = np.asarray(BASIS.frequency, dtype=float)
+        wanted = np.exp(-0.5 * (frequency[1:] * 0.45) ** 2)
+        wanted /= wanted.sum()
+        for nu, tolerance in ((1e3, 0.1), (1e6, 1e-3), (np.inf, 2e-5)):
+            found = np.asarray(spectral_variance(frequency, 1.0, 0.45, nu))[1:]
+            np.testing.assert_allclose(found[:20], wanted[:20], rtol=tolerance)
+        assert not np.allclose(spectral_variance(frequency, 1.0, 0.45, 2.5)[1:], wanted, rtol=0.05)
+
+
+def test_gradients_with_respect_to_hyperparameters_are_finite():
+    for nu in NUS:
+        slope = jax.jacobian(lambda v, nu=nu: spectral_variance(BASIS.frequency, 0.2, v, nu))(0.45)
+        assert np.isfinite(np.asarray(slope)).all()
+        assert np.asarray(slope)[1:].any()
+
+
+def test_host_variance_does_not_depend_on_the_global_precision():
+    with jax.enable_x64(True):
+        double = host_variance(BASIS.frequency, 0.1, 0.3, 1.5)
+    with jax.enable_x64(False):
+        single = host_variance(BASIS.frequency, 0.1, 0.3, 1.5)
+        plain = np.asarray(spectral_variance(BASIS.frequency, 0.1, 0.3, 1.5))
+    assert np.array_equal(double, single)
+    assert not np.array_equal(double, plain)

@@ -1,0 +1,106 @@
+"""Is a posterior known in closed form recovered: by the transport map, its weights, and VI?"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aistat_jax.inference.fit import PROPOSALS_PER_DRAW, fit
+from aistat_jax.inference.laplace import DEGREES
+from aistat_jax.inference.transport import Density, find_transport
+from aistat_jax.inference.vi import fit_guide
+from tests.inference.cases import gaussian_answer, gaussian_model, gaussian_program
+
+DIM = 7
+
+
+def test_the_map_of_a_normal_posterior_is_exact():
+    mean, precision = gaussian_answer()
+    with jax.enable_x64(True):
+        data = gaussian_model().data
+        transport = find_transport(gaussian_program, data)
+        np.testing.assert_allclose(transport.mode, mean, atol=1e-9)
+        covariance = np.asarray(transport.spread) @ np.asarray(transport.spread).T
+        np.testing.assert_allclose(covariance, np.linalg.inv(precision), atol=1e-10)
+        eps = 3 * jax.random.normal(jax.random.key(0), (200, DIM))
+        density = Density(gaussian_program, data)
+        level = jax.vmap(lambda e: transport.log_target(density, e) + 0.5 * jnp.sum(e**2))(eps)
+        assert np.ptp(np.asarray(level)) < 1e-8
+
+
+def test_weighted_draws_of_a_normal_posterior_have_its_moments_and_known_efficiency():
+    mean, precision = gaussian_answer()
+    draws = 4000
+    posterior = fit(gaussian_model(), draws=draws)
+    khat, ess = posterior.diagnostics.khat, posterior.diagnostics.ess_min
+    assert posterior.diagnostics.converged
+    assert khat is not None
+    assert khat < 0.3
+    # Normal over t weights: their sample size is known from an independent simulation.
+    rng = np.random.default_rng(0)
+    eps = rng.standard_normal((200_000, DIM))
+    eps *= np.sqrt(DEGREES / rng.chisquare(DEGREES, (200_000, 1)))
+    square = (eps**2).sum(axis=1)
+    log_weight = -0.5 * square + 0.5 * (DEGREES + DIM) * np.log1p(square / DEGREES)
+    weight = np.exp(log_weight - log_weight.max())
+    share = weight.sum() ** 2 / (weight**2).sum() / len(weight)
+    assert ess == pytest.approx(share * PROPOSALS_PER_DRAW * draws, rel=0.03)
+    _check_moments(posterior.samples["coefficients"][0], mean, np.linalg.inv(precision), ess)
+
+
+def _check_moments(
+    values: np.ndarray, mean: np.ndarray, covariance: np.ndarray, ess: float
+) -> None:
+    """Mean and covariance within 4.5 Monte-Carlo errors: false alarms below 1 in 3000."""
+    n = 1 / (1 / ess + 1 / len(values))
+    sd = np.sqrt(np.diag(covariance))
+    assert np.abs((values.mean(axis=0) - mean) / sd).max() * np.sqrt(n) < 4.5
+    error = np.sqrt((np.outer(sd, sd) ** 2 + covariance**2) / n)
+    assert np.abs((np.cov(values.T) - covariance) / error).max() < 4.5
+
+
+def test_the_moment_check_catches_a_posterior_too_sure():
+    mean, precision = gaussian_answer()
+    covariance = np.linalg.inv(precision)
+    rng = np.random.default_rng(1)
+    values = rng.multivariate_normal(mean, covariance, 4000)
+    _check_moments(values, mean, covariance, np.inf)
+    with pytest.raises(AssertionError):
+        _check_moments(mean + 0.9 * (values - mean), mean, covariance, np.inf)
+
+
+@pytest.fixture(scope="module")
+def guides() -> dict[str, tuple[np.ndarray, float]]:
+    """Draws of the coefficients and khat of each normal guide."""
+    with jax.enable_x64(True):
+        data, key = gaussian_model().data, jax.random.key(3)
+        transport = find_transport(gaussian_program, data)
+        fits = {
+            guide: fit_guide(gaussian_program, data, transport, key, guide, 2000, 4000)
+            for guide in ("mean_field", "full_rank")
+        }
+    return {
+        guide: (np.asarray(out.sites["coefficients"]), float(out.khat))
+        for guide, out in fits.items()
+    }
+
+
+def test_full_rank_is_exact_on_a_normal_posterior(guides):
+    mean, precision = gaussian_answer()
+    values, khat = guides["full_rank"]
+    assert khat < 0.7
+    _check_moments(values, mean, np.linalg.inv(precision), 4000)
+
+
+def test_mean_field_keeps_only_conditional_sds_and_khat_says_so(guides):
+    mean, precision = gaussian_answer()
+    values, khat = guides["mean_field"]
+    assert khat > 0.7
+    np.testing.assert_allclose(values.mean(axis=0), mean, atol=0.02)
+    # The best independent normals have the conditional sds (Bishop 2006, sec. 10.1.2).
+    conditional = 1 / np.sqrt(np.diag(precision))
+    marginal = np.sqrt(np.diag(np.linalg.inv(precision)))
+    np.testing.assert_allclose(values.std(axis=0), conditional, rtol=0.08)
+    assert (marginal / conditional).max() > 1.3

@@ -1,0 +1,265 @@
+"""Do Laplace, NUTS, VI and slices compute one and the same posterior?
+
+Statistical checks compare means and sds by their Monte-Carlo errors with a false-alarm rate of
+1 in 1000 for a whole comparison (Bonferroni), after a gate on effective sample sizes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import pytest
+from numpyro import distributions as dist
+from scipy.stats import norm
+
+import aistat_jax as aj
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.boundary.basis import spectral_variance
+from aistat_jax.boundary.evidence import log_likelihood
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.laplace import weighted_draws
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.transport import find_transport
+from tests.inference.cases import hard_model, soft_model
+
+FALSE_ALARM = 1e-3
+ESS_GATE = 400
+
+
+def quantities(posterior: Posterior) -> np.ndarray:
+    """Radii on every sixth ray and log area: (chain, draw, quantity)."""
+    area = np.log(np.square(posterior.radii).mean(axis=-1, keepdims=True))
+    return np.concatenate([posterior.radii[..., ::6], area], axis=-1)
+
+
+def effective(posterior: Posterior, values: np.ndarray) -> np.ndarray:
+    """Effective draws behind the mean of each column of values (chain, draw, quantity)."""
+    import arviz
+
+    if posterior.diagnostics.rhat_max is None:  # weighted, then resampled
+        draws = values.shape[0] * values.shape[1]
+        return np.full(values.shape[-1], 1 / (1 / posterior.diagnostics.ess_min + 1 / draws))
+    columns = np.moveaxis(values, -1, 0)
+    return np.array([float(np.asarray(arviz.ess(x, method="mean"))) for x in columns])
+
+
+def disagreement(a: Posterior, b: Posterior) -> float:
+    """Largest |z| over means and sds, over the level a false alarm in 1000 would need."""
+    summaries = []
+    for posterior in (a, b):
+        values = quantities(posterior)
+        mean = values.mean(axis=(0, 1))
+        squares = np.square(values - mean)
+        variance = squares.mean(axis=(0, 1))
+        ess, ess_squares = effective(posterior, values), effective(posterior, squares)
+        assert min(ess.min(), ess_squares.min()) >= ESS_GATE
+        log_sd_error = squares.std(axis=(0, 1)) / variance / 2 / np.sqrt(ess_squares)
+        summaries.append((mean, variance / ess, 0.5 * np.log(variance), log_sd_error**2))
+    (mean_a, se_a, sd_a, sde_a), (mean_b, se_b, sd_b, sde_b) = summaries
+    scores = np.concatenate(
+        [(mean_a - mean_b) / np.sqrt(se_a + se_b), (sd_a - sd_b) / np.sqrt(sde_a + sde_b)]
+    )
+    limit = norm.ppf(1 - FALSE_ALARM / (2 * len(scores)))
+    return float(np.abs(scores).max() / limit)
+
+
+@pytest.fixture(scope="module")
+def posteriors() -> dict[str, Posterior]:
+    model = soft_model()
+    return {
+        "laplace": fit(model, "laplace", draws=2000, seed=1, fallback=False),
+        "nuts": fit(model, "nuts", draws=2000, seed=2),
+        "vi": fit(model, "vi", draws=2000, seed=3, steps=2000),
+    }
+
+
+def test_each_method_says_it_converged(posteriors):
+    for name, posterior in posteriors.items():
+        assert posterior.diagnostics.converged, (name, posterior.diagnostics)
+        assert posterior.method == name
+        assert posterior.radii.shape[0] * posterior.radii.shape[1] == 2000
+        assert set(posterior.samples) == {"amplitude", "lengthscale", "coefficients"}
+        assert posterior.samples["coefficients"].shape == (*posterior.radii.shape[:2], 13)
+        assert posterior.radii.dtype == np.float64
+
+
+@pytest.mark.parametrize("pair", [("laplace", "nuts"), ("laplace", "vi"), ("nuts", "vi")])
+def test_methods_agree_on_radii_and_area(posteriors, pair):
+    assert disagreement(*(posteriors[name] for name in pair)) < 1
+
+
+@pytest.mark.parametrize("name", ["laplace", "nuts", "vi"])
+def test_a_posterior_too_sure_or_shifted_is_caught(posteriors, name):
+    right, reference = posteriors[name], posteriors["nuts" if name != "nuts" else "laplace"]
+    mean = right.estimate
+    narrow = replace(right, radii=mean + 0.7 * (right.radii - mean))
+    assert disagreement(narrow, reference) > 1
+    shifted = replace(right, radii=right.radii + 0.5 * right.draws.std(axis=0))
+    assert disagreement(shifted, reference) > 1
+
+
+# ------------------------------------------------------------------------------ hard steps
+
+
+@pytest.fixture(scope="module")
+def hard() -> dict[str, Posterior]:
+    model = hard_model()
+    return {
+        "laplace": fit(model, "laplace", draws=10_000, seed=1, fallback=False),
+        "slice": fit(model, "slice", draws=4000, warmup=600, seed=2),
+    }
+
+
+def test_slices_agree_with_weighted_laplace_on_a_hard_step(hard):
+    assert hard["laplace"].diagnostics.khat is not None
+    assert hard["laplace"].diagnostics.khat < 0.7
+    assert disagreement(hard["laplace"], hard["slice"]) < 1
+
+
+@pytest.mark.parametrize("method", ["nuts", "vi"])
+def test_gradient_methods_refuse_a_hard_step(method):
+    with pytest.raises(InputError, match="needs gradients, which a hard step does not have"):
+        fit(hard_model(), method)
+
+
+def test_bad_arguments_are_refused():
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("gibbs", {}, "unknown method 'gibbs'; use one of laplace, nuts, vi, slice"),
+        ("laplace", {"draws": 50}, "at least 100 draws"),
+        ("nuts", {"chains": 1}, "at least 2 chains"),
+        ("vi", {"guide": "best"}, "unknown guide 'best'; use one of mean_field, full_rank"),
+        ("vi", {"steps": 0}, "at least 1 step"),
+    )
+    for method, settings, sentence in cases:
+        with pytest.raises(InputError, match=sentence):
+            fit(soft_model(), method, **settings)
+
+
+# ------------------------------------------------------------------- seeds, flags, compiling
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_flag():
+    def draws(flag: bool, seed: int = 4) -> np.ndarray:
+        with jax.enable_x64(flag):
+            soft_model.cache_clear()
+            return fit(soft_model(), draws=500, seed=seed).radii
+
+    first = draws(False)
+    assert first.dtype == np.float64
+    np.testing.assert_array_equal(first, draws(False))
+    np.testing.assert_array_equal(first, draws(True))
+    assert not np.array_equal(first, draws(False, seed=5))
+
+
+def compiled(function: Any) -> int:
+    """How many versions of a jitted function exist."""
+    return function._cache_size()
+
+
+def test_equal_shapes_compile_once():
+    fit(soft_model(0), draws=500)
+    before = compiled(find_transport), compiled(weighted_draws)
+    radii = [fit(soft_model(seed), draws=500, seed=seed).radii for seed in (1, 2, 3)]
+    assert (compiled(find_transport), compiled(weighted_draws)) == before
+    assert not np.array_equal(radii[0], radii[1])
+    fit(soft_model(1), draws=501)  # other settings are another function: the guard can fail
+    assert compiled(weighted_draws) == before[1] + 1
+
+
+# ------------------------------------------------------------------------- other programs
+
+
+def dilated_program(data):
+    """The boundary model with a dilation of its own: the prior mean of the first coefficient."""
+    amplitude = jnp.asarray(numpyro.sample("amplitude", dist.LogNormal(jnp.log(0.15), 0.6)))
+    dilation = numpyro.sample("dilation", dist.Uniform(-0.3, 0.3))
+    variance = spectral_variance(data.basis.frequency, amplitude, jnp.asarray(0.5), 1.5)
+    scale = jnp.sqrt(variance.at[0].set(0.01))
+    mean = jnp.zeros_like(scale).at[0].set(dilation)
+    coefficients = numpyro.sample("coefficients", dist.Normal(mean, scale).to_event(1))
+    log_radius = data.mean + data.basis.functions @ coefficients
+    radii = jnp.asarray(numpyro.deterministic("radii", jnp.exp(log_radius)))
+    numpyro.deterministic("circumradius", radii.max())
+    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+
+
+@pytest.fixture(scope="module")
+def dilated() -> dict[str, Posterior]:
+    model = replace(soft_model(), program=dilated_program)
+    return {
+        method: fit(model, method, draws=2000, seed=7, steps=2000, fallback=False)
+        for method in ("laplace", "nuts", "vi")
+    }
+
+
+def test_every_method_fits_an_edited_program(dilated):
+    for posterior in dilated.values():
+        assert set(posterior.samples) == {"amplitude", "dilation", "coefficients", "circumradius"}
+        assert posterior.diagnostics.converged, posterior.diagnostics
+        assert np.abs(posterior.samples["dilation"]).max() < 0.3
+        np.testing.assert_allclose(
+            posterior.samples["circumradius"], posterior.radii.max(axis=-1), rtol=1e-12
+        )
+    assert disagreement(dilated["laplace"], dilated["nuts"]) < 1
+    assert disagreement(dilated["vi"], dilated["nuts"]) < 1
+
+
+def heavy_program(data):
+    """A hyperparameter with heavier tails than any proposal."""
+    numpyro.sample("nuisance", dist.StudentT(1.5, 0.0, 1.0))
+    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, 0.1).expand([13]).to_event(1))
+    radii = jnp.exp(data.mean + data.basis.functions @ coefficients)
+    numpyro.deterministic("radii", radii)
+    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+
+
+def _assert_fell_back(kept: Posterior, posterior: Posterior) -> None:
+    assert kept.method == "laplace"
+    assert posterior.method == "nuts"
+    assert posterior.diagnostics.khat == kept.diagnostics.khat
+    assert posterior.diagnostics.rhat_max is not None
+    note = f"Laplace did not fit (khat {kept.diagnostics.khat:.2f}); sampled by nuts instead"
+    assert posterior.diagnostics.reasons[-1] == note
+
+
+def test_a_fit_over_the_limit_falls_back_to_nuts_and_says_so(posteriors, monkeypatch):
+    kept = fit(soft_model(), draws=2000, seed=2, fallback=False)
+    monkeypatch.setattr("aistat_jax.inference.fit.KHAT_LIMIT", -np.inf)
+    posterior = fit(soft_model(), draws=2000, seed=2)
+    _assert_fell_back(kept, posterior)
+    np.testing.assert_array_equal(posterior.radii, posteriors["nuts"].radii)
+    assert fit(soft_model(), draws=2000, seed=2, fallback=False).method == "laplace"
+
+
+@pytest.mark.slow
+def test_heavy_tails_fall_back_to_nuts():
+    model = replace(soft_model(), program=heavy_program)
+    kept = fit(model, draws=1000, fallback=False)
+    assert not kept.diagnostics.converged
+    assert "the approximation does not fit (Pareto khat" in kept.diagnostics.reasons[0]
+    _assert_fell_back(kept, fit(model, draws=1000))
+
+
+def cauchy_program(data):
+    coefficients = numpyro.sample("coefficients", dist.Cauchy(0.0, 0.1).expand([13]).to_event(1))
+    numpyro.deterministic("radii", jnp.exp(data.mean + data.basis.functions @ coefficients))
+
+
+def nameless_program(data):
+    numpyro.sample("weights", dist.Normal(0.0, 0.1).expand([13]).to_event(1))
+
+
+def test_programs_that_are_not_boundary_models_are_refused():
+    with pytest.raises(InputError, match='site "coefficients" must be normal.*got Cauchy'):
+        fit(replace(soft_model(), program=cauchy_program))
+    with pytest.raises(InputError, match='needs a sample site "coefficients"'):
+        fit(replace(soft_model(), program=nameless_program))
+
+
+def test_the_face_offers_what_the_notebooks_use():
+    assert aj.fit is fit

@@ -1,0 +1,436 @@
+"""Does the command line write what it promises, repeat itself, and refuse bad input cleanly?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from aistat_jax import cli
+from aistat_jax._record import replace
+from aistat_jax.boundary.model import REACH
+from aistat_jax.cli import main
+from aistat_jax.data.phantoms import pet_ct_phantom
+from aistat_jax.inference.posterior import Posterior
+from tests.helpers import TRUSTED
+
+NAMES = {"summary.json", "posterior.nc", "contours.csv", "figure.png", "report.html"}
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def save(path, values, affine):
+    nib.save(nib.Nifti1Image(np.asarray(values, dtype=np.float32), affine), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A small synthetic PET of three slices stored LPS, with the true mask beside it."""
+    folder = tmp_path_factory.mktemp("scan")
+    phantom = pet_ct_phantom(
+        3, dims=3, shape=(30, 28, 3), spacing_mm=(4.0, 4.0, 4.0), radius_mm=24.0, amplitude=0.08
+    )
+    channel = phantom.image["PT"]
+    affine = channel.grid.affine @ LPS
+    affine[:3, 3] = channel.grid.to_world(np.array([29.0, 27.0, 0.0]))
+    save(folder / "pet.nii.gz", channel.values[::-1, ::-1], affine)
+    save(folder / "mask.nii.gz", phantom.mask[::-1, ::-1], affine)
+    point = ",".join(f"{x:.3f}" for x in phantom.centre)
+    return folder, phantom, point, affine
+
+
+@pytest.fixture(scope="module")
+def done(scan):
+    """The folder of one finished run."""
+    folder, _, point, _ = scan
+    out = folder / "deep" / "er" / "run"
+    arguments = ["contour", str(folder / "pet.nii.gz"), "--point", point, "--draws", "400"]
+    arguments += ["--reference", str(folder / "mask.nii.gz"), "--seed", "5", "--out", str(out)]
+    assert main(arguments) == 0
+    return out, arguments
+
+
+def figures_of(path):
+    summary = json.loads(path.read_text())
+    for target in summary["targets"]:
+        target.pop("seconds")
+    return summary
+
+
+def test_contour_writes_every_file_and_nothing_else(done):
+    out, _ = done
+    assert {p.name for p in out.iterdir()} == NAMES | {"probability.nii.gz"}
+    assert [p.name for p in out.parent.iterdir()] == ["run"]
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_summary_names_the_targets_and_compares_with_the_reference(done):
+    summary = json.loads((done[0] / "summary.json").read_text())
+    assert summary["schema"] == 1
+    assert [t["id"] for t in summary["targets"]] == ["z000", "z001", "z002"]
+    assert summary["reference"]["scope"] == "volume"
+    assert summary["reference"]["dice"] > 0.9
+    assert summary["reference"]["assd_mm"] < 2.0
+
+
+def test_probability_lies_on_the_inputs_own_grid(done, scan):
+    _, phantom, _, affine = scan
+    stored = nib.load(done[0] / "probability.nii.gz")
+    assert np.allclose(stored.affine, affine)
+    values = np.asarray(stored.dataobj)[::-1, ::-1]
+    assert values.shape == phantom.mask.shape
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert np.mean((values > 0.5) == phantom.mask) > 0.98
+    assert np.mean((values[::-1] > 0.5) == phantom.mask) < 0.98  # a flipped map would not pass
+
+
+def test_contours_are_patient_millimetres(done, scan):
+    _, phantom, _, _ = scan
+    rows = list(csv.DictReader((done[0] / "contours.csv").read_text().splitlines()))
+    assert len(rows) == 3 * 128
+    points = np.array([[float(row[f"{a}_mm"]) for a in "xyz"] for row in rows])
+    middle = points[128:256]
+    assert np.allclose(middle[:, 2], phantom.image.primary.grid.plane(1).offset)
+    assert np.linalg.norm(middle[:, :2].mean(0) - phantom.truth.centroid) < 4.0
+
+
+def test_posterior_can_be_read_back(done):
+    from aistat_jax.inference.store import load_posterior
+
+    posteriors = load_posterior(done[0] / "posterior.nc")
+    assert [p.target_id for p in posteriors] == ["z000", "z001", "z002"]
+    assert posteriors[0].draws.shape == (400, 128)
+
+
+def test_same_seed_same_figures_other_seed_others(done, tmp_path, capsys):
+    out, arguments = done
+    again, other = tmp_path / "again", tmp_path / "other"
+    assert main([*arguments[:-1], str(again)]) == 0
+    assert figures_of(again / "summary.json") == figures_of(out / "summary.json")
+    printed = capsys.readouterr()
+    assert "summary.json" in printed.out
+    assert "Dice" in printed.out
+    assert main([*arguments[:-4], "--seed", "6", "--out", str(other)]) == 0
+    assert (
+        figures_of(other / "summary.json")["targets"] != figures_of(out / "summary.json")["targets"]
+    )
+
+
+def test_a_run_into_an_old_folder_replaces_its_files_only(done, tmp_path):
+    _, arguments = done
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "summary.json").write_text("old")
+    assert main([*arguments[:-1], str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == NAMES | {"probability.nii.gz", "mine.txt"}
+    assert json.loads((tmp_path / "summary.json").read_text())["seed"] == 5
+
+
+def test_mask_and_one_slice(scan, tmp_path):
+    folder, _, _, _ = scan
+    arguments = ["contour", str(folder / "pet.nii.gz"), "--mask", str(folder / "mask.nii.gz")]
+    assert main([*arguments, "--slices", "1", "--out", str(tmp_path / "o")]) == 0
+    targets = json.loads((tmp_path / "o" / "summary.json").read_text())["targets"]
+    assert [t["id"] for t in targets] == ["z001"]
+
+
+def test_pictures_stay_in_pixels(scan, tmp_path):
+    _, phantom, _, _ = scan
+    np.savez(tmp_path / "picture.npz", image=phantom.image["PT"].values[:, :, 1])
+    arguments = ["contour", str(tmp_path / "picture.npz"), "--point", "15,14"]
+    out = tmp_path / "o"
+    assert main([*arguments, "--tolerance-px", "1", "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == NAMES | {"probability.npz"}
+    target = json.loads((out / "summary.json").read_text())["targets"][0]
+    assert target["size"]["unit"] == "px2"
+    assert "band_half_width_px" in target
+    assert "_mm" not in (out / "summary.json").read_text()
+    assert "_mm" not in (out / "contours.csv").read_text()
+    with np.load(out / "probability.npz") as stored:
+        assert stored["probability"].shape == (30, 28)
+
+
+# ------------------------------------------------------------------------------- bad input
+
+
+@pytest.fixture
+def refused(scan, tmp_path, capsys):
+    """Run `contour` on bad input; checks status, one sentence, nothing written; returns it."""
+
+    def run(image, *options, point: str | None = "0,0,0", out=None):
+        target = tmp_path / "new" / "out" if out is None else out
+        before = sorted(tmp_path.rglob("*"))
+        where = [] if point is None else ["--point", point]
+        status = main(["contour", str(image), *where, *map(str, options), "--out", str(target)])
+        printed = capsys.readouterr()
+        assert status == 2, printed.err
+        assert printed.out == ""
+        lines = printed.err.strip().splitlines()
+        assert len(lines) == 1, printed.err
+        assert lines[0].startswith("aistat: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return lines[0]
+
+    return run
+
+
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+
+
+def pet_values(scan):
+    return scan[1].image["PT"].values.copy()
+
+
+def test_nan_voxels(scan, refused, tmp_path):
+    values = pet_values(scan)
+    values[0, 0, 0] = np.nan
+    path = save(tmp_path / "nan.nii.gz", values, AFFINE)
+    assert "nan.nii.gz" in (sentence := refused(path))
+    assert "NaN or infinite" in sentence
+
+
+def test_infinite_voxels(scan, refused, tmp_path):
+    values = pet_values(scan)
+    values[0, 0, 0] = np.inf
+    assert "NaN or infinite" in refused(save(tmp_path / "inf.nii.gz", values, AFFINE))
+
+
+def test_constant_image(refused, tmp_path):
+    assert "every voxel is 1" in refused(save(tmp_path / "c.nii.gz", np.ones((9, 9, 3)), AFFINE))
+
+
+def test_point_outside_the_image(scan, refused):
+    assert "outside" in refused(scan[0] / "pet.nii.gz", point="0,0,500")
+
+
+def test_point_in_air(scan, refused, tmp_path):
+    values = np.pad(pet_values(scan), ((12, 0), (0, 0), (0, 0)))
+    path = save(tmp_path / "air.nii.gz", values, AFFINE)
+    assert "air.nii.gz" in (sentence := refused(path, point="12,40,4"))
+    assert "point" in sentence
+
+
+def test_empty_mask(scan, refused, tmp_path):
+    path = save(tmp_path / "empty.nii.gz", np.zeros((30, 28, 3)), scan[3])
+    sentence = refused(scan[0] / "pet.nii.gz", "--mask", path, point=None)
+    assert "empty.nii.gz" in sentence
+    assert "empty" in sentence
+
+
+def test_mask_on_another_grid(scan, refused, tmp_path):
+    path = save(tmp_path / "other.nii.gz", np.ones((30, 28, 3)), AFFINE)
+    sentence = refused(scan[0] / "pet.nii.gz", "--mask", path, point=None)
+    assert "does not match" in sentence
+
+
+def test_reference_on_another_grid(scan, refused, tmp_path):
+    path = save(tmp_path / "other.nii.gz", np.ones((30, 28, 3)), AFFINE)
+    assert "does not match" in refused(scan[0] / "pet.nii.gz", "--reference", path, point=scan[2])
+
+
+def test_four_dimensions(refused, tmp_path):
+    values = np.random.default_rng(0).random((8, 8, 3, 2))
+    assert "two or three dimensions" in refused(save(tmp_path / "4d.nii.gz", values, AFFINE))
+
+
+def test_missing_affine(scan, refused, tmp_path):
+    image = nib.Nifti1Image(pet_values(scan).astype(np.float32), None)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nib.save(image, tmp_path / "bare.nii.gz")
+    assert "no affine" in refused(tmp_path / "bare.nii.gz")
+
+
+def test_zero_spacing(scan, refused, tmp_path):
+    path = save(tmp_path / "flat.nii", pet_values(scan), AFFINE)
+    raw = bytearray(path.read_bytes())
+    raw[280 : 280 + 16] = bytes(16)  # the first row of the sform
+    path.write_bytes(raw)
+    assert "spacing" in refused(path)
+
+
+def test_not_nifti(refused, tmp_path):
+    path = tmp_path / "notes.nii.gz"
+    path.write_text("not an image")
+    assert "not a readable NIfTI" in refused(path)
+
+
+def test_truncated(scan, refused, tmp_path):
+    whole = (scan[0] / "pet.nii.gz").read_bytes()
+    path = tmp_path / "cut.nii.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "cut.nii.gz" in refused(path)
+
+
+def test_missing_file(refused, tmp_path):
+    assert "no such file" in refused(tmp_path / "none.nii.gz")
+
+
+def test_out_below_a_file_is_refused_before_the_image_is_read(refused, tmp_path):
+    (tmp_path / "file").write_text("x")
+    sentence = refused(tmp_path / "none.nii.gz", out=tmp_path / "file" / "out")
+    assert "is a file" in sentence
+    assert "--out" in sentence
+
+
+@pytest.mark.skipif(os.name != "posix" or not os.path.isdir("/proc"), reason="needs /proc")
+def test_unwritable_out(scan, refused):
+    from pathlib import Path
+
+    assert "cannot be written" in refused(scan[0] / "pet.nii.gz", out=Path("/proc/aistat"))
+
+
+@pytest.mark.parametrize("level", ["0", "1", "1.5", "-0.1", "nan"])
+def test_level_outside(scan, refused, level):
+    assert "between 0 and 1" in refused(scan[0] / "pet.nii.gz", "--level", level)
+
+
+def test_too_few_draws(scan, refused):
+    assert "at least 100" in refused(scan[0] / "pet.nii.gz", "--draws", "99")
+
+
+@pytest.mark.parametrize("text", ["1,2,x", "1 2 3", "1,2,3,4", "nan,0,0", ""])
+def test_point_syntax(scan, refused, text):
+    assert "--point X,Y,Z" in refused(scan[0] / "pet.nii.gz", point=text)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--slices", "two"], "--slices"),
+        (["--slices", "7"], "slice"),
+        (["--method", "magic"], "--method"),
+        (["--mask", "m.nii.gz"], "one of --point"),
+        (["--tolerance-px", "1"], "--tolerance-mm"),
+        (["--tolerance-mm", "0"], "positive"),
+        (["--blur-mm", "-1"], "positive"),
+        (["--seed", "-1"], "--seed"),
+        (["--draws", "many"], "--draws"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_bad_options(scan, refused, options, words):
+    assert words in refused(scan[0] / "pet.nii.gz", *options, point=scan[2])
+
+
+def test_no_target_named(scan, refused):
+    assert "one of --point" in refused(scan[0] / "pet.nii.gz", point=None)
+
+
+def test_millimetres_of_a_picture(refused, tmp_path):
+    np.savez(tmp_path / "p.npz", image=np.random.default_rng(0).random((20, 20)))
+    assert "--tolerance-px" in refused(tmp_path / "p.npz", "--tolerance-mm", "2")
+    assert "--blur-px" in refused(tmp_path / "p.npz", "--blur-mm", "2")
+
+
+def circles(models, _method, draws, seed):
+    """Stands in for a fit: draws near the circle of each target's rough radius."""
+    noise = np.random.default_rng(seed).normal(size=(1, draws, 1))
+    return [
+        Posterior(
+            chart=model.chart,
+            radii=np.exp(0.02 * noise) * np.ones(128) * model.chart.radius_max / REACH,
+            samples={},
+            diagnostics=TRUSTED,
+            method="laplace",
+            seed=seed,
+            target_id=model.target_id,
+        )
+        for model in models
+    ]
+
+
+def test_target_touching_the_border(scan, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_fit", circles)
+    values = pet_values(scan)[15:]  # cuts the lesion in half
+    path = save(tmp_path / "cut.nii.gz", values, AFFINE)
+    hot = np.unravel_index(values[1].argmax(), values[1].shape)
+    sentence = refused(path, point=",".join(str(4.0 * n) for n in (1, *hot)))
+    assert "cut.nii.gz" in sentence
+    assert "border" in sentence
+
+
+def test_a_slice_cut_by_the_border_is_left_out_and_named(scan, tmp_path, monkeypatch, capsys):
+    def one_too_large(models, *settings):
+        first, *others = circles(models, *settings)
+        return [replace(first, radii=10 * first.radii), *others]
+
+    monkeypatch.setattr(cli, "_fit", one_too_large)
+    arguments = ["contour", str(scan[0] / "pet.nii.gz"), "--point", scan[2]]
+    assert main([*arguments, "--out", str(tmp_path / "o")]) == 0
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert [t["id"] for t in summary["targets"]] == ["z001", "z002"]
+    assert [t["id"] for t in summary["skipped"]] == ["z000"]
+    assert "left out z000" in capsys.readouterr().err
+
+
+def test_failure_while_writing_leaves_nothing(scan, tmp_path, monkeypatch, capsys):
+    from aistat_jax.views import outputs
+
+    def broken(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "write_report", broken)
+    monkeypatch.setattr(cli, "_fit", circles)
+    folder, _, point, _ = scan
+    arguments = ["contour", str(folder / "pet.nii.gz"), "--point", point, "--draws", "400"]
+    assert main([*arguments, "--out", str(tmp_path / "a" / "b")]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------- the rest
+
+
+def test_help_is_light(repository):
+    code = (
+        "import sys; from aistat_jax.cli import main; status = main(['contour', '--help']); "
+        "heavy = {'jax', 'numpy', 'matplotlib'} & set(sys.modules); sys.exit(status or len(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--point" in done.stdout
+
+
+def test_version(capsys):
+    import aistat_jax
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"aistat {aistat_jax.__version__}"
+
+
+def test_doctor_reports_health(tmp_path, capsys):
+    assert main(["doctor", "--out", str(tmp_path / "x")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("OK") == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_reports_problems(tmp_path, capsys, monkeypatch):
+    from aistat_jax import _doctor
+
+    def failing(_seed):
+        raise RuntimeError("the fit went wrong")
+
+    monkeypatch.setattr(_doctor, "_self_test", failing)
+    (tmp_path / "file").write_text("x")
+    assert main(["doctor", "--out", str(tmp_path / "file")]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("PROBLEM") == 2
+    assert "the fit went wrong" in printed
+
+
+@pytest.mark.slow
+def test_demo_compares_with_the_known_boundary(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert len(summary["targets"]) == 3
+    assert summary["reference"]["dice"] > 0.9
+    assert "summary.json" in capsys.readouterr().out
