@@ -32,6 +32,8 @@ from aistat_jax.space.image import Image
 
 # Standard deviation of the point spread, mm, where the user states none.
 BLUR_MM = {"SUV": 3.0, "HU": 0.8}
+# How the noise varies over a channel, where the user does not say.
+NOISE = {"SUV": "poisson"}
 # Background is looked for outside this multiple of the target's rough radius.
 STRIP_FROM = 1.4
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
@@ -47,10 +49,14 @@ _POSITIVE = {"gaussian": slice(1, 4), "bernoulli": slice(0, 2), "poisson": slice
 
 
 class Samples(NamedTuple):
-    """Observations in a plane: points (voxel, 2), values (voxel,), their footprint, and eta."""
+    """Observations in a plane: points (voxel, 2), values and precisions (voxel,), footprint, eta.
+
+    Precisions are relative, with mean one.
+    """
 
     points: np.ndarray
     values: np.ndarray
+    precisions: np.ndarray
     footprint: float
     eta: float
 
@@ -68,12 +74,15 @@ class Intensity:
     family: str = static(default="blurred")
     blur: float | None = static(default=None)
     temper: float | str = static(default="auto")
+    curved: bool = static(default=False)
+    noise: str = static(default="constant")
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
         if self.image is None:
             assert self.points is not None
             assert self.values is not None
-            samples = Samples(self.points, self.values, 0.0, float(self.temper))
+            even = np.ones(len(self.values))
+            samples = Samples(self.points, self.values, even, 0.0, float(self.temper))
             return (self._term(samples, chart, self.blur or 0.0),)
         return tuple(self._from_channel(name, target, chart) for name in self.channels)
 
@@ -88,7 +97,14 @@ class Intensity:
         default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
         spread = self.blur if self.blur is not None else default
         blur = float(np.sqrt(spread**2 + voxels.width**2 / 12))  # a voxel is a mean over its area
-        return self._term(Samples(voxels.points, voxels.values, voxels.width, eta), chart, blur)
+        noise = NOISE.get(voxels.slice.quantity, "constant") if self.noise == "auto" else self.noise
+        if noise == "poisson":
+            precisions = poisson_precisions(voxels.slice.values)[voxels.inside]
+        else:
+            precisions = np.ones(len(voxels.values))
+        precisions = precisions / precisions.mean()
+        samples = Samples(voxels.points, voxels.values, precisions, voxels.width, eta)
+        return self._term(samples, chart, blur)
 
     def _term(self, samples: Samples, chart: StarChart, blur: float) -> Term:
         y = np.asarray(samples.values, dtype=float)
@@ -111,10 +127,10 @@ class Intensity:
         if prior is None:
             prior = StepPrior(*leaves(*STEP_PRIOR))
             y = (y - np.median(y)) / np.std(y)
-        one = np.ones_like(y)
-        table = smooth_table(chart, shared, [(one, 1), (one, 2), (y, 1)], blur)
-        totals = np.array([len(y), y.sum(), np.square(y).sum()])
-        return blurred_step(table, totals, samples.eta, prior)
+        w, wy = samples.precisions, samples.precisions * y
+        table = smooth_table(chart, shared, [(w, 1), (w, 2), (wy, 1)], blur)
+        totals = np.array([len(y), wy.sum(), (wy * y).sum()])
+        return blurred_step(table, totals, samples.eta, prior, blur, self.curved)
 
     def _hard_term(
         self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
@@ -139,6 +155,18 @@ class Intensity:
         return HardStep(exact, smooth, totals, eta, hyper, self.family)
 
 
+def poisson_precisions(values: Float[np.ndarray, "nu nv"]) -> Float[np.ndarray, "nu nv"]:
+    """One over the mean of each pixel, as its smoothed neighbourhood tells it.
+
+    Smoothing keeps a pixel's own noise out of its weight; a floor at a tenth of the mean keeps
+    air from counting for everything.
+    """
+    from scipy import ndimage
+
+    level = ndimage.gaussian_filter(values, 1.0)
+    return 1 / np.maximum(level, 0.1 * max(float(level.mean()), 1e-12))
+
+
 def intensity(
     image: Image,
     channels: str | Sequence[str] | None = None,
@@ -148,6 +176,8 @@ def intensity(
     temper: float | str = "auto",
     prior: StepPrior | None = None,
     hyper: tuple[float, float, float, float] | None = None,
+    curved: bool = True,
+    noise: str = "auto",
 ) -> Evidence:
     """Evidence of one or several image channels, each on its native grid.
 
@@ -156,6 +186,10 @@ def intensity(
     `temper` is the effective share of independent voxels, "auto" to estimate it from the
     background around the target, 1.0 for independent noise. `prior` and `hyper` replace the weak
     conjugate priors; with them the intensities are used as they are, otherwise standardised.
+    `curved` corrects for the point spread being two-dimensional, which draws the apparent edge
+    of a blurred step inwards where it bends (`families.apparent_radii`). `noise` of a blurred
+    step is "constant", "poisson" (variance proportional to the mean, as in PET) or "auto" (the
+    latter for SUV).
 
     Raises InputError for an unknown channel or family, a blur or a prior that is not positive,
     or a temper outside (0, 1].
@@ -165,7 +199,7 @@ def intensity(
     names = image.names if channels is None else tuple(channels)
     for name in names:
         check_channel(image, name)
-    piece = Intensity(image, None, None, prior, hyper, names, family, blur, temper)
+    piece = Intensity(image, None, None, prior, hyper, names, family, blur, temper, curved, noise)
     return Evidence((_checked(piece),))
 
 
@@ -178,6 +212,7 @@ def point_intensity(
     temper: float | str = 1.0,
     prior: StepPrior | None = None,
     hyper: tuple[float, float, float, float] | None = None,
+    curved: bool = False,
 ) -> Evidence:
     """Evidence of intensities observed at scattered points of the plane.
 
@@ -195,7 +230,7 @@ def point_intensity(
         raise InputError("a blurred step at scattered points needs a positive blur; pass blur")
     if temper == "auto":
         raise InputError("scattered points have no automatic temper; pass a number in (0, 1]")
-    piece = Intensity(None, points, values, prior, hyper, (), family, blur, temper)
+    piece = Intensity(None, points, values, prior, hyper, (), family, blur, temper, curved)
     return Evidence((_checked(piece),))
 
 

@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
-from aistat_jax.boundary.families import StepPrior
+from aistat_jax.boundary.families import StepPrior, Term
 from aistat_jax.boundary.model import prior_boundary
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.tables import RayVoxels
@@ -55,10 +55,16 @@ def step_image(rng: np.random.Generator, chart: StarChart, name: str = "PT") -> 
     return Image.from_arrays(**{name: values}, spacing_mm=float(chart.plane.spacing[0]))
 
 
+@jax.jit
+def read_tables(terms: tuple[Term, ...], radii: np.ndarray) -> jax.Array:
+    """`log_likelihood`, compiled once for each kind of evidence."""
+    return log_likelihood(terms, radii)
+
+
 def table_value(evidence: Evidence, chart: StarChart, radii: np.ndarray) -> float:
     with jax.enable_x64(True):
         terms = evidence.tabulate(a_target(chart), chart)
-        return float(log_likelihood(terms, jax.numpy.asarray(radii)))
+        return float(read_tables(terms, radii))
 
 
 def voxels_of(image: Image, name: str, chart: StarChart) -> tuple[np.ndarray, np.ndarray, float]:

@@ -6,9 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from aistat_jax._record import replace
 from aistat_jax.boundary.charts import star_chart
-from aistat_jax.boundary.families import StepPrior, blurred_step
+from aistat_jax.boundary.families import StepPrior
+from aistat_jax.boundary.intensity import point_intensity
 from aistat_jax.boundary.tables import share_voxels, smooth_table, sorted_table
+from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.space.curve import Curve
 from tests.boundary import brute
@@ -86,11 +89,13 @@ PINNED = StepPrior(np.zeros(2), np.full(2, 1e-3), np.asarray(1e6), np.asarray(1e
 
 def coarse_value(points: np.ndarray, y: np.ndarray, radii: np.ndarray, footprint: float) -> float:
     chart = star_chart(np.zeros(2), 28.0, brute.a_plane(), len(radii))
+    target = Target(chart.centre, 12.0, chart.plane)
+    evidence = point_intensity(points, y, family="blurred", blur=SPREAD, prior=PINNED)
+    (term,) = evidence.tabulate(target, chart)
     one = np.ones(len(y))
     shared = share_voxels(chart, points, footprint)
     table = smooth_table(chart, shared, [(one, 1), (one, 2), (y, 1)], SPREAD)
-    term = blurred_step(table, np.array([len(y), y.sum(), (y * y).sum()]), 1.0, PINNED)
-    return float(term.log_likelihood(table(radii).sum(axis=0)))
+    return float(brute.read_tables((replace(term, table=table),), radii))
 
 
 def disc_values(radius: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.charts import star_chart
-from aistat_jax.boundary.evidence import Evidence, log_likelihood
+from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.opinions import anchors, logits
 from aistat_jax.boundary.targets import Target
@@ -42,7 +42,7 @@ def value_of(evidence: Evidence, target: Target, radii=None, rays: int = 64) -> 
     chart = star_chart(target.centre, 2.2 * target.radius, target.plane, rays)
     radii = target.radius * (1 + 0.1 * np.cos(2 * chart.angles)) if radii is None else radii
     with jax.enable_x64(True):
-        return float(log_likelihood(evidence.tabulate(target, chart), radii))
+        return float(brute.read_tables(evidence.tabulate(target, chart), radii))
 
 
 def middle(image: Image, k: int = 3) -> Target:

@@ -40,10 +40,13 @@ def spectrum(amplitude: float, lengthscale: float, nu: float) -> np.ndarray:
     return np.repeat(amplitude * np.sqrt(density / (2 * density.sum())), 2)
 
 
-@pytest.mark.parametrize("family", ["blurred", "gaussian"])
 @pytest.mark.parametrize(
-    "prior",
-    [Prior(), Prior(amplitude=0.2, lengthscale=0.3, smoothness=np.inf), SHAPE],
+    ("prior", "family"),
+    [
+        (Prior(), "blurred"),
+        (Prior(amplitude=0.2, lengthscale=0.3, smoothness=np.inf), "gaussian"),
+        (SHAPE, "blurred"),
+    ],
     ids=["weak", "smooth", "fixed"],
 )
 def test_log_density_is_prior_times_likelihood(rng, prior, family):

@@ -209,13 +209,12 @@ def test_every_method_fits_an_edited_program(dilated):
     assert disagreement(dilated["vi"], dilated["nuts"]) < 1
 
 
-def heavy_program(data):
-    """A hyperparameter with heavier tails than any proposal."""
-    numpyro.sample("nuisance", dist.StudentT(1.5, 0.0, 1.0))
+def bent_program(data):
+    """Two coefficients on a narrow parabola: no normal lies near it."""
     coefficients = numpyro.sample("coefficients", dist.Normal(0.0, 0.1).expand([13]).to_event(1))
-    radii = jnp.exp(data.mean + data.basis.functions @ coefficients)
-    numpyro.deterministic("radii", radii)
-    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+    first, second = jnp.asarray(coefficients)[1:3]
+    numpyro.deterministic("radii", jnp.exp(data.mean + data.basis.functions @ coefficients))
+    numpyro.factor("evidence", -0.5 * jnp.square((first - 20 * second**2) / 0.005))
 
 
 def _assert_fell_back(kept: Posterior, posterior: Posterior) -> None:
@@ -237,11 +236,11 @@ def test_a_fit_over_the_limit_falls_back_to_nuts_and_says_so(posteriors, monkeyp
 
 
 @pytest.mark.slow
-def test_heavy_tails_fall_back_to_nuts():
-    model = replace(soft_model(), program=heavy_program)
+def test_a_bent_posterior_falls_back_to_nuts():
+    model = replace(soft_model(), program=bent_program)
     kept = fit(model, draws=1000, fallback=False)
     assert not kept.diagnostics.converged
-    assert "the approximation does not fit (Pareto khat" in kept.diagnostics.reasons[0]
+    assert "the approximation does not fit (Pareto khat" in " ".join(kept.diagnostics.reasons)
     _assert_fell_back(kept, fit(model, draws=1000))
 
 

@@ -1,0 +1,313 @@
+"""Do the posteriors mean what they say? Simulation-based calibration and band coverage.
+
+Truths are drawn from the prior that the fit uses, intensities from the conjugate prior it uses,
+and images from the model itself, so that ranks of the truth among posterior draws are uniform if
+and only if the computation is right (Talts et al. 2018). The points of an image lie exactly on the
+rays of the chart: a point between two rays is shared out between them by interpolation, which is
+an approximation of the likelihood, while on a ray the simulated and the fitted model are one and
+the same, voxel by voxel. Pixels with footprints, a point spread in two dimensions and correlated
+noise come in `correlated_coverage`, where only the band is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._record import replace
+from aistat_jax.boundary.families import StepPrior
+from aistat_jax.boundary.intensity import intensity, point_intensity
+from aistat_jax.boundary.model import BoundaryModel, boundary_model, prior_boundary
+from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.targets import Target
+from aistat_jax.data.simulators import interpolate_radii
+from aistat_jax.data.textures import correlated_noise
+from aistat_jax.inference.batch import fit_many
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.image import Image
+from aistat_jax.uncertainty.bands import simultaneous_band
+from benchmarks._table import Result, Row, share_interval
+
+PRIOR = Prior(
+    amplitude=0.15, amplitude_log_sd=0.4, lengthscale=0.45, lengthscale_log_sd=0.3, mean_log_sd=0.15
+)
+WRONG_PRIOR = replace(PRIOR, amplitude=0.05, amplitude_log_sd=0.2)
+# (mu_out, delta) ~ N((0, 3), sigma^2 / (1, 4)), sigma^2 ~ InvGamma(8, 8): a clear contrast.
+STEP = StepPrior(np.array([0.0, 3.0]), np.array([1.0, 4.0]), np.asarray(8.0), np.asarray(8.0))
+RADIUS, RADIUS_MAX, BLUR = 10.0, 40.0, 1.0
+RAYS, HARMONICS, POINTS_A_RAY = 128, 16, 64
+RANK_DRAWS = 99
+ANGLES = (0, 32, 64, 96)  # rays
+QUANTITIES = ("radius 0°", "radius 90°", "radius 180°", "radius 270°", "area", "amplitude",
+              "lengthscale")  # fmt: skip
+FALSE_ALARM = 0.01
+PLANE = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), (96, 96), "px")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranks (replicate, quantity) of the truth among RANK_DRAWS draws, and what bands held."""
+
+    ranks: np.ndarray
+    held: np.ndarray
+    fallbacks: float
+
+    @property
+    def covered(self) -> float:
+        return float(self.held.mean())
+
+
+# ------------------------------------------------------------------------------- simulation
+
+
+def simulate(
+    seed: int, prior: Prior = PRIOR, blur: float = BLUR
+) -> tuple[BoundaryModel, dict[str, Any]]:
+    """A truth from the prior, an image from the model, and the model fitted to it.
+
+    `prior` and `blur` are those of the fit; the simulation always uses PRIOR and BLUR.
+    """
+    from scipy.special import ndtr
+
+    rng = np.random.default_rng([seed, 1])
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
+    radii, hyper = prior_boundary(seed, PRIOR, RADIUS, angles, HARMONICS)
+    position = RADIUS_MAX * (np.arange(POINTS_A_RAY) + rng.uniform(size=(RAYS, POINTS_A_RAY)))
+    position = position / POINTS_A_RAY
+    sd = np.sqrt(float(STEP.rate) / rng.gamma(float(STEP.shape)))
+    level, delta = STEP.mean + sd / np.sqrt(STEP.precision) * rng.standard_normal(2)
+    # as the tables do, beyond their end
+    inside = ndtr((np.minimum(radii, RADIUS_MAX)[:, None] - position) / BLUR)
+    values = level + delta * inside + sd * rng.standard_normal(position.shape)
+    centre = np.full(2, 47.5)
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    points = centre + position[..., None] * directions[:, None, :]
+    evidence = point_intensity(
+        points.reshape(-1, 2), values.ravel(), family="blurred", blur=blur, prior=STEP
+    )
+    model = boundary_model(
+        Target(centre, RADIUS, PLANE, f"prior{seed}"), evidence, prior=prior, rays=RAYS,
+        harmonics=HARMONICS, radius_max=RADIUS_MAX,
+    )  # fmt: skip
+    return model, {"radii": radii} | hyper
+
+
+def quantities(radii: np.ndarray, amplitude: Any, lengthscale: Any) -> np.ndarray:
+    """What is ranked, (..., quantity), of boundaries radii (..., ray)."""
+    area = np.pi * np.square(radii).mean(axis=-1)
+    columns = [radii[..., ray] for ray in ANGLES] + [area, amplitude, lengthscale]
+    return np.stack(np.broadcast_arrays(*columns), axis=-1)
+
+
+def ranks_of(posterior: Posterior, truth: dict[str, Any], shrink: float, seed: int) -> np.ndarray:
+    """Number of RANK_DRAWS posterior draws below the truth, each quantity.
+
+    `shrink` scales the draws about their mean, of the logarithm for the hyperparameters.
+    """
+    samples = posterior.samples
+    draws = quantities(
+        posterior.draws, samples["amplitude"].ravel(), samples["lengthscale"].ravel()
+    )
+    exact = quantities(truth["radii"], truth["amplitude"], truth["lengthscale"])
+    draws, exact = np.log(draws), np.log(exact)
+    draws = draws.mean(axis=0) + shrink * (draws - draws.mean(axis=0))
+    chosen = np.random.default_rng(seed).permutation(len(draws))[:RANK_DRAWS]
+    return (draws[chosen] < exact).sum(axis=0)
+
+
+def shrunk(posterior: Posterior, shrink: float) -> Posterior:
+    """The posterior with its boundaries scaled about their mean: the negative control."""
+    if shrink == 1:
+        return posterior
+    mean = posterior.estimate
+    return replace(posterior, radii=mean + shrink * (posterior.radii - mean))
+
+
+@cache
+def posteriors(
+    count: int, method: str = "laplace", prior: str = "right", draws: int = 1000
+) -> tuple[tuple[Posterior, dict[str, Any]], ...]:
+    """Posteriors of `count` truths; `prior` "wrong" fits with WRONG_PRIOR instead."""
+    used = PRIOR if prior == "right" else WRONG_PRIOR
+    pairs = [simulate(seed, used) for seed in range(count)]
+    models, truths = [model for model, _ in pairs], [truth for _, truth in pairs]
+    if method == "laplace":
+        # A wrong prior is a control: its doubtful fits stay, since refitting them takes minutes.
+        fitted = fit_many(models, draws=draws, seed=0, fallback=prior == "right")
+    else:
+        fitted = [fit(model, method, draws=draws, seed=seed) for seed, model in enumerate(models)]
+    return tuple(zip(fitted, truths, strict=True))
+
+
+def calibrate(
+    count: int, method: str = "laplace", *, shrink: float = 1.0, prior: str = "right"
+) -> Calibration:
+    """Ranks and band coverage over `count` draws from the prior."""
+    pairs = posteriors(count, method, prior)
+    ranks = [ranks_of(post, truth, shrink, seed) for seed, (post, truth) in enumerate(pairs)]
+    held = [
+        bool(simultaneous_band(shrunk(post, shrink), 0.95).contains(truth["radii"]))
+        for post, truth in pairs
+    ]
+    others = float(np.mean([post.method != method for post, _ in pairs]))
+    return Calibration(np.array(ranks), np.array(held), others)
+
+
+# ------------------------------------------------------------------------------------ tests
+
+
+def chi_square_p(ranks: np.ndarray, bins: int = 10) -> float:
+    """p-value of uniform ranks in 0 .. RANK_DRAWS, in equal bins."""
+    from scipy.stats import chisquare
+
+    counts = np.bincount(ranks * bins // (RANK_DRAWS + 1), minlength=bins)
+    return float(chisquare(counts).pvalue)
+
+
+def ecdf_p(ranks: np.ndarray, simulations: int = 20_000) -> float:
+    """p-value of the simultaneous ECDF test of Sailynoja, Burkner & Vehtari 2022.
+
+    The statistic is the smallest pointwise two-sided binomial probability of the ECDF of the
+    ranks over all its points; its distribution under uniformity is simulated.
+    """
+    observed = _ecdf_statistic(np.bincount(ranks, minlength=RANK_DRAWS + 1)[None])
+    null = _ecdf_null(len(ranks), simulations)
+    return float((1 + (null <= observed[0]).sum()) / (1 + simulations))
+
+
+@cache
+def _ecdf_null(count: int, simulations: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    equal = np.full(RANK_DRAWS + 1, 1 / (RANK_DRAWS + 1))
+    return _ecdf_statistic(rng.multinomial(count, equal, size=simulations))
+
+
+def _ecdf_statistic(counts: np.ndarray) -> np.ndarray:
+    from scipy.stats import binom
+
+    below = np.cumsum(counts, axis=1)[:, :-1]
+    total = int(counts[0].sum())
+    place = np.arange(1, RANK_DRAWS + 1) / (RANK_DRAWS + 1)
+    table = np.arange(total + 1)[:, None]
+    two_sided = 2 * np.minimum(binom.cdf(table, total, place), binom.sf(table - 1, total, place))
+    return np.take_along_axis(two_sided, below, axis=0).min(axis=1)
+
+
+def smallest_p(ranks: np.ndarray) -> dict[str, tuple[float, float]]:
+    """(chi-square p, ECDF p) of each quantity."""
+    return {
+        name: (chi_square_p(ranks[:, k]), ecdf_p(ranks[:, k])) for k, name in enumerate(QUANTITIES)
+    }
+
+
+def family_p(ranks: np.ndarray) -> float:
+    """Bonferroni p-value of all quantities and both tests: below FALSE_ALARM it is an alarm."""
+    each = [p for pair in smallest_p(ranks).values() for p in pair]
+    return min(1.0, min(each) * len(each))
+
+
+# -------------------------------------------------------------------------- correlated noise
+
+
+def pixel_image(seed: int, correlation_px: float) -> tuple[Image, dict[str, Any]]:
+    """A lesion on 96 x 96 pixels as a scanner sees it, contrast 3, noise of sd 1.
+
+    Point spread of sd 1.5 px in two dimensions, each pixel the mean over its area (on a grid five
+    times finer), noise of correlation exp(-(d / correlation_px)^2): white noise smoothed by a
+    Gaussian of sd 1 px has correlation_px 2.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng([seed, 2])
+    fine, size, spread = 5, 96, 1.5
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
+    radii, hyper = prior_boundary(seed, PRIOR, 14.0, angles, HARMONICS)
+    centre = 47.5 + rng.uniform(-0.5, 0.5, 2)
+    axis = (np.arange(fine * size) + 0.5) / fine - 0.5
+    u, v = np.meshgrid(axis - centre[0], axis - centre[1], indexing="ij")
+    depth = interpolate_radii(radii, np.arctan2(v, u)) - np.hypot(u, v)
+    inside = gaussian_filter(np.clip(0.5 + fine * depth, 0.0, 1.0), spread * fine)
+    mean = 3.0 * inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
+    values = mean + correlated_noise(rng, (size, size), correlation_px)
+    return Image.from_arrays(A=values), {"radii": radii, "centre": centre} | hyper
+
+
+def pixel_coverage(
+    count: int, *, correlation_px: float, temper: float | str
+) -> tuple[np.ndarray, float]:
+    """Whether each 95% band held its whole truth, and the mean effective share of voxels."""
+    models, truths = [], []
+    for seed in range(count):
+        image, truth = pixel_image(seed, correlation_px)
+        target = Target(truth["centre"], 14.0, image.primary.grid.plane(0), f"pixels{seed}")
+        evidence = intensity(image, blur=1.5, temper=temper)
+        models.append(
+            boundary_model(target, evidence, prior=PRIOR, rays=RAYS, harmonics=HARMONICS,
+                           radius_max=40.0)
+        )  # fmt: skip
+        truths.append(truth["radii"])
+    fitted = fit_many(models, draws=1000, seed=0)
+    held = [
+        bool(simultaneous_band(posterior, 0.95).contains(truth))
+        for posterior, truth in zip(fitted, truths, strict=True)
+    ]
+    etas = [float(np.asarray(getattr(model.data.terms[0], "eta"))) for model in models]
+    return np.array(held), float(np.mean(etas))
+
+
+# -------------------------------------------------------------------------------- benchmark
+
+
+def run(quick: bool) -> Result:
+    many, few, pixels = (40, 8, 16) if quick else (500, 150, 200)
+    rows: list[Row] = []
+    details: list[dict[str, Any]] = []
+
+    def judge(name: str, found: Calibration, *, good: bool) -> None:
+        p = family_p(found.ranks)
+        limits: dict[str, float] = {"at_least": FALSE_ALARM} if good else {"at_most": FALSE_ALARM}
+        rows.append(
+            Row(f"{name}: ranks uniform, family-wise p", p, **limits,
+                note=f"{len(found.ranks)} prior draws" + ("" if good else "; must fail"))
+        )  # fmt: skip
+        bounds = {"at_least": 0.93, "at_most": 0.97} if good else {"at_most": 0.93}
+        rows.append(_coverage(f"{name}: 95% simultaneous band covers", found.held, **bounds))
+        for quantity, (chi, ecdf) in smallest_p(found.ranks).items():
+            details.append({"fit": name, "quantity": quantity, "chi-square p": chi, "ECDF p": ecdf})
+
+    laplace = calibrate(many)
+    judge("Laplace", laplace, good=True)
+    rows.append(Row("Laplace: share refitted by NUTS (khat > 0.7)", laplace.fallbacks))
+    judge("NUTS", calibrate(few, "nuts"), good=True)
+    judge("control, posterior scaled by 0.7", calibrate(many, shrink=0.7), good=False)
+    judge("control, wrong prior amplitude", calibrate(few, prior="wrong"), good=False)
+
+    cases: Sequence[tuple[str, float, float | str, dict[str, float]]] = (
+        ("white noise, automatic temper", 0.0, "auto", {}),
+        ("noise correlated over 1 px, tempered", 2.0, "auto", {"at_least": 0.9}),
+        ("control, the same untempered", 2.0, 1.0, {"at_most": 0.9}),
+    )
+    for name, correlation, temper, bounds in cases:
+        held, eta = pixel_coverage(pixels, correlation_px=correlation, temper=temper)
+        note = f"mean effective share of voxels {eta:.3f}"
+        rows.append(_coverage(f"pixels, {name}: band covers", held, note=note, **bounds))
+    notes = [
+        f"Alarm at a family-wise p below {FALSE_ALARM:g} (Bonferroni over "
+        f"{len(QUANTITIES)} quantities and two tests: chi-square and ECDF, Sailynoja et al. 2022).",
+        f"Points lie exactly on the {RAYS} rays, {POINTS_A_RAY} on each, so that the simulated "
+        "model is the fitted one; the rows named pixels use 96 x 96 images as a scanner sees them.",
+        "Correlated over 1 px: white noise smoothed by a Gaussian of sd 1 px.",
+    ]
+    return Result("Calibration", rows, notes, details)
+
+
+def _coverage(name: str, held: np.ndarray, note: str = "", **bounds: float) -> Row:
+    low, high = share_interval(int(held.sum()), len(held))
+    interval = f"{len(held)} replicates, 95% interval {low:.3f} to {high:.3f}"
+    return Row(name, float(held.mean()), note=f"{interval}; {note}" if note else interval, **bounds)

@@ -1,0 +1,172 @@
+"""How near do contours from one point and PET alone come to an expert's, on real sarcomas?
+
+The 40 scans of the soft-tissue sarcoma collection, through the same functions as
+`aistat contour pet.nii.gz --point=x,y,z`. The yardstick is the usual practice: the connected
+component above a fixed share of the lesion's largest uptake. It is told where the lesion is (its
+largest uptake inside the expert's mask); the posterior is told one point.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.boundary.targets import find_targets
+from aistat_jax.cli import _contour, _evidence
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Channel
+from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.metrics import dice, surface_distances_3d
+from benchmarks._table import Result, Row
+
+COLLECTION = Path("sts_petctmr_nifti") / "nifti"
+SHARES = (0.15, 0.2, 0.25, 0.3, 0.41, 0.5)
+
+
+def patients() -> list[Path]:
+    """Folders of the collection, under $AISTAT_DATA or ../shared/data; empty when absent."""
+    named = os.environ.get("AISTAT_DATA")
+    root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    return sorted(p.parent for p in (root / COLLECTION).glob("*/PET_image.nii.gz"))
+
+
+def starts(mask: np.ndarray, channel: Channel) -> dict[str, np.ndarray]:
+    """Voxels inside the lesion to start from: its deepest, and its hottest."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(mask, sampling=channel.grid.spacing)
+    hot = np.where(mask, channel.values, -np.inf)
+    return {
+        name: np.array(np.unravel_index(int(np.argmax(score)), mask.shape))
+        for name, score in (("deepest", np.asarray(depth)), ("hottest", hot))
+    }
+
+
+def thresholds(mask: np.ndarray, channel: Channel, hottest: np.ndarray) -> dict[float, np.ndarray]:
+    """The component of the hottest voxel above each share of the largest uptake in the mask."""
+    from scipy.ndimage import label
+
+    peak, found = channel.values[tuple(hottest)], {}
+    for share in SHARES:
+        labels, _ = label(channel.values >= share * peak)
+        found[share] = labels == labels[tuple(hottest)]
+    return found
+
+
+def contour(folder: Path, start: str = "deepest") -> dict[str, Any]:
+    """One patient contoured from a point, beside the fixed thresholds."""
+    path = folder / "PET_image.nii.gz"
+    image = read_image(PT=path)
+    channel = image.primary
+    mask = read_mask(folder / "PET_mask.nii.gz", channel)
+    points = starts(mask, channel)
+    row: dict[str, Any] = {"patient": folder.name, "start": start}
+    began = time.perf_counter()
+    place = channel.grid.to_world(points[start])
+    point = (float(place[0]), float(place[1]), float(place[2]))
+    try:
+        case = _contour(
+            image, find_targets(image, point_mm=point), _evidence(image, None), seed=0,
+            method="laplace", draws=1000, level=0.95, reference=mask, title=folder.name,
+            inputs=(str(path),), near=point,
+        )  # fmt: skip
+    except InputError as error:
+        return row | {"dice": 0.0, "refused": str(error)}
+    seconds = time.perf_counter() - began
+    found = case.agreement
+    assert found is not None
+    posteriors = case.posteriors
+    cuts = thresholds(mask, channel, points["hottest"])
+    scores = {share: dice(cut, mask) for share, cut in cuts.items()}
+    quarter = surface_distances_3d(cuts[0.25], mask, channel.grid.spacing)
+    held = _pointwise(posteriors, case.bands, case.references)
+    grades = [grade.case for grade in case.grades]
+    return row | {
+        "slices": len(posteriors),
+        "dice": found.dice,
+        "ASSD mm": found.assd,
+        "HD95 mm": found.hd95,
+        "41%": scores[0.41],
+        "25%": scores[0.25],
+        "best of six": max(scores.values()),
+        "25% ASSD mm": quarter.assd,
+        "25% HD95 mm": quarter.hd95,
+        "slices in band": found.band_share,
+        "slices compared": found.slices_compared,
+        "rays in band": held,
+        "band ± mm": float(np.median([np.median(band.half_width) for band in case.bands])),
+        "converged": float(np.mean([p.diagnostics.converged for p in posteriors])),
+        "by chains": float(np.mean([p.method != "laplace" for p in posteriors])),
+        "green/amber/red": "/".join(str(grades.count(g)) for g in ("green", "amber", "red")),
+        "seconds": seconds,
+    }
+
+
+def _pointwise(
+    posteriors: Sequence[Posterior], bands: Sequence[Band], curves: Sequence[Curve | None] | None
+) -> float | None:
+    """Share of rays on which the expert's boundary lies inside the band; 0 in slices whose
+    centre lies outside the expert's contour."""
+    shares = []
+    for posterior, band, curve in zip(posteriors, bands, curves or (), strict=True):
+        if curve is None:
+            continue
+        try:
+            radii = posterior.chart.radii_of(curve)
+        except InputError:
+            shares.append(0.0)
+        else:
+            shares.append(float(((radii >= band.lower) & (radii <= band.upper)).mean()))
+    return float(np.mean(shares)) if shares else None
+
+
+def run(quick: bool) -> Result:
+    folders = patients()
+    title = "Real PET: 40 soft-tissue sarcomas from one point"
+    if not folders:
+        said = "Skipped: the sarcoma collection was not found; set AISTAT_DATA to its folder."
+        return Result(title, [], [said])
+    folders = folders[:2] if quick else folders
+    details = [contour(folder) for folder in folders]
+    second = [contour(folder, "hottest") for folder in folders]
+    refused = [row for row in (*details, *second) if "refused" in row]
+    good = [row for row in details if "refused" not in row]
+
+    def median(name: str, table: list[dict[str, Any]] = good) -> float:
+        return float(np.median([row[name] for row in table if row.get(name) is not None]))
+
+    slices = np.array([row["slices compared"] for row in good], dtype=float)
+    whole = np.array([row["slices in band"] or 0.0 for row in good])
+    beats = float(np.mean([row["dice"] > row["25%"] for row in good]))
+    rows = [
+        Row("patients that ran through", float(len(good)), at_least=len(folders)),
+        Row("Dice, median", median("dice", details), at_least=median("25%"),
+            note="asked: beat the 25% threshold"),
+        Row("Dice from the hottest voxel, median", median("dice", second)),
+        Row("Dice of the 41% threshold, median", median("41%")),
+        Row("Dice of the 25% threshold, median", median("25%")),
+        Row("Dice of the best of six thresholds for each patient, median", median("best of six")),
+        Row("share of patients with a better Dice than the 25% threshold", beats),
+        Row("ASSD, median", median("ASSD mm"), "mm", note=f"25%: {median('25% ASSD mm'):.2f} mm"),
+        Row("HD95, median", median("HD95 mm"), "mm", note=f"25%: {median('25% HD95 mm'):.2f} mm"),
+        Row("share of slices whose expert boundary lies wholly in the 95% band",
+            float(whole @ slices / slices.sum()), note=f"{slices.sum():.0f} slices"),
+        Row("share of rays whose expert boundary lies in the 95% band, median", median(
+            "rays in band")),
+        Row("seconds a patient, median", median("seconds"), "s"),
+    ]  # fmt: skip
+    notes = [
+        "Dice and distances in 3D against the expert's mask, drawn with CT and MR at hand. The "
+        "thresholds know the lesion's largest uptake from that mask; the posterior starts from "
+        "the deepest voxel of the mask, or its hottest, and sees the PET alone.",
+        *(f"{row['patient']} from its {row['start']} voxel: {row['refused']}" for row in refused),
+    ]
+    return Result(title, rows, notes, details)

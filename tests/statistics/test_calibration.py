@@ -1,0 +1,64 @@
+"""Are the posteriors calibrated? The benchmark's own functions, with fewer replicates.
+
+False alarms: each rank test alarms at 1% family-wise. Coverage bounds are 0.1% binomial points
+of the asked coverage, so that a right posterior fails about once in a thousand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from benchmarks import calibration
+
+pytestmark = pytest.mark.slow
+LAPLACE, NUTS, PIXELS = 120, 30, 60
+
+
+def fewest(count: int, coverage: float) -> int:
+    """The smallest count of bands that hold still compatible with `coverage`, at 0.1%."""
+    return int(binom.ppf(0.001, count, coverage))
+
+
+def test_tests_of_uniformity_keep_their_level_and_have_power() -> None:
+    rng = np.random.default_rng(0)
+    count = calibration.RANK_DRAWS + 1
+    uniform = rng.integers(0, count, (200, 100))
+    narrow = np.clip(np.rint(count / 2 + 40 * rng.standard_normal((20, 500))), 0, count - 1)
+    for test in (calibration.chi_square_p, calibration.ecdf_p):
+        alarms = sum(test(ranks) < 0.05 for ranks in uniform)
+        assert alarms <= binom.ppf(0.999, len(uniform), 0.05)
+        assert all(test(ranks.astype(int)) < 1e-3 for ranks in narrow)
+
+
+def test_laplace_ranks_are_uniform_and_bands_cover() -> None:
+    found = calibration.calibrate(LAPLACE)
+    assert found.fallbacks <= 0.05
+    assert calibration.family_p(found.ranks) >= calibration.FALSE_ALARM
+    assert found.held.sum() >= fewest(LAPLACE, 0.95)
+
+
+def test_a_posterior_scaled_by_seven_tenths_fails() -> None:
+    found = calibration.calibrate(LAPLACE, shrink=0.7)
+    assert calibration.family_p(found.ranks) < calibration.FALSE_ALARM
+    assert found.held.sum() < fewest(LAPLACE, 0.95)
+
+
+def test_a_wrong_prior_fails() -> None:
+    found = calibration.calibrate(NUTS * 2, prior="wrong")
+    assert calibration.family_p(found.ranks) < calibration.FALSE_ALARM
+
+
+def test_nuts_ranks_are_uniform_and_bands_cover() -> None:
+    found = calibration.calibrate(NUTS, "nuts")
+    assert calibration.family_p(found.ranks) >= calibration.FALSE_ALARM
+    assert found.held.sum() >= fewest(NUTS, 0.95)
+
+
+@pytest.mark.parametrize(("temper", "covers"), [("auto", True), (1.0, False)])
+def test_tempering_restores_coverage_under_correlated_noise(
+    temper: float | str, covers: bool
+) -> None:
+    held, _ = calibration.pixel_coverage(PIXELS, correlation_px=2.0, temper=temper)
+    assert (held.sum() >= fewest(PIXELS, 0.9)) is np.bool_(covers)
