@@ -122,7 +122,7 @@ def markdown(kept: dict[str, Any]) -> str:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += [
         "| " + " | ".join(_number(row.get(name, "")) for name in names) + " |" for row in rows

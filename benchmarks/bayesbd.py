@@ -28,7 +28,9 @@ ASKED = {"S1": (0.01, 0.02), "S2": (0.02, 0.09), "S3": (0.005, 0.01)}
 PUBLISHED = {"S1": (0.01, 0.02, 100), "S2": (0.02, 0.09, 82), "S3": (0.00, 0.01, 488)}
 COVERED = {"S1": 0.9, "S3": 0.9}
 ROUGH_RADIUS, RADIUS_MAX = 0.25, 0.7
-RAYS, HARMONICS, DRAWS = 256, 16, 2000
+# A hard step needs rays finer than a pixel: points between two rays are shared linearly, which
+# smooths the step where the boundary runs at a slant.
+RAYS, HARMONICS, DRAWS = 1024, 16, 2000
 
 
 def model_of(

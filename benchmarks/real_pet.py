@@ -52,13 +52,19 @@ def starts(mask: np.ndarray, channel: Channel) -> dict[str, np.ndarray]:
 
 def thresholds(mask: np.ndarray, channel: Channel, hottest: np.ndarray) -> dict[float, np.ndarray]:
     """The component of the hottest voxel above each share of the largest uptake in the mask."""
-    from scipy.ndimage import label
-
     peak, found = channel.values[tuple(hottest)], {}
     for share in SHARES:
-        labels, _ = label(channel.values >= share * peak)
+        labels = _components(channel.values >= share * peak)
         found[share] = labels == labels[tuple(hottest)]
     return found
+
+
+def _components(hot: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    labels = np.zeros(hot.shape, dtype=np.int32)
+    ndimage.label(hot, output=labels)
+    return labels
 
 
 def contour(folder: Path, start: str = "deepest") -> dict[str, Any]:

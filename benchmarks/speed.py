@@ -311,6 +311,6 @@ class _compile_seconds:
     def __exit__(self, *_: object) -> None:
         self.open = False
 
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         if self.open and event.startswith("/jax/core/compile"):
-            self.total += seconds
+            self.total += duration_secs

@@ -29,6 +29,11 @@ class CircleBasis:
     harmonics: int = static()
 
 
+def equal_angles(rays: int) -> Float[np.ndarray, " ray"]:
+    """Angles of equally spaced rays, counter-clockwise from 0."""
+    return 2 * np.pi * np.arange(rays) / rays
+
+
 def circle_basis(angles: Float[np.ndarray, " ray"], harmonics: int = 16) -> CircleBasis:
     """The constant and the first `harmonics` cosines and sines at the given angles.
 

@@ -7,6 +7,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.boundary.basis import equal_angles
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 
@@ -69,9 +70,7 @@ class StarChart:
         return np.where(hit, along_ray, 0.0).max(axis=1)
 
 
-def star_chart(
-    centre: ArrayLike, radius_max: float, plane: Plane, rays: int = 128
-) -> StarChart:
+def star_chart(centre: ArrayLike, radius_max: float, plane: Plane, rays: int = 128) -> StarChart:
     """A star chart with equally spaced rays.
 
     Raises InputError for fewer than 8 rays or a radius that is not positive.
@@ -80,5 +79,5 @@ def star_chart(
         raise InputError(f"a star chart needs at least 8 rays, got {rays}")
     if not radius_max > 0:
         raise InputError(f"the chart's outer radius must be positive, got {radius_max}")
-    angles = 2 * np.pi * np.arange(rays) / rays
+    angles = equal_angles(rays)
     return StarChart(np.asarray(centre, dtype=float), angles, float(radius_max), plane)

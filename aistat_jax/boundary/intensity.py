@@ -27,13 +27,14 @@ from aistat_jax.boundary.families import (
 )
 from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
 from aistat_jax.boundary.targets import Target
-from aistat_jax.boundary.tempering import effective_fraction
+from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
 from aistat_jax.space.image import Image
 
 # Standard deviation of the point spread, mm, where the user states none.
 BLUR_MM = {"SUV": 3.0, "HU": 0.8}
-# How the noise varies over a channel, where the user does not say.
-NOISE = {"SUV": "poisson"}
+# Noise is taken to be correlated over at most this many blur widths; what is alike further
+# apart is anatomy.
+NOISE_REACH = 3.0
 # Background is looked for outside this multiple of the target's rough radius.
 STRIP_FROM = 1.4
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
@@ -89,16 +90,16 @@ class Intensity:
     def _from_channel(self, name: str, target: Target, chart: StarChart) -> Term:
         assert self.image is not None
         voxels = voxels_around(self.image, name, target, chart)
-        if self.temper == "auto":
-            strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
-            eta = effective_fraction(voxels.slice.values, strip)
-        else:
-            eta = float(self.temper)
         default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
         spread = self.blur if self.blur is not None else default
         blur = float(np.sqrt(spread**2 + voxels.width**2 / 12))  # a voxel is a mean over its area
-        noise = NOISE.get(voxels.slice.quantity, "constant") if self.noise == "auto" else self.noise
-        if noise == "poisson":
+        if self.temper == "auto":
+            strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
+            reach = int(np.clip(np.ceil(NOISE_REACH * blur / voxels.width), 3, MAX_LAG))
+            eta = effective_fraction(voxels.slice.values, strip, reach)
+        else:
+            eta = float(self.temper)
+        if self.noise == "poisson":
             precisions = poisson_precisions(voxels.slice.values)[voxels.inside]
         else:
             precisions = np.ones(len(voxels.values))
@@ -177,7 +178,7 @@ def intensity(
     prior: StepPrior | None = None,
     hyper: tuple[float, float, float, float] | None = None,
     curved: bool = True,
-    noise: str = "auto",
+    noise: str = "constant",
 ) -> Evidence:
     """Evidence of one or several image channels, each on its native grid.
 
@@ -188,8 +189,8 @@ def intensity(
     conjugate priors; with them the intensities are used as they are, otherwise standardised.
     `curved` corrects for the point spread being two-dimensional, which draws the apparent edge
     of a blurred step inwards where it bends (`families.apparent_radii`). `noise` of a blurred
-    step is "constant", "poisson" (variance proportional to the mean, as in PET) or "auto" (the
-    latter for SUV).
+    step is "constant" or "poisson" (variance proportional to the mean; better for noise that is
+    uncorrelated, worse for lesions of uneven uptake).
 
     Raises InputError for an unknown channel or family, a blur or a prior that is not positive,
     or a temper outside (0, 1].
@@ -240,6 +241,8 @@ def _checked(piece: Intensity) -> Intensity:
             f"unknown intensity family {piece.family!r}; use 'blurred', "
             + ", ".join(repr(f) for f in STATISTICS)
         )
+    if piece.noise not in ("constant", "poisson"):
+        raise InputError(f"noise must be 'constant' or 'poisson', got {piece.noise!r}")
     if piece.blur is not None and not (np.isfinite(piece.blur) and piece.blur > 0):
         raise InputError(f"blur must be positive, got {piece.blur}")
     temper = piece.temper

@@ -34,7 +34,7 @@ from aistat_jax.boundary.basis import (
 from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
-from aistat_jax.boundary.prior import Prior, population_mean
+from aistat_jax.boundary.prior import Prior, outline_prior, population_mean
 from aistat_jax.boundary.targets import Target
 
 REACH = 2.2
@@ -123,7 +123,7 @@ def boundary_model(
     start = time.perf_counter()
     reach = radius_max if radius_max is not None else REACH * target.radius
     chart = star_chart(target.centre, reach, target.plane, rays)
-    prior = (prior or Prior()).check()
+    prior = (prior or _default_prior(target, chart)).check()
     data = BoundaryData(
         circle_basis(chart.angles, harmonics),
         prior,
@@ -134,6 +134,13 @@ def boundary_model(
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
     return BoundaryModel(chart, data, program, target.id, seconds)
+
+
+def _default_prior(target: Target, chart: StarChart) -> Prior:
+    """Weak hyperpriors, centred on the target's outline where it has one, else on a circle."""
+    if target.outline is None:
+        return Prior()
+    return outline_prior(chart.radii_of(target.outline), target.radius)
 
 
 def prior_boundary(

@@ -14,13 +14,14 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
-from aistat_jax.boundary.basis import circle_basis, host_variance
+from aistat_jax.boundary.basis import circle_basis, equal_angles, host_variance
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
 # nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.
 AMPLITUDE, AMPLITUDE_LOG_SD = 0.15, 0.6
 LENGTHSCALE, LENGTHSCALE_LOG_SD = 0.45, 0.4
-MEAN_LOG_SD = 0.7
+# A target's rough radius is thought right to within about a third.
+MEAN_LOG_SD = 0.3
 
 
 @record
@@ -82,6 +83,18 @@ def fixed_prior(
     ).check()
 
 
+def outline_prior(radii: Float[np.ndarray, " ray"], radius: float, *, harmonics: int = 12) -> Prior:
+    """The weak prior, centred on a rough outline instead of on a circle.
+
+    radii (ray,) of the outline on the chart's rays; its log, smoothed to a few harmonics,
+    becomes the prior's shape about `radius`. The amplitude stays free: how far the boundary
+    strays from the outline is learned.
+    """
+    log_radius = np.log(np.maximum(np.asarray(radii, dtype=float), 0.2 * radius) / radius)
+    functions = np.asarray(circle_basis(equal_angles(len(log_radius)), harmonics).functions)
+    return Prior(shape=functions @ (functions.T @ log_radius) / len(log_radius)).check()
+
+
 def prior_from_contours(
     radii: Sequence[Float[np.ndarray, " ray"]] | Float[np.ndarray, "contour ray"],
     *,
@@ -113,7 +126,7 @@ def prior_from_contours(
     log_radius = np.log(table)
     mean = log_radius.mean(axis=1)
     shape = log_radius.mean(axis=0) - mean.mean() if with_shape else np.zeros(rays)
-    basis = circle_basis(2 * np.pi * np.arange(rays) / rays, harmonics)
+    basis = circle_basis(equal_angles(rays), harmonics)
     coefficients = (log_radius - shape) @ np.asarray(basis.functions)[:, 1:] / rays
 
     log_amplitude = np.linspace(np.log(0.01), np.log(1.0), 61)

@@ -15,6 +15,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
+from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
 
@@ -35,13 +36,15 @@ class Target:
     """Where a contour is sought.
 
     Shapes: centre (2,) in-plane coordinates, radius a scalar (of the circle of equal area); unit
-    of the plane.
+    of the plane. `outline` is a rough contour, where one is known: the default prior of the
+    boundary is then centred on it instead of on a circle.
     """
 
     centre: Float[np.ndarray, "2"]
     radius: float
     plane: Plane
     id: str = static(default="target")
+    outline: Curve | None = None
 
     @property
     def unit(self) -> str:
@@ -68,7 +71,11 @@ class Target:
         candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
         seen = [_seen_from(centre, component, plane) for centre in candidates]
         radius = float(np.sqrt(component.sum() * plane.pixel_area / np.pi))
-        return Target(candidates[int(np.argmax(seen))], radius, plane, name)
+        centre = candidates[int(np.argmax(seen))]
+        outline = contours_from_mask(component, plane)[0]
+        if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
+            centre = deepest
+        return Target(centre, radius, plane, name, outline)
 
 
 def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float:

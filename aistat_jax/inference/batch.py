@@ -19,7 +19,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
-from aistat_jax.inference.diagnostics import KHAT_LIMIT, weight_diagnostics
+from aistat_jax.inference.diagnostics import trustworthy, weight_diagnostics
 from aistat_jax.inference.fit import PROPOSALS_PER_DRAW, as_posterior, check, fit
 from aistat_jax.inference.laplace import laplace_batch
 from aistat_jax.inference.posterior import Posterior
@@ -54,10 +54,11 @@ def fit_many(
         for first in range(0, len(members), BATCH):
             chunk = members[first : first + BATCH]
             for i, posterior in zip(
-                chunk, _fit_chunk([models[i] for i in chunk], chunk, target, draws, seed), strict=True
+                chunk,
+                _fit_chunk([models[i] for i in chunk], chunk, target, draws, seed),
+                strict=True,
             ):
-                khat = posterior.diagnostics.khat
-                if fallback and not (khat is not None and khat <= KHAT_LIMIT):
+                if fallback and not trustworthy(posterior.diagnostics, draws):
                     posterior = fit(models[i], "laplace", draws=draws, seed=seed + i)
                 results[i] = posterior
             if progress is not None:

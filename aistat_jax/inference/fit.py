@@ -11,7 +11,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.inference.diagnostics import KHAT_LIMIT, chain_diagnostics, weight_diagnostics
+from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
 from aistat_jax.inference.laplace import laplace_one
 from aistat_jax.inference.mcmc import nuts_chains, slice_chains
 from aistat_jax.inference.posterior import Diagnostics, Posterior
@@ -61,11 +61,14 @@ def fit(
         elif method == "laplace":
             sites, diagnostics = _laplace(model, data, key, draws)
             name = "laplace"
-            if fallback and diagnostics.khat is not None and not diagnostics.khat <= KHAT_LIMIT:
+            if fallback and not trustworthy(diagnostics, draws):
                 instead = "nuts" if data.differentiable else "slice"
-                khat = diagnostics.khat
+                khat, ess = diagnostics.khat, diagnostics.ess_min
                 sites, diagnostics = _chains(model, data, key, instead, draws, chains, warmup)
-                note = f"Laplace did not fit (khat {khat:.2f}); sampled by {instead} instead"
+                note = (
+                    f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
+                    f"sampled by {instead} instead"
+                )
                 diagnostics = replace(diagnostics, khat=khat, reasons=(*diagnostics.reasons, note))
                 name = instead
         else:
