@@ -34,7 +34,7 @@ from aistat_jax.boundary.basis import (
 from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
-from aistat_jax.boundary.prior import Prior, outline_prior, population_mean
+from aistat_jax.boundary.prior import Prior, population_mean
 from aistat_jax.boundary.targets import Target
 
 REACH = 2.2
@@ -42,12 +42,16 @@ REACH = 2.2
 
 @record
 class BoundaryData:
-    """Everything the NumPyro program reads: basis, prior, prior mean and tabulated terms."""
+    """Everything the NumPyro program reads: basis, prior, prior mean and tabulated terms.
+
+    `start` (basis,) is where fits begin their search; it does not enter the posterior.
+    """
 
     basis: CircleBasis
     prior: Prior
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
+    start: Float[ArrayLike, " basis"] | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -123,24 +127,18 @@ def boundary_model(
     start = time.perf_counter()
     reach = radius_max if radius_max is not None else REACH * target.radius
     chart = star_chart(target.centre, reach, target.plane, rays)
-    prior = (prior or _default_prior(target, chart)).check()
-    data = BoundaryData(
-        circle_basis(chart.angles, harmonics),
-        prior,
-        population_mean(prior, target.radius, rays),
-        evidence.tabulate(target, chart),
-    )
+    prior = (prior or Prior()).check()
+    basis = circle_basis(chart.angles, harmonics)
+    mean = population_mean(prior, target.radius, rays)
+    begin = np.zeros(basis.functions.shape[1])
+    if target.outline is not None:
+        radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
+        begin = np.asarray(basis.functions).T @ (np.log(radii) - np.asarray(mean)) / rays
+    data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
     if not data.terms:
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
     return BoundaryModel(chart, data, program, target.id, seconds)
-
-
-def _default_prior(target: Target, chart: StarChart) -> Prior:
-    """Weak hyperpriors, centred on the target's outline where it has one, else on a circle."""
-    if target.outline is None:
-        return Prior()
-    return outline_prior(chart.radii_of(target.outline), target.radius)
 
 
 def prior_boundary(

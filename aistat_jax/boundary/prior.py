@@ -83,18 +83,6 @@ def fixed_prior(
     ).check()
 
 
-def outline_prior(radii: Float[np.ndarray, " ray"], radius: float, *, harmonics: int = 12) -> Prior:
-    """The weak prior, centred on a rough outline instead of on a circle.
-
-    radii (ray,) of the outline on the chart's rays; its log, smoothed to a few harmonics,
-    becomes the prior's shape about `radius`. The amplitude stays free: how far the boundary
-    strays from the outline is learned.
-    """
-    log_radius = np.log(np.maximum(np.asarray(radii, dtype=float), 0.2 * radius) / radius)
-    functions = np.asarray(circle_basis(equal_angles(len(log_radius)), harmonics).functions)
-    return Prior(shape=functions @ (functions.T @ log_radius) / len(log_radius)).check()
-
-
 def prior_from_contours(
     radii: Sequence[Float[np.ndarray, " ray"]] | Float[np.ndarray, "contour ray"],
     *,

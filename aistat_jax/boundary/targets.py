@@ -36,8 +36,8 @@ class Target:
     """Where a contour is sought.
 
     Shapes: centre (2,) in-plane coordinates, radius a scalar (of the circle of equal area); unit
-    of the plane. `outline` is a rough contour, where one is known: the default prior of the
-    boundary is then centred on it instead of on a circle.
+    of the plane. `outline` is a rough contour, where one is known: fits start from it. It is not
+    evidence: it was read off the same image.
     """
 
     centre: Float[np.ndarray, "2"]
@@ -59,14 +59,14 @@ class Target:
         """
         from scipy import ndimage
 
-        labels, count = ndimage.label(mask)
+        labels, count = _components(mask)
         if count == 0:
             raise InputError(f"target {name}: the mask is empty in slice {plane.index}")
         sizes = np.bincount(labels.ravel())[1:]
         component = labels == int(sizes.argmax()) + 1
         points = plane.points()
         centroid = points[component].mean(axis=0)
-        depth = ndimage.distance_transform_edt(component, sampling=plane.spacing)
+        depth = np.asarray(ndimage.distance_transform_edt(component, sampling=plane.spacing))
         deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
         candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
         seen = [_seen_from(centre, component, plane) for centre in candidates]
@@ -78,6 +78,14 @@ class Target:
         return Target(centre, radius, plane, name, outline)
 
 
+def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Connected components numbered from 1, and how many there are."""
+    from scipy import ndimage
+
+    labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
+    return labels, int(labels.max())
+
+
 def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float:
     """Area of the component that straight rays from the centre reach without leaving it."""
     step = float(plane.spacing.min()) / 2
@@ -86,7 +94,7 @@ def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float
     radii = np.arange(step / 2, reach, step)
     rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     index = np.rint(plane.to_index(centre + radii[None, :, None] * rays[:, None, :])).astype(int)
-    inside = ((index >= 0) & (index < np.array(plane.shape))).all(axis=-1)
+    inside = np.asarray(((index >= 0) & (index < np.array(plane.shape))).all(axis=-1))
     index = np.where(inside[..., None], index, 0)
     hit = component[index[..., 0], index[..., 1]] & inside
     first_exit = np.where(hit.all(axis=1), len(radii), hit.argmin(axis=1))
@@ -178,9 +186,7 @@ def _voxel_of(point: Sequence[float], channel: Channel) -> np.ndarray:
 def _component_at(
     hot: np.ndarray, index: np.ndarray | None, channel: Channel, threshold: float
 ) -> np.ndarray:
-    from scipy import ndimage
-
-    labels, count = ndimage.label(hot)
+    labels, count = _components(hot)
     if count == 0 or hot.all():
         raise InputError(
             f"threshold {threshold} {channel.quantity} marks "
@@ -234,7 +240,7 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
     levels = np.geomspace(low, 0.95 * peak, LEVELS) if suv else np.linspace(low, peak, LEVELS + 2)
     best, best_score = None, 0.0
     for level in levels[: None if suv else -1]:
-        labels, _ = ndimage.label(values >= level)
+        labels, _ = _components(values >= level)
         label = int(labels[tuple(index)])
         if label == 0:
             beside = np.where(labels > 0, distance, np.inf)
@@ -260,8 +266,8 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
 def _filled(region: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
-    slices = [ndimage.binary_fill_holes(region[:, :, k]) for k in range(region.shape[2])]
-    return np.stack(slices, axis=2).astype(bool)
+    slices = np.moveaxis(region, 2, 0)
+    return np.stack([np.asarray(ndimage.binary_fill_holes(s)) for s in slices], axis=2).astype(bool)
 
 
 def _edge_score(region: np.ndarray, steepness: np.ndarray, axes: list[int]) -> float:
@@ -271,8 +277,9 @@ def _edge_score(region: np.ndarray, steepness: np.ndarray, axes: list[int]) -> f
     structure = ndimage.generate_binary_structure(3, 1)
     for axis in set(range(3)) - set(axes):
         structure = structure & (np.indices((3, 3, 3))[axis] == 1)
-    inner = region & ~ndimage.binary_erosion(region, structure, border_value=1)
-    outer = ndimage.binary_dilation(region, structure) & ~region
+    eroded = np.asarray(ndimage.binary_erosion(region, structure, border_value=1), dtype=bool)
+    inner = region & ~eroded
+    outer = np.asarray(ndimage.binary_dilation(region, structure)) & ~region
     edge = inner | outer
     if not edge.any():
         return 0.0

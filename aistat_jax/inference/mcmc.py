@@ -54,11 +54,11 @@ def _nuts(
     def one_chain(key: Array) -> tuple[Array, Array]:
         start_key, adapt_key, run_key = jax.random.split(key, 3)
         start = jax.random.normal(start_key, (transport.size,))
-        adaptation = blackjax.window_adaptation(
+        adaptation: Any = blackjax.window_adaptation(
             blackjax.nuts, target, initial_step_size=0.5, target_acceptance_rate=0.8
         )
         adapted, _ = adaptation.run(adapt_key, start, num_steps=warmup)
-        kernel = blackjax.nuts(target, **adapted.parameters)
+        kernel: Any = blackjax.nuts(target, **adapted.parameters)
 
         def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
             state, info = kernel.step(key, state)
@@ -111,7 +111,7 @@ def _slices(
         def residual(z: Array) -> Array:
             return transport.log_target(density, mean + chol @ z) + 0.5 * jnp.sum(z**2)
 
-        kernel = blackjax.elliptical_slice(residual, mean=jnp.zeros(dim), cov=jnp.eye(dim))
+        kernel: Any = blackjax.elliptical_slice(residual, mean=jnp.zeros(dim), cov=jnp.eye(dim))
 
         def one_chain(key: Array, start: Array) -> Array:
             state = kernel.init(jax.scipy.linalg.solve_triangular(chol, start - mean, lower=True))

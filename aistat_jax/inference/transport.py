@@ -107,6 +107,7 @@ class Density:
             for n, part in parts.items()
         )
         log_hyper = jacobian + sum(jnp.sum(trace[n]["fn"].log_prob(values[n])) for n in parts)
+        log_hyper = jnp.asarray(log_hyper)  # without hyperparameters it is a plain 0
         prior = trace[LATENT]["fn"]
         base = prior
         while isinstance(base, dist.Independent | dist.ExpandedDistribution):
@@ -119,8 +120,8 @@ class Density:
         shape = (self.basis,)
         return Split(
             log_hyper,
-            jnp.broadcast_to(base.loc, shape),
-            jnp.broadcast_to(jnp.square(base.scale), shape),
+            jnp.broadcast_to(jnp.asarray(base.loc), shape),
+            jnp.broadcast_to(jnp.square(jnp.asarray(base.scale)), shape),
             total + jacobian - log_hyper - log_latent,
         )
 
@@ -225,7 +226,8 @@ def find_transport(program: Program, data: Any) -> Transport:
 
 
 def _start(density: Density, u: Array) -> Array:
-    """A rough boundary: the best circle, then a cross-entropy search of the first harmonics."""
+    """A rough boundary: the best circle or the data's own start, whichever is likelier, then a
+    cross-entropy search of the first harmonics."""
     prior = density.split(u, jnp.zeros(density.basis))
     coarse = min(COARSE, density.basis)
 
@@ -236,6 +238,10 @@ def _start(density: Density, u: Array) -> Array:
     levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(jnp.sqrt(prior.variance[0]), 1.0)
     circle = levels[jnp.argmax(score(levels[:, None]))]
     mean = jnp.zeros(coarse).at[0].set(circle)
+    given = getattr(density.data, "start", None)
+    if given is not None:
+        pair = jnp.stack([mean, jnp.asarray(given)[:coarse]])
+        mean = pair[jnp.argmax(score(pair))]
     scale = jnp.sqrt(prior.variance[:coarse]).at[0].set(0.2)
     z = jnp.asarray(_normal_points(CANDIDATES, coarse))
 
