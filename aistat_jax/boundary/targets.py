@@ -104,7 +104,7 @@ def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float
 def find_targets(
     image: Image,
     *,
-    point_mm: Sequence[float] | None = None,
+    point_mm: Sequence[float] | np.ndarray | None = None,
     mask: Bool[np.ndarray, "i j k"] | None = None,
     threshold: float | None = None,
     channel: str | None = None,
@@ -166,7 +166,7 @@ def _choose(
     return sorted(set(slices))
 
 
-def _voxel_of(point: Sequence[float], channel: Channel) -> np.ndarray:
+def _voxel_of(point: Sequence[float] | np.ndarray, channel: Channel) -> np.ndarray:
     """Index of the voxel that holds a patient point."""
     xyz = np.asarray(point, dtype=float)
     if xyz.shape != (3,) or not np.isfinite(xyz).all():

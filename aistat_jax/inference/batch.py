@@ -6,9 +6,11 @@ its end, so padding changes nothing), and the batch to a whole number of `BATCH`
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -51,19 +53,28 @@ def fit_many(
         nodes = {id(models[i]): _lengths(models[i]) for i in members}
         target = [max(sizes) for sizes in zip(*nodes.values(), strict=True)]
         target = [_bucket(size) for size in target]
-        for first in range(0, len(members), BATCH):
-            chunk = members[first : first + BATCH]
-            for i, posterior in zip(
-                chunk,
-                _fit_chunk([models[i] for i in chunk], chunk, target, draws, seed),
-                strict=True,
-            ):
+        chunks = [members[first : first + BATCH] for first in range(0, len(members), BATCH)]
+
+        def fit_chunk(chunk: list[int], lengths: list[int] = target) -> list[Posterior]:
+            return _fit_chunk([models[i] for i in chunk], chunk, lengths, draws, seed)
+
+        for chunk, posteriors in zip(chunks, _in_threads(fit_chunk, chunks), strict=True):
+            for i, posterior in zip(chunk, posteriors, strict=True):
                 if fallback and not trustworthy(posterior.diagnostics, draws):
                     posterior = fit(models[i], "laplace", draws=draws, seed=seed + i)
                 results[i] = posterior
             if progress is not None:
                 progress(len(chunk))
     return [results[i] for i in range(len(models))]
+
+
+def _in_threads(
+    work: Callable[[list[int]], list[Posterior]], chunks: list[list[int]]
+) -> Iterator[list[Posterior]]:
+    """The first chunk alone, since it compiles; the others as many at a time as there are cores."""
+    yield work(chunks[0])
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        yield from pool.map(work, chunks[1:])
 
 
 def _fit_chunk(
@@ -73,8 +84,8 @@ def _fit_chunk(
     filled = models + [models[-1]] * (BATCH - len(models))
     data = [_pad(model.data, lengths) for model in filled]
     with jax.enable_x64(True):
-        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *data)
-        smoothed = None if stacked.differentiable else stacked.smoothed()
+        stacked = _stack(data)
+        smoothed = None if stacked.differentiable else _stack([d.smoothed() for d in data])
         seeds = np.array([seed + i for i in order] + [0] * (BATCH - len(order)))
         keys = jax.vmap(jax.random.key)(seeds)
         out = laplace_batch(
@@ -93,6 +104,11 @@ def _fit_chunk(
             as_posterior(model, samples, diagnostics, "laplace", seed + order[k], seconds)
         )
     return posteriors
+
+
+def _stack(data: list[Any]) -> Any:
+    """Records of equal shapes as one record, every leaf with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *data)
 
 
 def _tables(data: Any) -> list[SmoothTable | SortedTable]:

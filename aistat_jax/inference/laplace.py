@@ -74,7 +74,14 @@ def systematic(key: Array, weight: Array, count: int) -> Array:
 def laplace_batch(
     program: Program, data: Any, smoothed: Any, keys: Array, proposals: int, draws: int
 ) -> LaplaceDraws:
-    """The same for a batch: every leaf of `data`, `smoothed` and `keys` has a leading axis."""
-    return jax.vmap(lambda d, s, k: laplace_one(program, d, s, k, proposals, draws))(
-        data, smoothed, keys
-    )
+    """The same for a batch: every leaf of `data`, `smoothed` and `keys` has a leading axis.
+
+    Contours run one after another in one compiled loop: each takes its own number of Newton
+    steps, and its tables stay in the cache (batching them in lockstep is twice as slow).
+    """
+
+    def one(batch: tuple[Any, Any, Array]) -> LaplaceDraws:
+        d, s, k = batch
+        return laplace_one(program, d, s, k, proposals, draws)
+
+    return jax.lax.map(one, (data, smoothed, keys))

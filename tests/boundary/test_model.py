@@ -90,6 +90,29 @@ def test_the_chart_reaches_a_fixed_multiple_of_the_rough_radius(rng):
     assert model.target_id == "target"
 
 
+def test_an_outline_is_where_fits_start_and_nothing_else(rng):
+    """Its coefficients are the start; the density and the default prior are as without it."""
+    chart = brute.a_chart()
+    radii = brute.RADIUS * np.exp(0.2 * np.cos(2 * chart.angles + 0.4))
+    plain = brute.a_target(chart)
+    evidence = intensity(brute.step_image(rng, chart), temper=0.5)
+    with jax.enable_x64(True):
+        models = [
+            boundary_model(target, evidence, rays=RAYS, harmonics=HARMONICS)
+            for target in (plain, replace(plain, outline=chart.curve(radii)))
+        ]
+        x = {"amplitude": 0.13, "lengthscale": 0.6}
+        x |= {"coefficients": jax.numpy.asarray(0.05 * rng.standard_normal(2 * HARMONICS + 1))}
+        values = [float(log_density(model, (), {}, x)[0]) for model in models]
+    assert values[0] == values[1]
+    data = models[1].data
+    assert data.start is not None
+    found = np.exp(np.asarray(data.mean) + np.asarray(data.basis.functions) @ data.start)
+    np.testing.assert_allclose(found, radii, rtol=1e-3)
+    circle = models[0].data.start
+    assert circle is None or not np.asarray(circle).any()
+
+
 def test_hard_steps_are_known_to_have_no_gradient_and_can_be_smoothed(rng):
     model = a_model(rng, Prior(), "gaussian")
     assert not model.data.differentiable

@@ -43,6 +43,7 @@ def model(evidence: Evidence = EDGE, target: Target = TARGET, **options):
 AT_THE_DOOR = {
     "intensity channel": (lambda: intensity(IMAGE, "MR"), "no channel 'MR'; it has PT"),
     "intensity family": (lambda: intensity(IMAGE, family="cauchy"), "unknown intensity family"),
+    "noise": (lambda: intensity(IMAGE, noise="white"), "noise must be 'constant' or 'poisson'"),
     "intensity blur": (lambda: intensity(IMAGE, blur=0.0), "blur must be positive"),
     "intensity blur inf": (lambda: intensity(IMAGE, blur=np.inf), "blur must be positive"),
     "intensity temper": (lambda: intensity(IMAGE, temper=1.5), "temper must be 'auto' or in"),

@@ -92,3 +92,11 @@ def test_a_small_strip_falls_back(rng):
 
 def test_a_strip_without_noise_is_worth_all_its_voxels():
     assert effective_fraction(np.full((40, 40), 7.3), WIDE) == 1.0
+
+
+def test_correlation_beyond_the_largest_lag_is_taken_for_anatomy(rng):
+    """Of noise correlated over 4 pixels, lags up to 2 pixels tell only a part."""
+    noise = correlated_noise(rng, WIDE.shape, 4.0)
+    shares = [effective_fraction(noise, WIDE, max_lag) for max_lag in (0, 2, 6)]
+    assert shares[0] == 1.0
+    assert shares[0] > 5 * shares[1] > 10 * shares[2]

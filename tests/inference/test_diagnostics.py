@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.inference.diagnostics import chain_diagnostics, weight_diagnostics
+from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
+from aistat_jax.inference.posterior import Diagnostics
 from tests.helpers import make_posterior
 
 
@@ -28,6 +29,23 @@ def test_independent_draws_pass(chart):
     assert result.rhat_max is not None
     assert result.rhat_max < 1.01
     assert weight_diagnostics(0.69, 800.0, independent(), chart).converged
+
+
+def test_weights_must_fit_and_leave_a_tenth_of_the_draws(chart):
+    def weigh(khat: float, ess: float) -> Diagnostics:
+        return weight_diagnostics(khat, ess, independent()[:1], chart)
+
+    for khat, ess, fits in ((0.69, 50.0, True), (0.69, 49.0, False), (0.71, 400.0, False)):
+        result = weigh(khat, ess)
+        assert trustworthy(result, 500) == result.converged == fits
+    few = "the weights leave 49 effective draws (at least 50 wanted)"
+    assert weigh(0.69, 49.0).reasons == (few,)
+    assert not trustworthy(weigh(np.nan, 400.0), 500)
+    assert not trustworthy(weigh(0.3, np.nan), 500)
+    # a boundary at the edge of its chart is no fault of the weights
+    at_edge = weight_diagnostics(0.3, 400.0, 0 * independent()[:1] + chart.radius_max, chart)
+    assert not at_edge.converged
+    assert trustworthy(at_edge, 500)
 
 
 def test_a_boundary_at_the_edge_of_its_chart_is_refused(chart):
