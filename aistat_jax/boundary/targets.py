@@ -20,9 +20,9 @@ from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
 
 LEVELS = 40
-# A point may lie in a cold core: hot tissue within REACH belongs to the lesion, and the region
-# may pass the point by at most GAP; both in mm (in px they count pixels).
-REACH, GAP = 20.0, 15.0
+# A point may lie in a cold core: hot tissue within the first length belongs to the lesion, and
+# the region may pass the point by at most the second; a region that does counts for less.
+LENGTHS = {"mm": (20.0, 15.0), "px": (5.0, 4.0)}
 # Below this uptake (SUV) differences are noise, not tissue.
 SUV_FLOOR = 0.2
 # Large regions are preferred a little, regions cut off by the image border much less.
@@ -211,8 +211,8 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
 
     For each of LEVELS levels the component at (or next to) the voxel is scored by the mean
     gradient along its surface, of log uptake for SUV (a hot spot inside a lesion then counts
-    for no more than the lesion's own edge) and of the intensity itself otherwise. Holes in a
-    slice (necrosis) are filled.
+    for no more than the lesion's own edge) and of the intensity itself otherwise; by its size
+    and by how far it passes the voxel by. Holes in a slice (necrosis) are filled.
 
     Raises InputError when nothing around the voxel stands out (the point lies in air).
     """
@@ -228,11 +228,12 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
     )
     offset = (np.indices(values.shape).reshape(3, -1).T - index) * spacing
     distance = np.linalg.norm(offset, axis=1).reshape(values.shape)
-    near = values[distance <= REACH]
+    reach, gap = LENGTHS[channel.grid.unit]
+    near = values[distance <= reach]
     floor, peak = float(np.median(values)), float(near.max())
     if not peak > floor + (SUV_FLOOR if suv else 0.0):
         raise InputError(
-            f"nothing within {REACH:.0f} {channel.grid.unit} of the point stands out from the "
+            f"nothing within {reach:.0f} {channel.grid.unit} of the point stands out from the "
             f"background of channel {channel.name} (peak {peak:.3g}, background {floor:.3g} "
             f"{channel.quantity}); move the point into the target or pass a mask"
         )
@@ -241,11 +242,12 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
     best, best_score = None, 0.0
     for level in levels[: None if suv else -1]:
         labels, _ = _components(values >= level)
-        label = int(labels[tuple(index)])
+        label, passed_by = int(labels[tuple(index)]), 0.0
         if label == 0:
             beside = np.where(labels > 0, distance, np.inf)
             nearest = np.unravel_index(int(beside.argmin()), values.shape)
-            if beside[nearest] > GAP:
+            passed_by = float(beside[nearest])
+            if passed_by > gap:
                 continue
             label = int(labels[nearest])
         region = _filled(labels == label)
@@ -253,6 +255,8 @@ def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
         if volume < min(MIN_VOXELS, region.size // 4):
             continue
         score = _edge_score(region, steepness, used) * volume**SIZE_POWER
+        if not region[tuple(index)]:
+            score *= 1 - 0.5 * passed_by / gap
         if score > best_score:
             best, best_score = region, score
     if best is None:

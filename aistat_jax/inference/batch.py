@@ -40,8 +40,8 @@ def fit_many(
     """Laplace posteriors of many boundaries, in the order given.
 
     Models of one program and one kind of evidence share a compiled call. Contour number i gets
-    the seed `seed + i`. Those whose khat exceeds 0.7 are refitted one by one by chains, as `fit`
-    does. `progress` is called with the number of contours done.
+    the seed `seed + i`. Those whose weights cannot be trusted are refitted one by one by chains,
+    as `fit` does. `progress` is called with the number of contours done.
     """
     for model in models:
         check(model, "laplace", draws, 2)

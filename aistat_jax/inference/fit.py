@@ -39,8 +39,9 @@ def fit(
     "nuts" (BlackJAX NUTS under the Laplace map), "vi" (NumPyro SVI; `guide` and `steps` apply)
     or "slice" (elliptical slices; the only one of the chains for hard steps, which have no
     gradients at the scale of a voxel). `draws` is the total number of draws, `chains` and
-    `warmup` apply to chains. When Laplace's khat exceeds 0.7 the fit falls back to chains, NUTS
-    or slices, and its diagnostics say so; `fallback=False` keeps the doubtful fit.
+    `warmup` apply to chains. When Laplace's khat exceeds 0.7, or its weights leave under a tenth
+    of the draws, the fit falls back to chains, NUTS or slices, and its diagnostics say so;
+    `fallback=False` keeps the doubtful fit.
 
     Computed in double precision whatever the caller's JAX settings; the same seed gives the
     same draws on one machine. Raises InputError for an unknown method, fewer than 100 draws, or
