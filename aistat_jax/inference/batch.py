@@ -6,11 +6,9 @@ its end, so padding changes nothing), and the batch to a whole number of `BATCH`
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -55,10 +53,8 @@ def fit_many(
         target = [_bucket(size) for size in target]
         chunks = [members[first : first + BATCH] for first in range(0, len(members), BATCH)]
 
-        def fit_chunk(chunk: list[int], lengths: list[int] = target) -> list[Posterior]:
-            return _fit_chunk([models[i] for i in chunk], chunk, lengths, draws, seed)
-
-        for chunk, posteriors in zip(chunks, _in_threads(fit_chunk, chunks), strict=True):
+        for chunk in chunks:
+            posteriors = _fit_chunk([models[i] for i in chunk], chunk, target, draws, seed)
             for i, posterior in zip(chunk, posteriors, strict=True):
                 if fallback and not trustworthy(posterior.diagnostics, draws):
                     posterior = fit(models[i], "laplace", draws=draws, seed=seed + i)
@@ -66,15 +62,6 @@ def fit_many(
             if progress is not None:
                 progress(len(chunk))
     return [results[i] for i in range(len(models))]
-
-
-def _in_threads(
-    work: Callable[[list[int]], list[Posterior]], chunks: list[list[int]]
-) -> Iterator[list[Posterior]]:
-    """The first chunk alone, since it compiles; the others as many at a time as there are cores."""
-    yield work(chunks[0])
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        yield from pool.map(work, chunks[1:])
 
 
 def _fit_chunk(
