@@ -45,7 +45,9 @@ class Band:
         """Whether a boundary lies inside the band at every ray (edges included)."""
         slack = 1e-9 * np.maximum(self.upper, 1e-300)
         radii = np.asarray(radii, dtype=float)
-        return np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)
+        return np.asarray(
+            np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)
+        )
 
 
 def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
