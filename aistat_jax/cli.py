@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aistat_jax.space.image import Image
     from aistat_jax.views.outputs import Case
 
-METHODS = ("laplace", "nuts", "vi", "slice")
+METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "

@@ -8,7 +8,11 @@ rough radius of a quarter of the square's side.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +35,8 @@ COVERED = {"S1": 0.9, "S3": 0.9}
 ROUGH_RADIUS, RADIUS_MAX = 0.25, 0.7
 # A hard step needs rays finer than a pixel: points between two rays are shared linearly, which
 # smooths the step where the boundary runs at a slant.
-RAYS, HARMONICS, DRAWS = 1024, 10, 2000
+RAYS, HARMONICS, DRAWS = 1024, 16, 1024
+PROCESSES = 2
 PRIOR = Prior(smoothness=float("inf"))
 
 
@@ -53,7 +58,7 @@ def model_of(
 def replicate(scenario: str, seed: int, **settings: Any) -> dict[str, Any]:
     """One image simulated, fitted and compared with its truth."""
     image = bayesbd_image(seed, scenario)
-    fitting = {"method": "laplace", "draws": DRAWS} | settings.pop("fitting", {})
+    fitting = {"method": "smc", "draws": DRAWS} | settings.pop("fitting", {})
     start = time.perf_counter()
     model = model_of(image, **settings)
     posterior = fit(model, seed=seed, **fitting)
@@ -69,18 +74,25 @@ def replicate(scenario: str, seed: int, **settings: Any) -> dict[str, Any]:
         "seconds": seconds,
         "ess": diagnostics.ess_min,
         "rhat": diagnostics.rhat_max or 1.0,
-        "khat": diagnostics.khat or 0.0,
-        "chains": posterior.method != "laplace",
         "converged": diagnostics.converged,
     }
+
+
+def replicates_of(scenario: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Replicates in PROCESSES processes, each of which compiles first."""
+    context = multiprocessing.get_context("spawn")
+    compiles = (scenario, 10_000)
+    with ProcessPoolExecutor(
+        PROCESSES, mp_context=context, initializer=replicate, initargs=compiles
+    ) as pool:
+        return list(pool.map(partial(replicate, scenario), seeds))
 
 
 def run(quick: bool) -> Result:
     replicates = 3 if quick else 100
     rows, details = [], []
     for scenario, (area, distance) in ASKED.items():
-        replicate(scenario, 10_000)  # compiles
-        found = [replicate(scenario, seed) for seed in range(replicates)]
+        found = replicates_of(scenario, range(replicates))
         column = {name: np.array([each[name] for each in found]) for name in found[0]}
         before = PUBLISHED[scenario]
         hits = int(column["held"].sum())
@@ -102,7 +114,6 @@ def run(quick: bool) -> Result:
             {
                 "scenario": scenario,
                 "replicates": replicates,
-                "sampled by chains": float(column["chains"].mean()),
                 "diagnostics passed": float(column["converged"].mean()),
                 "largest R-hat": float(column["rhat"].max()),
                 "smallest ESS": float(column["ess"].min()),
@@ -112,8 +123,9 @@ def run(quick: bool) -> Result:
     notes = [
         "Weak hyperpriors, squared-exponential spectrum, "
         f"rough radius {ROUGH_RADIUS}, radius_max {RADIUS_MAX}, {RAYS} rays, "
-        f"{HARMONICS} harmonics, {DRAWS} draws; Laplace, by itself falling back to elliptical "
-        "slices where its importance weights fail.",
+        f"{HARMONICS} harmonics, {DRAWS} draws by tempered sequential Monte Carlo in four "
+        "populations. These settings were chosen on seeds 1000 to 1002, which are not scored.",
+        f"{PROCESSES} replicates run side by side, each on one core.",
         "Lengths are shares of the square's side; the estimate is the posterior mean radius.",
     ]
     return Result("The published simulation of BayesBD", rows, notes, details)

@@ -1,4 +1,4 @@
-"""How is a model fitted? `fit(model, method)`: one door to Laplace, NUTS, VI and slices."""
+"""How is a model fitted? `fit(model, method)`: one door to Laplace, NUTS, VI and SMC."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
 from aistat_jax.inference.laplace import laplace_one
-from aistat_jax.inference.mcmc import nuts_chains, slice_chains
+from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.inference.smc import smc_populations
 
-METHODS = ("laplace", "nuts", "vi", "slice")
+METHODS = ("laplace", "nuts", "vi", "smc")
 PROPOSALS_PER_DRAW = 2
-SLICE_THIN = 4
+# Fewer particles than this do not tell a covariance.
+MIN_PARTICLES = 256
 
 
 def fit(
@@ -37,11 +39,11 @@ def fit(
 
     `method` is "laplace" (nested Laplace with Pareto-smoothed importance weights; milliseconds),
     "nuts" (BlackJAX NUTS under the Laplace map), "vi" (NumPyro SVI; `guide` and `steps` apply)
-    or "slice" (elliptical slices; the only one of the chains for hard steps, which have no
-    gradients at the scale of a voxel). `draws` is the total number of draws, `chains` and
-    `warmup` apply to chains. When Laplace's khat exceeds 0.7, or its weights leave under a tenth
-    of the draws, the fit falls back to chains, NUTS or slices, and its diagnostics say so;
-    `fallback=False` keeps the doubtful fit.
+    or "smc" (tempered sequential Monte Carlo; needs no gradients, which a hard step does not
+    have at the scale of a voxel). `draws` is the total number of draws; `chains` counts NUTS
+    chains or SMC populations and `warmup` applies to NUTS. When Laplace's khat exceeds 0.7, or
+    its weights leave under a tenth of the draws, the fit falls back to NUTS, or to SMC for hard
+    steps, and its diagnostics say so; `fallback=False` keeps the doubtful fit.
 
     Computed in double precision whatever the caller's JAX settings; the same seed gives the
     same draws on one machine. Raises InputError for an unknown method, fewer than 100 draws, or
@@ -63,7 +65,7 @@ def fit(
             sites, diagnostics = _laplace(model, data, key, draws)
             name = "laplace"
             if fallback and not trustworthy(diagnostics, draws):
-                instead = "nuts" if data.differentiable else "slice"
+                instead = "nuts" if data.differentiable else "smc"
                 khat, ess = diagnostics.khat, diagnostics.ess_min
                 sites, diagnostics = _chains(model, data, key, instead, draws, chains, warmup)
                 note = (
@@ -110,7 +112,7 @@ def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
     if method in ("nuts", "vi") and not model.data.differentiable:
         raise InputError(
             f"method {method!r} needs gradients, which a hard step does not have; "
-            "use method='slice' or 'laplace', or the 'blurred' intensity family"
+            "use method='smc' or 'laplace', or the 'blurred' intensity family"
         )
 
 
@@ -130,14 +132,12 @@ def _chains(
     per_chain = -(-draws // chains)
     if method == "nuts":
         out = nuts_chains(model.program, data, key, chains, warmup, per_chain)
-        divergences = int(out.divergences)
+        sites, divergences = _host(out.sites), int(out.divergences)
     else:
-        chains, per_chain = 2 * chains, -(-draws // (2 * chains))
-        out = slice_chains(
-            model.program, data, data.smoothed(), key, chains, 2 * warmup, per_chain, SLICE_THIN
-        )
-        divergences = None
-    sites = _host(out.sites)
+        particles = max(per_chain, MIN_PARTICLES)
+        found = smc_populations(model.program, data, data.smoothed(), key, chains, particles)
+        kept = np.arange(per_chain) * particles // per_chain
+        sites, divergences = {name: v[:, kept] for name, v in _host(found).items()}, None
     diagnostics = chain_diagnostics(sites, sites["radii"], model.chart, divergences)
     return sites, diagnostics
 

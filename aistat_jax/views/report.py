@@ -25,7 +25,7 @@ _METHODS = {
     "laplace": "nested Laplace with importance sampling",
     "nuts": "NUTS (Hamiltonian Monte Carlo)",
     "vi": "variational inference",
-    "slice": "elliptical slice sampling",
+    "smc": "sequential Monte Carlo",
 }
 _ABOUT = (
     "The band of a contour is the strip that holds the whole true boundary at once with the "

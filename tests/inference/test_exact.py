@@ -50,6 +50,15 @@ def test_weighted_draws_of_a_normal_posterior_have_its_moments_and_known_efficie
     _check_moments(posterior.samples["coefficients"][0], mean, np.linalg.inv(precision), ess)
 
 
+def test_smc_draws_of_a_normal_posterior_have_its_moments():
+    mean, precision = gaussian_answer()
+    posterior = fit(gaussian_model(), "smc", draws=8000, seed=1)
+    assert posterior.diagnostics.converged
+    draws = posterior.samples["coefficients"].reshape(-1, DIM)
+    # The particles are nearly independent; half of them is a floor that leaves room for siblings.
+    _check_moments(draws, mean, np.linalg.inv(precision), len(draws))
+
+
 def _check_moments(
     values: np.ndarray, mean: np.ndarray, covariance: np.ndarray, ess: float
 ) -> None:

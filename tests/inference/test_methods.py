@@ -112,14 +112,14 @@ def hard() -> dict[str, Posterior]:
     model = hard_model()
     return {
         "laplace": fit(model, "laplace", draws=10_000, seed=1, fallback=False),
-        "slice": fit(model, "slice", draws=4000, warmup=600, seed=2),
+        "smc": fit(model, "smc", draws=4000, seed=2),
     }
 
 
-def test_slices_agree_with_weighted_laplace_on_a_hard_step(hard):
+def test_smc_agrees_with_weighted_laplace_on_a_hard_step(hard):
     assert hard["laplace"].diagnostics.khat is not None
     assert hard["laplace"].diagnostics.khat < 0.7
-    assert disagreement(hard["laplace"], hard["slice"]) < 1
+    assert disagreement(hard["laplace"], hard["smc"]) < 1
 
 
 @pytest.mark.parametrize("method", ["nuts", "vi"])
@@ -130,7 +130,7 @@ def test_gradient_methods_refuse_a_hard_step(method):
 
 def test_bad_arguments_are_refused():
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("gibbs", {}, "unknown method 'gibbs'; use one of laplace, nuts, vi, slice"),
+        ("gibbs", {}, "unknown method 'gibbs'; use one of laplace, nuts, vi, smc"),
         ("laplace", {"draws": 50}, "at least 100 draws"),
         ("nuts", {"chains": 1}, "at least 2 chains"),
         ("vi", {"guide": "best"}, "unknown guide 'best'; use one of mean_field, full_rank"),

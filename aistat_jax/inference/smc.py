@@ -1,0 +1,159 @@
+"""How is a posterior without gradients sampled? By tempered sequential Monte Carlo.
+
+A hard step's log-likelihood jumps by several nats at every pixel, so a single chain is soon
+stuck. Instead populations of particles are carried from a wide normal q, in the coordinates eps
+of the transport map (transport.py), to the posterior p along
+
+    q(eps)^(1 - b) p(eps)^b,  b from 0 to 1
+
+(Del Moral, Doucet & Jasra 2006). Each step raises b until the weights leave half of the
+particles effective, resamples every population for itself, and moves all particles by
+autoregressive Metropolis steps about their common mean and covariance,
+
+    eps' = mean + sqrt(1 - s^2) (eps - mean) + s C xi,  C C' the covariance, xi ~ N(0, I),
+
+which N(mean, C C') accepts always, with s tuned to an acceptance of a quarter, until they have
+forgotten where they were. The populations share only that tuning: where they end up is compared
+like chains.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from aistat_jax._typing import Array
+from aistat_jax.inference.transport import Density, Program, Transport, find_transport
+
+START_SPREAD = 2.0
+EFFECTIVE = 0.5
+ACCEPTANCE = 0.25
+# The correlation with the place before the moves, at each temperature and at the last, and the
+# most moves made to get there.
+REMEMBERED, REMEMBERED_LAST = 0.5, 0.05
+MOVES, MOVES_LAST = 60, 300
+TEMPERATURES = 200
+CHUNK = 32
+
+
+def smc_populations(
+    program: Program, data: Any, smoothed: Any, key: Array, populations: int, particles: int
+) -> dict[str, Array]:
+    """Draws of every site (population, particle, ...).
+
+    The map comes from the smoothed evidence, the posterior from the exact one; for hard steps
+    the two differ.
+    """
+    transport = find_transport(program, smoothed)
+    return _populations(program, data, transport, key, populations, particles)
+
+
+@partial(jax.jit, static_argnames=("program", "populations", "particles"))
+def _populations(
+    program: Program,
+    data: Any,
+    transport: Transport,
+    key: Array,
+    populations: int,
+    particles: int,
+) -> dict[str, Array]:
+    density = Density(program, data)
+    count, dim = populations * particles, transport.size
+
+    def log_posterior(eps: Array) -> Array:
+        value = jax.lax.map(
+            lambda e: transport.log_target(density, e), eps, batch_size=min(CHUNK, count)
+        )
+        return jnp.where(jnp.isfinite(value), value, -1e100)
+
+    def log_start(eps: Array) -> Array:
+        return -0.5 * jnp.sum(jnp.square(eps / START_SPREAD), axis=-1)
+
+    def going(state: tuple[Array, ...]) -> Array:
+        return (state[2] < 1) & (state[5] < TEMPERATURES)
+
+    def raise_temperature(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        eps, value, b, size, key, steps = state
+        key, resample_key, move_key = jax.random.split(key, 3)
+        ratio = value - log_start(eps)
+        rise = _next_rise(ratio, b)
+        last = b + rise >= 1
+        b = jnp.where(last, 1.0, b + rise)
+        weight = jax.nn.softmax(rise * ratio)
+        mean = weight @ eps
+        covariance = (weight[:, None] * (eps - mean)).T @ (eps - mean)
+        factor = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(dim))
+        chosen = _resample(resample_key, weight.reshape(populations, particles))
+
+        def log_tempered(eps: Array, value: Array) -> Array:
+            """The tempered log density over that of N(mean, C C')."""
+            normal = solve_triangular(factor, (eps - mean).T, lower=True)
+            start = log_start(eps)
+            return start + b * (value - start) + 0.5 * jnp.sum(jnp.square(normal), axis=0)
+
+        def move(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            eps, value, size, key, remembered, moves = state
+            key, noise_key, accept_key = jax.random.split(key, 3)
+            keep = jnp.sqrt(1 - size**2)
+            noise = jax.random.normal(noise_key, eps.shape) @ factor.T
+            proposal = mean + keep * (eps - mean) + size * noise
+            proposed = log_posterior(proposal)
+            gain = log_tempered(proposal, proposed) - log_tempered(eps, value)
+            accepted = jnp.log(jax.random.uniform(accept_key, (count,))) < gain
+            rate = accepted.mean()
+            return (
+                jnp.where(accepted[:, None], proposal, eps),
+                jnp.where(accepted, proposed, value),
+                jnp.clip(size * jnp.exp(0.7 * (rate - ACCEPTANCE)), 0.01, 0.99),
+                key,
+                remembered * (1 - rate * (1 - keep)),
+                moves + 1,
+            )
+
+        def restless(state: tuple[Array, ...]) -> Array:
+            remembered, moves = state[4:]
+            enough = jnp.where(last, REMEMBERED_LAST, REMEMBERED)
+            return (remembered > enough) & (moves < jnp.where(last, MOVES_LAST, MOVES))
+
+        start = (eps[chosen], value[chosen], size, move_key, jnp.ones(()), jnp.asarray(0))
+        eps, value, size, *_ = jax.lax.while_loop(restless, move, start)
+        return eps, value, b, size, key, steps + 1
+
+    start_key, key = jax.random.split(key)
+    eps = START_SPREAD * jax.random.normal(start_key, (count, dim))
+    state = (eps, log_posterior(eps), jnp.zeros(()), jnp.asarray(0.5), key, jnp.asarray(0))
+    eps = jax.lax.while_loop(going, raise_temperature, state)[0]
+
+    def sites(e: Array) -> dict[str, Array]:
+        u, x, _ = transport.push(density, e)
+        return density.sites(u, x)
+
+    flat = jax.lax.map(sites, eps, batch_size=min(CHUNK, count))
+    return {
+        name: value.reshape(populations, particles, *value.shape[1:])
+        for name, value in flat.items()
+    }
+
+
+def _next_rise(ratio: Array, b: Array) -> Array:
+    """How far b can rise before the weights leave too few particles effective."""
+    from blackjax.smc.ess import ess_solver
+    from blackjax.smc.solver import dichotomy
+
+    return ess_solver(lambda _: ratio - ratio.max(), ratio, EFFECTIVE, 1 - b, dichotomy)
+
+
+def _resample(key: Array, weight: Array) -> Array:
+    """Systematic resampling of every population (population, particle), as flat indices."""
+    from blackjax.smc.resampling import systematic
+
+    populations, particles = weight.shape
+    keys = jax.random.split(key, populations)
+    chosen = jax.vmap(partial(systematic, num_samples=particles))(
+        keys, weight / weight.sum(axis=1, keepdims=True)
+    )
+    return (chosen + particles * jnp.arange(populations)[:, None]).ravel()
