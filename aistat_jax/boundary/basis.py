@@ -15,6 +15,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 
+# No harmonic has less than exp of this times the variance of the largest: a squared exponential
+# would underflow to zero, and its precision to infinity.
+LEAST_LOG_DENSITY = -80.0
+
 
 @record
 class CircleBasis:
@@ -76,7 +80,8 @@ def spectral_variance(
         ratio = 0.5 * k2 * jnp.square(lengthscale) / smoothness
         log_density = -(smoothness + 0.5) * jnp.log1p(ratio)
     log_density = jnp.where(frequency > 0, log_density, -jnp.inf)
-    density = jnp.exp(log_density - jnp.max(log_density))
+    relative = jnp.maximum(log_density - jnp.max(log_density), LEAST_LOG_DENSITY)
+    density = jnp.where(frequency > 0, jnp.exp(relative), 0.0)
     return jnp.square(amplitude) * density / jnp.sum(density)
 
 

@@ -5,7 +5,7 @@ the form sum_i f_i g(gamma(a_i) - t_i) then becomes sum_j T_j(gamma_j), with one
 function T_j per ray. Two kinds of table:
 
 * `SmoothTable` for smooth g (a blurred step and its square): quintic Hermite pieces on a uniform
-  grid of eight nodes per blur width, exact to about 1e-10 of a voxel, twice differentiable.
+  grid of six nodes per blur width, exact to about 1e-9 of a voxel, twice differentiable.
 * `SortedTable` for the hard step g = 1[t < gamma]: cumulative sums over sorted positions, exact.
 """
 
@@ -24,7 +24,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
 
-NODES_PER_BLUR = 8
+NODES_PER_BLUR = 6
 MOMENTS = 7
 NODE_BUCKET = 64
 # Voxels this many nodes past the table still reach back into it: Phi(-8) is 6e-16.

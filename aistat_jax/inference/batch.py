@@ -20,7 +20,14 @@ from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
 from aistat_jax.inference.diagnostics import trustworthy, weight_diagnostics
-from aistat_jax.inference.fit import PROPOSALS_PER_DRAW, as_posterior, check, fit
+from aistat_jax.inference.fit import (
+    PROPOSALS_PER_DRAW,
+    as_posterior,
+    better,
+    check,
+    restarted,
+    sampled_instead,
+)
 from aistat_jax.inference.laplace import laplace_batch
 from aistat_jax.inference.posterior import Posterior
 
@@ -38,8 +45,9 @@ def fit_many(
     """Laplace posteriors of many boundaries, in the order given.
 
     Models of one program and one kind of evidence share a compiled call. Contour number i gets
-    the seed `seed + i`. Those whose weights cannot be trusted are refitted one by one by chains,
-    as `fit` does. `progress` is called with the number of contours done.
+    the seed `seed + i`. Those whose weights cannot be trusted are started again from their best
+    draw and, if that does not help, sampled one by one, as `fit` does. `progress`
+    is called with the number of contours done.
     """
     for model in models:
         check(model, "laplace", draws, 2)
@@ -48,48 +56,60 @@ def fit_many(
         groups[_kind(model)].append(i)
     results: dict[int, Posterior] = {}
     for members in groups.values():
-        nodes = {id(models[i]): _lengths(models[i]) for i in members}
-        target = [max(sizes) for sizes in zip(*nodes.values(), strict=True)]
-        target = [_bucket(size) for size in target]
-        chunks = [members[first : first + BATCH] for first in range(0, len(members), BATCH)]
-
-        for chunk in chunks:
-            posteriors = _fit_chunk([models[i] for i in chunk], chunk, target, draws, seed)
-            for i, posterior in zip(chunk, posteriors, strict=True):
-                if fallback and not trustworthy(posterior.diagnostics, draws):
-                    posterior = fit(models[i], "laplace", draws=draws, seed=seed + i)
-                results[i] = posterior
-            if progress is not None:
-                progress(len(chunk))
+        each = zip(*(_lengths(models[i]) for i in members), strict=True)
+        lengths = [_bucket(max(sizes)) for sizes in each]
+        group = {i: _padded(models[i], lengths) for i in members}
+        report = progress or (lambda count: None)
+        found = _fit_group(group, draws, seed, report)
+        if fallback:
+            refused = [i for i in members if not trustworthy(found[i].diagnostics, draws)]
+            report(-len(refused))
+            again = {i: restarted(group[i], found[i]) for i in refused}
+            for i, posterior in _fit_group(again, draws, seed, lambda count: None).items():
+                found[i] = better(found[i], posterior)
+                if not trustworthy(found[i].diagnostics, draws):
+                    found[i] = sampled_instead(again[i], found[i], draws=draws, seed=seed + i)
+                report(1)
+        results |= found
     return [results[i] for i in range(len(models))]
 
 
-def _fit_chunk(
-    models: list[BoundaryModel], order: list[int], lengths: list[int], draws: int, seed: int
-) -> list[Posterior]:
+def _fit_group(
+    group: dict[int, BoundaryModel], draws: int, seed: int, report: Callable[[int], Any]
+) -> dict[int, Posterior]:
+    """Laplace fits of padded models of one kind, keyed by number, BATCH of them to a call."""
+    found: dict[int, Posterior] = {}
+    numbers = list(group)
+    chunks = [numbers[first : first + BATCH] for first in range(0, len(numbers), BATCH)]
+    for chunk in chunks:
+        fitted = _fit_chunk({i: group[i] for i in chunk}, draws, seed)
+        found |= fitted
+        report(len(fitted))
+    return found
+
+
+def _fit_chunk(chunk: dict[int, BoundaryModel], draws: int, seed: int) -> dict[int, Posterior]:
     start = time.perf_counter()
-    filled = models + [models[-1]] * (BATCH - len(models))
-    data = [_pad(model.data, lengths) for model in filled]
+    models = list(chunk.values())
+    blank = BATCH - len(models)
     with jax.enable_x64(True):
-        stacked = _stack(data)
-        smoothed = None if stacked.differentiable else _stack([d.smoothed() for d in data])
-        seeds = np.array([seed + i for i in order] + [0] * (BATCH - len(order)))
-        keys = jax.vmap(jax.random.key)(seeds)
+        members = [model.data for model in models + models[-1:] * blank]
+        data = _stack(members)
+        smoothed = None if data.differentiable else _stack([d.smoothed() for d in members])
+        keys = jax.vmap(jax.random.key)(np.array([seed + i for i in chunk] + [0] * blank))
         out = laplace_batch(
-            models[0].program, stacked, smoothed, keys, PROPOSALS_PER_DRAW * draws, draws
+            models[0].program, data, smoothed, keys, PROPOSALS_PER_DRAW * draws, draws
         )
         sites = {name: np.asarray(value) for name, value in out.sites.items()}
         khat, ess = np.asarray(out.khat), np.asarray(out.ess)
     seconds = (time.perf_counter() - start) / len(models)
-    posteriors = []
-    for k, model in enumerate(models):
+    posteriors = {}
+    for k, (i, model) in enumerate(chunk.items()):
         samples = {name: value[k][None] for name, value in sites.items()}
         diagnostics = weight_diagnostics(
             float(khat[k]), float(ess[k]), samples["radii"], model.chart
         )
-        posteriors.append(
-            as_posterior(model, samples, diagnostics, "laplace", seed + order[k], seconds)
-        )
+        posteriors[i] = as_posterior(model, samples, diagnostics, "laplace", seed + i, seconds)
     return posteriors
 
 
@@ -127,6 +147,12 @@ def _kind(model: BoundaryModel) -> Any:
     bare = _pad(model.data, None)
     shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(bare))
     return model.program, jax.tree.structure(bare), shapes
+
+
+def _padded(model: BoundaryModel, lengths: list[int]) -> BoundaryModel:
+    if _lengths(model) == lengths:
+        return model
+    return replace(model, data=_pad(model.data, lengths))
 
 
 def _pad(data: Any, lengths: list[int] | None) -> Any:

@@ -50,36 +50,64 @@ def fit(
     NUTS or VI on a hard step.
     """
     check(model, method, draws, chains)
-    start = time.perf_counter()
-    with jax.enable_x64(True):
-        data = jax.tree.map(np.asarray, model.data)
-        key = jax.random.key(seed)
-        if method == "vi":
-            from aistat_jax.inference.vi import vi_draws
+    settings = {"draws": draws, "seed": seed}
+    if method == "vi":
+        return _by_vi(model, guide=guide, steps=steps, **settings)
+    if method != "laplace":
+        return _by_chains(model, method, chains=chains, warmup=warmup, **settings)
+    posterior = _by_laplace(model, **settings)
+    if fallback and not trustworthy(posterior.diagnostics, draws):
+        again = restarted(model, posterior)
+        posterior = better(posterior, _by_laplace(again, **settings))
+        if not trustworthy(posterior.diagnostics, draws):
+            posterior = sampled_instead(again, posterior, chains=chains, warmup=warmup, **settings)
+    return posterior
 
-            sites, khat, ess = vi_draws(model.program, data, key, guide, steps, draws)
-            radii = _host(sites).pop("radii")
-            diagnostics = weight_diagnostics(khat, ess, radii, model.chart)
-            name = "vi"
-        elif method == "laplace":
-            sites, diagnostics = _laplace(model, data, key, draws)
-            name = "laplace"
-            if fallback and not trustworthy(diagnostics, draws):
-                instead = "nuts" if data.differentiable else "smc"
-                khat, ess = diagnostics.khat, diagnostics.ess_min
-                sites, diagnostics = _chains(model, data, key, instead, draws, chains, warmup)
-                note = (
-                    f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
-                    f"sampled by {instead} instead"
-                )
-                diagnostics = replace(diagnostics, khat=khat, reasons=(*diagnostics.reasons, note))
-                name = instead
-        else:
-            sites, diagnostics = _chains(model, data, key, method, draws, chains, warmup)
-            name = method
-        samples = _host(sites)
-    seconds = time.perf_counter() - start
-    return as_posterior(model, samples, diagnostics, name, seed, seconds)
+
+def restarted(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:
+    """The same model, its fit to start from the draw that took most of the weights.
+
+    Where hardly any draws are effective, the mode that was expanded is not the one that matters.
+    """
+    coefficients = posterior.samples["coefficients"].reshape(len(posterior.draws), -1)
+    found, copies = np.unique(coefficients, axis=0, return_counts=True)
+    return replace(model, data=replace(model.data, start=found[copies.argmax()]))
+
+
+def better(first: Posterior, second: Posterior) -> Posterior:
+    """The one of two weighted posteriors with more effective draws; its time counts both."""
+    chosen = max(first, second, key=lambda posterior: posterior.diagnostics.ess_min)
+    return replace(chosen, seconds=_total(first, second, chosen))
+
+
+def sampled_instead(
+    model: BoundaryModel,
+    refused: Posterior,
+    *,
+    draws: int,
+    seed: int,
+    chains: int = 4,
+    warmup: int = 300,
+) -> Posterior:
+    """NUTS, or SMC for hard steps, in place of a Laplace posterior whose weights do not hold."""
+    method = "nuts" if model.data.differentiable else "smc"
+    posterior = _by_chains(model, method, draws=draws, seed=seed, chains=chains, warmup=warmup)
+    khat, ess = refused.diagnostics.khat, refused.diagnostics.ess_min
+    note = (
+        f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
+        f"sampled by {method} instead"
+    )
+    reasons = (*posterior.diagnostics.reasons, note)
+    return replace(
+        posterior,
+        diagnostics=replace(posterior.diagnostics, khat=khat, reasons=reasons),
+        seconds=_total(refused, posterior, posterior),
+    )
+
+
+def _total(first: Posterior, second: Posterior, kept: Posterior) -> dict[str, float]:
+    fitting = first.seconds["fit"] + second.seconds["fit"]
+    return kept.seconds | {"fit": fitting, "total": kept.seconds["evidence"] + fitting}
 
 
 def as_posterior(
@@ -116,30 +144,50 @@ def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
         )
 
 
-def _laplace(
-    model: BoundaryModel, data: Any, key: Any, draws: int
-) -> tuple[dict[str, Any], Diagnostics]:
-    smoothed = None if data.differentiable else data.smoothed()
-    out = laplace_one(model.program, data, smoothed, key, PROPOSALS_PER_DRAW * draws, draws)
-    sites = {name: value[None] for name, value in out.sites.items()}
-    radii = np.asarray(sites["radii"])
-    return sites, weight_diagnostics(float(out.khat), float(out.ess), radii, model.chart)
+def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+    start = time.perf_counter()
+    with jax.enable_x64(True):
+        data = jax.device_put(model.data)
+        smoothed = None if data.differentiable else data.smoothed()
+        out = laplace_one(
+            model.program, data, smoothed, jax.random.key(seed), PROPOSALS_PER_DRAW * draws, draws
+        )
+        samples = {name: value[None] for name, value in _host(out.sites).items()}
+        khat, ess = float(out.khat), float(out.ess)
+    diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
+    seconds = time.perf_counter() - start
+    return as_posterior(model, samples, diagnostics, "laplace", seed, seconds)
 
 
-def _chains(
-    model: BoundaryModel, data: Any, key: Any, method: str, draws: int, chains: int, warmup: int
-) -> tuple[dict[str, Any], Diagnostics]:
+def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: int) -> Posterior:
+    from aistat_jax.inference.vi import vi_draws
+
+    start = time.perf_counter()
+    with jax.enable_x64(True):
+        data, key = jax.device_put(model.data), jax.random.key(seed)
+        sites, khat, ess = vi_draws(model.program, data, key, guide, steps, draws)
+        samples = _host(sites)
+    diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
+    return as_posterior(model, samples, diagnostics, "vi", seed, time.perf_counter() - start)
+
+
+def _by_chains(
+    model: BoundaryModel, method: str, *, draws: int, seed: int, chains: int, warmup: int
+) -> Posterior:
+    start = time.perf_counter()
     per_chain = -(-draws // chains)
-    if method == "nuts":
-        out = nuts_chains(model.program, data, key, chains, warmup, per_chain)
-        sites, divergences = _host(out.sites), int(out.divergences)
-    else:
-        particles = max(per_chain, MIN_PARTICLES)
-        found = smc_populations(model.program, data, data.smoothed(), key, chains, particles)
-        kept = np.arange(per_chain) * particles // per_chain
-        sites, divergences = {name: v[:, kept] for name, v in _host(found).items()}, None
-    diagnostics = chain_diagnostics(sites, sites["radii"], model.chart, divergences)
-    return sites, diagnostics
+    with jax.enable_x64(True):
+        data, key = jax.device_put(model.data), jax.random.key(seed)
+        if method == "nuts":
+            out = nuts_chains(model.program, data, key, chains, warmup, per_chain)
+            samples, divergences = _host(out.sites), int(out.divergences)
+        else:
+            particles = max(per_chain, MIN_PARTICLES)
+            found = smc_populations(model.program, data, data.smoothed(), key, chains, particles)
+            kept = np.arange(per_chain) * particles // per_chain
+            samples, divergences = {name: v[:, kept] for name, v in _host(found).items()}, None
+        diagnostics = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
+    return as_posterior(model, samples, diagnostics, method, seed, time.perf_counter() - start)
 
 
 def _host(sites: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -144,7 +144,8 @@ def _next_rise(ratio: Array, b: Array) -> Array:
     from blackjax.smc.ess import ess_solver
     from blackjax.smc.solver import dichotomy
 
-    return ess_solver(lambda _: ratio - ratio.max(), ratio, EFFECTIVE, 1 - b, dichotomy)
+    shifted = ratio - ratio.max()
+    return jnp.asarray(ess_solver(lambda _: shifted, shifted, EFFECTIVE, 1 - b, dichotomy))
 
 
 def _resample(key: Array, weight: Array) -> Array:

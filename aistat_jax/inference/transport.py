@@ -40,7 +40,7 @@ HYPER_POINTS = 49
 HYPER_ROUNDS = 3
 NEWTON_STEPS = 40
 GAIN = 1e-3
-REFINEMENTS = 2
+REFINEMENTS = 1
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
 
 
@@ -227,7 +227,7 @@ def find_transport(program: Program, data: Any) -> Transport:
 
 def _start(density: Density, u: Array) -> Array:
     """A rough boundary: the best circle or the data's own start, whichever is likelier, then a
-    cross-entropy search of the first harmonics."""
+    cross-entropy search of the first harmonics, kept where it is likelier than the start."""
     prior = density.split(u, jnp.zeros(density.basis))
     coarse = min(COARSE, density.basis)
 
@@ -240,7 +240,8 @@ def _start(density: Density, u: Array) -> Array:
     mean = jnp.zeros(coarse).at[0].set(circle)
     given = getattr(density.data, "start", None)
     if given is not None:
-        pair = jnp.stack([mean, jnp.asarray(given)[:coarse]])
+        given = jnp.asarray(given)
+        pair = jnp.stack([mean, given[:coarse]])
         mean = pair[jnp.argmax(score(pair))]
     scale = jnp.sqrt(prior.variance[:coarse]).at[0].set(0.2)
     z = jnp.asarray(_normal_points(CANDIDATES, coarse))
@@ -252,7 +253,11 @@ def _start(density: Density, u: Array) -> Array:
         return best.mean(axis=0), jnp.maximum(best.std(axis=0), 1e-3)
 
     mean, _ = jax.lax.fori_loop(0, SEARCHES, narrow, (mean, scale))
-    return jnp.zeros(density.basis).at[:coarse].set(mean)
+    found = jnp.zeros(density.basis).at[:coarse].set(mean)
+    if given is None:
+        return found
+    pair = jnp.stack([found, given])
+    return pair[jnp.argmax(score(pair))]
 
 
 def _newton(density: Density, u: Array, x: Array) -> tuple[Array, Array, Array, Array]:
@@ -328,7 +333,7 @@ def _hyper_moments(
     def narrow(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, chol = state
         points = mean + z @ chol.T
-        log_weight = jax.vmap(marginal)(points) + 0.5 * jnp.sum(jnp.square(z), axis=1) / 1.3**2
+        log_weight = jax.lax.map(marginal, points) + 0.5 * jnp.sum(jnp.square(z), axis=1) / 1.3**2
         weight = jax.nn.softmax(log_weight)
         mean = weight @ points
         centred = points - mean

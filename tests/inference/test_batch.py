@@ -17,7 +17,7 @@ from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.inference import batch
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import trustworthy
-from aistat_jax.inference.fit import fit
+from aistat_jax.inference.fit import better, fit, restarted
 from aistat_jax.inference.laplace import laplace_batch
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from tests.helpers import ellipse_radii
@@ -41,7 +41,7 @@ def a_model(seed: int, radius_max: float = 16.0, family: str = "blurred") -> Bou
 
 
 # Two lengths of tables of one kind; order and lengths are mixed on purpose.
-MODELS = [(0, 16.0), (1, 22.0), (2, 16.0), (3, 22.0), (4, 16.0)]
+MODELS = [(0, 16.0), (1, 34.0), (2, 16.0), (3, 34.0), (4, 16.0)]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_compilations_do_not_grow_with_the_number_of_contours(models, many):
     before = compiled()
     for count in (2, 3, len(models)):  # the longest table is always among them
         fit_many(models[:count][::-1], draws=DRAWS, fallback=False)
-    more = [a_model(seed, reach) for seed, reach in ((7, 22.0), (8, 16.0), (9, 22.0), (10, 16.0))]
+    more = [a_model(seed, reach) for seed, reach in ((7, 34.0), (8, 16.0), (9, 34.0), (10, 16.0))]
     seen = []
     fitted = fit_many([*models, *more], draws=DRAWS, seed=3, fallback=False, progress=seen.append)
     assert len(fitted) == 9
@@ -126,7 +126,7 @@ def test_compilations_do_not_grow_with_the_number_of_contours(models, many):
 
 
 def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monkeypatch):
-    """One member is declared untrustworthy; `fit` gets it (and falls back), no other."""
+    """One member is declared untrustworthy, also when started again; it is sampled, no other."""
     poor = many[1].diagnostics.khat
     assert sum(abs(p.diagnostics.khat - poor) < 1e-3 for p in many) == 1
     assert all(trustworthy(p.diagnostics, DRAWS) for p in many)
@@ -135,20 +135,36 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
     def all_but_one(found: Diagnostics, draws: int) -> bool:
         return found.khat != pytest.approx(poor, abs=1e-3) and trustworthy(found, draws)
 
-    def alone(model: BoundaryModel, method: str, **settings: Any) -> Posterior:
-        calls.append((model.target_id, method, settings))
+    def alone(model: BoundaryModel, refused: Posterior, **settings: Any) -> Posterior:
+        calls.append((model.target_id, refused.diagnostics.khat, settings))
         return replace(many[1], method="nuts", seed=settings["seed"])
 
     monkeypatch.setattr("aistat_jax.inference.batch.trustworthy", all_but_one)
-    monkeypatch.setattr("aistat_jax.inference.batch.fit", alone)
+    monkeypatch.setattr("aistat_jax.inference.batch.better", lambda first, second: first)
+    monkeypatch.setattr("aistat_jax.inference.batch.sampled_instead", alone)
     mixed = fit_many(models, draws=DRAWS, seed=10)
-    assert calls == [("e1", "laplace", {"draws": DRAWS, "seed": 11})]
+    assert calls == [("e1", pytest.approx(poor), {"draws": DRAWS, "seed": 11})]
     assert [p.method for p in mixed] == ["laplace", "nuts", "laplace", "laplace", "laplace"]
     for i in (0, 2, 3, 4):
         np.testing.assert_array_equal(mixed[i].radii, many[i].radii)
     # negative control: told not to fall back, it does not
     fit_many(models, draws=DRAWS, seed=10, fallback=False)
     assert len(calls) == 1
+
+
+def test_a_fit_starts_again_from_the_draw_with_most_of_the_weight(models, many):
+    """A mode that hardly counts is replaced: from a far start, the second fit is a good one."""
+    coefficients = np.array(many[0].samples["coefficients"])
+    coefficients[0, : DRAWS // 2] = coefficients[0, 7]
+    starved = replace(many[0], samples={**many[0].samples, "coefficients": coefficients})
+    again = restarted(models[0], starved)
+    np.testing.assert_array_equal(again.data.start, coefficients[0, 7])
+    refitted = fit(again, draws=DRAWS, seed=10, fallback=False)
+    assert trustworthy(refitted.diagnostics, DRAWS)
+    poor = replace(many[0], diagnostics=replace(many[0].diagnostics, ess_min=1.0))
+    chosen = better(poor, refitted)
+    assert chosen.diagnostics == refitted.diagnostics
+    assert chosen.seconds["fit"] == poor.seconds["fit"] + refitted.seconds["fit"]
 
 
 def test_models_of_different_kinds_are_fitted_in_one_go(models, many):

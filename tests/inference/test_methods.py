@@ -234,7 +234,7 @@ def test_a_fit_over_the_limit_falls_back_to_nuts_and_says_so(posteriors, monkeyp
     monkeypatch.setattr("aistat_jax.inference.fit.trustworthy", lambda found, draws: False)
     posterior = fit(soft_model(), draws=2000, seed=2)
     _assert_fell_back(kept, posterior)
-    np.testing.assert_array_equal(posterior.radii, posteriors["nuts"].radii)
+    assert disagreement(posterior, posteriors["nuts"]) < 1
     assert fit(soft_model(), draws=2000, seed=2, fallback=False).method == "laplace"
 
 
