@@ -17,18 +17,11 @@ import typer
 from aistat_jax._errors import InputError
 
 if TYPE_CHECKING:
-    from aistat_jax.boundary.evidence import Evidence
-    from aistat_jax.boundary.targets import Target
+    from aistat_jax.case import Case
     from aistat_jax.inference.posterior import Posterior
-    from aistat_jax.space.image import Image
-    from aistat_jax.views.outputs import Case
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
-_CUT_OFF = (
-    "the contour runs over the border of the image, where nothing is known of it; "
-    "pass an image that covers the whole target, or choose other slices with --slices"
-)
 _UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
 app = typer.Typer(
@@ -50,7 +43,7 @@ _FIND, _FIT, _OUT = (
 )
 Method = Annotated[
     str,
-    typer.Option(help="laplace (fast), nuts, vi or slice.", metavar="NAME", rich_help_panel=_FIT),
+    typer.Option(help="laplace (fast), nuts, vi or smc.", metavar="NAME", rich_help_panel=_FIT),
 ]
 Level = Annotated[
     float, typer.Option(help="Probability that the band holds the boundary.", rich_help_panel=_FIT)
@@ -117,13 +110,14 @@ def demo(
     with _written_to(out) as folder:
         from aistat_jax import intensity
         from aistat_jax.boundary.targets import find_targets
+        from aistat_jax.case import contour_case
         from aistat_jax.data.phantoms import demo_phantom
 
         phantom = demo_phantom(seed)
         centre = phantom.centre
         point = (float(centre[0]), float(centre[1]), float(centre[2]))
         targets = find_targets(phantom.image, point_mm=point)
-        case = _contour(
+        case = contour_case(
             phantom.image, targets, intensity(phantom.image), seed=seed, method=method,
             draws=draws, level=level, tolerance_mm=tolerance_mm, reference=phantom.mask,
             outlines=phantom.slices, whole_volume=False,
@@ -203,6 +197,7 @@ def contour(
     out = out or Path("aistat-out") / image.name.split(".")[0]
     with _written_to(out) as folder:
         from aistat_jax.boundary.targets import find_targets
+        from aistat_jax.case import contour_case, image_evidence
         from aistat_jax.io.nifti import read_image, read_mask
 
         files = {channel_name: image} | ({} if ct is None else {"CT": ct})
@@ -216,9 +211,10 @@ def contour(
             tolerance_px = 1.0
         with _about(image):
             targets = find_targets(pictures, **where)
-        case = _contour(
-            pictures, targets, _evidence(pictures, blur_mm or blur_px), seed=seed, method=method,
-            draws=draws, level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
+        evidence = image_evidence(pictures, blur_mm or blur_px)
+        case = contour_case(
+            pictures, targets, evidence, seed=seed, method=method, draws=draws,
+            level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
             inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
             near=where.get("point_mm"),
@@ -242,112 +238,6 @@ def doctor(
         print(f"{'OK     ' if finding.sound else 'PROBLEM'}  {finding.name}: {finding.text}")
     if not sound:
         raise typer.Exit(1)
-
-
-# ------------------------------------------------------------------------------- the pipeline
-
-
-def _contour(
-    image: Image,
-    targets: Sequence[Target],
-    evidence: Evidence,
-    *,
-    seed: int,
-    method: str,
-    draws: int,
-    level: float,
-    tolerance_mm: float | None = None,
-    tolerance_px: float | None = None,
-    reference: Any = None,
-    outlines: Sequence[Sequence[Any]] | None = None,
-    whole_volume: bool = True,
-    near: tuple[float, float, float] | None = None,
-    title: str,
-    inputs: tuple[str, ...],
-) -> Case:
-    """Targets to a graded case. Targets cut off or without evidence are left out, and named.
-
-    `reference` is a mask to compare with; `outlines` its exact outlines slice by slice, if known.
-    """
-    from aistat_jax.boundary.model import boundary_model
-    from aistat_jax.uncertainty.bands import simultaneous_band
-    from aistat_jax.uncertainty.grading import grade
-    from aistat_jax.uncertainty.reference import agreement, reference_curves
-    from aistat_jax.views.outputs import Case
-
-    models, skipped = [], []
-    for target in _progress(targets, "reading the evidence"):
-        try:
-            models.append(boundary_model(target, evidence))
-        except InputError as error:
-            skipped.append((target.id, str(error)))
-    posteriors = []
-    for posterior in _fit(models, method, draws, seed) if models else []:
-        if _runs_over_the_border(posterior):
-            skipped.append((posterior.target_id, _CUT_OFF))
-        else:
-            posteriors.append(posterior)
-    if not posteriors:
-        raise InputError(f"{inputs[0]}: target {skipped[0][0]}: {skipped[0][1]}")
-    for name, why in skipped:
-        print(f"left out {name}: {why}", file=sys.stderr)
-    bands = [simultaneous_band(p, level) for p in posteriors]
-    grades = [
-        grade(p, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
-        for p in _progress(posteriors, "grading")
-    ]
-    drawn = found = None
-    if reference is not None:
-        exact = None
-        if outlines is not None:
-            slices = [outlines[p.chart.plane.index] for p in posteriors]
-            exact = [curves[0] if curves else None for curves in slices]
-        drawn = tuple(reference_curves(reference, posteriors) if exact is None else exact)
-        found = agreement(
-            posteriors, reference, image.primary, curves=exact, whole_volume=whole_volume
-        )
-    return Case(
-        image, tuple(posteriors), tuple(bands), tuple(grades), drawn, found,
-        title=title, inputs=inputs, seed=seed, skipped=tuple(skipped),
-        focus=_focus(posteriors, near),
-    )  # fmt: skip
-
-
-def _fit(models: Sequence[Any], method: str, draws: int, seed: int) -> list[Posterior]:
-    from aistat_jax.inference.fit import fit
-
-    if method == "laplace" and len(models) > 1:
-        from aistat_jax.inference.batch import fit_many
-
-        with _bar(None, "fitting", len(models)) as bar:
-            return fit_many(models, draws=draws, seed=seed, progress=bar.update)
-    return [fit(model, method, draws=draws, seed=seed) for model in _progress(models, "fitting")]
-
-
-def _evidence(image: Image, blur: float | None) -> Evidence:
-    """Intensities of every channel; a stated blur is that of the first."""
-    from aistat_jax import intensity
-
-    evidence = intensity(image, image.names[0], blur=blur)
-    for name in image.names[1:]:
-        evidence = evidence + intensity(image, name)
-    return evidence
-
-
-def _runs_over_the_border(posterior: Posterior) -> bool:
-    """Whether the estimate leaves the image, so that part of the boundary was never seen."""
-    u_min, u_max, v_min, v_max = posterior.chart.plane.extent
-    u, v = posterior.chart.points(posterior.estimate).T
-    return bool(u.min() < u_min or u.max() > u_max or v.min() < v_min or v.max() > v_max)
-
-
-def _focus(posteriors: Sequence[Posterior], near: tuple[float, float, float] | None) -> int | None:
-    """The slice nearest to the point that was given."""
-    if near is None:
-        return None
-    planes = [posterior.chart.plane for posterior in posteriors]
-    away = [abs(float((plane.frame.T @ near)[2]) - plane.offset) for plane in planes]
-    return away.index(min(away))
 
 
 # ------------------------------------------------------------------------- options and printing
@@ -466,6 +356,8 @@ def _finish(folder: Path, out: Path, case: Case) -> None:
     from aistat_jax.views.outputs import write_case
 
     names = write_case(folder, case)
+    for name, why in case.skipped:
+        print(f"left out {name}: {why}", file=sys.stderr)
     for posterior, band, grade in zip(case.posteriors, case.bands, case.grades, strict=True):
         print(_line(posterior, band, grade))
     if case.agreement is not None:
@@ -499,17 +391,6 @@ def _length(value: float | None, unit: str) -> str:
 
 def _share(share: float | None, slices: int) -> str:
     return "no slice" if share is None else f"{round(share * slices)} of {slices} slices"
-
-
-def _progress(items: Sequence[Any], what: str) -> Any:
-    """Go through items with a progress bar, on a terminal, when it takes over half a second."""
-    return _bar(items, what, len(items))
-
-
-def _bar(items: Any, what: str, total: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, total=total, disable=None, leave=False, delay=0.5)
 
 
 def _refused(sentence: str) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.targets import find_targets
-from aistat_jax.cli import _contour, _evidence
+from aistat_jax.case import contour_case, image_evidence
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.curve import Curve
@@ -79,8 +79,8 @@ def contour(folder: Path) -> dict[str, Any]:
     place = channel.grid.to_world(points["deepest"])
     point = (float(place[0]), float(place[1]), float(place[2]))
     try:
-        case = _contour(
-            image, find_targets(image, point_mm=point), _evidence(image, None), seed=0,
+        case = contour_case(
+            image, find_targets(image, point_mm=point), image_evidence(image), seed=0,
             method="laplace", draws=1000, level=0.95, reference=mask, title=folder.name,
             inputs=(str(path),), near=point,
         )  # fmt: skip

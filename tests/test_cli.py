@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from aistat_jax import cli
+from aistat_jax import case
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import REACH
 from aistat_jax.cli import main
@@ -346,7 +346,7 @@ def circles(models, _method, draws, seed):
 
 
 def test_target_touching_the_border(scan, refused, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_fit", circles)
+    monkeypatch.setattr(case, "_fit", circles)
     values = pet_values(scan)[15:]  # cuts the lesion in half
     path = save(tmp_path / "cut.nii.gz", values, AFFINE)
     hot = np.unravel_index(values[1].argmax(), values[1].shape)
@@ -360,7 +360,7 @@ def test_a_slice_cut_by_the_border_is_left_out_and_named(scan, tmp_path, monkeyp
         first, *others = circles(models, *settings)
         return [replace(first, radii=10 * first.radii), *others]
 
-    monkeypatch.setattr(cli, "_fit", one_too_large)
+    monkeypatch.setattr(case, "_fit", one_too_large)
     arguments = ["contour", str(scan[0] / "pet.nii.gz"), "--point", scan[2]]
     assert main([*arguments, "--out", str(tmp_path / "o")]) == 0
     summary = json.loads((tmp_path / "o" / "summary.json").read_text())
@@ -376,7 +376,7 @@ def test_failure_while_writing_leaves_nothing(scan, tmp_path, monkeypatch, capsy
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outputs, "write_report", broken)
-    monkeypatch.setattr(cli, "_fit", circles)
+    monkeypatch.setattr(case, "_fit", circles)
     folder, _, point, _ = scan
     arguments = ["contour", str(folder / "pet.nii.gz"), "--point", point, "--draws", "400"]
     assert main([*arguments, "--out", str(tmp_path / "a" / "b")]) == 1

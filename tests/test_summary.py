@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from aistat_jax._record import replace
+from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Diagnostics
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.uncertainty.reference import agreement, estimate_volume, reference_curves
 from aistat_jax.views.case import plot_case
-from aistat_jax.views.outputs import Case, summary_of, write_contours
+from aistat_jax.views.outputs import summary_of, write_contours
 from tests.helpers import make_image, make_posterior
 
 TARGET = {"id", "method", "diagnostics", "size", "grade", "seconds"}

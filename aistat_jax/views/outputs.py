@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
-from aistat_jax._record import record, static
+from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
-from aistat_jax.space.curve import Curve
-from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior, probability_map
@@ -27,27 +25,6 @@ from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
 
 SCHEMA = 1
-
-
-@record
-class Case:
-    """One image with everything found about its targets, in one order.
-
-    `references` are contours to compare with, None where a slice has none; `agreement` compares
-    the whole case; `skipped` maps the id of each target that could not be read to the reason.
-    """
-
-    image: Image
-    posteriors: tuple[Posterior, ...]
-    bands: tuple[Band, ...]
-    grades: tuple[Grade, ...]
-    references: tuple[Curve | None, ...] | None = None
-    agreement: Agreement | None = None
-    title: str = static(default="Posterior contours")
-    inputs: tuple[str, ...] = static(default=())
-    seed: int = static(default=0)
-    skipped: tuple[tuple[str, str], ...] = static(default=())
-    focus: int | None = static(default=None)
 
 
 def write_case(folder: Path, case: Case) -> list[str]:

@@ -250,7 +250,7 @@ def _number(value: Any) -> str:
         return str(value)
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def _safe(text: Any) -> str:

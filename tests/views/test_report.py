@@ -98,9 +98,9 @@ def test_page_says_what_the_summary_says(tmp_path):
     path = write_report(tmp_path / "r.html", title="T", summary=a_summary(a_target()))
     words = " ".join(read(path).words)
     for expected in (
-        "1,447 ± 42 mm²",
+        "1,447 ± 42.0 mm²",
         "1,446 (1,370 to 1,530) mm²",
-        "median 1.9, 95% point 5.04, largest 6.9 mm",
+        "median 1.90, 95% point 5.04, largest 6.90 mm",
         "▲ amber",
         "● green 64%",
         "23% of the boundary may be off by more than 2.0 mm.",
@@ -154,5 +154,5 @@ def test_pixel_units_are_named(tmp_path):
     words = " ".join(
         read(write_report(tmp_path / "r.html", title="T", summary=a_summary(target))).words
     )
-    assert "80 ± 2 px²" in words
+    assert "80.0 ± 2.00 px²" in words
     assert "largest - px" in words
