@@ -21,7 +21,6 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
 from aistat_jax.inference.diagnostics import trustworthy, weight_diagnostics
 from aistat_jax.inference.fit import (
-    PROPOSALS_PER_DRAW,
     as_posterior,
     better,
     check,
@@ -97,9 +96,7 @@ def _fit_chunk(chunk: dict[int, BoundaryModel], draws: int, seed: int) -> dict[i
         data = _stack(members)
         smoothed = None if data.differentiable else _stack([d.smoothed() for d in members])
         keys = jax.vmap(jax.random.key)(np.array([seed + i for i in chunk] + [0] * blank))
-        out = laplace_batch(
-            models[0].program, data, smoothed, keys, PROPOSALS_PER_DRAW * draws, draws
-        )
+        out = laplace_batch(models[0].program, data, smoothed, keys, draws)
         sites = {name: np.asarray(value) for name, value in out.sites.items()}
         khat, ess = np.asarray(out.khat), np.asarray(out.ess)
     seconds = (time.perf_counter() - start) / len(models)

@@ -18,7 +18,6 @@ from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.inference.smc import smc_populations
 
 METHODS = ("laplace", "nuts", "vi", "smc")
-PROPOSALS_PER_DRAW = 2
 # Fewer particles than this do not tell a covariance.
 MIN_PARTICLES = 256
 
@@ -149,9 +148,7 @@ def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
     with jax.enable_x64(True):
         data = jax.device_put(model.data)
         smoothed = None if data.differentiable else data.smoothed()
-        out = laplace_one(
-            model.program, data, smoothed, jax.random.key(seed), PROPOSALS_PER_DRAW * draws, draws
-        )
+        out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
         samples = {name: value[None] for name, value in _host(out.sites).items()}
         khat, ess = float(out.khat), float(out.ess)
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)

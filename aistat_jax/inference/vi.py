@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
 from aistat_jax.inference.diagnostics import KHAT_LIMIT
-from aistat_jax.inference.laplace import systematic
+from aistat_jax.inference.laplace import smoothed_weights, systematic
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
 GUIDES = ("mean_field", "full_rank", "low_rank", "flow")
@@ -75,7 +75,6 @@ def fit_guide(
     draws: int,
 ) -> GuideDraws:
     """The whole fit as one compiled function, so that the next contour costs no compilation."""
-    from blackjax.diagnostics import psis_weights
     from numpyro.infer import SVI, Trace_ELBO
     from numpyro.optim import Adam
 
@@ -97,11 +96,8 @@ def fit_guide(
     approximation = family.get_posterior(svi.get_params(last))
     approximation = approximation.to_event(1 - approximation.event_dim)
     z, log_guide = _sample(approximation, draw_key, PROPOSALS_PER_DRAW * draws)
-    log_ratio = jax.vmap(log_posterior)(z) - log_guide
-    log_ratio = jnp.where(jnp.isfinite(log_ratio), log_ratio, -jnp.inf)
-    log_weight, khat = psis_weights(log_ratio)
-    ess = 1 / jnp.sum(jnp.exp(2 * log_weight))
-    resampled = systematic(resample_key, jnp.exp(log_weight), draws)
+    weight, khat, ess = smoothed_weights(jax.vmap(log_posterior)(z) - log_guide)
+    resampled = systematic(resample_key, weight, draws)
     chosen = jnp.where(khat <= KHAT_LIMIT, resampled, jnp.arange(draws))
     u, x, _ = jax.vmap(place)(z[chosen])
     return GuideDraws(jax.vmap(density.sites)(u, x), khat, ess, losses)

@@ -89,3 +89,17 @@ def test_host_variance_does_not_depend_on_the_global_precision():
         plain = np.asarray(spectral_variance(BASIS.frequency, 0.1, 0.3, 1.5))
     assert np.array_equal(double, single)
     assert not np.array_equal(double, plain)
+
+
+def test_a_spectrum_never_underflows_to_a_variance_of_zero():
+    """At a long lengthscale exp(-(k l)^2 / 2) is 0 in double precision, and 1 / variance is not
+    a number any more: a fit that visits such a lengthscale must come back from it."""
+    for lengthscale in (2.0, 3.0, 10.0):
+        assert np.exp(-0.5 * (40 * lengthscale) ** 2) == 0
+        with jax.enable_x64(True):
+            basis = circle_basis(ANGLES, 30)
+            variance = np.asarray(spectral_variance(basis.frequency, 0.2, lengthscale, np.inf))[1:]
+            assert (variance > 0).all()
+            assert np.isfinite(1 / variance).all()
+            slope = jax.jacfwd(lambda v, f=basis.frequency: spectral_variance(f, 0.2, v, np.inf))
+            assert np.isfinite(np.asarray(slope(lengthscale))).all()
