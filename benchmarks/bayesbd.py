@@ -36,6 +36,7 @@ ROUGH_RADIUS, RADIUS_MAX = 0.25, 0.7
 # A hard step needs rays finer than a pixel: points between two rays are shared linearly, which
 # smooths the step where the boundary runs at a slant.
 RAYS, HARMONICS, DRAWS = 1024, 16, 1024
+SEEDS = range(100, 200)
 PROCESSES = 2
 PRIOR = Prior(smoothness=float("inf"))
 
@@ -88,47 +89,50 @@ def replicates_of(scenario: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
         return list(pool.map(partial(replicate, scenario), seeds))
 
 
-def run(quick: bool) -> Result:
-    replicates = 3 if quick else 100
-    rows, details = [], []
-    for scenario, (area, distance) in ASKED.items():
-        found = replicates_of(scenario, range(replicates))
-        column = {name: np.array([each[name] for each in found]) for name in found[0]}
-        before = PUBLISHED[scenario]
-        hits = int(column["held"].sum())
-        low, high = share_interval(hits, replicates)
-        seconds = float(column["seconds"].mean())
-        rows += [
-            Row(f"{scenario}: Lebesgue error, mean", float(column["lebesgue"].mean()),
-                at_most=area, note=f"published {before[0]:.2f}; {_error(column['lebesgue'])}"),
-            Row(f"{scenario}: Hausdorff distance, mean", float(column["hausdorff"].mean()),
-                at_most=distance, note=f"published {before[1]:.2f}; {_error(column['hausdorff'])}"),
-            Row(f"{scenario}: 95% band holds the whole boundary", hits / replicates,
-                at_least=COVERED.get(scenario), note=f"95% interval {low:.3f} to {high:.3f}"),
-            Row(f"{scenario}: seconds a replicate, warm", seconds, "s",
-                note=f"published {before[2]} s on the authors' machine"),
-            Row(f"{scenario}: effective draws a second", float((column["ess"] / column["seconds"])
-                .mean()), "/s"),
-        ]  # fmt: skip
-        details.append(
-            {
-                "scenario": scenario,
-                "replicates": replicates,
-                "diagnostics passed": float(column["converged"].mean()),
-                "largest R-hat": float(column["rhat"].max()),
-                "smallest ESS": float(column["ess"].min()),
-                "band half-width, median": float(np.median(column["half_width"])),
-            }
-        )
+def run(quick: bool, scenario: str) -> Result:
+    seeds = SEEDS[:3] if quick else SEEDS
+    found = replicates_of(scenario, seeds)
+    column = {name: np.array([each[name] for each in found]) for name in found[0]}
+    area, distance = ASKED[scenario]
+    before = PUBLISHED[scenario]
+    hits = int(column["held"].sum())
+    low, high = share_interval(hits, len(seeds))
+    rows = [
+        Row("Lebesgue error, mean", float(column["lebesgue"].mean()),
+            at_most=area, note=f"published {before[0]:.2f}; {_error(column['lebesgue'])}"),
+        Row("Hausdorff distance, mean", float(column["hausdorff"].mean()),
+            at_most=distance, note=f"published {before[1]:.2f}; {_error(column['hausdorff'])}"),
+        Row("95% band holds the whole boundary", hits / len(seeds),
+            at_least=COVERED.get(scenario), note=f"95% interval {low:.3f} to {high:.3f}"),
+        Row("seconds a replicate, warm", float(column["seconds"].mean()), "s",
+            note=f"published {before[2]} s on the authors' machine"),
+        Row("effective draws a second", float((column["ess"] / column["seconds"]).mean()), "/s"),
+    ]  # fmt: skip
+    worst = int(column["hausdorff"].argmax())
+    details = [
+        {
+            "replicates": len(seeds),
+            "diagnostics passed": float(column["converged"].mean()),
+            "largest R-hat": float(column["rhat"].max()),
+            "smallest ESS": float(column["ess"].min()),
+            "band half-width, median": float(np.median(column["half_width"])),
+            "Lebesgue error, median": float(np.median(column["lebesgue"])),
+            "Hausdorff, median": float(np.median(column["hausdorff"])),
+            "Hausdorff, largest": float(column["hausdorff"][worst]),
+            "its seed": seeds[worst],
+        }
+    ]
     notes = [
         "Weak hyperpriors, squared-exponential spectrum, "
         f"rough radius {ROUGH_RADIUS}, radius_max {RADIUS_MAX}, {RAYS} rays, "
         f"{HARMONICS} harmonics, {DRAWS} draws by tempered sequential Monte Carlo in four "
-        "populations. These settings were chosen on seeds 1000 to 1002, which are not scored.",
+        f"populations. Seeds {seeds[0]} to {seeds[-1]}. The settings were chosen on seeds 1000 to "
+        "1002; a first run on seeds 0 to 99 showed that the sampler's start could be too narrow, "
+        "which was mended; neither is scored.",
         f"{PROCESSES} replicates run side by side, each on one core.",
         "Lengths are shares of the square's side; the estimate is the posterior mean radius.",
     ]
-    return Result("The published simulation of BayesBD", rows, notes, details)
+    return Result(f"The published simulation of BayesBD, {scenario}", rows, notes, details)
 
 
 def _error(values: np.ndarray) -> str:

@@ -40,7 +40,6 @@ HYPER_POINTS = 49
 HYPER_ROUNDS = 3
 NEWTON_STEPS = 40
 GAIN = 1e-3
-REFINEMENTS = 1
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
 
 
@@ -197,20 +196,17 @@ class Transport:
         return density.log_joint(u, x) + log_det
 
 
-def fit_transport(density: Density) -> Transport:
-    """Find the mode coarse to fine, expand, integrate the hyperparameters, expand again."""
+def fit_transport(density: Density, wide: bool = False) -> Transport:
+    """Find the mode coarse to fine, expand, integrate the hyperparameters, expand again.
+
+    `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
+    inherit a wrong mode of the expansion.
+    """
     u, spread = density.prior_moments()
-    x = _start(density, u)
-    zero = jnp.zeros((density.basis, density.basis))
-
-    def refine(_: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        u, chol, x, *_ = state
-        x, value, curvature, slope = _newton(density, u, x)
+    x, value, curvature, slope = _newton(density, u, _start(density, u))
+    chol = jnp.diag(spread)
+    if not wide:
         u, chol = _hyper_moments(density, curvature, slope, u, chol)
-        return u, chol, x, value, curvature, slope
-
-    state = (u, jnp.diag(spread), x, jnp.zeros(()), zero, zero[0])
-    u, chol, _, value, curvature, slope = jax.lax.fori_loop(0, REFINEMENTS, refine, state)
     prior = density.split(u, x)
     factor = jnp.linalg.cholesky(curvature + jnp.diag(1 / prior.variance))
     mode = jax.scipy.linalg.cho_solve((factor, True), slope + prior.mean / prior.variance)
@@ -219,10 +215,10 @@ def fit_transport(density: Density) -> Transport:
     return Transport(mode, inverse, jnp.diag(curvature), u, chol, value)
 
 
-@partial(jax.jit, static_argnames="program")
-def find_transport(program: Program, data: Any) -> Transport:
+@partial(jax.jit, static_argnames=("program", "wide"))
+def find_transport(program: Program, data: Any, wide: bool = False) -> Transport:
     """The map of one contour, compiled once for every method that uses it."""
-    return fit_transport(Density(program, data))
+    return fit_transport(Density(program, data), wide)
 
 
 def _start(density: Density, u: Array) -> Array:
