@@ -1,6 +1,7 @@
 """Which figures hold on this machine? `python -m benchmarks [names...] [--quick] [--out FOLDER]`.
 
-Each benchmark asks one question; a rerun of one replaces only its own part of the results.
+Each benchmark asks one question; a rerun of one replaces only its own part of the results. A name
+without its scenario (`bayesbd` for `bayesbd:S1` and the others) means all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from benchmarks._table import save
 
-NAMES = ("speed", "bayesbd", "calibration", "real_pet")
+NAMES = ("speed", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration", "real_pet")
 
 
 def main() -> int:
@@ -21,13 +22,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few replicates: does it run?")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    if unknown := set(given.names) - set(NAMES):
-        parser.error(f"unknown benchmark {sorted(unknown)[0]}; choose from {', '.join(NAMES)}")
+    chosen = []
+    for asked in given.names or NAMES:
+        meant = [name for name in NAMES if asked in (name, name.split(":")[0])]
+        if not meant:
+            parser.error(f"unknown benchmark {asked}; choose from {', '.join(NAMES)}")
+        chosen += meant
     failed = False
-    for name in given.names or NAMES:
+    for name in chosen:
         print(f"== {name}", flush=True)
         start = time.perf_counter()
-        result = importlib.import_module(f"benchmarks.{name}").run(given.quick)
+        module, *scenario = name.split(":")
+        result = importlib.import_module(f"benchmarks.{module}").run(given.quick, *scenario)
         save(given.out, name, result, given.quick, time.perf_counter() - start)
         for row in result.rows:
             verdict = {True: "yes", False: "NO", None: "-"}[row.met]

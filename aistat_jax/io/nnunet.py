@@ -1,0 +1,313 @@
+"""How is an nnU-Net v2 dataset read? A folder of numbered channels and label maps, as records.
+
+dataset.json; imagesTr/CASE_0000.nii.gz, CASE_0001.nii.gz, ...; labelsTr/CASE.nii.gz; and, where
+there are any, images without labels in imagesTs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record
+from aistat_jax._typing import Int
+from aistat_jax.io.nifti import (
+    PathLike,
+    _describe,
+    _existing,
+    _read_nifti,
+    _read_pixels,
+    read_image,
+)
+from aistat_jax.space.grid import canonical_axes, canonical_grid, to_canonical
+from aistat_jax.space.image import Channel, Image, as_volume
+
+ENDINGS = (".nii.gz", ".nii", ".png")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What dataset.json and the file names say; no voxel has been read.
+
+    channels: names in order of their number; labels: names in order of their value, the
+    background first; cases: those with images and labels to train on, sorted.
+    """
+
+    folder: Path
+    name: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    cases: tuple[str, ...]
+    ending: str = ".nii.gz"
+
+
+@record
+class LabelledCase:
+    """An image and what was drawn on it.
+
+    Shapes: labels (i, j, k) int32 on the primary channel's grid, in canonical axis order.
+    """
+
+    image: Image
+    labels: Int[np.ndarray, "i j k"]
+
+
+def read_dataset(folder: PathLike) -> Dataset:
+    """What an nnU-Net v2 dataset holds, from dataset.json and the names of its files.
+
+    Raises InputError naming the file for a folder that is not such a dataset: dataset.json
+    absent or damaged, keys missing, labels not consecutive from 0, regions or an ignore label,
+    channels or labels of a case missing, or another number of cases than numTraining.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; pass an nnU-Net dataset's folder")
+    file = folder / "dataset.json"
+    content = _read_json(file)
+    ending = content["file_ending"]
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{file}: file_ending {ending!r} cannot be read; convert the images to one of "
+            f"{', '.join(ENDINGS)}"
+        )
+    channels = _channels(file, content["channel_names"])
+    labels = _labels(file, content["labels"])
+    cases = _image_cases(folder / "imagesTr", ending, len(channels))
+    _check_labels_exist(folder / "labelsTr", ending, cases)
+    expected = content["numTraining"]
+    if expected != len(cases):
+        raise InputError(
+            f"{file}: numTraining is {expected} but {len(cases)} cases were found in "
+            f"{folder / 'imagesTr'}; add the missing files or correct the number"
+        )
+    name = content.get("name")
+    name = name if isinstance(name, str) and name else folder.resolve().name
+    return Dataset(folder, name, channels, labels, cases, ending)
+
+
+def read_case(dataset: Dataset, case: str) -> LabelledCase:
+    """The image and the labels of one training case.
+
+    The label map may be stored in another axis order than the image, as long as its voxels are
+    the same ones. Raises InputError naming the file for what `read_image_of` refuses, a label
+    map on another grid, or values that are not labels of the dataset.
+    """
+    if case not in dataset.cases:
+        raise InputError(
+            f"{dataset.folder}: there is no training case {case!r} among its "
+            f"{len(dataset.cases)}; choose one of {_few(dataset.cases)}"
+        )
+    image = read_image_of(dataset, case)
+    path = dataset.folder / "labelsTr" / f"{case}{dataset.ending}"
+    return LabelledCase(image, _read_labels(path, image.primary, dataset.labels))
+
+
+def read_image_of(dataset: Dataset, case: str, folder: str = "imagesTr") -> Image:
+    """The channels of one case, named as in dataset.json; the first is the primary one.
+
+    folder is a name inside the dataset, such as imagesTs for cases without labels.
+    Raises InputError naming the file for channels that are absent, cannot be used, or do not
+    share one grid, which nnU-Net's format demands.
+    """
+    paths = _channel_paths(dataset, case, folder)
+    image = read_image(**dict(zip(dataset.channels, paths, strict=True)))
+    first = image.primary
+    for channel in image.channels.values():
+        if not channel.grid.matches(first.grid):
+            raise InputError(
+                f"{channel.source}: its grid {_describe(channel.grid)} is not that of "
+                f"{first.source} {_describe(first.grid)}; resample every channel of a case to "
+                "one grid"
+            )
+    return image
+
+
+def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
+    where = dataset.folder / folder
+    paths = [where / f"{case}_{n:04d}{dataset.ending}" for n in range(len(dataset.channels))]
+    absent = [path.name for path in paths if not path.is_file()]
+    if absent:
+        raise InputError(
+            f"{where}: case {case} has no {', '.join(absent)}; it needs "
+            f"{len(paths)} channels ({', '.join(dataset.channels)})"
+        )
+    return paths
+
+
+def _read_labels(path: Path, like: Channel, names: tuple[str, ...]) -> np.ndarray:
+    """Label values (i, j, k) int32 on the canonical grid of `like`, all of them declared."""
+    source = _existing(path)
+    if source.suffix.lower() == ".png":
+        stored, world, unit = _read_pixels(source), np.eye(4), "px"
+    else:
+        stored, affine, mm_per_unit, _ = _read_nifti(source)
+        world, unit = affine * np.array([[mm_per_unit]] * 3 + [[1.0]]), "mm"
+    volume = as_volume(stored, str(source))
+    axes = canonical_axes(world)
+    shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+    grid = canonical_grid(world, shape, axes, unit)
+    if not grid.matches(like.grid):
+        raise InputError(
+            f"{source}: label grid {_describe(grid)} does not match image grid "
+            f"{_describe(like.grid)}; resample the labels to the image"
+        )
+    if volume.dtype.kind not in "biuf" or not np.isfinite(volume).all():
+        raise InputError(f"{source}: the labels must be whole numbers; save one label a voxel")
+    if volume.dtype.kind == "f" and (volume != np.rint(volume)).any():
+        found = np.unique(volume[volume != np.rint(volume)])
+        raise InputError(
+            f"{source}: the labels hold fractions ({_few(f'{v:g}' for v in found)}); save whole "
+            "numbers, resampled to the nearest label"
+        )
+    undeclared = (volume < 0) | (volume >= len(names))
+    if undeclared.any():
+        found = np.unique(volume[undeclared])
+        declared = ", ".join(f"{value} {name}" for value, name in enumerate(names))
+        raise InputError(
+            f"{source}: the labels hold the values {_few(f'{v:g}' for v in found)}, which "
+            f"dataset.json does not declare ({declared}); correct the one or the other"
+        )
+    return np.ascontiguousarray(to_canonical(volume, axes), dtype=np.int32)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise InputError(
+            f"{file}: there is no such file; pass an nnU-Net v2 dataset's folder, which holds one"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: this is not readable JSON ({error}); repair it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: this must be a JSON object; write it as nnU-Net v2 does")
+    if "modality" in content and "channel_names" not in content:
+        raise InputError(
+            f"{file}: this is the format of nnU-Net v1; convert it with "
+            "nnUNetv2_convert_old_nnUNet_dataset"
+        )
+    wanted = ("channel_names", "labels", "numTraining", "file_ending")
+    missing = [key for key in wanted if key not in content]
+    if missing:
+        raise InputError(f"{file}: the keys {', '.join(missing)} are missing; add them")
+    if "dataset" in content:
+        raise InputError(
+            f"{file}: lists of files under 'dataset' are not supported; keep the images in "
+            "imagesTr and the labels in labelsTr"
+        )
+    return content
+
+
+def _channels(file: Path, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, dict) or not given:
+        raise InputError(f'{file}: channel_names must be like {{"0": "PT", "1": "CT"}}')
+    numbers = [str(n) for n in range(len(given))]
+    if set(given) != set(numbers):
+        raise InputError(
+            f"{file}: channel_names are numbered {', '.join(map(str, given))}; number them "
+            f"{', '.join(numbers)}"
+        )
+    names = tuple(given[n] for n in numbers)
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise InputError(
+            f"{file}: channel_names {names} must be words, each another; rename the channels"
+        )
+    return names
+
+
+def _labels(file: Path, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, dict) or not given:
+        raise InputError(f'{file}: labels must be like {{"background": 0, "tumour": 1}}')
+    if "ignore" in given:
+        raise InputError(
+            f"{file}: an ignore label is not supported; label every voxel, or leave out cases "
+            "that were labelled in part"
+        )
+    regions = [name for name, value in given.items() if isinstance(value, list)]
+    if regions:
+        raise InputError(
+            f"{file}: label regions ({', '.join(regions)}) are not supported; give every label "
+            "one whole number"
+        )
+    if any(not isinstance(value, int) or isinstance(value, bool) for value in given.values()):
+        kinds = ", ".join(f"{name}: {value!r}" for name, value in given.items())
+        raise InputError(f"{file}: labels ({kinds}) must be names with whole numbers")
+    names = tuple(sorted(given, key=lambda name: given[name]))
+    values = [given[name] for name in names]
+    if values != list(range(len(values))):
+        raise InputError(
+            f"{file}: label values {', '.join(map(str, values))} must be consecutive from 0; "
+            "renumber them"
+        )
+    if names[0] != "background" or len(names) < 2:
+        raise InputError(
+            f"{file}: labels must be 'background' for 0 and at least one more, got "
+            f"{', '.join(names)}"
+        )
+    return names
+
+
+def _image_cases(folder: Path, ending: str, channels: int) -> tuple[str, ...]:
+    """Cases of which `folder` holds all the channels, sorted."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for stem in _stems(folder, ending):
+        parts = re.fullmatch(r"(.+)_(\d{4})", stem)
+        if parts is None:
+            raise InputError(
+                f"{folder / (stem + ending)}: an image's name must end in its channel, such as "
+                f"CASE_0000{ending}; rename it"
+            )
+        found[parts[1]].add(int(parts[2]))
+    if not found:
+        raise InputError(
+            f"{folder}: there are no images CASE_0000{ending}; add them, or correct file_ending"
+        )
+    for case in sorted(found):
+        if found[case] != set(range(channels)):
+            have = ", ".join(f"{n:04d}" for n in sorted(found[case]))
+            raise InputError(
+                f"{folder}: case {case} has the channels {have} and must have 0000 to "
+                f"{channels - 1:04d}; add the missing files or correct channel_names"
+            )
+    return tuple(sorted(found))
+
+
+def _check_labels_exist(folder: Path, ending: str, cases: tuple[str, ...]) -> None:
+    labelled = set(_stems(folder, ending))
+    missing = [case for case in cases if case not in labelled]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(cases)} cases have no label map "
+            f"({_few(case + ending for case in missing)}); add them, or move their images to "
+            "imagesTs"
+        )
+    spare = sorted(labelled - set(cases))
+    if spare:
+        raise InputError(
+            f"{folder}: {len(spare)} label maps have no image in imagesTr "
+            f"({_few(case + ending for case in spare)}); add the images or remove the labels"
+        )
+
+
+def _stems(folder: Path, ending: str) -> list[str]:
+    """File names in `folder` less their ending, sorted; hidden files are not looked at."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; an nnU-Net v2 dataset holds one")
+    return sorted(
+        path.name[: -len(ending)]
+        for path in folder.iterdir()
+        if path.name.endswith(ending) and not path.name.startswith(".")
+    )
+
+
+def _few(words: Iterable[str]) -> str:
+    words = list(words)
+    return ", ".join(words[:4]) + (", ..." if len(words) > 4 else "")

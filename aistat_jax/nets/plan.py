@@ -1,0 +1,302 @@
+"""How should a network be sized for a dataset? From its fingerprint, as a plan in JSON.
+
+The rules are those of nnU-Net (Isensee et al. 2021, Nature Methods 18:203): spacing from the
+median, patch from the median shape and the memory there is, depth from the patch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.nets._json import broken, read_json, write_json
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.fingerprint import Fingerprint, Intensity, Triple
+
+EDGE = 4  # voxels of the coarsest feature map along an axis that was halved
+BATCHES = (2, 32)
+FOLDS = 5
+ANISOTROPIC = 3.0  # spacing of the coarse axis over the next, from which it is treated apart
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How a channel's values v become a network's input; v is clipped to [low, high] first.
+
+    kind "ct": (v - centre) / scale with the foreground's mean and sd.
+    kind "suv": log2(1 + v / scale), so that the foreground's median becomes 1. It is the same
+    for every image: SUV means the same in all of them, and a z-score would depend on how much
+    of the image is bladder or air. The logarithm and not the root: noise of iterative PET grows
+    with the mean (Barrett et al. 1994), and the root's slope at 0 blows up empty background.
+    kind "zscore": (v - mean) / sd of the image itself; the four numbers are not used.
+    """
+
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    centre: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that turns an image into a network's input, and the network's size.
+
+    spacing_mm: of the working grid, (i, j, k); in 2D planes stay where they are and the third is
+    only a record. slices: neighbouring planes seen at once, odd, 1 in 3D. patch: voxels along
+    the network's axes, (dims,). unit: "px" where the dataset's images have no spacing.
+    """
+
+    name: str
+    architecture: Architecture
+    channels: tuple[str, ...]
+    quantities: tuple[str, ...]
+    labels: tuple[str, ...]
+    normalisations: tuple[Normalisation, ...]
+    spacing_mm: Triple
+    patch: tuple[int, ...]
+    batch: int
+    slices: int = 1
+    folds: int = FOLDS
+    seed: int = 0
+    unit: str = "mm"
+
+    def check(self) -> Plan:
+        """Itself. Raises InputError where the parts do not fit each other."""
+        a = self.architecture.check()
+        number = len(self.channels)
+        if not len(self.quantities) == len(self.normalisations) == number > 0:
+            raise InputError(f"every one of {number} channels needs a quantity and a normalisation")
+        if a.channels != number * (self.slices if a.dims == 2 else 1):
+            raise InputError(f"{number} channels do not make the network's {a.channels} inputs")
+        if a.classes != len(self.labels):
+            raise InputError(f"{len(self.labels)} labels do not make {a.classes} classes")
+        if any(n.kind not in ("ct", "suv", "zscore") or n.scale <= 0 for n in self.normalisations):
+            raise InputError("a normalisation is 'ct', 'suv' or 'zscore' with a positive scale")
+        if len(self.patch) != a.dims or any(
+            n < 1 or n % m for n, m in zip(self.patch, a.multiple, strict=True)
+        ):
+            raise InputError(f"the patch {self.patch} must be multiples of {a.multiple}")
+        if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0 or self.batch < 1:
+            raise InputError("spacing_mm must be three positive numbers and batch at least 1")
+        return self
+
+
+def plan_for(
+    fingerprint: Fingerprint,
+    *,
+    dims: int = 2,
+    slices: int = 1,
+    memory_gib: float = 8.0,
+    base_width: int = 32,
+    max_width: int = 256,
+    block: str = "plain",
+    seed: int = 0,
+) -> Plan:
+    """The network and the working grid for a dataset, for a training step within `memory_gib`.
+
+    Spacing is the median of the cases; in 3D a coarse axis (over 3 times the next) takes the
+    10th percentile instead. The patch starts at the median shape and its edge longest in mm is
+    cut until the smallest batch fits (`memory_bytes`); what is left makes the batch larger.
+    Raises InputError for slices that are even, unknown blocks, or too little memory.
+    """
+    if dims not in (2, 3) or slices < 1 or slices % 2 == 0:
+        raise InputError(f"dims is 2 or 3 and slices odd, got dims={dims} and slices={slices}")
+    if not (1 <= base_width <= max_width and memory_gib > 0):
+        raise InputError(
+            f"base_width {base_width} must be from 1 to max_width {max_width}, and memory_gib "
+            f"{memory_gib} positive"
+        )
+    slices = slices if dims == 2 else 1
+    spacing = _working_spacing(np.array(fingerprint.spacings_mm), dims)
+    size = np.array(fingerprint.shapes) * np.array(fingerprint.spacings_mm) / spacing
+    patch = tuple(max(1, round(float(n))) for n in np.median(size, axis=0)[:dims])
+
+    def network(strides: tuple[tuple[int, ...], ...]) -> Architecture:
+        widths = tuple(min(base_width * 2**s, max_width) for s in range(len(strides) + 1))
+        return Architecture(
+            dims=dims, channels=len(fingerprint.channels) * slices,
+            classes=len(fingerprint.labels), widths=widths, strides=strides, block=block,
+        ).check()  # fmt: skip
+
+    budget = memory_gib * 2**30
+    patch, architecture = _fit_patch(patch, spacing[:dims], network, budget)
+    fixed = memory_bytes(architecture, patch, 0)
+    each = memory_bytes(architecture, patch, 1) - fixed
+    kind = f"{dims}d" if slices == 1 else f"2.5d{slices}"
+    return Plan(
+        name=f"{fingerprint.name}-{kind}", architecture=architecture,
+        channels=fingerprint.channels, quantities=fingerprint.quantities,
+        labels=fingerprint.labels,
+        normalisations=tuple(map(_normalisation, fingerprint.quantities, fingerprint.intensities)),
+        spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])), patch=patch,
+        batch=int(np.clip((budget - fixed) // each, *BATCHES)), slices=slices,
+        folds=min(FOLDS, len(fingerprint.cases)), seed=seed, unit=fingerprint.unit,
+    ).check()  # fmt: skip
+
+
+def _working_spacing(spacings: np.ndarray, dims: int) -> np.ndarray:
+    spacing = np.median(spacings, axis=0)
+    coarse = int(spacing.argmax())
+    next_to_it = np.delete(spacing, coarse).max()
+    if dims == 3 and spacing[coarse] > ANISOTROPIC * next_to_it:
+        spacing[coarse] = max(np.percentile(spacings[:, coarse], 10), next_to_it)
+    return spacing
+
+
+def _normalisation(quantity: str, found: Intensity) -> Normalisation:
+    if quantity == "HU":
+        return Normalisation("ct", found.p0_5, found.p99_5, found.mean, found.sd or 1.0)
+    if quantity == "SUV":
+        scale = found.p50 if found.p50 > 0 else 1.0
+        return Normalisation("suv", 0.0, max(found.p99_9, scale), 0.0, scale)
+    return Normalisation("zscore")
+
+
+def _fit_patch(
+    patch: tuple[int, ...],
+    spacing: np.ndarray,
+    network: Callable[[tuple[tuple[int, ...], ...]], Architecture],
+    budget: float,
+) -> tuple[tuple[int, ...], Architecture]:
+    """The largest patch whose smallest batch fits, and its network."""
+    patch = tuple(max(n, 2 * EDGE) if axis < 2 else n for axis, n in enumerate(patch))
+    while True:
+        patch, strides = _divisible(patch, spacing)
+        architecture = network(strides)
+        needed = memory_bytes(architecture, patch, BATCHES[0])
+        if needed <= budget:
+            return patch, architecture
+        shorter = [n - m for n, m in zip(patch, architecture.multiple, strict=True)]
+        free = [axis for axis, n in enumerate(shorter) if n >= 2 * EDGE]
+        if not free:
+            raise InputError(
+                f"a training step needs {needed / 2**30:.2g} GiB even for the patch {patch}, and "
+                f"memory_gib is {budget / 2**30:.2g}; raise it or lower base_width or max_width"
+            )
+        longest = max(free, key=lambda axis: patch[axis] * spacing[axis])
+        patch = tuple(shorter[a] if a == longest else n for a, n in enumerate(patch))
+
+
+def _divisible(
+    patch: tuple[int, ...], spacing: np.ndarray
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The patch rounded up to what its own strides divide, and those strides."""
+    while True:
+        strides = _strides(patch, spacing)
+        steps = np.prod(strides, axis=0, dtype=int)
+        rounded = tuple(int(-(-n // m) * m) for n, m in zip(patch, steps, strict=True))
+        if rounded == patch:
+            return patch, strides
+        patch = rounded
+
+
+def _strides(patch: tuple[int, ...], spacing: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Steps down while an edge can be halved; axes over twice as coarse as the finest wait."""
+    edge, step = np.array(patch, dtype=float), np.array(spacing, dtype=float)
+    strides = []
+    while (long := edge >= 2 * EDGE).any():
+        halved = long & (step < 2 * step[long].min())
+        strides.append(tuple(int(n) for n in 1 + halved))
+        edge, step = edge / strides[-1], step * strides[-1]
+    return tuple(strides)
+
+
+def memory_bytes(architecture: Architecture, patch: Sequence[int], batch: int) -> int:
+    """Bytes of one training step (forward and backward, float32), estimated.
+
+    With n voxels and w features at a stage, what is kept for the backward pass is, an example:
+    the input; 2 w n for each of a block's two convolutions (its output, and that after norm and
+    rectifier), and for the short cut of a residual block; 3 w n for what a decoder block takes
+    (the up-sampled features, joined with the skip); 3 n a class for each head (log-odds,
+    probabilities, gradient). The backward pass adds gradients, taken as 8 w n of the finest
+    stage. Weights count four times: with their gradient and two moments. Not counted: copies
+    that a compiler or a convolution library makes for speed. XLA on a CPU planned 1.0 times
+    this for 2D networks and 1.5 times for a 3D one, which it convolves by joined slices.
+    """
+    a = architecture
+    voxels = [float(math.prod(patch))]
+    for stride in a.strides:
+        voxels.append(voxels[-1] / math.prod(stride))
+    block = 6 if a.block == "residual" else 4
+    work = [w * n for w, n in zip(a.widths, voxels, strict=True)]
+    heads = sum(voxels[:-1]) if a.deep_supervision else voxels[0]
+    values = (
+        (a.channels + a.guidance) * voxels[0]
+        + block * sum(work)
+        + (block + 3) * sum(work[:-1])
+        + 3 * a.classes * heads
+        + 8 * work[0]
+    )
+    return int(4 * batch * values + 16 * _weights(a))
+
+
+def _weights(a: Architecture) -> int:
+    """Kernels of the convolutions; biases and norms are too few to count."""
+    window = 3**a.dims
+    inputs = (a.channels + a.guidance, *a.widths[:-1])
+    short = 1 if a.block == "residual" else 0
+    total = 0
+    for i, w in zip(inputs, a.widths, strict=True):
+        total += window * (i * w + w * w) + (short * i * w if i != w else 0)
+    for fine, coarse, stride in zip(a.widths[:-1], a.widths[1:], a.strides, strict=True):
+        total += math.prod(stride) * coarse * fine + fine * a.classes
+        total += window * 3 * fine * fine + short * 2 * fine * fine
+    return total
+
+
+def folds(
+    cases: Sequence[str],
+    count: int,
+    seed: int,
+    patient_of: Callable[[str], str] | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """Split cases into `count` folds of nearly equal size; a patient's cases stay together.
+
+    patient_of: the patient of a case; every case is its own without it. The split depends on
+    the seed and the names alone, not on their order.
+    Raises InputError for fewer than two folds, or more folds than patients.
+
+    >>> folds(["a1", "a2", "b1", "c1"], 2, seed=0, patient_of=lambda case: case[0])
+    (('a1', 'a2'), ('b1', 'c1'))
+    """
+    patients: dict[str, list[str]] = defaultdict(list)
+    for case in sorted(set(cases)):
+        patients[patient_of(case) if patient_of else case].append(case)
+    if not 2 <= count <= len(patients):
+        raise InputError(
+            f"{len(patients)} patients cannot be split into {count} folds; choose 2 to "
+            f"{len(patients)} folds, or add patients"
+        )
+
+    def drawn(patient: str) -> tuple[int, str]:
+        return -len(patients[patient]), hashlib.sha256(f"{seed} {patient}".encode()).hexdigest()
+
+    split: list[list[str]] = [[] for _ in range(count)]
+    for patient in sorted(patients, key=drawn):
+        min(split, key=len).extend(patients[patient])
+    return tuple(tuple(sorted(fold)) for fold in split)
+
+
+def save_plan(plan: Plan, path: str | os.PathLike[str]) -> Path:
+    """Write a plan as JSON, to a temporary name and then moved into place."""
+    return write_json("plan", asdict(plan), Path(path))
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read a plan. Raises InputError for damaged JSON, another schema, or parts that do not fit."""
+    content = read_json("plan", Path(path))
+    try:
+        content["architecture"] = Architecture(**content["architecture"])
+        content["normalisations"] = tuple(Normalisation(**n) for n in content["normalisations"])
+        return Plan(**content).check()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise broken("plan", path) from error

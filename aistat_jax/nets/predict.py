@@ -1,0 +1,281 @@
+"""What does a network say about an image? Log-odds of every label on the image's own grid.
+
+The working grid is covered by overlapping windows of the plan's patch, whose log-odds are
+averaged with Gaussian weights, so that no seam shows. Every pass over the image that differs by
+a member of the ensemble, a mirroring or a draw of dropout is a voice: the answer is the mean of
+their probabilities, and how far they disagree is its spread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Array, Float
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.losses import log_odds
+from aistat_jax.nets.plan import Plan, memory_bytes
+from aistat_jax.nets.prepare import join_planes, prepare, restore
+from aistat_jax.nets.weights import Net
+from aistat_jax.space.grid import Grid
+from aistat_jax.space.image import Image
+
+SIGMA = 1 / 8  # of the Gaussian window, as a share of the patch's edge
+LARGEST_ODDS = 16.0  # log-odds beyond these are not told apart: float32 probabilities end there
+
+
+@record
+class Prediction:
+    """What a network says, on the native grid of the image's primary channel.
+
+    Shapes: log_odds (i, j, k, label) of each label of the plan but the background, against all
+    others; spread, the same shape, the sd of the log-odds over the voices (0 with one voice).
+    """
+
+    log_odds: Float[np.ndarray, "i j k label"]
+    spread: Float[np.ndarray, "i j k label"]
+    grid: Grid
+    labels: tuple[str, ...] = static()
+    voices: int = static(default=1)
+
+
+def predict(
+    net: Net,
+    image: Image,
+    *,
+    overlap: float = 0.5,
+    mirror: bool = True,
+    dropout_draws: int = 0,
+    batch: int | None = None,
+    guidance: Float[np.ndarray, "i j k guide"] | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Prediction:
+    """Log-odds of every label, on the image's own grid.
+
+    overlap: the share of a patch's edge that neighbouring windows have in common. mirror: also
+    predict every mirror image. dropout_draws: this many draws of Monte-Carlo dropout for every
+    member in place of one pass without. guidance: prompts on the working grid, for a network
+    that takes them. progress is called with the windows done and their number.
+    Memory is that of `prediction_bytes`, whatever the number of voices.
+
+    Raises InputError for channels the network needs and the image lacks, an overlap outside
+    [0, 1), or draws of dropout from a network without dropout.
+    """
+    a = net.plan.architecture
+    if not 0 <= overlap < 1:
+        raise InputError(f"overlap must be from 0 to below 1, got {overlap}")
+    if dropout_draws and not a.dropout:
+        raise InputError(
+            f"the network {net.plan.name} has no dropout to draw from; train it with dropout, or "
+            "use an ensemble or mirroring"
+        )
+    prepared = prepare(net.plan, image)
+    values = with_guidance(prepared.values, guidance, a)
+    mirrors = list(_mirrors(a.dims)) if mirror else [()]
+    draws = [None] if not dropout_draws else list(range(dropout_draws))
+    voices = list(itertools.product(range(len(net.members)), draws, mirrors))
+    windows = _Windows(net, values, overlap, batch or _batch(net.plan))
+    total = len(voices) * windows.count
+    report = progress or (lambda done, of: None)
+
+    probability = np.zeros((*prepared.grid.shape, a.classes), np.float32)
+    mean = np.zeros((*prepared.grid.shape, a.classes - 1), np.float32)
+    square = np.zeros_like(mean)
+    for n, (member, draw, axes) in enumerate(voices):
+        key = None if draw is None else jax.random.fold_in(jax.random.key(seed), n)
+        logits = windows.logits(
+            member, axes, key, lambda d, n=n: report(n * windows.count + d, total)
+        )
+        probability += np.asarray(jax.nn.softmax(logits, axis=-1)) / len(voices)
+        odds = _all_odds(logits)
+        square += np.square(odds - mean) * (n / (n + 1))
+        mean += (odds - mean) / (n + 1)
+    answer = _all_odds(np.log(np.maximum(probability, np.finfo(np.float32).tiny)))
+    spread = np.sqrt(square / len(voices))
+    return Prediction(
+        restore(prepared, answer), restore(prepared, spread), prepared.native,
+        net.plan.labels[1:], len(voices),
+    )  # fmt: skip
+
+
+def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i j k feature"]:
+    """The last decoder features on the image's own grid, from windows that overlap by half.
+
+    Shapes: (i, j, k, widths[0]) float32. Raises InputError as `predict` does.
+    """
+    prepared = prepare(net.plan, image)
+    values = with_guidance(prepared.values, None, net.plan.architecture)
+    windows = _Windows(net, values, 0.5, _batch(net.plan))
+    return restore(prepared, windows.features(member))
+
+
+def prediction_bytes(net: Net, shape: tuple[int, int, int], batch: int | None = None) -> int:
+    """Bytes that `predict` needs for an image of a shape, beside the image itself; estimated.
+
+    Kept throughout, in float32: the prepared image, and per class the logits of one voice, the
+    mean probability and, twice over, mean and square of the log-odds; the network's own
+    activations for a batch of windows come on top (a quarter of a training step's).
+    """
+    plan = net.plan
+    a = plan.architecture
+    voxels = math.prod(shape)
+    arrays = len(plan.channels) + 1 + 5 * a.classes
+    return 4 * voxels * arrays + memory_bytes(a, plan.patch, batch or _batch(plan)) // 4
+
+
+def with_guidance(
+    values: Float[np.ndarray, "i j k channel"],
+    guidance: Float[np.ndarray, "i j k guide"] | None,
+    a: Architecture,
+) -> Float[np.ndarray, "i j k input"]:
+    """Image channels and prompts as one input; a network that takes prompts gets zeros for none.
+
+    Raises InputError when the network takes no prompts, or another number of them.
+    """
+    if guidance is None:
+        blank = np.zeros((*values.shape[:3], a.guidance), np.float32)
+        return np.concatenate([values, blank], axis=-1) if a.guidance else values
+    if guidance.shape != (*values.shape[:3], a.guidance):
+        raise InputError(
+            f"the network takes prompts of shape {(*values.shape[:3], a.guidance)}, "
+            f"got {guidance.shape}"
+        )
+    return np.concatenate([values, guidance.astype(np.float32)], axis=-1)
+
+
+def _all_odds(logits: np.ndarray) -> np.ndarray:
+    """Log-odds of every label but the background against all others, within +- LARGEST_ODDS."""
+    each = [log_odds(jnp.asarray(logits), label) for label in range(1, logits.shape[-1])]
+    return np.clip(np.stack([np.asarray(x) for x in each], axis=-1), -LARGEST_ODDS, LARGEST_ODDS)
+
+
+def _mirrors(dims: int) -> Iterator[tuple[int, ...]]:
+    """Every set of the network's axes, none first."""
+    for count in range(dims + 1):
+        yield from itertools.combinations(range(dims), count)
+
+
+def _batch(plan: Plan) -> int:
+    """Windows at once: as many as a training step takes, at most 8."""
+    return max(1, min(plan.batch, 8))
+
+
+class _Windows:
+    """One image in windows: cut out, sent through the network, and put together again."""
+
+    def __init__(self, net: Net, values: np.ndarray, overlap: float, batch: int) -> None:
+        self.net, self.batch = net, batch
+        self.plan = net.plan
+        self.dims = self.plan.architecture.dims
+        self.shape = values.shape[:3]
+        patch = self.plan.patch
+        edges = self.shape[: self.dims]
+        short = [(0, max(0, p - n)) for p, n in zip(patch, edges, strict=True)]
+        # Zero is what augmentation shows the network beyond an image's edge.
+        self.values = np.pad(values, [*short, *[(0, 0)] * (4 - self.dims)])
+        starts = [
+            window_starts(n, p, overlap)
+            for n, p in zip(self.values.shape[: self.dims], patch, strict=True)
+        ]
+        planes = [range(self.shape[2])] if self.dims == 2 else []
+        self.places = list(itertools.product(*starts, *planes))
+        self.count = len(self.places)
+        self.weight = gaussian_window(patch)
+
+    def logits(
+        self,
+        member: int,
+        axes: tuple[int, ...],
+        key: Array | None,
+        report: Callable[[int], Any] = lambda done: None,
+    ) -> np.ndarray:
+        return self._joined(member, axes, key, False, self.plan.architecture.classes, report)
+
+    def features(self, member: int) -> np.ndarray:
+        width = self.plan.architecture.widths[0]
+        return self._joined(member, (), None, True, width, lambda done: None)
+
+    def _joined(
+        self,
+        member: int,
+        axes: tuple[int, ...],
+        key: Array | None,
+        want_features: bool,
+        depth: int,
+        report: Callable[[int], Any],
+    ) -> np.ndarray:
+        """Weighted mean over windows, (i, j, k, depth)."""
+        state = self.net.state(member)
+        sums = np.zeros((*self.values.shape[:3], depth), np.float32)
+        weights = np.zeros((*self.values.shape[:3], 1), np.float32)
+        flips = tuple(1 + axis for axis in axes)
+        for first in range(0, self.count, self.batch):
+            places = self.places[first : first + self.batch]
+            cut = np.stack([self._cut(place) for place in places])
+            cut = np.flip(
+                np.pad(cut, [(0, self.batch - len(cut)), *[(0, 0)] * (cut.ndim - 1)]), flips
+            )
+            step_key = None if key is None else jax.random.fold_in(key, first)
+            found = one_pass(self.net.graph, want_features, state, jnp.asarray(cut), step_key)
+            found = np.flip(np.asarray(found), flips)
+            for place, window in zip(places, found, strict=False):
+                at = self._at(place)
+                sums[at] += self.weight * window
+                weights[at] += self.weight
+            report(first + len(places))
+        kept = tuple(slice(n) for n in self.shape)
+        return sums[kept] / weights[kept]
+
+    def _at(self, place: tuple[int, ...]) -> tuple[Any, ...]:
+        patch = self.plan.patch
+        box = tuple(slice(s, s + p) for s, p in zip(place[: self.dims], patch, strict=True))
+        return (*box, place[2]) if self.dims == 2 else box
+
+    def _cut(self, place: tuple[int, ...]) -> np.ndarray:
+        if self.dims == 3 or self.plan.slices == 1:
+            return self.values[self._at(place)]
+        box, channels = self._at(place)[:2], len(self.plan.channels)
+        joined = join_planes(self.values[box][..., :channels], place[2], self.plan.slices)
+        return np.concatenate([joined, self.values[(*box, place[2])][..., channels:]], axis=-1)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def one_pass(graph: Any, want_features: bool, state: Any, x: Array, key: Array | None) -> Array:
+    """Finest logits, or features, of a batch of windows (batch, *patch, input)."""
+    out = nnx.merge(graph, state)(x, key)
+    return out.features if want_features else out.logits[0]
+
+
+def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
+    """Where windows of `patch` voxels begin so that they cover `size` and share `overlap`.
+
+    Evenly spread, the first at the beginning and the last at the end.
+
+    >>> window_starts(100, 40, 0.5)
+    (0, 20, 40, 60)
+    """
+    if size <= patch:
+        return (0,)
+    step = max(1.0, patch * (1 - overlap))
+    count = math.ceil((size - patch) / step) + 1
+    return tuple(round(k * (size - patch) / (count - 1)) for k in range(count))
+
+
+def gaussian_window(patch: tuple[int, ...]) -> Float[np.ndarray, "*patch 1"]:
+    """Weights of a window's voxels: Gaussian about the middle, never below 1e-3 of the largest."""
+    weight = np.ones((), np.float32)
+    for size in patch:
+        x = (np.arange(size) - (size - 1) / 2) / (SIGMA * size)
+        weight = weight[..., None] * np.exp(-0.5 * x**2).astype(np.float32)
+    return np.maximum(weight, 1e-3)[..., None].astype(np.float32)

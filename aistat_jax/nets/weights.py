@@ -1,0 +1,160 @@
+"""What is a trained network on disk? Its plan and card as JSON, its weights as safetensors.
+
+A folder holds plan.json, card.json (data, licence, training command, scores) and one file
+member-N.safetensors for each member of the ensemble. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aistat_jax._errors import InputError
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.plan import Plan, load_plan, save_plan
+from aistat_jax.nets.unet import UNet, random_net
+
+SHIPPED = Path(__file__).parent / "shipped"
+Weights = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A network ready to predict: a plan, the weights of its members, and its model card.
+
+    members: one dictionary an ensemble member, from a parameter's path ("encoder.0.first.conv.
+    kernel") to its float32 array.
+    """
+
+    plan: Plan
+    members: tuple[Weights, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def graph(self) -> Any:
+        """The network without its weights, for `nnx.merge`."""
+        return _skeleton(self.plan.architecture)[0]
+
+    def state(self, member: int = 0) -> Any:
+        """The weights of one member as an nnx state that goes with `graph`."""
+        weights = self.members[member]
+        _, shapes = _skeleton(self.plan.architecture)
+        flat = [
+            (path, variable.replace(jnp.asarray(weights[_name(path)])))
+            for path, variable in nnx.to_flat_state(shapes)
+        ]
+        return nnx.from_flat_state(flat)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers one member has learned."""
+        return sum(array.size for array in self.members[0].values())
+
+
+def untrained(plan: Plan, seed: int = 0) -> Net:
+    """A network of a plan with random weights."""
+    return Net(plan, (weights_of(nnx.state(random_net(plan.architecture, seed))),))
+
+
+def weights_of(state: Any) -> Weights:
+    """An nnx state as a dictionary of float32 arrays by path."""
+    return {
+        _name(path): np.asarray(variable.get_value(), dtype=np.float32)
+        for path, variable in nnx.to_flat_state(state)
+    }
+
+
+def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
+    """Write a network to a folder, which appears whole or not at all.
+
+    Raises InputError when something is there already that is not a network.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / "plan.json").is_file():
+        raise InputError(f"{folder} exists and holds no network; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        save_plan(net.plan, staged / "plan.json")
+        (staged / "card.json").write_text(json.dumps(net.card, indent=1) + "\n", encoding="utf-8")
+        for n, weights in enumerate(net.members):
+            save_file(weights, staged / f"member-{n}.safetensors")
+        staged.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def load_net(name: str | os.PathLike[str]) -> Net:
+    """A shipped network by its name, or one of your own by its folder.
+
+    Raises InputError for an unknown name, damaged weights, or weights of another plan.
+    """
+    folder = SHIPPED / name if Path(name).name == str(name) else Path(name)
+    if not (folder / "plan.json").is_file():
+        folder = Path(name)
+    if not (folder / "plan.json").is_file():
+        known = ", ".join(shipped_nets()) or "none"
+        raise InputError(
+            f"there is no network {str(name)!r}: shipped are {known}; or pass the folder that "
+            "training wrote"
+        )
+    plan = load_plan(folder / "plan.json")
+    files = sorted(folder.glob("member-*.safetensors"), key=lambda f: int(f.stem.split("-")[1]))
+    if not files:
+        raise InputError(f"{folder}: there are no weights member-0.safetensors; train it again")
+    card = folder / "card.json"
+    content = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    return Net(plan, tuple(_read(file, plan) for file in files), content)
+
+
+def shipped_nets() -> tuple[str, ...]:
+    """Names of the networks that come with the package."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
+
+
+def _read(file: Path, plan: Plan) -> Weights:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: the weights are damaged ({error}); copy them again, or train again"
+        ) from error
+    _, shapes = _skeleton(plan.architecture)
+    wanted = {_name(path): v.get_value().shape for path, v in nnx.to_flat_state(shapes)}
+    if {name: array.shape for name, array in found.items()} != wanted:
+        raise InputError(
+            f"{file}: these weights are of another plan than {file.parent / 'plan.json'}; keep a "
+            "network's files together"
+        )
+    if not all(np.isfinite(array).all() for array in found.values()):
+        raise InputError(f"{file}: some weights are not finite numbers; train it again")
+    return {name: np.asarray(array, dtype=np.float32) for name, array in found.items()}
+
+
+@lru_cache(maxsize=32)
+def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
+    """The graph and the shapes of a network's state; nothing is computed."""
+    return nnx.split(nnx.eval_shape(lambda: UNet(architecture)))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,214 @@
+"""Is the network as fast as the same one in PyTorch? MONAI's BasicUNet with the same weights.
+
+Two cores, float32, inputs of one example; forward passes and training steps (loss, gradients and
+an Adam update) of both take turns, so that both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.unet import UNet, random_net
+from benchmarks._table import Result, Row
+
+WIDTHS = (32, 32, 64, 128, 256)
+SIZES = {2: 256, 3: 96}
+CLASSES = 2
+THREADS = 2
+
+
+def architecture(dims: int, widths: tuple[int, ...] = WIDTHS) -> Architecture:
+    """BasicUNet in our words."""
+    return Architecture(
+        dims, 1, CLASSES, widths, ((2,) * dims,) * 4, downsample="pool", slope=0.1,
+        deep_supervision=False,
+    )  # fmt: skip
+
+
+def torch_net(dims: int, widths: tuple[int, ...], seed: int) -> Any:
+    import torch
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(seed)
+    features = (*widths, widths[0])
+    return BasicUNet(spatial_dims=dims, in_channels=1, out_channels=CLASSES, features=features)
+
+
+def copy_weights(net: UNet, theirs: Any) -> UNet:
+    """Our network with the weights of BasicUNet."""
+
+    def array(tensor: Any) -> np.ndarray:
+        return tensor.detach().numpy()
+
+    def convolution(to: Any, source: Any) -> None:
+        to.kernel[...] = jnp.asarray(np.moveaxis(array(source.weight), (0, 1), (-1, -2)))
+        to.bias[...] = jnp.asarray(array(source.bias))
+
+    def pair(to: Any, source: Any) -> None:
+        for ours, other in ((to.first, source.conv_0), (to.second, source.conv_1)):
+            convolution(ours.conv, other.conv)
+            ours.norm.scale[...] = jnp.asarray(array(other.adn.N.weight))
+            ours.norm.shift[...] = jnp.asarray(array(other.adn.N.bias))
+
+    pair(net.encoder[0], theirs.conv_0)
+    for k in range(1, 5):
+        pair(net.encoder[k], getattr(theirs, f"down_{k}").convs)
+        up = getattr(theirs, f"upcat_{5 - k}")
+        pair(net.decoder[k - 1], up.convs)
+        net.up[k - 1].kernel[...] = jnp.asarray(
+            np.moveaxis(array(up.upsample.deconv.weight), 1, -1)
+        )
+        net.up[k - 1].bias[...] = jnp.asarray(array(up.upsample.deconv.bias))
+    convolution(net.heads[0], theirs.final_conv)
+    return net
+
+
+def matched_pair(
+    dims: int, widths: tuple[int, ...] = WIDTHS, seed: int = 0
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Our network and theirs with equal weights, as functions (batch, *space, channel) -> logits.
+
+    Widths must halve or stay on the way up as BasicUNet has it.
+    """
+    import torch
+
+    theirs = torch_net(dims, widths, seed)
+    net = copy_weights(UNet(architecture(dims, widths)), theirs)
+
+    def other(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            out = theirs(torch.from_numpy(np.moveaxis(x, -1, 1).copy()))
+        return np.moveaxis(out.numpy(), 1, -1)
+
+    return lambda x: np.asarray(net(jnp.asarray(x)).logits[0]), other
+
+
+def run(quick: bool) -> Result:
+    rows = []
+    for dims, edge in SIZES.items():
+        edge = edge // 2 if quick else edge
+        times = timings(dims, edge, 3 if quick else (15 if dims == 2 else 5))
+        peaks = {
+            name: {kind: _peak(name, dims, edge, kind) for kind in ("forward", "step")}
+            for name in ("jax", "torch")
+        }
+        for kind in ("forward", "step"):
+            ours, theirs = times["jax", kind], times["torch", kind]
+            memory = [peaks[name][kind] for name in ("jax", "torch")]
+            label = "forward pass" if kind == "forward" else "training step"
+            rows += [
+                Row(f"{dims}D {edge}^{dims} {label}, time over PyTorch's", ours / theirs, "x",
+                    at_most=1.0, note=f"{1e3 * ours:.0f} ms against {1e3 * theirs:.0f} ms"),
+                Row(f"{dims}D {edge}^{dims} {label}, peak memory over PyTorch's",
+                    memory[0] / memory[1], "x", at_most=1.0,
+                    note=f"{memory[0]:.0f} MB against {memory[1]:.0f} MB, whole process"),
+            ]  # fmt: skip
+    notes = [
+        f"MONAI BasicUNet, widths {WIDTHS}, float32, {THREADS} threads, one example; the same "
+        "weights on both sides (a test holds their outputs equal). Times: medians of passes that "
+        "take turns. Memory: the largest resident set of a fresh process that does nothing else."
+    ]
+    return Result("Networks beside PyTorch", rows, notes)
+
+
+def timings(dims: int, edge: int, repeats: int) -> dict[tuple[str, str], float]:
+    """Median seconds by (name, kind), passes of both taking turns."""
+    calls = {
+        (name, kind): maker(dims, edge)[kind]
+        for name, maker in (("jax", jax_calls), ("torch", torch_calls))
+        for kind in ("forward", "step")
+    }
+    for call in calls.values():
+        call()
+    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for _ in range(repeats):
+        for key, call in calls.items():
+            start = time.perf_counter()
+            call()
+            found[key].append(time.perf_counter() - start)
+    return {key: float(np.median(each)) for key, each in found.items()}
+
+
+def _example(dims: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, *(edge,) * dims, 1)).astype(np.float32)
+    return x, (x[..., 0] > 0).astype(np.int32)
+
+
+def jax_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
+    graph, state = nnx.split(random_net(architecture(dims)))
+    x, labels = (jnp.asarray(v) for v in _example(dims, edge))
+    optimiser = optax.adam(1e-3)
+
+    @jax.jit
+    def forward(state: Any, x: jax.Array) -> jax.Array:
+        return nnx.merge(graph, state)(x).logits[0]
+
+    def loss(state: Any) -> jax.Array:
+        logits = nnx.merge(graph, state)(x).logits[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    @jax.jit
+    def step(state: Any, moments: Any) -> tuple[Any, Any]:
+        slope = jax.grad(loss)(state)
+        move, moments = optimiser.update(slope, moments)
+        return optax.apply_updates(state, move), moments
+
+    moments = optimiser.init(state)
+    return {
+        "forward": lambda: jax.block_until_ready(forward(state, x)),
+        "step": lambda: jax.block_until_ready(step(state, moments)),
+    }
+
+
+def torch_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
+    import torch
+
+    net = torch_net(dims, WIDTHS, 0)
+    x, labels = _example(dims, edge)
+    images = torch.from_numpy(np.moveaxis(x, -1, 1).copy())
+    targets = torch.from_numpy(labels).long()
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def forward() -> None:
+        with torch.no_grad():
+            net(images)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(images), targets).backward()
+        optimiser.step()
+
+    return {"forward": forward, "step": step}
+
+
+def _peak(name: str, dims: int, edge: int, kind: str) -> float:
+    """Largest resident megabytes of a fresh process that makes two such passes."""
+    arguments = [sys.executable, "-m", "benchmarks.networks", name, str(dims), str(edge), kind]
+    out = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    return float(out.stdout.split()[-1])
+
+
+def _alone(name: str, dims: str, edge: str, kind: str) -> None:
+    maker = jax_calls if name == "jax" else torch_calls
+    call = maker(int(dims), int(edge))[kind]
+    call()
+    call()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    _alone(*sys.argv[1:])

@@ -1,0 +1,179 @@
+"""Is the U-Net what it says: the same convolution everywhere, and PyTorch's network when asked?"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from aistat_jax._errors import InputError
+from aistat_jax.nets import blocks
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.unet import random_net
+
+SMALL = Architecture(2, 1, 2, (4, 6, 8), ((2, 2), (2, 2)))
+
+
+def _arrays(rng: np.random.Generator, *shapes: tuple[int, ...]) -> list[jax.Array]:
+    return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes]
+
+
+def _close(found: Any, wanted: Any, tolerance: float = 2e-5) -> None:
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        scale = float(jnp.abs(b).max())
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 1)])
+@pytest.mark.parametrize("window", [(3, 3, 3), (1, 3, 3), (1, 1, 1), (3, 3, 1)])
+def test_slices_and_the_native_3d_convolution_agree(rng, strides, window):
+    x, w = _arrays(rng, (2, 6, 8, 10, 3), (*window, 3, 5))
+    ours = partial(blocks.by_slices, strides=strides)
+    native = partial(blocks._native, strides=strides)
+    _close(ours(x, w), native(x, w))
+    out = jnp.asarray(rng.standard_normal(native(x, w).shape), jnp.float32)
+    _close(jax.vjp(ours, x, w)[1](out), jax.vjp(native, x, w)[1](out))
+    # negative control: the neighbours in the wrong order
+    if window[0] == 3:
+        assert not np.allclose(ours(x, w[::-1]), native(x, w), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((1, 128, 96, 2), (1, 1)), ((1, 264, 66, 2), (2, 2)), ((9, 40, 24, 2), (1, 1)),
+     ((12, 48, 48, 2), (2, 1)), ((1, 97, 89, 2), (1, 1))],
+)  # fmt: skip
+def test_the_kernel_gradient_by_rows_is_the_native_one(rng, shape, strides):
+    x, w = _arrays(rng, shape, (3, 3, shape[-1], 4))
+    out = jnp.asarray(rng.standard_normal(blocks._native(x, w, strides).shape), jnp.float32)
+    assert out[..., 0].size > blocks.BLOCK
+    found = jax.vjp(partial(blocks.by_rows, strides=strides), x, w)[1](out)
+    _close(found, jax.vjp(partial(blocks._native, strides=strides), x, w)[1](out), 1e-4)
+
+
+def test_upsampling_is_the_adjoint_of_a_stepping_convolution(rng):
+    """<up(x), y> = <x, conv(y)> with the same kernel and stride: what a transpose is."""
+    for strides in ((2, 2), (1, 2), (2, 2, 1)):
+        up = blocks.Upsample(3, 5, strides)
+        up.kernel[...] = jnp.asarray(rng.standard_normal(up.kernel.shape), jnp.float32)
+        space = (4, 6, 2)[: len(strides)]
+        x = jnp.asarray(rng.standard_normal((2, *space, 3)), jnp.float32)
+        large = up(x)
+        y = jnp.asarray(rng.standard_normal(large.shape), jnp.float32)
+        letters = "DHW"[-len(strides) :]
+        kernel = jnp.moveaxis(up.kernel[...], 0, -1)  # (*strides, out, feature)
+        back = jax.lax.conv_general_dilated(
+            y, kernel, strides, "VALID",
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        )  # fmt: skip
+        np.testing.assert_allclose(jnp.sum(large * y), jnp.sum(x * back), rtol=1e-4)
+
+
+def test_pools_take_the_largest_and_the_mean_of_every_box(rng):
+    x = rng.standard_normal((1, 4, 6, 2)).astype(np.float32)
+    boxes = np.array([[x[0, i : i + 2, j : j + 3] for j in (0, 3)] for i in (0, 2)])
+    np.testing.assert_allclose(blocks.max_pool(jnp.asarray(x), (2, 3))[0], boxes.max((2, 3)))
+    np.testing.assert_allclose(
+        blocks.average_pool(jnp.asarray(x), (2, 3))[0], boxes.mean((2, 3)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_instance_norm_leaves_mean_zero_and_variance_one(rng):
+    norm = blocks.InstanceNorm(3)
+    x = jnp.asarray(5 + 3 * rng.standard_normal((2, 16, 16, 3)), jnp.float32)
+    y = np.asarray(norm(x))
+    np.testing.assert_allclose(y.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2)), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("block", ["plain", "residual"])
+@pytest.mark.parametrize("downsample", ["stride", "pool"])
+def test_logits_come_finest_first_at_every_resolution(rng, dims, block, downsample):
+    strides = ((1,) + (2,) * (dims - 1), (2,) * dims)
+    a = Architecture(dims, 2, 3, (4, 6, 8), strides, block=block, downsample=downsample)
+    net = random_net(a)
+    edge = tuple(4 * m for m in a.multiple)
+    x = jnp.asarray(rng.standard_normal((2, *edge, 2)), jnp.float32)
+    logits, features = net(x)
+    assert [v.shape for v in logits] == [
+        (2, *edge, 3), (2, *(n // s for n, s in zip(edge, strides[0], strict=True)), 3)
+    ]  # fmt: skip
+    assert features.shape == (2, *edge, 4)
+    silent = Architecture(**{**vars(a), "deep_supervision": False})
+    assert len(random_net(silent)(x).logits) == 1
+
+
+def test_every_weight_matters(rng):
+    """The gradient of the loss reaches every parameter (a wrong list of skips would not)."""
+    net = random_net(SMALL)
+    x = jnp.asarray(rng.standard_normal((1, 16, 16, 1)), jnp.float32)
+    graph, state = nnx.split(net)
+
+    def loss(state: Any) -> jax.Array:
+        logits = nnx.merge(graph, state)(x).logits
+        return sum((jnp.sum(jnp.square(v[..., 0])) for v in logits), jnp.zeros(()))
+
+    slopes = jax.tree.leaves(jax.grad(loss)(state))
+    # the bias of a convolution before a norm is the one thing that cannot matter
+    large = [float(jnp.abs(s).max()) for s in slopes if s.ndim > 1]
+    assert len(large) == 6 + 4 + 2 + 2
+    assert min(large) > 1e-4
+
+
+def test_dropout_needs_a_key_and_keeps_the_mean(rng):
+    x = jnp.ones((4, 3, 3, 2000))
+    assert blocks.drop_features(x, 0.3, None) is x
+    dropped = blocks.drop_features(x, 0.3, jax.random.key(0))
+    whole = np.asarray(dropped).reshape(4, 9, 2000)
+    assert (whole == whole[:, :1]).all()  # a feature goes as a whole
+    assert (whole == 0).mean() == pytest.approx(0.3, abs=4.5 * np.sqrt(0.21 / 8000))
+    assert whole.mean() == pytest.approx(1, abs=4.5 * np.sqrt(0.3 / 0.7 / 8000))
+    net = random_net(Architecture(**{**vars(SMALL), "dropout": 0.5}))
+    y = jnp.asarray(rng.standard_normal((1, 8, 8, 1)), jnp.float32)
+    one, two = (net(y, jax.random.key(k)).logits[0] for k in (1, 2))
+    assert not np.allclose(one, two)
+    np.testing.assert_array_equal(net(y).logits[0], net(y).logits[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dims": 4}, "2 or 3 dimensions"),
+        ({"block": "dense"}, "unknown block 'dense'"),
+        ({"downsample": "crop"}, "unknown way down"),
+        ({"strides": ((2, 2),)}, "3 stages need 2 strides, got 1"),
+        ({"strides": ((2, 2), (3, 3))}, "numbers 1 or 2"),
+        ({"classes": 1}, "two classes"),
+    ],
+)
+def test_an_impossible_architecture_is_refused(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        random_net(Architecture(**{**vars(SMALL), **changes}))
+
+
+def test_an_array_that_does_not_fit_is_refused():
+    net = random_net(SMALL)
+    with pytest.raises(InputError, match=r"multiple of \(4, 4\)"):
+        net(jnp.zeros((1, 18, 16, 1)))
+    with pytest.raises(InputError, match="1 channels"):
+        net(jnp.zeros((1, 16, 16, 2)))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_it_is_monais_basic_unet_when_given_its_weights(rng, dims):
+    pytest.importorskip("torch", reason="the bench extra is not installed")
+    pytest.importorskip("monai", reason="the bench extra is not installed")
+    from benchmarks.networks import matched_pair
+
+    ours, theirs = matched_pair(dims, widths=(4, 4, 8, 16, 32), seed=1)
+    x = rng.standard_normal((2, *(32,) * dims, 1)).astype(np.float32)
+    wanted = theirs(x)
+    np.testing.assert_allclose(ours(x), wanted, atol=1e-4 * np.abs(wanted).max())
+    others, _ = matched_pair(dims, widths=(4, 4, 8, 16, 32), seed=2)
+    assert not np.allclose(others(x), wanted, atol=1e-2)
