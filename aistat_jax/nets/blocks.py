@@ -60,7 +60,7 @@ def by_slices(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
     joined = jnp.concatenate(slices, axis=-1)
     batch, planes = joined.shape[:2]
     flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
-    out = by_rows(joined.reshape(-1, *joined.shape[2:]), flat, strides[1:])
+    out = jnp.asarray(by_rows(joined.reshape(-1, *joined.shape[2:]), flat, strides[1:]))
     return out.reshape(batch, planes, *out.shape[1:])
 
 
