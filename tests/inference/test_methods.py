@@ -1,4 +1,4 @@
-"""Do Laplace, NUTS, VI and slices compute one and the same posterior?
+"""Do Laplace, NUTS, VI and SMC compute one and the same posterior?
 
 Statistical checks compare means and sds by their Monte-Carlo errors with a false-alarm rate of
 1 in 1000 for a whole comparison (Bonferroni), after a gate on effective sample sizes.
@@ -6,6 +6,7 @@ Statistical checks compare means and sds by their Monte-Carlo errors with a fals
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -221,11 +222,15 @@ def bent_program(data):
 def _assert_fell_back(kept: Posterior, posterior: Posterior) -> None:
     assert kept.method == "laplace"
     assert posterior.method == "nuts"
-    assert posterior.diagnostics.khat == kept.diagnostics.khat
+    # The better of two starts is reported, so khat can only be lower than that of the first.
+    khat, first = posterior.diagnostics.khat, kept.diagnostics.khat
+    assert khat is not None
+    assert first is not None
+    assert khat <= first
     assert posterior.diagnostics.rhat_max is not None
-    assert posterior.diagnostics.reasons[-1] == (
-        f"Laplace did not fit (khat {kept.diagnostics.khat:.2f}, {kept.diagnostics.ess_min:.0f} "
-        "effective draws); sampled by nuts instead"
+    assert re.fullmatch(
+        rf"Laplace did not fit \(khat {khat:.2f}, \d+ effective draws\); sampled by nuts instead",
+        posterior.diagnostics.reasons[-1],
     )
 
 
