@@ -197,7 +197,7 @@ class Transport:
 
 
 def fit_transport(density: Density, wide: bool = False) -> Transport:
-    """Find the mode coarse to fine, expand, integrate the hyperparameters, expand again.
+    """Find the mode coarse to fine, expand there, integrate the hyperparameters, and move the mode.
 
     `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
     inherit a wrong mode of the expansion.
