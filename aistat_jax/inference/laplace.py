@@ -9,6 +9,7 @@ skewness is there, and a heavy tail over every direction wastes half of the prop
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,13 +34,30 @@ class LaplaceDraws(NamedTuple):
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
-    """One contour; written for a single one and mapped over many.
+    """One contour.
 
     The map comes from `smoothed`, the weights from `data`; the two are the same except for hard
     steps. `smoothed` None means the same.
     """
-    transport = find_transport(program, data if smoothed is None else smoothed)
-    return weighted_draws(program, data, transport, key, draws)
+    smoothed = data if smoothed is None else smoothed
+    kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
+    kind = program, jax.tree.structure(data), tuple(kinds), draws
+    if kind not in _COMPILED:
+        _compile(program, data, smoothed, key, draws)
+        _COMPILED.add(kind)
+    return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
+
+
+_COMPILED: set[Any] = set()
+
+
+def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+    """Both halves of a fit, compiled side by side; a program is traced in one thread only."""
+    expansion = find_transport.lower(program, smoothed)
+    with ThreadPoolExecutor(1) as other:
+        compiling = other.submit(expansion.compile)
+        weighted_draws.lower(program, data, expansion.out_info, key, draws).compile()
+        compiling.result()
 
 
 @partial(jax.jit, static_argnames=("program", "draws"))
@@ -87,20 +105,3 @@ def systematic(key: Array, weight: Array, count: int) -> Array:
     place = (jnp.arange(count) + jax.random.uniform(key)) / count
     chosen = jnp.searchsorted(jnp.cumsum(weight), place * jnp.sum(weight))
     return jnp.minimum(chosen, len(weight) - 1)
-
-
-@partial(jax.jit, static_argnames=("program", "draws"))
-def laplace_batch(
-    program: Program, data: Any, smoothed: Any, keys: Array, draws: int
-) -> LaplaceDraws:
-    """The same for a batch: every leaf of `data`, `smoothed` and `keys` has a leading axis.
-
-    Contours run one after another in one compiled loop: each takes its own number of Newton
-    steps, and its tables stay in the cache (batching them in lockstep is twice as slow).
-    """
-
-    def one(batch: tuple[Any, Any, Array]) -> LaplaceDraws:
-        d, s, k = batch
-        return laplace_one(program, d, s, k, draws)
-
-    return jax.lax.map(one, (data, smoothed, keys))

@@ -232,13 +232,12 @@ def _start(density: Density, u: Array) -> Array:
         return jax.vmap(density.log_joint, (None, 0))(u, x)
 
     levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(jnp.sqrt(prior.variance[0]), 1.0)
-    circle = levels[jnp.argmax(score(levels[:, None]))]
-    mean = jnp.zeros(coarse).at[0].set(circle)
+    heads = jnp.zeros((CANDIDATES, coarse)).at[:, 0].set(levels)
     given = getattr(density.data, "start", None)
     if given is not None:
         given = jnp.asarray(given)
-        pair = jnp.stack([mean, given[:coarse]])
-        mean = pair[jnp.argmax(score(pair))]
+        heads = jnp.concatenate([heads, given[None, :coarse]])
+    mean = heads[jnp.argmax(score(heads))]
     scale = jnp.sqrt(prior.variance[:coarse]).at[0].set(0.2)
     z = jnp.asarray(_normal_points(CANDIDATES, coarse))
 
@@ -264,9 +263,13 @@ def _newton(density: Density, u: Array, x: Array) -> tuple[Array, Array, Array, 
     """
     precision = 1 / density.split(u, x).variance
 
-    def look(x: Array) -> tuple[Array, Array, Array]:
+    def climb(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value, gradient = jax.value_and_grad(density.log_joint, 1)(u, x)
-        return value, gradient, -jax.hessian(density.log_joint, 1)(u, x)
+        return gradient, (value, gradient)
+
+    def look(x: Array) -> tuple[Array, Array, Array]:
+        hessian, (value, gradient) = jax.jacfwd(climb, has_aux=True)(x)
+        return value, gradient, -hessian
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         x, value, gradient, hessian, damping, _, count = state

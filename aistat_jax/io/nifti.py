@@ -64,6 +64,29 @@ def read_mask(path: PathLike, like: Channel) -> Bool[np.ndarray, "i j k"]:
     one on another grid.
     """
     source = _existing(path)
+    volume = read_drawn(source, like, "mask")
+    if not np.isfinite(volume).all():
+        raise InputError(f"{source}: the mask holds NaN or infinite voxels; save it as 0 and 1")
+    values = np.unique(volume) + 0.0
+    if not values.any():
+        raise InputError(f"{source}: the mask is empty; draw the region or pass another file")
+    if np.count_nonzero(values) > 1 or values[0] < 0:
+        shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
+        raise InputError(
+            f"{source}: the mask holds the values {shown}; save the one region wanted as 1 "
+            "and everything else as 0"
+        )
+    return volume > 0
+
+
+def read_drawn(path: PathLike, like: Channel, what: str) -> np.ndarray:
+    """Voxels as stored (i, j, k), but in canonical order, of a file drawn on the grid of `like`.
+
+    The file may be stored in another axis order than the image, as long as its voxels are the
+    same ones. `what` it is called in refusals. Raises InputError for an unreadable file or
+    another grid.
+    """
+    source = _existing(path)
     if source.suffix.lower() in (".png", ".npz"):
         affine, mm_per_unit, unit = np.eye(4), 1.0, "px"
         stored = _read_pixels(source)
@@ -77,21 +100,10 @@ def read_mask(path: PathLike, like: Channel) -> Bool[np.ndarray, "i j k"]:
     grid = canonical_grid(world, shape, axes, unit)
     if not grid.matches(like.grid):
         raise InputError(
-            f"{source}: mask grid {_describe(grid)} does not match image grid "
-            f"{_describe(like.grid)}; resample the mask to the image, or pass its own image"
+            f"{source}: {what} grid {describe(grid)} does not match image grid "
+            f"{describe(like.grid)}; resample the {what} to the image, or pass its own image"
         )
-    if not np.isfinite(volume).all():
-        raise InputError(f"{source}: the mask holds NaN or infinite voxels; save it as 0 and 1")
-    values = np.unique(volume) + 0.0
-    if not values.any():
-        raise InputError(f"{source}: the mask is empty; draw the region or pass another file")
-    if np.count_nonzero(values) > 1 or values[0] < 0:
-        shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
-        raise InputError(
-            f"{source}: the mask holds the values {shown}; save the one region wanted as 1 "
-            "and everything else as 0"
-        )
-    return np.ascontiguousarray(to_canonical(volume > 0, axes))
+    return np.ascontiguousarray(to_canonical(volume, axes))
 
 
 def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:
@@ -251,7 +263,7 @@ def _read_npz(source: Path) -> np.ndarray:
     return found[0]
 
 
-def _describe(grid: Any) -> str:
+def describe(grid: Any) -> str:
     spacing = ", ".join(f"{s:.4g}" for s in grid.spacing)
     origin = ", ".join(f"{o:.4g}" for o in grid.affine[:3, 3])
     return f"({grid.shape} voxels, spacing ({spacing}) {grid.unit}, first voxel at ({origin}))"

@@ -19,16 +19,8 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Int
-from aistat_jax.io.nifti import (
-    PathLike,
-    _describe,
-    _existing,
-    _read_nifti,
-    _read_pixels,
-    read_image,
-)
-from aistat_jax.space.grid import canonical_axes, canonical_grid, to_canonical
-from aistat_jax.space.image import Channel, Image, as_volume
+from aistat_jax.io.nifti import PathLike, describe, read_drawn, read_image
+from aistat_jax.space.image import Channel, Image
 
 ENDINGS = (".nii.gz", ".nii", ".png")
 
@@ -123,8 +115,8 @@ def read_image_of(dataset: Dataset, case: str, folder: str = "imagesTr") -> Imag
     for channel in image.channels.values():
         if not channel.grid.matches(first.grid):
             raise InputError(
-                f"{channel.source}: its grid {_describe(channel.grid)} is not that of "
-                f"{first.source} {_describe(first.grid)}; resample every channel of a case to "
+                f"{channel.source}: its grid {describe(channel.grid)} is not that of "
+                f"{first.source} {describe(first.grid)}; resample every channel of a case to "
                 "one grid"
             )
     return image
@@ -144,21 +136,7 @@ def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
 
 def _read_labels(path: Path, like: Channel, names: tuple[str, ...]) -> np.ndarray:
     """Label values (i, j, k) int32 on the canonical grid of `like`, all of them declared."""
-    source = _existing(path)
-    if source.suffix.lower() == ".png":
-        stored, world, unit = _read_pixels(source), np.eye(4), "px"
-    else:
-        stored, affine, mm_per_unit, _ = _read_nifti(source)
-        world, unit = affine * np.array([[mm_per_unit]] * 3 + [[1.0]]), "mm"
-    volume = as_volume(stored, str(source))
-    axes = canonical_axes(world)
-    shape = (volume.shape[0], volume.shape[1], volume.shape[2])
-    grid = canonical_grid(world, shape, axes, unit)
-    if not grid.matches(like.grid):
-        raise InputError(
-            f"{source}: label grid {_describe(grid)} does not match image grid "
-            f"{_describe(like.grid)}; resample the labels to the image"
-        )
+    source, volume = path, read_drawn(path, like, "label")
     if volume.dtype.kind not in "biuf" or not np.isfinite(volume).all():
         raise InputError(f"{source}: the labels must be whole numbers; save one label a voxel")
     if volume.dtype.kind == "f" and (volume != np.rint(volume)).any():
@@ -175,7 +153,7 @@ def _read_labels(path: Path, like: Channel, names: tuple[str, ...]) -> np.ndarra
             f"{source}: the labels hold the values {_few(f'{v:g}' for v in found)}, which "
             f"dataset.json does not declare ({declared}); correct the one or the other"
         )
-    return np.ascontiguousarray(to_canonical(volume, axes), dtype=np.int32)
+    return volume.astype(np.int32)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

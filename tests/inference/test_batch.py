@@ -18,7 +18,7 @@ from aistat_jax.inference import batch
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import trustworthy
 from aistat_jax.inference.fit import better, fit, restarted
-from aistat_jax.inference.laplace import laplace_batch
+from aistat_jax.inference.laplace import weighted_draws
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from tests.helpers import ellipse_radii
 
@@ -106,8 +106,8 @@ def test_padded_tables_have_the_same_likelihood(family):
 
 
 def compiled() -> int:
-    """How many versions of the batched fit exist."""
-    function: Any = laplace_batch
+    """How many versions of the fit exist."""
+    function: Any = weighted_draws
     return function._cache_size()
 
 
@@ -119,7 +119,7 @@ def test_compilations_do_not_grow_with_the_number_of_contours(models, many):
     seen = []
     fitted = fit_many([*models, *more], draws=DRAWS, seed=3, fallback=False, progress=seen.append)
     assert len(fitted) == 9
-    assert seen == [batch.BATCH, 1]  # counts of contours done at a time
+    assert seen == [1] * 9
     assert compiled() == before
     fit_many(models[:2], draws=DRAWS + 1, fallback=False)  # other settings: the guard can fail
     assert compiled() == before + 1
@@ -139,11 +139,12 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
         calls.append((model.target_id, refused.diagnostics.khat, settings))
         return replace(many[1], method="nuts", seed=settings["seed"])
 
-    monkeypatch.setattr("aistat_jax.inference.batch.trustworthy", all_but_one)
-    monkeypatch.setattr("aistat_jax.inference.batch.better", lambda first, second: first)
-    monkeypatch.setattr("aistat_jax.inference.batch.sampled_instead", alone)
+    monkeypatch.setattr("aistat_jax.inference.fit.trustworthy", all_but_one)
+    monkeypatch.setattr("aistat_jax.inference.fit.better", lambda first, second: first)
+    monkeypatch.setattr("aistat_jax.inference.fit.sampled_instead", alone)
     mixed = fit_many(models, draws=DRAWS, seed=10)
-    assert calls == [("e1", pytest.approx(poor), {"draws": DRAWS, "seed": 11})]
+    settings = {"chains": 4, "warmup": 300}
+    assert calls == [("e1", pytest.approx(poor), {**settings, "draws": DRAWS, "seed": 11})]
     assert [p.method for p in mixed] == ["laplace", "nuts", "laplace", "laplace", "laplace"]
     for i in (0, 2, 3, 4):
         np.testing.assert_array_equal(mixed[i].radii, many[i].radii)

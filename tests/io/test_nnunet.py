@@ -195,7 +195,7 @@ def test_grids_that_differ_are_refused(folder):
     shifted = AFFINE.copy()
     shifted[0, 3] += 1
     save(folder / "labelsTr" / "a_02.nii.gz", label_map(), shifted)
-    refuse(folder, "a_02.nii.gz: label grid .* does not match image grid .* resample the labels")
+    refuse(folder, "a_02.nii.gz: label grid .* does not match image grid .* resample the label")
     save(folder / "imagesTr" / "a_02_0001.nii.gz", voxels(1), shifted)
     refuse(folder, "a_02_0001.nii.gz: its grid .* is not that of .*a_02_0000.nii.gz")
 
