@@ -25,7 +25,7 @@ from aistat_jax._typing import Array, Float
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
-from aistat_jax.nets.prepare import join_planes, prepare, restore
+from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
@@ -114,10 +114,22 @@ def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i
 
     Shapes: (i, j, k, widths[0]) float32. Raises InputError as `predict` does.
     """
+    prepared, found, _ = maps(net, image, member=member)
+    return restore(prepared, found)
+
+
+def maps(net: Net, image: Image, *, member: int = 0) -> tuple[Prepared, np.ndarray, np.ndarray]:
+    """The prepared image, features and log-odds of one pass, all on the working grid.
+
+    Shapes: features (i, j, k, widths[0]) and log-odds (i, j, k, label) of each label but the
+    background, float32. Raises InputError as `predict` does.
+    """
     prepared = prepare(net.plan, image)
     values = with_guidance(prepared.values, None, net.plan.architecture)
     windows = _Windows(net, values, 0.5, _batch(net.plan))
-    return restore(prepared, windows.features(member))
+    width = net.plan.architecture.widths[0]
+    both = windows.features_and_logits(member)
+    return prepared, both[..., :width], _all_odds(both[..., width:])
 
 
 def prediction_bytes(net: Net, shape: tuple[int, int, int], batch: int | None = None) -> int:
@@ -202,9 +214,9 @@ class _Windows:
     ) -> np.ndarray:
         return self._joined(member, axes, key, False, self.plan.architecture.classes, report)
 
-    def features(self, member: int) -> np.ndarray:
-        width = self.plan.architecture.widths[0]
-        return self._joined(member, (), None, True, width, lambda done: None)
+    def features_and_logits(self, member: int) -> np.ndarray:
+        a = self.plan.architecture
+        return self._joined(member, (), None, True, a.widths[0] + a.classes, lambda done: None)
 
     def _joined(
         self,
@@ -252,9 +264,10 @@ class _Windows:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def one_pass(graph: Any, want_features: bool, state: Any, x: Array, key: Array | None) -> Array:
-    """Finest logits, or features, of a batch of windows (batch, *patch, input)."""
+    """Finest logits, after the features if wanted, of a batch of windows (batch, *patch, input)."""
     out = nnx.merge(graph, state)(x, key)
-    return out.features if want_features else out.logits[0]
+    found = [out.features.astype(jnp.float32)] * want_features + [out.logits[0]]
+    return jnp.concatenate(found, axis=-1)
 
 
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
