@@ -35,7 +35,7 @@ _ROOMS = {
         "probability_map",
         "sample_masks",
     ),
-    "aistat_jax.uncertainty.scores": ("ged_squared", "matched_iou"),
+    "aistat_jax.uncertainty.readers": ("ged_squared", "matched_iou"),
     "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
     "aistat_jax.views.figures": (

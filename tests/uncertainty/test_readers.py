@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aistat_jax._errors import InputError
-from aistat_jax.uncertainty.scores import ged_squared, matched_iou, pairwise_iou
+from aistat_jax.uncertainty.readers import ged_squared, matched_iou, pairwise_iou
 
 EMPTY, ONE, TWO = np.zeros(4, bool), np.array([1, 0, 0, 0], bool), np.array([1, 1, 0, 0], bool)
 
