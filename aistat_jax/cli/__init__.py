@@ -14,6 +14,7 @@ import typer
 
 from aistat_jax._errors import InputError
 from aistat_jax.cli.contours import contour, demo, doctor
+from aistat_jax.cli.networks import train
 
 _UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, contour, doctor):
+for _command in (demo, contour, train, doctor):
     app.command()(_command)
 
 
@@ -37,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What JAX compiles is kept in the user's cache folder, so that the next command starts sooner.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=given, standalone_mode=False, obj=given)
     except InputError as error:
         return _refused(str(error))
     except _UsageError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,6 +138,54 @@ def summarise(
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def means_content(scores: Sequence[LabelScore], seed: int = 0) -> dict[str, Any]:
+    """`summarise` as it goes into JSON: what is not defined is None, lengths name their unit.
+
+    Raises InputError for no scores, or scores of several tolerances or units.
+    """
+    kinds = {(score.tolerance, score.unit) for score in scores}
+    if len(kinds) != 1:
+        raise InputError(f"scores must be of one tolerance and unit, got {sorted(kinds)}")
+    tolerance, unit = kinds.pop()
+    return {
+        f"tolerance_{unit}": tolerance,
+        "rule": RULE,
+        "cases": len({score.case for score in scores}),
+        "patients": len({score.patient for score in scores}),
+        "labels": {
+            one.label: {
+                "cases": one.cases,
+                "absent": one.absent,
+                "missed": one.missed,
+                "invented": one.invented,
+                **{column(name, unit): _mean_content(one.means[name]) for name in METRICS},
+            }
+            for one in summarise(scores, seed=seed)
+        },
+    }
+
+
+def column(name: str, unit: str) -> str:
+    """A metric's name with its unit.
+
+    >>> column("hd95", "mm"), column("dice", "mm"), column("reference_volume", "px")
+    ('hd95_mm', 'dice', 'reference_volume_px3')
+    """
+    if name in ("hd95", "assd", "tolerance"):
+        return f"{name}_{unit}"
+    return f"{name}_{unit}3" if name.endswith("_volume") else name
+
+
+def _mean_content(mean: Mean) -> dict[str, float | int | None]:
+    def known(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "mean": known(mean.value), "low": known(mean.low), "high": known(mean.high),
+        "cases": mean.count,
+    }  # fmt: skip
 
 
 def bootstrap_mean(
