@@ -15,6 +15,7 @@ import typer
 from aistat_jax._errors import InputError
 from aistat_jax.cli.contours import contour, demo, doctor
 from aistat_jax.cli.networks import train
+from aistat_jax.cli.options import ARGUMENTS
 
 _UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
@@ -38,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What JAX compiles is kept in the user's cache folder, so that the next command starts sooner.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    ARGUMENTS.set(tuple(sys.argv[1:] if arguments is None else arguments))
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
     try:
-        status = app(args=given, standalone_mode=False, obj=given)
+        status = app(args=ARGUMENTS.get(), standalone_mode=False)
     except InputError as error:
         return _refused(str(error))
     except _UsageError as error:

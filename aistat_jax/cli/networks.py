@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.options import OUT, Seed, check_seed, written_to
+from aistat_jax.cli.options import ARGUMENTS, OUT, Seed, check_seed, written_to
 
 if TYPE_CHECKING:
     from aistat_jax.nets.checkpoints import Point
@@ -24,7 +24,6 @@ _LEARN = "How it learns"
 
 
 def train(
-    context: typer.Context,
     dataset: Annotated[
         Path, typer.Argument(help="Folder of an nnU-Net v2 dataset (dataset.json, imagesTr, ...).")
     ],
@@ -121,7 +120,7 @@ def train(
             folds_done = [
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
-            _join(run, [one for one in folds_done if one is not None], context)
+            _join(run, [one for one in folds_done if one is not None])
 
 
 def _folds(text: str) -> tuple[int, ...] | None:
@@ -151,14 +150,13 @@ def _judged(fold: int, point: Point, steps: int) -> None:
         )
 
 
-def _join(run: Run, done: list[Fold], context: typer.Context) -> None:
+def _join(run: Run, done: list[Fold]) -> None:
     """Keep the ensemble of the folds that are done, and what a person reads about them."""
     from aistat_jax.training import ensemble
     from aistat_jax.views.scores import scores_text
     from aistat_jax.views.training import write_training
 
-    command = shlex.join(["aistat", *(context.find_object(list) or [])])
-    net = ensemble(run, done, command)
+    net = ensemble(run, done, shlex.join(["aistat", *ARGUMENTS.get()]))
     with written_to(run.folder) as folder:
         names = write_training(folder, run, done, net.card)
     print(f"{len(done)} of {len(run.split)} folds are done; on the cases they held out:")

@@ -90,18 +90,21 @@ def plot_curves(done: Sequence[Fold]) -> Figure:
             loss = np.array([point.loss for point in fold.curve])
             judged = [point for point in fold.curve if point.validation_loss is not None]
             at = [point.step for point in judged]
+            every = max(1, len(at) // 12)
             left.plot(steps, _smooth(loss), color="#888888", linewidth=0.8)
             left.plot(
                 at, [point.validation_loss for point in judged], color=ESTIMATE, linewidth=1.0,
-                marker=marker, markersize=3.5,
+                marker=marker, markersize=3.5, markevery=every,
             )  # fmt: skip
             right.plot(
                 at, [mean_dice(point) for point in judged], color=ESTIMATE, linewidth=1.0,
-                marker=marker, markersize=3.5, label=f"fold {fold.number}",
+                marker=marker, markersize=3.5, markevery=every, label=f"fold {fold.number}",
             )  # fmt: skip
         left.set(xlabel="step", ylabel="loss", title="Loss: training (grey), held out (blue)")
         right.set(xlabel="step", ylabel="pseudo-Dice", title="Held-out patches", ylim=(-0.02, 1.02))
         right.legend(loc="lower right")
+        for axes in (left, right):
+            axes.locator_params(axis="x", integer=True)
     return figure
 
 
