@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aistat_jax._errors import InputError
@@ -48,6 +48,28 @@ def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         for folder in reversed(made):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def check_writable(out: str | os.PathLike[str]) -> None:
+    """Raises InputError naming `out` when no files can be put there; leaves nothing behind."""
+
+    class Enough(Exception):
+        """Leaves the staging folder before anything is moved into place."""
+
+    with suppress(Enough), staged_folder(out):
+        raise Enough
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text to a temporary name and move it into place; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
 def _refuse_a_file(out: Path) -> None:

@@ -41,6 +41,25 @@ class Dataset:
     ending: str = ".nii.gz"
 
 
+_VISIT = re.compile(
+    r"[_-](?:(?:ses|session|visit|scan|frame|time|tp|t|fu|week|day|phase)[_-]?\d+"
+    r"|pre|post|baseline|followup)$",
+    re.IGNORECASE,
+)
+
+
+def patient_of(case: str) -> str:
+    """The patient that a case's name tells of: the name less what names one of several visits.
+
+    What is left must hold a number, or else it may be no patient but the name of a collection.
+
+    >>> patient_of("HN-012_t2"), patient_of("sub-07_ses-1"), patient_of("scan_3"), patient_of("a7")
+    ('HN-012', 'sub-07', 'scan_3', 'a7')
+    """
+    rest = _VISIT.sub("", case)
+    return rest if re.search(r"\d", rest) else case
+
+
 @record
 class LabelledCase:
     """An image and what was drawn on it.

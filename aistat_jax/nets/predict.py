@@ -21,7 +21,7 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, Float, Int
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
@@ -107,6 +107,16 @@ def predict(
         restore(prepared, answer), restore(prepared, spread), prepared.native,
         net.plan.labels[1:], len(voices),
     )  # fmt: skip
+
+
+def label_map(prediction: Prediction) -> Int[np.ndarray, "i j k"]:
+    """The likeliest label of every voxel, 0 for the background (which wins where two are equal).
+
+    The background's probability is what the labels leave of 1.
+    """
+    labels = 1 / (1 + np.exp(-prediction.log_odds))
+    background = 1 - labels.sum(axis=-1, keepdims=True)
+    return np.concatenate([background, labels], axis=-1).argmax(axis=-1).astype(np.int32)
 
 
 def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i j k feature"]:

@@ -100,10 +100,11 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
     try:
         save_plan(net.plan, staged / "plan.json")
         (staged / "card.json").write_text(json.dumps(net.card, indent=1) + "\n", encoding="utf-8")
-        for n, weights in enumerate(net.members):
-            save_file(weights, staged / f"member-{n}.safetensors")
-        if net.head is not None:
-            save_file(net.head, staged / "head.safetensors")
+        parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
+        for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
+            file = staged / f"{name}.safetensors"
+            save_file(weights, file)
+            file.chmod(0o644)  # safetensors lets nobody else read what it writes
         staged.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)

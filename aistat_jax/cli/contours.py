@@ -1,20 +1,16 @@
-"""What can be done from a terminal? `aistat demo`, `aistat contour` and `aistat doctor`.
-
-Heavy libraries are imported by the command that needs them, so that `--help` answers at once.
-"""
+"""What can be done with contours from a terminal? `aistat demo`, `contour` and `doctor`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aistat_jax._errors import InputError
+from aistat_jax.cli.options import OUT, Seed, about, check_seed, written_to
 
 if TYPE_CHECKING:
     from aistat_jax.case import Case
@@ -22,25 +18,9 @@ if TYPE_CHECKING:
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
-_UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
-app = typer.Typer(
-    name="aistat",
-    help="Posterior contours with honest error bars for PET/CT and other medical images.",
-    epilog="Exit status: 0 done, 2 bad input (one sentence says what and what to do), "
-    "1 anything else.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-_FIND, _FIT, _OUT = (
-    "What to contour (one of these, or a threshold with a point)",
-    "How to fit and grade",
-    "Output",
-)
+_FIND = "What to contour (one of these, or a threshold with a point)"
+_FIT = "How to fit and grade"
 Method = Annotated[
     str,
     typer.Option(help="laplace (fast), nuts, vi or smc.", metavar="NAME", rich_help_panel=_FIT),
@@ -53,55 +33,10 @@ ToleranceMm = Annotated[
     float | None,
     typer.Option(help="Error that still counts as right, mm (default 2).", rich_help_panel=_FIT),
 ]
-Seed = Annotated[
-    int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=_OUT)
-]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status 0, 1 or 2.
-
-    What JAX compiles is kept in the user's cache folder, so that the next command starts sooner.
-    """
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
-    try:
-        status = app(args=arguments, standalone_mode=False)
-    except InputError as error:
-        return _refused(str(error))
-    except _UsageError as error:
-        return _refused(_one_sentence(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("aistat: stopped; nothing was written", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"aistat: {error}; nothing was written", file=sys.stderr)
-        return 1
-    return status if isinstance(status, int) else 0
-
-
-def _show_version(wanted: bool) -> bool:
-    if wanted:
-        from aistat_jax import __version__
-
-        print(f"aistat {__version__}")
-        raise typer.Exit(0)
-    return wanted
-
-
-@app.callback()
-def _top(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version),
-    ] = False,
-) -> None:
-    """Posterior contours with honest error bars for PET/CT and other medical images."""
-
-
-@app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=_OUT)] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = Path(
         "aistat-out/demo"
     ),
     seed: Seed = 0,
@@ -112,7 +47,7 @@ def demo(
 ) -> None:
     """Contour an embedded synthetic PET/CT lesion, whose true boundary is known."""
     _check_settings(method, level, draws, seed, tolerance_mm)
-    with _written_to(out) as folder:
+    with written_to(out) as folder:
         from aistat_jax import intensity
         from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case
@@ -132,7 +67,6 @@ def demo(
         _finish(folder, out, case)
 
 
-@app.command()
 def contour(
     image: Annotated[
         Path, typer.Argument(help="NIfTI volume (.nii, .nii.gz), or .png or .npz in pixels.")
@@ -189,9 +123,7 @@ def contour(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the results (default aistat-out/NAME).", rich_help_panel=_OUT
-        ),
+        typer.Option(help="Folder for the results (default aistat-out/NAME).", rich_help_panel=OUT),
     ] = None,
 ) -> None:
     """Contour one lesion of an image from a point, a rough mask or a threshold."""
@@ -200,7 +132,7 @@ def contour(
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     out = out or Path("aistat-out") / image.name.split(".")[0]
-    with _written_to(out) as folder:
+    with written_to(out) as folder:
         from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case, image_evidence
         from aistat_jax.io.nifti import read_image, read_mask
@@ -214,7 +146,7 @@ def contour(
         expert = None if reference is None else read_mask(reference, primary)
         if pictures.unit == "px" and tolerance_px is None:
             tolerance_px = 1.0
-        with _about(image):
+        with about(image):
             targets = find_targets(pictures, **where)
         evidence = image_evidence(pictures, blur_mm or blur_px)
         case = contour_case(
@@ -227,10 +159,9 @@ def contour(
         _finish(folder, out, case)
 
 
-@app.command()
 def doctor(
     out: Annotated[
-        Path, typer.Option(help="Folder to try writing to.", rich_help_panel=_OUT)
+        Path, typer.Option(help="Folder to try writing to.", rich_help_panel=OUT)
     ] = Path("aistat-out"),
     seed: Seed = 0,
 ) -> None:
@@ -257,8 +188,7 @@ def _check_settings(
         raise InputError(f"--level {level:g} must lie strictly between 0 and 1, such as 0.95")
     if draws < FEWEST_DRAWS:
         raise InputError(f"--draws {draws} is too few for a band; ask for at least {FEWEST_DRAWS}")
-    if seed < 0:
-        raise InputError(f"--seed {seed} must be 0 or a positive whole number")
+    check_seed(seed)
     for tolerance in tolerances:
         if tolerance is not None and not 0 < tolerance < float("inf"):
             raise InputError(f"the tolerance {tolerance:g} must be a positive length")
@@ -338,24 +268,6 @@ def _slices(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Names the file in a refusal that does not know it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _written_to(out: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `out`, or leaves nothing, when the work is over."""
-    from aistat_jax._files import staged_folder
-
-    with staged_folder(out) as folder:
-        yield folder
-
-
 def _finish(folder: Path, out: Path, case: Case) -> None:
     """Write the case, and say what was found and written."""
     from aistat_jax.views.outputs import write_case
@@ -396,17 +308,3 @@ def _length(value: float | None, unit: str) -> str:
 
 def _share(share: float | None, slices: int) -> str:
     return "no slice" if share is None else f"{round(share * slices)} of {slices} slices"
-
-
-def _refused(sentence: str) -> int:
-    print(f"aistat: {sentence}", file=sys.stderr)
-    return 2
-
-
-def _one_sentence(error: Any) -> str:
-    text = " ".join(error.format_message().split())
-    return text if not text else f"{text[0].lower()}{text[1:].rstrip('.')}; see aistat --help"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

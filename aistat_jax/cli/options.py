@@ -1,0 +1,45 @@
+"""What do all commands share? The folder they write to, the seed, and how files are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aistat_jax._errors import InputError
+
+ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
+"""What `aistat` was called with, for files that say how they were made."""
+
+OUT = "Output"
+Seed = Annotated[
+    int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=OUT)
+]
+
+
+def check_seed(seed: int) -> None:
+    """Raises InputError for a seed below 0."""
+    if seed < 0:
+        raise InputError(f"--seed {seed} must be 0 or a positive whole number")
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Names the file in a refusal that does not know it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+@contextmanager
+def written_to(out: Path) -> Iterator[Path]:
+    """A folder to write to that becomes `out`, or leaves nothing, when the work is over."""
+    from aistat_jax._files import staged_folder
+
+    with staged_folder(out) as folder:
+        yield folder
