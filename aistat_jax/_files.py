@@ -1,4 +1,4 @@
-"""How does a run leave either all of its files or none? A staging folder beside the target."""
+"""How does a file, or a run's whole folder, appear complete or not at all? By moving into place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aistat_jax._errors import InputError
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path that becomes the file `path` when the `with` ends without an error.
+
+    It is in the same folder, hidden, and ends with the same name, for writers that go by it.
+    After an error it is removed and an older file at `path` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import html
 import io
 import math
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aistat_jax._files import replaced_file
 from aistat_jax.uncertainty.grading import CASE_CUTS, LOCAL_CUTS
 from aistat_jax.views.style import style
 
@@ -97,12 +97,8 @@ def write_report(
         + "</body></html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.html")
-    try:
+    with replaced_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -239,7 +239,7 @@ def test_a_write_cut_short_is_no_checkpoint(straight, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         short_run(tmp_path, progress=stop_after(5))
     whole = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / f".{CHECKPOINT}.part").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / f".0123456789ab-{CHECKPOINT}").write_bytes(whole[: len(whole) // 2])
     resumed = short_run(tmp_path)
     assert resumed.curve == straight.curve
     assert same_weights(resumed, straight)
