@@ -1,4 +1,4 @@
-"""How does a run leave either all of its files or none? A staging folder beside the target."""
+"""How does a file, or a run's whole folder, appear complete or not at all? By moving into place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aistat_jax._errors import InputError
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path that becomes the file `path` when the `with` ends without an error.
+
+    It is in the same folder, hidden, and ends with the same name, for writers that go by it.
+    After an error it is removed and an older file at `path` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,12 +79,8 @@ def check_writable(out: str | os.PathLike[str]) -> None:
 def write_whole(path: Path, text: str) -> Path:
     """Write a text to a temporary name and move it into place; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
-    try:
+    with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from aistat_jax._files import replaced_file
+
 PACKAGES = ("aistat_jax", "jax", "numpyro", "blackjax", "numpy", "scipy")
 
 
@@ -77,7 +79,7 @@ def save(folder: Path, name: str, result: Result, quick: bool, seconds: float) -
     """Replace one benchmark's part of results.json, and write results.md anew from it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = {
         "title": result.title,
         "quick": quick,
@@ -88,8 +90,11 @@ def save(folder: Path, name: str, result: Result, quick: bool, seconds: float) -
         "notes": list(result.notes),
         "details": list(result.details),
     }
-    _write(path, json.dumps(kept, indent=1, default=float) + "\n")
-    _write(folder / "results.md", markdown(kept))
+    texts = {path: json.dumps(kept, indent=1, default=float) + "\n"}
+    texts[folder / "results.md"] = markdown(kept)
+    for target, text in texts.items():
+        with replaced_file(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def markdown(kept: dict[str, Any]) -> str:
@@ -163,9 +168,3 @@ def _processor() -> str:
         return platform.processor() or "unknown processor"
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -99,7 +99,7 @@ def train(
     )
     with _within_memory(advice), _kept(f"the checkpoints in {out} are kept; repeat to go on"):
         from aistat_jax import training
-        from aistat_jax.nets.augment import NO_AUGMENTATION
+        from aistat_jax.nets.variation import NO_AUGMENTATION
         from aistat_jax.nets.train import TrainSettings
 
         settings = TrainSettings(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._files import replaced_file
 from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.space.grid import Plane
@@ -61,21 +61,21 @@ def save_posterior(
         raise InputError(f"{path}: there is no posterior to save")
     groups = _group_names(several)
     attrs = {"format": FORMAT, "schema": SCHEMA, "groups": json.dumps(groups)}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        Dataset(attrs=attrs).to_netcdf(temporary, mode="w", engine="h5netcdf")
-        for group, posterior in zip(groups, several, strict=True):
-            data = to_dataset(posterior)
-            checked = {name: {"fletcher32": True, "_FillValue": None} for name in data.data_vars}
-            data.to_netcdf(
-                temporary, mode="a", engine="h5netcdf", group=f"{group}/posterior", encoding=checked
-            )
-        os.replace(temporary, path)
+        with replaced_file(path) as temporary:
+            Dataset(attrs=attrs).to_netcdf(temporary, mode="w", engine="h5netcdf")
+            for group, posterior in zip(groups, several, strict=True):
+                data = to_dataset(posterior)
+                checked = {
+                    name: {"fletcher32": True, "_FillValue": None} for name in data.data_vars
+                }
+                data.to_netcdf(
+                    temporary, mode="a", engine="h5netcdf",
+                    group=f"{group}/posterior", encoding=checked,
+                )  # fmt: skip
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{path}: the file cannot be written ({why}); choose another") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -7,7 +7,6 @@ spacing and live in pixels.
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._files import replaced_file
 from aistat_jax._typing import Bool
 from aistat_jax.space.grid import canonical_axes, canonical_grid, from_canonical, to_canonical
 from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array, quantity_of
@@ -143,10 +143,8 @@ def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:
     file.set_sform(affine, code=sform or qform)
     file.set_qform(affine, code=qform or sform)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
-        temporary = Path(folder) / f"part{suffix}"
+    with replaced_file(target) as temporary:
         nibabel.save(file, temporary)
-        os.replace(temporary, target)
     return target
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from aistat_jax._errors import InputError
+from aistat_jax._files import replaced_file
 
 SCHEMA = 1
 
@@ -16,10 +16,8 @@ SCHEMA = 1
 def write_json(kind: str, content: dict[str, Any], path: Path) -> Path:
     text = json.dumps({"schema": SCHEMA, "kind": kind, **content}, indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        temporary = Path(folder) / "part.json"
+    with replaced_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
     return path
 
 

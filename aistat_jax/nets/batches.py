@@ -18,9 +18,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float, Int
 from aistat_jax.io.nnunet import Dataset, read_case
-from aistat_jax.nets.augment import Example, Settings
+from aistat_jax.nets.example import Example
 from aistat_jax.nets.plan import Plan
 from aistat_jax.nets.prepare import join_planes, prepare, prepare_labels
+from aistat_jax.nets.variation import Settings
 from aistat_jax.space.image import Image
 
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._files import replaced_file
 from aistat_jax._record import record
 from aistat_jax._typing import Array, Int
 
@@ -52,13 +53,18 @@ class State:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """Where the checkpoint of a folder is; the folder is made now, and not after hours."""
+    """Where the checkpoint of a folder is; the folder is made now, and not after hours.
+
+    What a run killed while it wrote has left there is removed: no one else would.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{folder}: this folder cannot be made ({error.strerror}); choose another"
         ) from error
+    for left in folder.glob(f".*-{CHECKPOINT}"):
+        left.unlink(missing_ok=True)
     return folder / CHECKPOINT
 
 
@@ -69,12 +75,10 @@ def save_checkpoint(path: Path, state: State, curve: Sequence[Point], run: dict[
     arrays = {name: np.asarray(value) for name, value in _named(jax.device_get(state)).items()}
     arrays["curve"] = _rows(curve)
     header = {"schema": SCHEMA, "step": len(curve), "run": run, "crc": _crc(run, arrays)}
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "wb") as file:
+    with replaced_file(path) as temporary, open(temporary, "wb") as file:
         file.write(save(arrays, metadata={"aistat": json.dumps(header)}))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path, like: State, run: dict[str, Any]) -> tuple[State, list[Point]]:

@@ -18,91 +18,57 @@ from aistat_jax._typing import Array, ArrayLike, Float, Int
 
 Logits = Float[ArrayLike, "batch *space class"]
 Labels = Int[ArrayLike, "batch *space"] | Float[ArrayLike, "batch *space class"]
-Weights = Float[ArrayLike, "batch *space"]
-
 SMOOTH = 1e-5
-_TINY = 1e-8
 
 
 def soft_dice(
-    logits: Logits,
-    labels: Labels,
-    *,
-    batch_dice: bool = False,
-    smooth: float = SMOOTH,
-    weights: Weights | None = None,
+    logits: Logits, labels: Labels, *, batch_dice: bool = False
 ) -> Float[Array, "group foreground"]:
     """Soft Dice coefficient of each foreground class: 1 is perfect.
 
-    (2 sum min(p, t) + smooth) / (sum p + sum t + smooth), p the softmax and t the label's
-    probability. For hard labels min(p, t) = p t, the usual soft Dice; for soft ones the product
-    is largest for a p of zeros and ones, while this is largest for p = t (Wang et al. 2023, Dice
-    semimetric losses, MICCAI). `smooth` only matters where a class is nearly absent from both: it
-    makes 0 / 0 a perfect 1. With the default an absent class that is predicted at all counts as
-    missed, with hardly any gradient; so batch_dice helps where lesions are small or missing.
+    (2 sum min(p, t) + s) / (sum p + sum t + s), p the softmax, t the label's probability and s
+    SMOOTH. For hard labels min(p, t) = p t, the usual soft Dice; for soft ones the product is
+    largest for a p of zeros and ones, while this is largest for p = t (Wang et al. 2023, Dice
+    semimetric losses, MICCAI). s makes 0 / 0 a perfect 1; but an absent class that is predicted
+    at all counts as missed, with hardly any gradient, so batch_dice helps where lesions are small
+    or missing.
 
     Shapes: returns (batch, class - 1), or (1, class - 1) with batch_dice, which sums over the
-    batch before dividing. weights (batch, *space) multiply every voxel; 0 ignores it.
-    Raises InputError when the shapes do not fit.
+    batch before dividing. Raises InputError when the shapes do not fit.
     """
     probability, target = jax.nn.softmax(_float(logits), axis=-1), _target(logits, labels)
-    voxel = (
-        jnp.ones(target.shape[:-1], jnp.float32) if weights is None else _weights(logits, weights)
-    )
     axes = tuple(range(0 if batch_dice else 1, target.ndim - 1))
 
     def total(values: Array) -> Array:
-        sums = jnp.sum((voxel[..., None] * values)[..., 1:], axis=axes)
+        sums = jnp.sum(values[..., 1:], axis=axes)
         return sums[None] if batch_dice else sums
 
     overlap = 2 * total(jnp.minimum(probability, target))
-    return (overlap + smooth) / (total(probability) + total(target) + smooth)
+    return (overlap + SMOOTH) / (total(probability) + total(target) + SMOOTH)
 
 
-def dice_loss(
-    logits: Logits,
-    labels: Labels,
-    *,
-    batch_dice: bool = False,
-    smooth: float = SMOOTH,
-    weights: Weights | None = None,
-) -> Float[Array, ""]:
-    """One minus the mean soft Dice over foreground classes (and examples); see `soft_dice`."""
-    dice = soft_dice(logits, labels, batch_dice=batch_dice, smooth=smooth, weights=weights)
-    return 1 - jnp.mean(dice)
-
-
-def cross_entropy(
-    logits: Logits, labels: Labels, *, weights: Weights | None = None
-) -> Float[Array, ""]:
-    """Mean over voxels of -sum_c t_c log p_c, in nats; with weights the weighted mean.
+def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, ""]:
+    """Mean over voxels of -sum_c t_c log p_c, in nats.
 
     A proper score: for soft labels it is smallest at p = t, where it equals their entropy.
     Raises InputError when the shapes do not fit.
     """
-    loss = -jnp.sum(_target(logits, labels) * jax.nn.log_softmax(_float(logits)), axis=-1)
-    if weights is None:
-        return jnp.mean(loss)
-    voxel = _weights(logits, weights)
-    return jnp.sum(voxel * loss) / jnp.maximum(jnp.sum(voxel), _TINY)
+    log_probability = jax.nn.log_softmax(_float(logits))
+    return -jnp.mean(jnp.sum(_target(logits, labels) * log_probability, axis=-1))
 
 
 def dice_and_cross_entropy(
-    logits: Logits,
-    labels: Labels,
-    *,
-    batch_dice: bool = False,
-    smooth: float = SMOOTH,
-    weights: Weights | None = None,
+    logits: Logits, labels: Labels, *, batch_dice: bool = False
 ) -> Float[Array, ""]:
-    """Dice loss plus cross-entropy, one to one as in nnU-Net (Isensee et al. 2021).
+    """One minus the mean `soft_dice`, plus cross-entropy, one to one as in nnU-Net (Isensee et
+    al. 2021).
 
     >>> labels = jnp.array([[0, 1, 1, 0]])
     >>> bool(dice_and_cross_entropy(50.0 * jax.nn.one_hot(labels, 2), labels) < 1e-5)
     True
     """
-    overlap = dice_loss(logits, labels, batch_dice=batch_dice, smooth=smooth, weights=weights)
-    return overlap + cross_entropy(logits, labels, weights=weights)
+    overlap = jnp.mean(soft_dice(logits, labels, batch_dice=batch_dice))
+    return 1 - overlap + cross_entropy(logits, labels)
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
@@ -125,16 +91,13 @@ def deep_supervision_weights(levels: int) -> tuple[float, ...]:
 def deep_supervision_loss(
     logits: Sequence[Float[ArrayLike, "batch ... class"]],
     labels: Labels,
-    loss: Callable[..., Float[Array, ""]] = dice_and_cross_entropy,
-    *,
-    weights: Weights | None = None,
+    loss: Callable[[Logits, Labels], Float[Array, ""]] = dice_and_cross_entropy,
 ) -> Float[Array, ""]:
     """Weighted sum of a loss over decoder levels, labels pooled to the resolution of each.
 
     Shapes: logits from fine to coarse, the first on the labels' grid; the sizes of each level
-    divide those of the first. `loss(logits, labels, weights=...)` is called for each level whose
-    weight (`deep_supervision_weights`) is not 0. weights (batch, *space) are pooled as well.
-    Raises InputError when a level does not divide the first.
+    divide those of the first. `loss` is called for each level whose weight
+    (`deep_supervision_weights`) is not 0. Raises InputError when a level does not divide the first.
     """
     total = jnp.zeros((), jnp.float32)
     target = _target(logits[0], labels)
@@ -144,8 +107,7 @@ def deep_supervision_loss(
         space = tuple(level.shape[1:-1])
         # A finest level stays hard labels; soft ones of zeros and ones would say the same.
         here = labels if level.shape == logits[0].shape else pool(target, space)
-        coarse = None if weights is None else pool(_float(weights)[..., None], space)[..., 0]
-        total = total + share * loss(level, here, weights=coarse)
+        total = total + share * loss(level, here)
     return total
 
 
@@ -172,14 +134,6 @@ def pool(
     return split.mean(axis=tuple(range(2, 2 * len(space) + 1, 2)))
 
 
-def rater_target(
-    raters: Float[ArrayLike, "batch *space rater"],
-) -> Float[Array, "batch *space 2"]:
-    """Soft labels from several raters' foreground: the mean probability of (background, lesion)."""
-    foreground = jnp.mean(_float(raters), axis=-1)
-    return jnp.stack([1 - foreground, foreground], axis=-1)
-
-
 def overlap_counts(logits: Logits, labels: Labels) -> Float[Array, "foreground 3"]:
     """Voxels in common, predicted and true of each foreground class, over the whole batch.
 
@@ -193,16 +147,6 @@ def overlap_counts(logits: Logits, labels: Labels) -> Float[Array, "foreground 3
     axes = tuple(range(truth.ndim - 1))
     sums = [jnp.sum(x[..., 1:], axis=axes) for x in (truth * predicted, predicted, truth)]
     return jnp.stack(sums, axis=-1)
-
-
-def pseudo_dice(logits: Logits, labels: Labels) -> Float[Array, " foreground"]:
-    """Dice coefficient of each foreground class over all voxels of the batch; NaN if absent.
-
-    "Pseudo" as in nnU-Net: it pools the voxels of all patches, and is not the mean over cases.
-    """
-    common, predicted, truth = overlap_counts(logits, labels).T
-    size = predicted + truth
-    return jnp.where(size > 0, 2 * common / jnp.maximum(size, 1), jnp.nan)
 
 
 def log_odds(logits: Float[ArrayLike, "*batch class"], label: int = 1) -> Float[Array, "*batch"]:
@@ -240,12 +184,3 @@ def _target(logits: Logits, labels: Labels) -> Float[Array, "batch *space class"
             f"expected {logits.shape[:-1]}"
         )
     return jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
-
-
-def _weights(logits: Logits, weights: Weights) -> Weights:
-    if weights.shape != logits.shape[:-1]:
-        raise InputError(
-            f"weights of shape {weights.shape} do not match logits of shape {logits.shape}; "
-            f"expected {logits.shape[:-1]}"
-        )
-    return _float(weights)

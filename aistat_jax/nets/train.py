@@ -26,13 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, Float, Key
-from aistat_jax.nets.augment import (
-    NO_AUGMENTATION,
-    Example,
-    Settings,
-    augment_batch,
-    settings_for,
-)
+from aistat_jax.nets.augment import augment_batch
 from aistat_jax.nets.batches import Learnable, Pool, Windows, digest, draw, pool_cases
 from aistat_jax.nets.checkpoints import (
     Point,
@@ -41,6 +35,7 @@ from aistat_jax.nets.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from aistat_jax.nets.example import Example
 from aistat_jax.nets.losses import (
     deep_supervision_loss,
     dice_and_cross_entropy,
@@ -48,6 +43,7 @@ from aistat_jax.nets.losses import (
 )
 from aistat_jax.nets.plan import Plan
 from aistat_jax.nets.unet import UNet, random_net
+from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, settings_for
 from aistat_jax.nets.weights import Net, weights_of
 
 POWER = 0.9  # of the polynomial decay

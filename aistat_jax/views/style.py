@@ -7,12 +7,13 @@ and nothing is told by colour alone: each grade also has its own line style and 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from aistat_jax._files import replaced_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,11 +99,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure in the format its name ends with (.png, .pdf, .svg); never half of one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix or '.png'}")
-    try:
-        with style():
-            figure.savefig(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_file(path) as temporary, style():
+        figure.savefig(temporary, format=path.suffix[1:] or "png")
     return path

@@ -1,12 +1,27 @@
-"""Small plans and images that several tests of networks share."""
+"""Small plans, images and ways to vary them that several tests of networks share."""
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.augment import augment
+from aistat_jax.nets.batches import Learnable
+from aistat_jax.nets.example import Example
 from aistat_jax.nets.plan import Normalisation, Plan
+from aistat_jax.nets.variation import Settings, Sometimes
 from aistat_jax.space.image import Image
+
+KEY = jax.random.key(0)
+STRONG = Settings(
+    rotation_deg=Sometimes(1.0, -180.0, 180.0),
+    zoom=Sometimes(1.0, 0.8, 1.3),
+    elastic_sd_mm=Sometimes(1.0, 3.0, 3.0),
+    elastic_spacing=12.0,
+)
+# Compiles five times faster; the results are those of the default but for rounding.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 def tiny_plan(
@@ -41,3 +56,48 @@ def pet(
 ) -> Image:
     """A PET channel of noise from 0 to 6 SUV."""
     return Image.from_arrays(PT=rng.uniform(0, 6, shape), spacing_mm=spacing_mm)
+
+
+def always(value: float) -> Sometimes:
+    return Sometimes(1.0, value, value)
+
+
+def make_example(rng, space=(24, 20), channels=2, raters=None) -> Example:
+    return Example(
+        image=rng.standard_normal((*space, channels)).astype(np.float32),
+        labels=rng.integers(0, 4, space, dtype=np.int32),
+        raters=None if raters is None else rng.random((*space, raters), dtype=np.float32),
+    )
+
+
+def jitted(settings: Settings, spacing, options=QUICK, **where):
+    def run(key, example):
+        return augment(key, example, spacing, settings, **where)
+
+    return jax.jit(run, compiler_options=options)
+
+
+def disc_plan(
+    patch: tuple[int, ...] = (16, 16), widths=(4, 8), *, slices=1, classes=2, batch=4, **changes
+) -> Plan:
+    dims = len(patch)
+    a = Architecture(dims, slices, classes, widths, ((2,) * dims,) * (len(widths) - 1))
+    labels = ("background", *(f"disc{n}" for n in range(1, classes)))
+    return Plan(
+        "discs", a, ("image",), ("a.u.",), labels, (Normalisation("zscore"),), (1.0, 1.0, 1.0),
+        patch, batch, slices, unit="px", **changes,
+    ).check()  # fmt: skip
+
+
+def disc(number: int, size: int = 64) -> Learnable:
+    """A bright disc at a random place in noise."""
+    rng = np.random.default_rng([7, number])
+    radius = size * rng.uniform(0.1, 0.22)
+    centre = rng.uniform(radius, size - radius, 2)
+    i, j = np.mgrid[:size, :size]
+    labels = (np.hypot(i - centre[0], j - centre[1]) < radius).astype(np.int32)[..., None]
+    values = 1.5 * labels + rng.standard_normal(labels.shape) - 0.2
+    return Learnable(values[..., None].astype(np.float32), labels, name=f"disc{number}")
+
+
+DISCS = tuple(disc(n, 24) for n in range(4))

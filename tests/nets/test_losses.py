@@ -9,17 +9,15 @@ import pytest
 from scipy.special import log_softmax, logsumexp, softmax
 
 from aistat_jax._errors import InputError
+from aistat_jax.nets import losses
 from aistat_jax.nets.losses import (
     cross_entropy,
     deep_supervision_loss,
     deep_supervision_weights,
     dice_and_cross_entropy,
-    dice_loss,
     log_odds,
     overlap_counts,
     pool,
-    pseudo_dice,
-    rater_target,
     soft_dice,
 )
 
@@ -29,19 +27,24 @@ def make_case(rng, space=(6, 8), classes=3, batch=2):
     return logits, rng.integers(0, classes, (batch, *space), dtype=np.int32)
 
 
-def test_dice_by_hand():
+def dice_loss(logits, labels):
+    return 1 - jnp.mean(soft_dice(logits, labels))
+
+
+def test_dice_by_hand(monkeypatch):
     """Four voxels, foreground probability (.5, .5, .8, .2), truth (1, 0, 1, 0)."""
     p = np.array([0.5, 0.5, 0.8, 0.2])
     logits = np.log(np.stack([1 - p, p], axis=-1))[None].astype(np.float32)
     labels = np.array([[1, 0, 1, 0]])
-    dice = soft_dice(logits, labels, smooth=0.0)
-    np.testing.assert_allclose(dice, [[2 * 1.3 / (2.0 + 2.0)]], rtol=1e-6)
-    np.testing.assert_allclose(soft_dice(logits, labels, smooth=1.0), [[3.6 / 5.0]], rtol=1e-6)
-    np.testing.assert_allclose(dice_loss(logits, labels, smooth=0.0), 0.35, rtol=1e-5)
+    dice = 2 * 1.3 / (2.0 + 2.0)
+    monkeypatch.setattr(losses, "SMOOTH", 0.0)
+    np.testing.assert_allclose(soft_dice(logits, labels), [[dice]], rtol=1e-6)
     expected = -np.mean(np.log([0.5, 0.5, 0.8, 0.8]))
     np.testing.assert_allclose(cross_entropy(logits, labels), expected, rtol=1e-6)
-    both = dice_and_cross_entropy(logits, labels, smooth=0.0)
-    np.testing.assert_allclose(both, 0.35 + expected, rtol=1e-5)
+    both = dice_and_cross_entropy(logits, labels)
+    np.testing.assert_allclose(both, 1 - dice + expected, rtol=1e-5)
+    monkeypatch.setattr(losses, "SMOOTH", 1.0)
+    np.testing.assert_allclose(soft_dice(logits, labels), [[3.6 / 5.0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("space", [(6, 8), (4, 3, 5)])
@@ -72,7 +75,7 @@ def test_hard_labels_are_soft_labels_of_zeros_and_ones(rng):
     soft = np.eye(3, dtype=np.float32)[labels]
     for loss in (dice_loss, cross_entropy, dice_and_cross_entropy):
         np.testing.assert_allclose(loss(logits, labels), loss(logits, soft), rtol=1e-6)
-    np.testing.assert_array_equal(pseudo_dice(logits, labels), pseudo_dice(logits, soft))
+    np.testing.assert_array_equal(overlap_counts(logits, labels), overlap_counts(logits, soft))
 
 
 def test_both_losses_are_smallest_at_the_soft_target():
@@ -91,25 +94,6 @@ def test_both_losses_are_smallest_at_the_soft_target():
     best = np.log(target)
     np.testing.assert_allclose(cross_entropy(best, target), entropy, rtol=1e-6)
     np.testing.assert_allclose(dice_loss(best, target), 0.0, atol=1e-5)
-
-
-def test_voxels_of_weight_zero_do_not_count(rng):
-    logits, labels = make_case(rng)
-    weights = np.ones((2, 6, 8), np.float32)
-    weights[:, 3:] = 0
-    other = logits.copy()
-    other[:, 3:] += rng.normal(0, 5, other[:, 3:].shape).astype(np.float32)
-    for loss in (dice_loss, cross_entropy):
-        value = loss(logits, labels, weights=weights)
-        np.testing.assert_allclose(value, loss(other, labels, weights=weights), rtol=1e-6)
-        np.testing.assert_allclose(value, loss(logits[:, :3], labels[:, :3]), rtol=1e-5)
-        assert abs(loss(logits, labels) - loss(other, labels)) > 0.01
-        ones = np.ones((2, 6, 8), np.float32)
-        np.testing.assert_allclose(
-            loss(logits, labels, weights=ones), loss(logits, labels), rtol=1e-6
-        )
-    nothing = cross_entropy(logits, labels, weights=np.zeros((2, 6, 8), np.float32))
-    assert float(nothing) == 0.0
 
 
 def test_background_is_left_out_of_dice(rng):
@@ -178,12 +162,9 @@ def test_deep_supervision_is_the_weighted_sum_over_levels(rng):
     np.testing.assert_allclose(deep_supervision_loss(unused, labels), value, rtol=1e-6)
     changed = (fine, levels[1] + np.float32([0, 3, 0]), levels[2])
     assert abs(deep_supervision_loss(changed, labels) - value) > 0.05
-    weights = rng.random((2, 8, 12), dtype=np.float32)
-    weighted = deep_supervision_loss(levels, labels, cross_entropy, weights=weights)
-    by_hand = cross_entropy(fine, labels, weights=weights) * 2 / 3
-    small = pool(weights[..., None], (4, 6))[..., 0]
-    by_hand += cross_entropy(levels[1], coarse, weights=small) / 3
-    np.testing.assert_allclose(weighted, by_hand, rtol=1e-6)
+    other = deep_supervision_loss(levels, labels, cross_entropy)
+    by_hand = cross_entropy(fine, labels) * 2 / 3 + cross_entropy(levels[1], coarse) / 3
+    np.testing.assert_allclose(other, by_hand, rtol=1e-6)
 
 
 def test_pooling_keeps_volume_and_commutes_with_mirroring(rng):
@@ -201,27 +182,13 @@ def test_pooling_keeps_volume_and_commutes_with_mirroring(rng):
     assert not np.array_equal(np.flip(onehot, (1, 2))[:, ::2, ::3], np.flip(nearest, (1, 2)))
 
 
-def test_raters_become_probabilities():
-    raters = np.float32([[[1, 1, 0], [0, 0, 0], [1, 1, 1]]])
-    np.testing.assert_allclose(rater_target(raters)[0, :, 1], [2 / 3, 0, 1], rtol=1e-6)
-    np.testing.assert_allclose(rater_target(raters).sum(-1), 1.0, rtol=1e-6)
-
-
-def test_pseudo_dice_by_hand():
+def test_overlap_by_hand():
     predicted = np.array([[0, 1, 1, 0], [1, 0, 0, 0]])
     labels = np.array([[0, 1, 0, 0], [1, 1, 0, 0]])
     logits = np.eye(3, dtype=np.float32)[predicted]
     np.testing.assert_array_equal(overlap_counts(logits, labels), [[2, 3, 3], [0, 0, 0]])
-    dice = np.asarray(pseudo_dice(logits, labels))
-    assert dice[0] == pytest.approx(4 / 6)
-    assert np.isnan(dice[1])
     counts = sum(overlap_counts(logits[n : n + 1], labels[n : n + 1]) for n in range(2))
     np.testing.assert_array_equal(counts, overlap_counts(logits, labels))
-    per_case = np.mean(
-        [float(pseudo_dice(logits[n : n + 1], labels[n : n + 1])[0]) for n in (0, 1)]
-    )
-    assert per_case == pytest.approx(2 / 3)
-    assert pseudo_dice(logits[:1], labels[:1])[0] == 2 / 3
 
 
 def test_log_odds_agree_with_probabilities(rng):
@@ -259,7 +226,5 @@ def test_refusals(rng, monkeypatch):
         cross_entropy(logits, labels[:, :3])
     with pytest.raises(InputError, match="soft labels of shape"):
         cross_entropy(logits, np.zeros((2, 6, 8, 2), np.float32))
-    with pytest.raises(InputError, match="weights of shape"):
-        dice_loss(logits, labels, weights=np.ones((2, 6, 7), np.float32))
     with pytest.raises(InputError, match="multiples"):
         pool(np.zeros((1, 9, 8, 2), np.float32), (4, 4))
