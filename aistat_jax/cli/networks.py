@@ -99,8 +99,8 @@ def train(
     )
     with _within_memory(advice), _kept(f"the checkpoints in {out} are kept; repeat to go on"):
         from aistat_jax import training
-        from aistat_jax.nets.variation import NO_AUGMENTATION
         from aistat_jax.nets.train import TrainSettings
+        from aistat_jax.nets.variation import NO_AUGMENTATION
 
         settings = TrainSettings(
             steps=steps, learning_rate=learning_rate, warmup=min(100, steps // 10), seed=seed,

@@ -142,9 +142,8 @@ def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, 
     )
     factor = jnp.linalg.cholesky(inner)
     pulled = jnp.einsum("...rk,...r->...k", weighted, error)
-    half = jax.lax.linalg.triangular_solve(factor, pulled[..., None], left_side=True, lower=True)[
-        ..., 0
-    ]
+    shared = jnp.broadcast_to(factor, (*pulled.shape[:-1], *factor.shape[-2:]))
+    half = jax.scipy.linalg.solve_triangular(shared, pulled[..., None], lower=True)[..., 0]
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
     return (
         -0.5 * jnp.sum(precision * jnp.square(error), axis=-1)

@@ -51,6 +51,14 @@ def test_the_marginal_likelihood_is_that_of_a_gaussian():
     np.testing.assert_allclose(
         np.asarray(log_marginal(jax.tree.map(jnp.float32, edge), jnp.float32(y))), wanted, atol=1e-2
     )
+    # several readers of one target, with the slope that training needs
+    one = jax.tree.map(lambda leaf: jnp.float32(leaf[:1] if leaf.ndim else leaf), edge)
+    several = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, one)
+    readers = jnp.float32(np.stack([y[0], y[1]])[None])
+    total, slope = jax.value_and_grad(lambda e: log_marginal(e, readers).sum())(several)
+    again = sum(float(log_marginal(one, readers[:, r])[0]) for r in range(2))
+    assert float(total) == pytest.approx(again, rel=1e-4)
+    assert all(np.isfinite(leaf).all() for leaf in slope)
     # negative control: other noise, other density
     with jax.enable_x64(True):
         other = np.asarray(log_marginal(edge._replace(noise=1.1 * edge.noise), y))
