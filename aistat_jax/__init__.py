@@ -13,7 +13,9 @@ _ROOMS = {
     "aistat_jax._record": ("replace",),
     "aistat_jax.space.image": ("Image",),
     "aistat_jax.space.curve": ("Curve",),
-    "aistat_jax.nets.weights": ("load_net",),
+    "aistat_jax.nets.weights": ("load_net", "shipped_nets"),
+    "aistat_jax.nets.predict": ("features", "predict"),
+    "aistat_jax.nets.edges": ("feature_field",),
     "aistat_jax.io.nifti": ("read_image", "read_mask", "write_nifti"),
     "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),
     "aistat_jax.data.raters": ("simulate_raters",),
@@ -41,6 +43,7 @@ _ROOMS = {
     "aistat_jax.views.figures": (
         "plot_contours",
         "plot_gallery",
+        "plot_network",
         "plot_probability",
         "plot_unrolled",
     ),

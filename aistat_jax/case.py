@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -65,6 +65,7 @@ def contour_case(
     outlines: Sequence[Sequence[Curve]] | None = None,
     whole_volume: bool = True,
     near: tuple[float, float, float] | None = None,
+    presence: Callable[[Target], float] | None = None,
     title: str,
     inputs: tuple[str, ...],
 ) -> Case:
@@ -72,13 +73,14 @@ def contour_case(
 
     `reference` (i, j, k) is a mask to compare with, on the grid of the image's first channel;
     `outlines` its exact outlines slice by slice, if known; `whole_volume` compares slices without
-    a target too. `near` is the point whose slice the case is shown at. Raises InputError when no
-    target is left.
+    a target too. `near` is the point whose slice the case is shown at; `presence` says of a target
+    how probable it is that there is anything there. Raises InputError when no target is left.
     """
     models, skipped = [], []
     for target in progress_bar(targets, "reading the evidence"):
         try:
-            models.append(boundary_model(target, evidence))
+            there = 1.0 if presence is None else presence(target)
+            models.append(boundary_model(target, evidence, presence=there))
         except InputError as error:
             skipped.append((target.id, str(error)))
     posteriors = []

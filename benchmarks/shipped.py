@@ -134,7 +134,7 @@ def _held_rows(held: dict[float, list[tuple[str, float]]]) -> list[Row]:
     return rows
 
 
-def _mean_row(figure: str, found: list[tuple[str, float]], **asked: float) -> Row:
+def _mean_row(figure: str, found: list[tuple[str, float]], **asked: Any) -> Row:
     patients, values = zip(*found, strict=True)
     mean = bootstrap_mean(list(values), list(patients))
     note = f"95% interval {mean.low:.3f} to {mean.high:.3f}"

@@ -13,8 +13,13 @@ from aistat_jax._errors import InputError
 from aistat_jax.cli.options import OUT, Seed, about, check_seed, written_to
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistat_jax.boundary.evidence import Evidence
+    from aistat_jax.boundary.targets import Target
     from aistat_jax.case import Case
     from aistat_jax.inference.posterior import Posterior
+    from aistat_jax.space.image import Image
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
@@ -93,6 +98,15 @@ def contour(
         float | None,
         typer.Option(help="A value in the image's own quantity.", rich_help_panel=_FIND),
     ] = None,
+    net: Annotated[
+        str | None,
+        typer.Option(
+            help="Find the target and read its edge by a network: a shipped one's name, or a "
+            "folder that training wrote. A point then chooses among several targets.",
+            metavar="NAME",
+            rich_help_panel=_FIND,
+        ),
+    ] = None,
     slices: Annotated[
         str,
         typer.Option(
@@ -126,9 +140,9 @@ def contour(
         typer.Option(help="Folder for the results (default aistat-out/NAME).", rich_help_panel=OUT),
     ] = None,
 ) -> None:
-    """Contour one lesion of an image from a point, a rough mask or a threshold."""
+    """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
     _check_settings(method, level, draws, seed, tolerance_mm, tolerance_px)
-    where = _which_target(point, mask, threshold, slices)
+    where = _which_target(point, mask, threshold, slices, net)
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     out = out or Path("aistat-out") / image.name.split(".")[0]
@@ -146,17 +160,41 @@ def contour(
         expert = None if reference is None else read_mask(reference, primary)
         if pictures.unit == "px" and tolerance_px is None:
             tolerance_px = 1.0
-        with about(image):
-            targets = find_targets(pictures, **where)
-        evidence = image_evidence(pictures, blur_mm or blur_px)
+        if net is None:
+            with about(image):
+                targets = find_targets(pictures, **where)
+            evidence, presence = image_evidence(pictures, blur_mm or blur_px), None
+        else:
+            targets, evidence, presence = _by_network(net, pictures, where)
         case = contour_case(
             pictures, targets, evidence, seed=seed, method=method, draws=draws,
             level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
             inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
-            near=where.get("point_mm"),
+            near=where.get("point_mm"), presence=presence,
         )  # fmt: skip
         _finish(folder, out, case)
+
+
+def _by_network(
+    name: str, image: Image, where: dict[str, Any]
+) -> tuple[list[Target], Evidence, Callable[[Target], float]]:
+    """Targets where a network's log-odds are above 0, its edges as evidence, and presence."""
+    from functools import partial
+
+    from aistat_jax.boundary.networks import edges, network_logits, presence
+    from aistat_jax.boundary.targets import find_targets
+    from aistat_jax.nets.edges import feature_field
+    from aistat_jax.nets.weights import load_net
+
+    net = load_net(name)
+    field = feature_field(net, image)
+    evidence = edges(net, field)
+    if "mask" not in where:
+        image, where = network_logits(net, image), where | {"threshold": 0.0}
+    with about(name):
+        targets = find_targets(image, **where)
+    return targets, evidence, partial(presence, net, field)
 
 
 def doctor(
@@ -217,15 +255,19 @@ def _check_units(
 
 
 def _which_target(
-    point: str | None, mask: Path | None, threshold: float | None, slices: str
+    point: str | None, mask: Path | None, threshold: float | None, slices: str, net: str | None
 ) -> dict[str, Any]:
     """Keyword arguments of `find_targets`, less the mask, which is read with the image."""
     given = {"point": point, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
+    if net is not None and threshold is not None:
+        raise InputError("--net finds the target itself; drop --threshold")
+    if net is not None and not named:
+        return {"slices": _slices(slices)}
     if len(named) != 1 and named != {"point", "threshold"}:
         raise InputError(
-            "pass one of --point X,Y,Z, --mask FILE and --threshold VALUE, "
-            "or a threshold together with a point"
+            "pass one of --point X,Y,Z, --mask FILE, --threshold VALUE and --net NAME, "
+            "or a point together with a threshold or a network"
         )
     where: dict[str, Any] = {"slices": _slices(slices)}
     if slices == "point" and point is None:

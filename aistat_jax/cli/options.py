@@ -28,8 +28,8 @@ def check_seed(seed: int) -> None:
 
 
 @contextmanager
-def about(path: Path) -> Iterator[None]:
-    """Names the file in a refusal that does not know it."""
+def about(path: Path | str) -> Iterator[None]:
+    """Names the file, or the network, in a refusal that does not know it."""
     try:
         yield
     except InputError as error:

@@ -142,8 +142,10 @@ def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, 
     )
     factor = jnp.linalg.cholesky(inner)
     pulled = jnp.einsum("...rk,...r->...k", weighted, error)
-    shared = jnp.broadcast_to(factor, (*pulled.shape[:-1], *factor.shape[-2:]))
-    half = jax.scipy.linalg.solve_triangular(shared, pulled[..., None], lower=True)[..., 0]
+    # The inverse factor serves all readers of a target at once, where a solve would repeat it.
+    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1]), factor.shape)
+    inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+    half = jnp.einsum("...kl,...l->...k", inverse, pulled)
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
     return (
         -0.5 * jnp.sum(precision * jnp.square(error), axis=-1)
