@@ -114,7 +114,10 @@ def train(
         training.begin(run)
         chosen = range(len(run.split)) if which is None else which
         for number in chosen:
+            known = training.load_fold(run, number) is not None
             done = training.train_fold(run, number, cases, lambda p, n=number: _judged(n, p, steps))
+            if known and number != chosen[-1]:
+                continue  # nothing new to tell
             folds_done = [
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
