@@ -14,8 +14,9 @@ import typer
 
 from aistat_jax._errors import InputError
 from aistat_jax.cli.contours import contour, demo, doctor
-from aistat_jax.cli.networks import train
+from aistat_jax.cli.learning import train
 from aistat_jax.cli.options import ARGUMENTS
+from aistat_jax.cli.predictions import evaluate, predict
 
 _UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, contour, train, doctor):
+for _command in (demo, contour, train, predict, evaluate, doctor):
     app.command()(_command)
 
 

@@ -1,7 +1,8 @@
-"""What do all commands share? The folder they write to, the seed, and how files are named."""
+"""What do commands share? The folder they write to, the seed, and what they say when cut short."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,3 +44,29 @@ def written_to(out: Path) -> Iterator[Path]:
 
     with staged_folder(out) as folder:
         yield folder
+
+
+@contextmanager
+def within_memory(advice: str) -> Iterator[None]:
+    """Turns running out of memory into a sentence that says what to lower."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(f"there is not enough memory; {advice}") from error
+    except RuntimeError as error:  # JAX's own is one
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"there is not enough memory on the device; {advice}") from error
+
+
+@contextmanager
+def kept(what: str) -> Iterator[None]:
+    """Says what is kept when work is stopped, or files cannot be written."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(f"aistat: stopped; {what}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        print(f"aistat: {error}; {what}", file=sys.stderr)
+        raise typer.Exit(1) from error

@@ -1,19 +1,17 @@
-"""What can be done with networks from a terminal? `aistat train`, `predict` and `evaluate`."""
+"""How is a network trained from a terminal? `aistat train`."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.options import ARGUMENTS, OUT, Seed, check_seed, written_to
+from aistat_jax.cli.options import ARGUMENTS, OUT, Seed, check_seed, kept, within_memory, written_to
 
 if TYPE_CHECKING:
     from aistat_jax.nets.checkpoints import Point
@@ -97,7 +95,7 @@ def train(
         f"lower --memory-gib (now {memory_gib:g}) or --base-width (now {base_width}) and choose "
         "another --out; checkpoints in this one are intact"
     )
-    with _within_memory(advice), _kept(f"the checkpoints in {out} are kept; repeat to go on"):
+    with within_memory(advice), kept(f"the checkpoints in {out} are kept; repeat to go on"):
         from aistat_jax import training
         from aistat_jax.nets.train import TrainSettings
         from aistat_jax.nets.variation import NO_AUGMENTATION
@@ -116,7 +114,10 @@ def train(
         training.begin(run)
         chosen = range(len(run.split)) if which is None else which
         for number in chosen:
+            known = training.load_fold(run, number) is not None
             done = training.train_fold(run, number, cases, lambda p, n=number: _judged(n, p, steps))
+            if known and number != chosen[-1]:
+                continue  # nothing new to tell
             folds_done = [
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
@@ -164,29 +165,3 @@ def _join(run: Run, done: list[Fold]) -> None:
     print(f"wrote to {run.folder}{os.sep}\n  net{os.sep}")
     for name in names:
         print(f"  {name}")
-
-
-@contextmanager
-def _within_memory(advice: str) -> Iterator[None]:
-    """Turns running out of memory into a sentence that says what to lower."""
-    try:
-        yield
-    except MemoryError as error:
-        raise InputError(f"there is not enough memory; {advice}") from error
-    except RuntimeError as error:  # JAX's own is one
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(f"there is not enough memory on the device; {advice}") from error
-
-
-@contextmanager
-def _kept(what: str) -> Iterator[None]:
-    """Says what is kept when work is stopped, or files cannot be written."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        print(f"aistat: stopped; {what}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        print(f"aistat: {error}; {what}", file=sys.stderr)
-        raise typer.Exit(1) from error
