@@ -84,7 +84,6 @@ def predict(
         from aistat_jax._progress import progress_bar
         from aistat_jax.nets.predict import predict as predict_image
         from aistat_jax.nets.predict import prediction_bytes
-        from aistat_jax.nets.prepare import working_grid
         from aistat_jax.nets.weights import load_net
         from aistat_jax.views.predictions import prediction_card, write_prediction
 
@@ -93,8 +92,7 @@ def predict(
         cases = _cases(loaded, files, images)
         for name, read in cases:
             case = read()
-            shapes = working_grid(loaded.plan, case.primary.grid).shape, case.primary.grid.shape
-            needed = max(prediction_bytes(loaded, shape, batch) for shape in shapes) / 2**30
+            needed = prediction_bytes(loaded, case.primary.grid, batch) / 2**30
             size = " x ".join(map(str, case.primary.grid.shape))
             print(f"{name}: {size} voxels, needs about {needed:.2g} GiB of memory", flush=True)
             with progress_bar(None, name) as bar:

@@ -19,8 +19,9 @@ from aistat_jax.nets.variation import Settings
 
 # Mean over position of the squared cubic B-spline weights along one axis.
 _MEAN_SQUARE_WEIGHT = 151 / 315
-# A B-spline deformation cannot fold while no control moves further than 0.403 of the control
-# spacing along any axis in 3D, 0.488 in 2D (Choi & Lee 2000, Graphical Models 62).
+# A cubic B-spline deformation is locally injective while no control moves further than 1 / 2.479 =
+# 0.403 of the control spacing along any axis in 3D, 1 / 2.046 = 0.488 in 2D (Choi & Lee 2000,
+# Graphical Models 62).
 _LARGEST_MOVE = 0.4
 _EXACT = jax.lax.Precision.HIGHEST  # positions in the TF32 of a GPU would be off by 0.1 voxel
 

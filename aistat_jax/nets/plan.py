@@ -34,8 +34,9 @@ class Normalisation:
     kind "ct": (v - centre) / scale with the foreground's mean and sd.
     kind "suv": log2(1 + v / scale), so that the foreground's median becomes 1. It is the same
     for every image: SUV means the same in all of them, and a z-score would depend on how much
-    of the image is bladder or air. The logarithm and not the root: noise of iterative PET grows
-    with the mean (Barrett et al. 1994), and the root's slope at 0 blows up empty background.
+    of the image is bladder or air. The logarithm and not the root: the sd of an image
+    reconstructed by EM has a factor of its mean (Barrett, Wilson & Tsui 1994, Physics in Medicine
+    and Biology 39), and the root's slope at 0 blows up empty background.
     kind "zscore": (v - mean) / sd of the image itself; the four numbers are not used.
     """
 

@@ -25,12 +25,15 @@ from aistat_jax._typing import Array, Float, Int
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
-from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore
+from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore, working_grid
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
 
 SIGMA = 1 / 8  # of the Gaussian window, as a share of the patch's edge
+# Of a training step's memory, what XLA planned on a CPU for a forward pass alone: 0.10 to 0.15 in
+# 2D, and 0.41 to 0.49 in 3D, where slices are joined with their neighbours.
+PASS_SHARE = {2: 0.15, 3: 0.5}
 LARGEST_ODDS = 16.0  # log-odds beyond these are not told apart: float32 probabilities end there
 
 
@@ -142,18 +145,25 @@ def maps(net: Net, image: Image, *, member: int = 0) -> tuple[Prepared, np.ndarr
     return prepared, both[..., :width], _all_odds(both[..., width:])
 
 
-def prediction_bytes(net: Net, shape: tuple[int, int, int], batch: int | None = None) -> int:
-    """Bytes that `predict` needs for an image of a shape, beside the image itself; estimated.
+def prediction_bytes(net: Net, native: Grid, batch: int | None = None) -> int:
+    """Bytes that `predict` needs at most, beside the image and what the caller passes; estimated.
 
-    Kept throughout, in float32: the prepared image, and per class the logits of one voice, the
-    mean probability and, twice over, mean and square of the log-odds; the network's own
-    activations for a batch of windows come on top (a quarter of a training step's).
+    native: the grid of the image's primary channel. Counted are, in float32, the input, prepared
+    and padded; over the voices, mean probability, and mean and square of the log-odds; then the
+    larger of a voice at work (what lies between its logits and its log-odds, measured on a CPU as
+    six numbers a class) and of the answer (the last voice, answer and spread on the working grid,
+    and both of them restored to the native one); and activations, PASS_SHARE of a training step.
     """
     plan = net.plan
     a = plan.architecture
-    voxels = math.prod(shape)
-    arrays = len(plan.channels) + 1 + 5 * a.classes
-    return 4 * voxels * arrays + memory_bytes(a, plan.patch, batch or _batch(plan)) // 4
+    labels = a.classes - 1
+    inputs = (3 if a.guidance else 2) * (len(plan.channels) + a.guidance)
+    kept = inputs + a.classes + 2 * labels
+    working, own = (math.prod(grid.shape) for grid in (working_grid(plan, native), native))
+    voice = working * 6 * a.classes
+    answer = working * (a.classes + 3 * labels) + own * (2 * labels + 1)
+    step = memory_bytes(a, plan.patch, batch or _batch(plan))
+    return 4 * (working * kept + max(voice, answer)) + int(PASS_SHARE[a.dims] * step)
 
 
 def with_guidance(

@@ -164,8 +164,8 @@ def resample(
 
     smooth: where the target is coarser, first a Gaussian along each source axis whose full width
     at half maximum is sqrt(f^2 - 1) voxels, f the target's step along that axis in source voxels
-    (Cardoso et al. 2015, MICCAI: matching of point spread functions). It leaves a linear ramp as
-    it is. Shapes: values (*source.shape); returns the same type, (*target.shape).
+    ("scale factor point spread function matching", Cardoso et al. 2015, MICCAI). It leaves a
+    linear ramp as it is. Shapes: values (*source.shape); returns the same type, (*target.shape).
     """
     from scipy import ndimage
 

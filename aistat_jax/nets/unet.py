@@ -91,7 +91,8 @@ def drawn(state: Any, seed: int) -> Any:
     """A network's state with every kernel drawn anew from its normal distribution.
 
     One call of the random number generator serves all kernels, in the order of the tree: a call
-    each takes half a minute to compile.
+    each compiles anew for every shape (25 shapes took 38 s where one call took 2 s, on two busy
+    cores).
     """
     variables = nnx.to_flat_state(state)
     sds = [variable.get_metadata().get("sd", 0.0) for _, variable in variables]

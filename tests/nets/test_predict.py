@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import jax
@@ -147,10 +148,27 @@ def test_windows_cover_evenly():
         predict(untrained(tiny_plan()), pet(np.random.default_rng(0)), overlap=1.0)
 
 
-def test_progress_ends_at_its_total_and_memory_is_stated(rng):
+def test_progress_ends_at_its_total(rng):
     net = untrained(tiny_plan())
     seen: list[tuple[int, int]] = []
     predict(net, pet(rng, (20, 16, 3)), progress=lambda done, of: seen.append((done, of)))
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert prediction_bytes(net, (192, 192, 128)) > 4 * 192 * 192 * 128 * 10
+
+
+@pytest.mark.parametrize("spacing", [2.0, 4.0])
+def test_memory_is_at_most_what_is_stated(rng, spacing):
+    """Arrays of NumPy, which on a working grid as fine as the native one are most of a voice and
+    on a coarser one most of the answer; buffers of JAX are not seen here. Two in a hundred are
+    left for Python's own objects. Without the restored arrays the coarser case would fail."""
+    net = untrained(tiny_plan(classes=3, patch=32, spacing_mm=(spacing, spacing, 2.0)))
+    image = pet(rng, (128, 128, 24))
+    predict(net, image, mirror=False, overlap=0.0)  # compiled
+    tracemalloc.start()
+    try:
+        predict(net, image, mirror=False, overlap=0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    stated = prediction_bytes(net, image.primary.grid)
+    assert 0.75 * stated < peak < 1.02 * stated
