@@ -8,6 +8,7 @@ own region, slice by slice.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from aistat_jax._files import write_whole
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.networks import Edges
@@ -26,7 +28,7 @@ from aistat_jax.nets.contour_head import RAYS, covariance
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.recipes import RECIPES, Drawn
-from aistat_jax.nets.weights import Net, load_net
+from aistat_jax.nets.weights import SHIPPED, Net, load_net
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.uncertainty.metrics import dice
@@ -50,7 +52,27 @@ def run(quick: bool, name: str) -> Result:
         f"{len(cases)} cases of {len({case.patient for case in cases})} patients, none of them "
         "seen in training; 95% intervals by bootstrap over patients. " + recipe.data + ".",
     ]
+    if not quick:
+        write_card(name, rows, notes)
     return Result(f"The shipped network {name}", rows, notes)
+
+
+def write_card(name: str, rows: list[Row], notes: list[str]) -> None:
+    """The scores into the network's model card, as JSON and as a page to read."""
+    folder = SHIPPED / name
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    card["scores"] = {row.figure: {"value": row.measured, "note": row.note} for row in rows}
+    card["scores on"] = notes
+    write_whole(folder / "card.json", json.dumps(card, indent=1, default=float) + "\n")
+    table = "\n".join(f"| {row.figure} | {row.measured:.3g} | {row.note} |" for row in rows)
+    write_whole(
+        folder / "MODEL_CARD.md",
+        f"# {name}\n\n{card['data']}. Licence of the data: {card['licence']}; {card['limits']}.\n\n"
+        f"Made by `{card['command']}`: {card['parts']}. "
+        f"{card['parameters']['unet']:,} parameters in the U-Net and "
+        f"{card['parameters']['contour head']:,} in the contour head.\n\n"
+        f"## Scores\n\n{' '.join(notes)}\n\n| score | value | |\n|---|---|---|\n{table}\n",
+    )
 
 
 def _root() -> Path:

@@ -11,8 +11,9 @@ import argparse
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -262,6 +263,24 @@ def _learnable(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:
     return found
 
 
+def card_of(recipe: Recipe, net: Net) -> dict[str, Any]:
+    """The model card of a recipe's network, without the scores that a benchmark adds."""
+    return {
+        "name": recipe.name,
+        "data": recipe.data,
+        "licence": recipe.licence,
+        "parts": "the U-Net, its contour head and the validation each have patients of their own",
+        "command": f"python -m aistat_jax.nets.recipes {recipe.name} --out FOLDER",
+        "parameters": {
+            "unet": net.parameters,
+            "contour head": sum(w.size for w in (net.head or {}).values()),
+        },
+        "settings": {"unet": asdict(recipe.settings), "contour head": asdict(recipe.head)},
+        "limits": "for research and teaching; not for clinical use",
+        "training": net.card,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m aistat_jax.nets.recipes", description=__doc__)
     parser.add_argument("name", choices=sorted(RECIPES))
@@ -272,6 +291,7 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     net = train_unet(recipe, given.data, given.out)
     net = train_recipe_head(recipe, net, given.data)
+    net = replace(net, card=card_of(recipe, net))
     print(save_net(net, given.out / recipe.name))
     return 0
 
