@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aistat_jax._errors import InputError
@@ -64,6 +64,24 @@ def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         for folder in reversed(made):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def check_writable(out: str | os.PathLike[str]) -> None:
+    """Raises InputError naming `out` when no files can be put there; leaves nothing behind."""
+
+    class Enough(Exception):
+        """Leaves the staging folder before anything is moved into place."""
+
+    with suppress(Enough), staged_folder(out):
+        raise Enough
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text to a temporary name and move it into place; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
 
 
 def _refuse_a_file(out: Path) -> None:

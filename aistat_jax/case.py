@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._progress import progress_bar
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
@@ -65,6 +65,7 @@ def contour_case(
     outlines: Sequence[Sequence[Curve]] | None = None,
     whole_volume: bool = True,
     near: tuple[float, float, float] | None = None,
+    presence: Callable[[Target], float] | None = None,
     title: str,
     inputs: tuple[str, ...],
 ) -> Case:
@@ -72,13 +73,14 @@ def contour_case(
 
     `reference` (i, j, k) is a mask to compare with, on the grid of the image's first channel;
     `outlines` its exact outlines slice by slice, if known; `whole_volume` compares slices without
-    a target too. `near` is the point whose slice the case is shown at. Raises InputError when no
-    target is left.
+    a target too. `near` is the point whose slice the case is shown at; `presence` says of a target
+    how probable it is that there is anything there. Raises InputError when no target is left.
     """
     models, skipped = [], []
-    for target in _progress(targets, "reading the evidence"):
+    for target in progress_bar(targets, "reading the evidence"):
         try:
-            models.append(boundary_model(target, evidence))
+            there = 1.0 if presence is None else presence(target)
+            models.append(boundary_model(target, evidence, presence=there))
         except InputError as error:
             skipped.append((target.id, str(error)))
     posteriors = []
@@ -92,7 +94,7 @@ def contour_case(
     bands = [simultaneous_band(p, level) for p in posteriors]
     grades = [
         grade(p, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
-        for p in _progress(posteriors, "grading")
+        for p in progress_bar(posteriors, "grading")
     ]
     drawn = found = None
     if reference is not None:
@@ -113,9 +115,9 @@ def contour_case(
 
 def _fit(models: Sequence[BoundaryModel], method: str, draws: int, seed: int) -> list[Posterior]:
     if method == "laplace" and len(models) > 1:
-        with _bar(None, "fitting", len(models)) as bar:
+        with progress_bar(None, "fitting", len(models)) as bar:
             return fit_many(models, draws=draws, seed=seed, progress=bar.update)
-    return [fit(model, method, draws=draws, seed=seed) for model in _progress(models, "fitting")]
+    return [fit(model, method, draws=draws, seed=seed) for model in progress_bar(models, "fitting")]
 
 
 def image_evidence(image: Image, blur: float | None = None) -> Evidence:
@@ -140,14 +142,3 @@ def _focus(posteriors: Sequence[Posterior], near: tuple[float, float, float] | N
     planes = [posterior.chart.plane for posterior in posteriors]
     away = [abs(float((plane.frame.T @ near)[2]) - plane.offset) for plane in planes]
     return away.index(min(away))
-
-
-def _progress(items: Sequence[Any], what: str) -> Any:
-    """Go through items with a progress bar, on a terminal, when it takes over half a second."""
-    return _bar(items, what, len(items))
-
-
-def _bar(items: Any, what: str, total: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, total=total, disable=None, leave=False, delay=0.5)

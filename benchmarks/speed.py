@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aistat_jax.boundary.basis import circle_basis, spectral_variance
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import Prior
@@ -28,6 +27,7 @@ from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import chain_diagnostics
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.transport import Density, find_transport
+from aistat_jax.space.basis import circle_basis, spectral_variance
 from aistat_jax.space.image import Image
 from benchmarks._table import Result, Row, median_seconds
 

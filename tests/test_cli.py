@@ -387,16 +387,20 @@ def test_failure_while_writing_leaves_nothing(scan, tmp_path, monkeypatch, capsy
 # --------------------------------------------------------------------------------- the rest
 
 
-def test_help_is_light(repository):
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("contour", "--point"), ("train", "--folds"), ("predict", "--images"), ("evaluate", "--out")],
+)
+def test_help_is_light(repository, command, option):
     code = (
-        "import sys; from aistat_jax.cli import main; status = main(['contour', '--help']); "
+        f"import sys; from aistat_jax.cli import main; status = main(['{command}', '--help']); "
         "heavy = {'jax', 'numpy', 'matplotlib'} & set(sys.modules); sys.exit(status or len(heavy))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "--point" in done.stdout
+    assert option in done.stdout
 
 
 def test_version(capsys):

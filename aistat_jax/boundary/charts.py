@@ -7,7 +7,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.basis import equal_angles
+from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 

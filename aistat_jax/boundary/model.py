@@ -25,17 +25,17 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.basis import (
-    CircleBasis,
-    circle_basis,
-    host_variance,
-    spectral_variance,
-)
 from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
 from aistat_jax.boundary.prior import Prior, population_mean
 from aistat_jax.boundary.targets import Target
+from aistat_jax.space.basis import (
+    CircleBasis,
+    circle_basis,
+    host_variance,
+    spectral_variance,
+)
 
 REACH = 2.2
 
@@ -72,6 +72,7 @@ class BoundaryModel:
     program: Callable[[Any], None] = static()
     target_id: str = static(default="target")
     seconds: float = static(default=0.0)
+    presence: float = static(default=1.0)
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
@@ -108,15 +109,17 @@ def boundary_model(
     rays: int = 128,
     harmonics: int = 16,
     radius_max: float | None = None,
+    presence: float = 1.0,
     program: Callable[[Any], None] = boundary_program,
 ) -> BoundaryModel:
     """Read the evidence along the rays of a target's chart and state the posterior.
 
     `radius_max` (default REACH times the target's rough radius) bounds both the boundary and the
-    region whose voxels count as evidence.
+    region whose voxels count as evidence. `presence` is the probability that there is anything to
+    contour (`networks.presence`): it goes with the posterior, whose boundaries are given that.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    and for no evidence.
+    for a presence outside (0, 1], and for no evidence.
     """
     import time
 
@@ -124,6 +127,8 @@ def boundary_model(
         raise InputError(f"target {target.id}: the rough radius must be positive")
     if not np.isfinite(target.centre).all():
         raise InputError(f"target {target.id}: the centre must be finite, got {target.centre}")
+    if not 0 < presence <= 1:
+        raise InputError(f"target {target.id}: presence must be in (0, 1], got {presence}")
     start = time.perf_counter()
     reach = radius_max if radius_max is not None else REACH * target.radius
     chart = star_chart(target.centre, reach, target.plane, rays)
@@ -138,7 +143,7 @@ def boundary_model(
     if not data.terms:
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
-    return BoundaryModel(chart, data, program, target.id, seconds)
+    return BoundaryModel(chart, data, program, target.id, seconds, presence)
 
 
 def prior_boundary(

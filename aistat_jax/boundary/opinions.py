@@ -39,8 +39,8 @@ class Logits:
 def logits(image: Image, channel: str | None = None, *, temper: float = 1.0) -> Evidence:
     """Evidence of a map of log-odds: sum over voxels inside of their log-odds.
 
-    `image` holds the log-odds as a channel (the first one unless named). `temper` shrinks
-    over-confident or correlated log-odds.
+    `image` holds the log-odds as a channel (the first one unless named), such as
+    `network_logits` makes. `temper` shrinks over-confident or correlated log-odds.
     """
     name = image.names[0] if channel is None else channel
     check_channel(image, name)

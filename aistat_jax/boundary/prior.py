@@ -14,7 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
-from aistat_jax.boundary.basis import circle_basis, equal_angles, host_variance
+from aistat_jax.space.basis import circle_basis, equal_angles, host_variance
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
 # nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.

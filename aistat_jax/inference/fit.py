@@ -125,8 +125,9 @@ def as_posterior(
         "total": model.seconds + seconds,
     }
     return Posterior(
-        model.chart, radii, samples, diagnostics, method, seed, model.target_id, timings
-    )
+        model.chart, radii, samples, diagnostics, method, seed, model.target_id, timings,
+        model.presence,
+    )  # fmt: skip
 
 
 def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:

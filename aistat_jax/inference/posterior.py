@@ -34,7 +34,8 @@ class Posterior:
     """Draws of one boundary, whichever way they were computed.
 
     Shapes: radii (chain, draw, ray) in the chart's unit; samples[site] (chain, draw, ...).
-    Draws carry equal weight.
+    Draws carry equal weight. presence is the probability that there is anything to contour at
+    all; the draws are boundaries given that there is.
     """
 
     chart: StarChart
@@ -45,6 +46,7 @@ class Posterior:
     seed: int = static()
     target_id: str = static(default="target")
     seconds: dict[str, float] = static(default_factory=dict)
+    presence: float = static(default=1.0)
 
     @property
     def unit(self) -> str:

@@ -175,6 +175,7 @@ def from_dataset(data: Dataset) -> Posterior:
         int(attrs["seed"]),
         str(attrs["target"]),
         json.loads(attrs["seconds"]),
+        float(attrs.get("presence", 1.0)),
     )
 
 
@@ -185,6 +186,7 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "method": posterior.method,
         "seed": posterior.seed,
         "target": posterior.target_id,
+        "presence": posterior.presence,
         "seconds": json.dumps(posterior.seconds),
         "converged": int(diagnostics.converged),
         "ess_min": diagnostics.ess_min,

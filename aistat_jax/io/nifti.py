@@ -16,7 +16,14 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Bool
-from aistat_jax.space.grid import canonical_axes, canonical_grid, from_canonical, to_canonical
+from aistat_jax.space.grid import (
+    Grid,
+    canonical_axes,
+    canonical_grid,
+    check_affine,
+    from_canonical,
+    to_canonical,
+)
 from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array, quantity_of
 
 PathLike = str | os.PathLike[str]
@@ -86,6 +93,20 @@ def read_drawn(path: PathLike, like: Channel, what: str) -> np.ndarray:
     same ones. `what` it is called in refusals. Raises InputError for an unreadable file or
     another grid.
     """
+    volume, grid = read_as_drawn(path)
+    if not grid.matches(like.grid):
+        raise InputError(
+            f"{Path(path)}: {what} grid {describe(grid)} does not match image grid "
+            f"{describe(like.grid)}; resample the {what} to the image, or pass its own image"
+        )
+    return volume
+
+
+def read_as_drawn(path: PathLike) -> tuple[np.ndarray, Grid]:
+    """Voxels as stored (i, j, k), but in canonical order, and their own grid.
+
+    Raises InputError for a file that is not readable or not a volume; values are not looked at.
+    """
     source = _existing(path)
     if source.suffix.lower() in (".png", ".npz"):
         affine, mm_per_unit, unit = np.eye(4), 1.0, "px"
@@ -95,15 +116,11 @@ def read_drawn(path: PathLike, like: Channel, what: str) -> np.ndarray:
         unit = "mm"
     volume = as_volume(stored, str(source))
     world = affine * np.array([[mm_per_unit]] * 3 + [[1.0]])
+    check_affine(world, str(source))
     axes = canonical_axes(world)
     shape = (volume.shape[0], volume.shape[1], volume.shape[2])
     grid = canonical_grid(world, shape, axes, unit)
-    if not grid.matches(like.grid):
-        raise InputError(
-            f"{source}: {what} grid {describe(grid)} does not match image grid "
-            f"{describe(like.grid)}; resample the {what} to the image, or pass its own image"
-        )
-    return np.ascontiguousarray(to_canonical(volume, axes))
+    return np.ascontiguousarray(to_canonical(volume, axes)), grid
 
 
 def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:

@@ -19,10 +19,12 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Int
-from aistat_jax.io.nifti import PathLike, describe, read_drawn, read_image
+from aistat_jax.io.nifti import PathLike, describe, read_as_drawn, read_drawn, read_image
+from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
 
 ENDINGS = (".nii.gz", ".nii", ".png")
+MAP_ENDINGS = (*ENDINGS, ".npz")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,25 @@ class Dataset:
     labels: tuple[str, ...]
     cases: tuple[str, ...]
     ending: str = ".nii.gz"
+
+
+_VISIT = re.compile(
+    r"[_-](?:(?:ses|session|visit|scan|frame|time|tp|t|fu|week|day|phase)[_-]?\d+"
+    r"|pre|post|baseline|followup)$",
+    re.IGNORECASE,
+)
+
+
+def patient_of(case: str) -> str:
+    """The patient that a case's name tells of: the name less what names one of several visits.
+
+    What is left must hold a number, or else it may be no patient but the name of a collection.
+
+    >>> patient_of("HN-012_t2"), patient_of("sub-07_ses-1"), patient_of("scan_3"), patient_of("a7")
+    ('HN-012', 'sub-07', 'scan_3', 'a7')
+    """
+    rest = _VISIT.sub("", case)
+    return rest if re.search(r"\d", rest) else case
 
 
 @record
@@ -122,6 +143,63 @@ def read_image_of(dataset: Dataset, case: str, folder: str = "imagesTr") -> Imag
     return image
 
 
+def find_images(folder: PathLike, channels: tuple[str, ...]) -> Dataset:
+    """Cases CASE_0000, CASE_0001, ... without labels in a folder, for a network's channels.
+
+    A dataset's own folder stands for its imagesTs where there are any, else its imagesTr. Read
+    them by `read_image_of(found, case, ".")`. Raises InputError for a folder without such images,
+    cases that lack a channel, or other channels in a dataset.json beside them.
+    """
+    folder = Path(folder)
+    if (folder / "dataset.json").is_file():
+        inner = (folder / name for name in ("imagesTs", "imagesTr"))
+        folder = next((path for path in inner if path.is_dir()), folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; pass one of images CASE_0000.nii.gz")
+    file = folder.parent / "dataset.json"
+    if file.is_file():
+        declared = _channels(file, _read_json(file)["channel_names"])
+        if declared != channels:
+            raise InputError(
+                f"{file}: the channels are {', '.join(declared)} and the network takes "
+                f"{', '.join(channels)}; pass images of those, in that order"
+            )
+    ending = next((each for each in ENDINGS if _stems(folder, each)), ENDINGS[0])
+    cases = _image_cases(folder, ending, len(channels))
+    return Dataset(folder, folder.name, channels, ("background",), cases, ending)
+
+
+def find_label_maps(folder: PathLike) -> dict[str, Path]:
+    """The label maps in a folder by their case, sorted.
+
+    A folder without any stands for its labels/ or labelsTr/. Raises InputError for a folder
+    without label maps, or with two of one case.
+    """
+    folder = Path(folder)
+    places = [path for path in (folder, folder / "labels", folder / "labelsTr") if path.is_dir()]
+    for place in places:
+        each = [(stem, place / (stem + e)) for e in MAP_ENDINGS for stem in _stems(place, e)]
+        found = dict(sorted(each))
+        if len(found) < len(each):
+            twice = [stem for stem in found if sum(stem == other for other, _ in each) > 1]
+            raise InputError(
+                f"{place}: there are several label maps of {_few(twice)}; keep one of a case"
+            )
+        if found:
+            return found
+    raise InputError(
+        f"{folder}: there are no label maps CASE.nii.gz; pass the folder that holds them"
+    )
+
+
+def label_names(folder: PathLike) -> tuple[str, ...] | None:
+    """The labels that dataset.json in a folder, or beside it, declares; None without one."""
+    for file in (Path(folder) / "dataset.json", Path(folder).parent / "dataset.json"):
+        if file.is_file():
+            return _labels(file, _read_json(file)["labels"])
+    return None
+
+
 def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
     where = dataset.folder / folder
     paths = [where / f"{case}_{n:04d}{dataset.ending}" for n in range(len(dataset.channels))]
@@ -136,7 +214,32 @@ def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
 
 def _read_labels(path: Path, like: Channel, names: tuple[str, ...]) -> np.ndarray:
     """Label values (i, j, k) int32 on the canonical grid of `like`, all of them declared."""
-    source, volume = path, read_drawn(path, like, "label")
+    volume = _whole_numbers(path, read_drawn(path, like, "label"))
+    undeclared = (volume < 0) | (volume >= len(names))
+    if undeclared.any():
+        found = np.unique(volume[undeclared])
+        declared = ", ".join(f"{value} {name}" for value, name in enumerate(names))
+        raise InputError(
+            f"{path}: the labels hold the values {_few(f'{v:g}' for v in found)}, which "
+            f"dataset.json does not declare ({declared}); correct the one or the other"
+        )
+    return volume.astype(np.int32)
+
+
+def read_label_map(path: Path) -> tuple[Int[np.ndarray, "i j k"], Grid]:
+    """A label map alone, in canonical axis order, and its own grid.
+
+    Raises InputError naming the file for one that cannot be read, or holds anything but whole
+    numbers from 0.
+    """
+    volume, grid = read_as_drawn(path)
+    volume = _whole_numbers(path, volume)
+    if (volume < 0).any():
+        raise InputError(f"{path}: the labels are below 0 somewhere; save whole numbers from 0")
+    return volume.astype(np.int32), grid
+
+
+def _whole_numbers(source: Path, volume: np.ndarray) -> np.ndarray:
     if volume.dtype.kind not in "biuf" or not np.isfinite(volume).all():
         raise InputError(f"{source}: the labels must be whole numbers; save one label a voxel")
     if volume.dtype.kind == "f" and (volume != np.rint(volume)).any():
@@ -145,15 +248,7 @@ def _read_labels(path: Path, like: Channel, names: tuple[str, ...]) -> np.ndarra
             f"{source}: the labels hold fractions ({_few(f'{v:g}' for v in found)}); save whole "
             "numbers, resampled to the nearest label"
         )
-    undeclared = (volume < 0) | (volume >= len(names))
-    if undeclared.any():
-        found = np.unique(volume[undeclared])
-        declared = ", ".join(f"{value} {name}" for value, name in enumerate(names))
-        raise InputError(
-            f"{source}: the labels hold the values {_few(f'{v:g}' for v in found)}, which "
-            f"dataset.json does not declare ({declared}); correct the one or the other"
-        )
-    return volume.astype(np.int32)
+    return volume
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, Float, Int
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
-from aistat_jax.nets.prepare import join_planes, prepare, restore, working_grid
+from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore, working_grid
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
@@ -112,15 +112,37 @@ def predict(
     )  # fmt: skip
 
 
+def label_map(prediction: Prediction) -> Int[np.ndarray, "i j k"]:
+    """The likeliest label of every voxel, 0 for the background (which wins where two are equal).
+
+    The background's probability is what the labels leave of 1.
+    """
+    labels = 1 / (1 + np.exp(-prediction.log_odds))
+    background = 1 - labels.sum(axis=-1, keepdims=True)
+    return np.concatenate([background, labels], axis=-1).argmax(axis=-1).astype(np.int32)
+
+
 def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i j k feature"]:
     """The last decoder features on the image's own grid, from windows that overlap by half.
 
     Shapes: (i, j, k, widths[0]) float32. Raises InputError as `predict` does.
     """
+    prepared, found, _ = maps(net, image, member=member)
+    return restore(prepared, found)
+
+
+def maps(net: Net, image: Image, *, member: int = 0) -> tuple[Prepared, np.ndarray, np.ndarray]:
+    """The prepared image, features and log-odds of one pass, all on the working grid.
+
+    Shapes: features (i, j, k, widths[0]) and log-odds (i, j, k, label) of each label but the
+    background, float32. Raises InputError as `predict` does.
+    """
     prepared = prepare(net.plan, image)
     values = with_guidance(prepared.values, None, net.plan.architecture)
     windows = _Windows(net, values, 0.5, _batch(net.plan))
-    return restore(prepared, windows.features(member))
+    width = net.plan.architecture.widths[0]
+    both = windows.features_and_logits(member)
+    return prepared, both[..., :width], _all_odds(both[..., width:])
 
 
 def prediction_bytes(net: Net, native: Grid, batch: int | None = None) -> int:
@@ -212,9 +234,9 @@ class _Windows:
     ) -> np.ndarray:
         return self._joined(member, axes, key, False, self.plan.architecture.classes, report)
 
-    def features(self, member: int) -> np.ndarray:
-        width = self.plan.architecture.widths[0]
-        return self._joined(member, (), None, True, width, lambda done: None)
+    def features_and_logits(self, member: int) -> np.ndarray:
+        a = self.plan.architecture
+        return self._joined(member, (), None, True, a.widths[0] + a.classes, lambda done: None)
 
     def _joined(
         self,
@@ -262,9 +284,10 @@ class _Windows:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def one_pass(graph: Any, want_features: bool, state: Any, x: Array, key: Array | None) -> Array:
-    """Finest logits, or features, of a batch of windows (batch, *patch, input)."""
+    """Finest logits, after the features if wanted, of a batch of windows (batch, *patch, input)."""
     out = nnx.merge(graph, state)(x, key)
-    return out.features if want_features else out.logits[0]
+    found = [out.features.astype(jnp.float32)] * want_features + [out.logits[0]]
+    return jnp.concatenate(found, axis=-1)
 
 
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:

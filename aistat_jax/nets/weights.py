@@ -21,6 +21,7 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.plan import Plan, load_plan, save_plan
 from aistat_jax.nets.unet import UNet, random_net
 
@@ -33,12 +34,14 @@ class Net:
     """A network ready to predict: a plan, the weights of its members, and its model card.
 
     members: one dictionary an ensemble member, from a parameter's path ("encoder.0.first.conv.
-    kernel") to its float32 array.
+    kernel") to its float32 array. head: those of the contour head, which reads the features of
+    the first member; None without one.
     """
 
     plan: Plan
     members: tuple[Weights, ...]
     card: dict[str, Any] = field(default_factory=dict)
+    head: Weights | None = None
 
     @cached_property
     def graph(self) -> Any:
@@ -47,13 +50,21 @@ class Net:
 
     def state(self, member: int = 0) -> Any:
         """The weights of one member as an nnx state that goes with `graph`."""
-        weights = self.members[member]
-        _, shapes = _skeleton(self.plan.architecture)
-        flat = [
-            (path, variable.replace(jnp.asarray(weights[_name(path)])))
-            for path, variable in nnx.to_flat_state(shapes)
-        ]
-        return nnx.from_flat_state(flat)
+        return _filled(_skeleton(self.plan.architecture)[1], self.members[member])
+
+    @property
+    def head_graph(self) -> Any:
+        """The contour head without its weights. Raises InputError for a network without one."""
+        if self.head is None:
+            raise InputError(
+                f"the network {self.plan.name} has no contour head; use one of those shipped, or "
+                "train a head for it"
+            )
+        return _head_skeleton(self.plan.architecture)[0]
+
+    def head_state(self) -> Any:
+        """The weights of the contour head as an nnx state that goes with `head_graph`."""
+        return _filled(_head_skeleton(self.plan.architecture)[1], self.head or {})
 
     @property
     def parameters(self) -> int:
@@ -89,8 +100,11 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
     try:
         save_plan(net.plan, staged / "plan.json")
         (staged / "card.json").write_text(json.dumps(net.card, indent=1) + "\n", encoding="utf-8")
-        for n, weights in enumerate(net.members):
-            save_file(weights, staged / f"member-{n}.safetensors")
+        parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
+        for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
+            file = staged / f"{name}.safetensors"
+            save_file(weights, file)
+            file.chmod(0o644)  # safetensors lets nobody else read what it writes
         staged.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -120,7 +134,12 @@ def load_net(name: str | os.PathLike[str]) -> Net:
         raise InputError(f"{folder}: there are no weights member-0.safetensors; train it again")
     card = folder / "card.json"
     content = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    return Net(plan, tuple(_read(file, plan) for file in files), content)
+    _, shapes = _skeleton(plan.architecture)
+    members = tuple(_read(file, shapes) for file in files)
+    head = folder / "head.safetensors"
+    if not head.is_file():
+        return Net(plan, members, content)
+    return Net(plan, members, content, _read(head, _head_skeleton(plan.architecture)[1]))
 
 
 def shipped_nets() -> tuple[str, ...]:
@@ -128,7 +147,7 @@ def shipped_nets() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
 
 
-def _read(file: Path, plan: Plan) -> Weights:
+def _read(file: Path, shapes: Any) -> Weights:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -138,7 +157,6 @@ def _read(file: Path, plan: Plan) -> Weights:
         raise InputError(
             f"{file}: the weights are damaged ({error}); copy them again, or train again"
         ) from error
-    _, shapes = _skeleton(plan.architecture)
     wanted = {_name(path): v.get_value().shape for path, v in nnx.to_flat_state(shapes)}
     if {name: array.shape for name, array in found.items()} != wanted:
         raise InputError(
@@ -154,6 +172,21 @@ def _read(file: Path, plan: Plan) -> Weights:
 def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
     """The graph and the shapes of a network's state; nothing is computed."""
     return nnx.split(nnx.eval_shape(lambda: UNet(architecture)))
+
+
+@lru_cache(maxsize=32)
+def _head_skeleton(architecture: Architecture) -> tuple[Any, Any]:
+    """The same of the contour head, which reads the last features and one log-odds."""
+    return nnx.split(nnx.eval_shape(lambda: ContourHead(architecture.widths[0] + 1)))
+
+
+def _filled(shapes: Any, weights: Weights) -> Any:
+    """A state of those shapes with the weights in it."""
+    flat = [
+        (path, variable.replace(jnp.asarray(weights[_name(path)])))
+        for path, variable in nnx.to_flat_state(shapes)
+    ]
+    return nnx.from_flat_state(flat)
 
 
 def _name(path: tuple[Any, ...]) -> str:

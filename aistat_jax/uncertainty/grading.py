@@ -21,6 +21,7 @@ CaseGrade = Literal["green", "amber", "red"]
 GRADES: tuple[CaseGrade, ...] = ("green", "amber", "red")
 LOCAL_CUTS = (0.05, 0.25)  # probability of being off by more than the tolerance
 CASE_CUTS = (0.95, 0.80)  # posterior expected surface Dice at the tolerance
+PRESENCE_CUTS = (0.95, 0.50)  # probability that there is anything to contour
 DEFAULT_TOLERANCE_MM = 2.0
 _DRAWS = 200  # draws in the expected surface Dice
 _BLOCK = 500_000  # point-edge pairs measured at once
@@ -64,8 +65,9 @@ def grade(
     above, measured along the ray, which is never shorter than the distance at right angles
     to the boundary. The case: green when the posterior expected surface Dice of a draw
     against the estimate, at the tolerance, is at least 0.95, amber from 0.80, red below; it
-    uses true distances between the two contours. A posterior whose diagnostics refuse is red
-    everywhere. The cut-offs are the project's own.
+    uses true distances between the two contours. Where it is doubtful that there is a target at
+    all, the case is amber below a presence of 0.95 and red below 0.5. A posterior whose
+    diagnostics refuse is red everywhere. The cut-offs are the project's own.
 
     Raises InputError for a tolerance that is not positive, a tolerance in another unit than
     the image's, or fewer than 100 draws.
@@ -87,6 +89,11 @@ def grade(
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
+    doubt = sum(posterior.presence < cut for cut in PRESENCE_CUTS)
+    if doubt:
+        case = GRADES[max(GRADES.index(case), doubt)]
+        there = f"There is a target here with probability {_percent(posterior.presence)} only."
+        reasons = (there, *reasons)
     if not posterior.diagnostics.converged:
         case, local = "red", np.full_like(local, 2)
         reasons = (

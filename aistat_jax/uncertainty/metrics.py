@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Float
 from aistat_jax.space.curve import Curve
 
@@ -156,6 +156,28 @@ def surface_distances_3d(
         raise InputError(f"surface_distances_3d needs 3D masks, got {a.ndim}D")
     if spacing.shape != (3,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
         raise InputError(f"spacing_mm must be three positive lengths, got {spacing_mm}")
+    return _between_masks(a, b, spacing, "mm")
+
+
+def mask_distances(
+    a: np.ndarray, b: np.ndarray, spacing: tuple[float, float, float] | np.ndarray, unit: str
+) -> SurfaceDistances:
+    """`surface_distances_3d` in mm or px; volumes of one slice are compared by their outlines.
+
+    A slice alone has no surface above and below: its outline is the set of pixel corners whose
+    four pixels are not all alike, each carrying the length |gradient of the mask| x pixel area.
+    Shapes: a, b (i, j, k) masks of one shape; spacing (3,) along i, j, k in `unit`.
+    Raises InputError as `surface_distances_3d` does.
+    """
+    a, b = _two_masks(a, b)
+    if a.ndim != 3 or a.shape[2] != 1:
+        return replace(surface_distances_3d(a, b, spacing), unit=unit)
+    return _between_masks(a[..., 0], b[..., 0], np.asarray(spacing, dtype=float)[:2], unit)
+
+
+def _between_masks(
+    a: np.ndarray, b: np.ndarray, spacing: np.ndarray, unit: str
+) -> SurfaceDistances:
     for name, mask in (("first", a), ("second", b)):
         if not mask.any():
             raise InputError(f"the {name} mask is empty, so it has no surface to measure from")
@@ -171,7 +193,7 @@ def surface_distances_3d(
         b_to_a=to_a[b_surface],
         a_weight=a_area[a_surface],
         b_weight=b_area[b_surface],
-        unit="mm",
+        unit=unit,
     )
 
 
@@ -201,13 +223,16 @@ def _cropped_together(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _corner_surface(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which voxel corners lie on the surface, and the area each of them stands for."""
+    """Which voxel corners lie on the surface, and the area (in 2D length) each stands for."""
     value = mask.astype(float)
-    means = _pair_mean(_pair_mean(_pair_mean(value, 0), 1), 2)
+    axes = range(value.ndim)
+    means = value
+    for axis in axes:
+        means = _pair_mean(means, axis)
     squared = np.zeros(means.shape)
-    for axis in range(3):
+    for axis in axes:
         slope = np.diff(value, axis=axis) / spacing[axis]
-        for other in range(3):
+        for other in axes:
             if other != axis:
                 slope = _pair_mean(slope, other)
         squared += slope**2

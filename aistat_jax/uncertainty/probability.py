@@ -8,14 +8,14 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Float
+from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 
 
 def probability_map(posterior: Posterior, plane: Plane | None = None) -> Float[np.ndarray, "u v"]:
-    """Posterior probability that each pixel's centre lies inside the boundary.
+    """Posterior probability that there is a target and each pixel's centre lies inside it.
 
     Each draw is the closed polygon through its radii, as in `Posterior.curves`: along the
     chord between two rays the inverse radius is linear in the sine rule's weights, so the
@@ -50,7 +50,32 @@ def probability_map(posterior: Posterior, plane: Plane | None = None) -> Float[n
     for ray, at in _runs(sector):
         scaled = weights[at] @ inverse[[ray, (ray + 1) % rays]]
         probability[u[at], v[at]] = (scaled <= 1.0).mean(axis=1)
-    return probability
+    return posterior.presence * probability
+
+
+def sample_masks(
+    posterior: Posterior, count: int, seed: int = 0, plane: Plane | None = None
+) -> Bool[np.ndarray, "sample u v"]:
+    """Regions drawn from the posterior, empty with probability 1 - presence.
+
+    A pixel belongs to a region when its centre lies inside the draw's polygon; (count, nu, nv) on
+    `plane`, by default the slice on which the boundary was fitted. Raises InputError for no count.
+    """
+    if count < 1:
+        raise InputError(f"at least one sample must be drawn, got {count}")
+    plane = posterior.chart.plane if plane is None else plane
+    rng = np.random.default_rng(seed)
+    radius, angle = posterior.chart.polar(plane.points())
+    rays = posterior.draws.shape[1]
+    step = 2 * np.pi / rays
+    before = np.floor(angle / step).astype(int) % rays
+    along = angle - before * step
+    first, second = np.sin(step - along) / np.sin(step), np.sin(along) / np.sin(step)
+    masks = np.zeros((count, *plane.shape), dtype=bool)
+    for n in np.flatnonzero(rng.random(count) < posterior.presence):
+        inverse = 1 / np.maximum(posterior.draws[rng.integers(len(posterior.draws))], 1e-12)
+        masks[n] = radius * (first * inverse[before] + second * inverse[(before + 1) % rays]) <= 1
+    return masks
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
@@ -33,7 +34,7 @@ from aistat_jax.views.layers import (
     some_of,
     title_of,
 )
-from aistat_jax.views.style import BAND, DRAW, HALO, new_figure, style
+from aistat_jax.views.style import BAND, DRAW, ESTIMATE, HALO, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,6 +191,48 @@ def plot_unrolled(
         panels[-1].set_xticklabels([angle_label(chart.plane, a) for a in range(0, 361, 45)])
         panels[-1].set_xlabel("direction from the centre (degrees)")
         figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def plot_network(
+    image: Image,
+    odds: Image,
+    features: Float[np.ndarray, "i j k feature"] | None = None,
+    *,
+    index: int | None = None,
+    columns: int = 5,
+) -> Figure:
+    """What a network sees in one slice: the image, its log-odds, and some of its features.
+
+    `odds` are those of `network_logits`, on the grid of the image's primary channel, as are the
+    features; the line is where the log-odds change sign. `index` is the slice, by default the
+    one with the largest log-odds; as many features are shown as fill two rows.
+    """
+    with style():
+        said = odds.primary
+        k = int(said.values.max(axis=(0, 1)).argmax()) if index is None else index
+        plane = said.grid.plane(k)
+        maps = [(image.primary.name, image.primary.values[:, :, k], "gray_r")]
+        maps += [(f"log-odds of {said.name}", said.values[:, :, k], "RdBu_r")]
+        room = 0 if features is None else 2 * columns - len(maps)
+        for n in range(min(room, 0 if features is None else features.shape[-1])):
+            maps.append((f"feature {n}", features[:, :, k, n], "viridis"))  # type: ignore[index]
+        rows = -(-len(maps) // columns)
+        figure = new_figure(1.9 * min(columns, len(maps)) + 0.3, 2.0 * rows + 0.3)
+        u, v = np.moveaxis(plane.points(), -1, 0)
+        for n, (title, values, colours) in enumerate(maps):
+            axes = figure.add_subplot(rows, min(columns, len(maps)), n + 1)
+            reach = 8.0 if colours == "RdBu_r" else None
+            axes.imshow(
+                values.T, origin="lower", extent=plane.extent, cmap=colours,
+                interpolation="nearest", vmin=None if reach is None else -reach, vmax=reach,
+            )  # fmt: skip
+            axes.contour(
+                u[:, 0], v[0], said.values[:, :, k].T, levels=[0.0], colors=ESTIMATE, linewidths=1
+            )
+            axes.set_title(title, fontsize="small")
+            axes.set_xticks([])
+            axes.set_yticks([])
     return figure
 
 

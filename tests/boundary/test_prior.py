@@ -7,9 +7,9 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.basis import circle_basis, host_variance
 from aistat_jax.boundary.model import prior_boundary
 from aistat_jax.boundary.prior import Prior, fixed_prior, population_mean, prior_from_contours
+from aistat_jax.space.basis import circle_basis, host_variance
 
 ANGLES = 2 * np.pi * np.arange(64) / 64
 HELD = Prior(amplitude=0.2, lengthscale=0.5, mean_log_sd=0.3, fixed=("amplitude", "lengthscale"))

@@ -7,7 +7,6 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.basis import circle_basis
 from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.families import StepPrior
@@ -16,6 +15,7 @@ from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.opinions import anchors, logits, raters
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.targets import Target
+from aistat_jax.space.basis import circle_basis
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from tests.boundary import brute

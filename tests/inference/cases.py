@@ -10,9 +10,9 @@ import numpyro
 from numpyro import distributions as dist
 
 import aistat_jax as aj
-from aistat_jax.boundary.basis import circle_basis
 from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, boundary_model
+from aistat_jax.space.basis import circle_basis
 from aistat_jax.space.grid import Plane
 from tests.helpers import ellipse_radii
 

@@ -21,12 +21,12 @@ from scipy.stats import norm
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.basis import spectral_variance
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.laplace import weighted_draws
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import find_transport
+from aistat_jax.space.basis import spectral_variance
 from tests.inference.cases import hard_model, soft_model
 
 FALSE_ALARM = 1e-3

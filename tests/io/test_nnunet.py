@@ -11,7 +11,16 @@ import pytest
 from PIL import Image as Picture
 
 from aistat_jax._errors import InputError
-from aistat_jax.io.nnunet import read_case, read_dataset, read_image_of
+from aistat_jax.io.nnunet import (
+    find_images,
+    find_label_maps,
+    label_names,
+    patient_of,
+    read_case,
+    read_dataset,
+    read_image_of,
+    read_label_map,
+)
 
 SHAPE = (7, 6, 5)
 AFFINE = np.diag([2.0, 2.5, 3.0, 1.0])
@@ -114,6 +123,40 @@ def test_pictures_are_read_in_pixels(tmp_path):
     case = read_case(read_dataset(tmp_path), "x")
     assert (case.image.unit, case.labels.shape) == ("px", (8, 6, 1))
     np.testing.assert_array_equal(case.labels, case.image.primary.values >= 40)
+
+
+@pytest.mark.parametrize(
+    ("case", "patient"),
+    [
+        ("HN-012_t2", "HN-012"), ("sub-07_ses-1", "sub-07"), ("P3_Visit02", "P3"),
+        ("patient001_frame12", "patient001"), ("A7_baseline", "A7"), ("A7_week_4", "A7"),
+        # not visits: a case's own number, a modality's name, a collection's name
+        ("P3_02", "P3_02"), ("BraTS_scan_001", "BraTS_scan_001"), ("t2", "t2"),
+        ("P3_first", "P3_first"),
+    ],
+)  # fmt: skip
+def test_a_name_may_tell_of_a_patient(case, patient):
+    assert patient_of(case) == patient
+
+
+def test_images_and_label_maps_are_found_by_their_names(folder):
+    found = find_images(folder, ("PT", "CT"))
+    assert (found.folder, found.cases) == (folder / "imagesTs", ("c",))
+    image = read_image_of(found, "c", ".")
+    np.testing.assert_array_equal(image["CT"].values, voxels(4))
+    assert find_images(folder / "imagesTr", ("PT", "CT")).cases == ("a_02", "b_01")
+    with pytest.raises(InputError, match="are PT, CT and the network takes CT, PT"):
+        find_images(folder, ("CT", "PT"))
+    with pytest.raises(InputError, match="no such folder; pass one of images"):
+        find_images(folder / "absent", ("PT",))
+    maps = find_label_maps(folder)
+    assert list(maps) == ["a_02", "b_01"]
+    values, grid = read_label_map(maps["a_02"])
+    np.testing.assert_array_equal(values, label_map())
+    np.testing.assert_allclose(grid.affine, AFFINE, atol=1e-5)
+    for place in (folder, folder / "labelsTr"):
+        assert label_names(place) == ("background", "tumour", "node")
+    assert label_names(folder.parent) is None
 
 
 # ---- refusals: one sentence, the file's name, a remedy

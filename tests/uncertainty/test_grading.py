@@ -152,3 +152,12 @@ def test_grading_is_quick():
     start = time.perf_counter()
     grade(posterior)
     assert time.perf_counter() - start < 2.0
+
+
+def test_a_doubtful_target_is_no_better_than_amber_and_an_unlikely_one_red():
+    sharp = make_posterior(sd=0.005)
+    assert grade(sharp).case == "green"
+    cases = [grade(replace(sharp, presence=p)).case for p in (0.96, 0.94, 0.51, 0.49)]
+    assert cases == ["green", "amber", "amber", "red"]
+    assert "probability 49% only" in grade(replace(sharp, presence=0.49)).reasons[0]
+    assert len(grade(replace(sharp, presence=0.96)).reasons) == len(grade(sharp).reasons)

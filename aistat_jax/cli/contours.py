@@ -1,46 +1,31 @@
-"""What can be done from a terminal? `aistat demo`, `aistat contour` and `aistat doctor`.
-
-Heavy libraries are imported by the command that needs them, so that `--help` answers at once.
-"""
+"""What can be done with contours from a terminal? `aistat demo`, `contour` and `doctor`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aistat_jax._errors import InputError
+from aistat_jax.cli.options import OUT, Seed, about, check_seed, written_to
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aistat_jax.boundary.evidence import Evidence
+    from aistat_jax.boundary.targets import Target
     from aistat_jax.case import Case
     from aistat_jax.inference.posterior import Posterior
+    from aistat_jax.space.image import Image
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
-_UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
 
-app = typer.Typer(
-    name="aistat",
-    help="Posterior contours with honest error bars for PET/CT and other medical images.",
-    epilog="Exit status: 0 done, 2 bad input (one sentence says what and what to do), "
-    "1 anything else.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-_FIND, _FIT, _OUT = (
-    "What to contour (one of these, or a threshold with a point)",
-    "How to fit and grade",
-    "Output",
-)
+_FIND = "What to contour (one of these, or a threshold with a point)"
+_FIT = "How to fit and grade"
 Method = Annotated[
     str,
     typer.Option(help="laplace (fast), nuts, vi or smc.", metavar="NAME", rich_help_panel=_FIT),
@@ -53,55 +38,10 @@ ToleranceMm = Annotated[
     float | None,
     typer.Option(help="Error that still counts as right, mm (default 2).", rich_help_panel=_FIT),
 ]
-Seed = Annotated[
-    int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=_OUT)
-]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status 0, 1 or 2.
-
-    What JAX compiles is kept in the user's cache folder, so that the next command starts sooner.
-    """
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
-    try:
-        status = app(args=arguments, standalone_mode=False)
-    except InputError as error:
-        return _refused(str(error))
-    except _UsageError as error:
-        return _refused(_one_sentence(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("aistat: stopped; nothing was written", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"aistat: {error}; nothing was written", file=sys.stderr)
-        return 1
-    return status if isinstance(status, int) else 0
-
-
-def _show_version(wanted: bool) -> bool:
-    if wanted:
-        from aistat_jax import __version__
-
-        print(f"aistat {__version__}")
-        raise typer.Exit(0)
-    return wanted
-
-
-@app.callback()
-def _top(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version),
-    ] = False,
-) -> None:
-    """Posterior contours with honest error bars for PET/CT and other medical images."""
-
-
-@app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=_OUT)] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = Path(
         "aistat-out/demo"
     ),
     seed: Seed = 0,
@@ -112,7 +52,7 @@ def demo(
 ) -> None:
     """Contour an embedded synthetic PET/CT lesion, whose true boundary is known."""
     _check_settings(method, level, draws, seed, tolerance_mm)
-    with _written_to(out) as folder:
+    with written_to(out) as folder:
         from aistat_jax import intensity
         from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case
@@ -132,7 +72,6 @@ def demo(
         _finish(folder, out, case)
 
 
-@app.command()
 def contour(
     image: Annotated[
         Path, typer.Argument(help="NIfTI volume (.nii, .nii.gz), or .png or .npz in pixels.")
@@ -158,6 +97,15 @@ def contour(
     threshold: Annotated[
         float | None,
         typer.Option(help="A value in the image's own quantity.", rich_help_panel=_FIND),
+    ] = None,
+    net: Annotated[
+        str | None,
+        typer.Option(
+            help="Find the target and read its edge by a network: a shipped one's name, or a "
+            "folder that training wrote. A point then chooses among several targets.",
+            metavar="NAME",
+            rich_help_panel=_FIND,
+        ),
     ] = None,
     slices: Annotated[
         str,
@@ -189,18 +137,16 @@ def contour(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the results (default aistat-out/NAME).", rich_help_panel=_OUT
-        ),
+        typer.Option(help="Folder for the results (default aistat-out/NAME).", rich_help_panel=OUT),
     ] = None,
 ) -> None:
-    """Contour one lesion of an image from a point, a rough mask or a threshold."""
+    """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
     _check_settings(method, level, draws, seed, tolerance_mm, tolerance_px)
-    where = _which_target(point, mask, threshold, slices)
+    where = _which_target(point, mask, threshold, slices, net)
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     out = out or Path("aistat-out") / image.name.split(".")[0]
-    with _written_to(out) as folder:
+    with written_to(out) as folder:
         from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case, image_evidence
         from aistat_jax.io.nifti import read_image, read_mask
@@ -214,23 +160,46 @@ def contour(
         expert = None if reference is None else read_mask(reference, primary)
         if pictures.unit == "px" and tolerance_px is None:
             tolerance_px = 1.0
-        with _about(image):
-            targets = find_targets(pictures, **where)
-        evidence = image_evidence(pictures, blur_mm or blur_px)
+        if net is None:
+            with about(image):
+                targets = find_targets(pictures, **where)
+            evidence, presence = image_evidence(pictures, blur_mm or blur_px), None
+        else:
+            targets, evidence, presence = _by_network(net, pictures, where)
         case = contour_case(
             pictures, targets, evidence, seed=seed, method=method, draws=draws,
             level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
             inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
-            near=where.get("point_mm"),
+            near=where.get("point_mm"), presence=presence,
         )  # fmt: skip
         _finish(folder, out, case)
 
 
-@app.command()
+def _by_network(
+    name: str, image: Image, where: dict[str, Any]
+) -> tuple[list[Target], Evidence, Callable[[Target], float]]:
+    """Targets where a network's log-odds are above 0, its edges as evidence, and presence."""
+    from functools import partial
+
+    from aistat_jax.boundary.networks import edges, network_logits, presence
+    from aistat_jax.boundary.targets import find_targets
+    from aistat_jax.nets.edges import feature_field
+    from aistat_jax.nets.weights import load_net
+
+    net = load_net(name)
+    field = feature_field(net, image)
+    evidence = edges(net, field)
+    if "mask" not in where:
+        image, where = network_logits(net, image), where | {"threshold": 0.0}
+    with about(name):
+        targets = find_targets(image, **where)
+    return targets, evidence, partial(presence, net, field)
+
+
 def doctor(
     out: Annotated[
-        Path, typer.Option(help="Folder to try writing to.", rich_help_panel=_OUT)
+        Path, typer.Option(help="Folder to try writing to.", rich_help_panel=OUT)
     ] = Path("aistat-out"),
     seed: Seed = 0,
 ) -> None:
@@ -257,8 +226,7 @@ def _check_settings(
         raise InputError(f"--level {level:g} must lie strictly between 0 and 1, such as 0.95")
     if draws < FEWEST_DRAWS:
         raise InputError(f"--draws {draws} is too few for a band; ask for at least {FEWEST_DRAWS}")
-    if seed < 0:
-        raise InputError(f"--seed {seed} must be 0 or a positive whole number")
+    check_seed(seed)
     for tolerance in tolerances:
         if tolerance is not None and not 0 < tolerance < float("inf"):
             raise InputError(f"the tolerance {tolerance:g} must be a positive length")
@@ -287,15 +255,19 @@ def _check_units(
 
 
 def _which_target(
-    point: str | None, mask: Path | None, threshold: float | None, slices: str
+    point: str | None, mask: Path | None, threshold: float | None, slices: str, net: str | None
 ) -> dict[str, Any]:
     """Keyword arguments of `find_targets`, less the mask, which is read with the image."""
     given = {"point": point, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
+    if net is not None and threshold is not None:
+        raise InputError("--net finds the target itself; drop --threshold")
+    if net is not None and not named:
+        return {"slices": _slices(slices)}
     if len(named) != 1 and named != {"point", "threshold"}:
         raise InputError(
-            "pass one of --point X,Y,Z, --mask FILE and --threshold VALUE, "
-            "or a threshold together with a point"
+            "pass one of --point X,Y,Z, --mask FILE, --threshold VALUE and --net NAME, "
+            "or a point together with a threshold or a network"
         )
     where: dict[str, Any] = {"slices": _slices(slices)}
     if slices == "point" and point is None:
@@ -338,24 +310,6 @@ def _slices(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Names the file in a refusal that does not know it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _written_to(out: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `out`, or leaves nothing, when the work is over."""
-    from aistat_jax._files import staged_folder
-
-    with staged_folder(out) as folder:
-        yield folder
-
-
 def _finish(folder: Path, out: Path, case: Case) -> None:
     """Write the case, and say what was found and written."""
     from aistat_jax.views.outputs import write_case
@@ -396,17 +350,3 @@ def _length(value: float | None, unit: str) -> str:
 
 def _share(share: float | None, slices: int) -> str:
     return "no slice" if share is None else f"{round(share * slices)} of {slices} slices"
-
-
-def _refused(sentence: str) -> int:
-    print(f"aistat: {sentence}", file=sys.stderr)
-    return 2
-
-
-def _one_sentence(error: Any) -> str:
-    text = " ".join(error.format_message().split())
-    return text if not text else f"{text[0].lower()}{text[1:].rstrip('.')}; see aistat --help"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

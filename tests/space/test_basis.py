@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from aistat_jax.boundary.basis import circle_basis, host_variance, spectral_variance
+from aistat_jax.space.basis import circle_basis, host_variance, spectral_variance
 
 ANGLES = 2 * np.pi * np.arange(64) / 64
 BASIS = circle_basis(ANGLES, 16)

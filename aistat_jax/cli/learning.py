@@ -1,0 +1,167 @@
+"""How is a network trained from a terminal? `aistat train`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aistat_jax._errors import InputError
+from aistat_jax.cli.options import ARGUMENTS, OUT, Seed, check_seed, kept, within_memory, written_to
+
+if TYPE_CHECKING:
+    from aistat_jax.nets.checkpoints import Point
+    from aistat_jax.training import Fold, Run
+
+_SIZE = "What the network is"
+_LEARN = "How it learns"
+
+
+def train(
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder of an nnU-Net v2 dataset (dataset.json, imagesTr, ...).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=OUT)],
+    dims: Annotated[int, typer.Option(help="2 (slice by slice) or 3.", rich_help_panel=_SIZE)] = 2,
+    slices: Annotated[
+        int,
+        typer.Option(help="Neighbouring slices seen at once in 2D; odd.", rich_help_panel=_SIZE),
+    ] = 1,
+    memory_gib: Annotated[
+        float,
+        typer.Option(
+            help="Memory for a training step; sizes patch and batch.", rich_help_panel=_SIZE
+        ),
+    ] = 8.0,
+    base_width: Annotated[
+        int, typer.Option(help="Features of the finest stage.", rich_help_panel=_SIZE)
+    ] = 32,
+    block: Annotated[
+        str, typer.Option(help="plain or residual.", metavar="NAME", rich_help_panel=_SIZE)
+    ] = "plain",
+    dropout: Annotated[
+        float,
+        typer.Option(help="Share of features dropped at random.", rich_help_panel=_SIZE),
+    ] = 0.0,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Networks, each judged on its own part of the patients (default 5, or as many as "
+            "there are patients).",
+            rich_help_panel=_LEARN,
+        ),
+    ] = None,
+    fold: Annotated[
+        str,
+        typer.Option(
+            help="all, or the number of one, from 0.", metavar="all|N", rich_help_panel=_LEARN
+        ),
+    ] = "all",
+    steps: Annotated[
+        int, typer.Option(help="Training steps of each fold.", rich_help_panel=_LEARN)
+    ] = 10_000,
+    learning_rate: Annotated[
+        float, typer.Option(help="The largest, after warming up.", rich_help_panel=_LEARN)
+    ] = 1e-3,
+    augmentation: Annotated[
+        bool, typer.Option(help="Turn, zoom, deform and blur patches.", rich_help_panel=_LEARN)
+    ] = True,
+    every: Annotated[
+        int,
+        typer.Option(
+            help="Steps between checkpoints, and between judgements of held-out cases.",
+            rich_help_panel=_LEARN,
+        ),
+    ] = 250,
+    resume: Annotated[
+        bool,
+        typer.Option(help="Go on with the run that is in --out.", rich_help_panel=OUT),
+    ] = True,
+    seed: Seed = 0,
+) -> None:
+    """Train a network on a dataset, by cross-validation; what was cut short goes on.
+
+    Killed at any time, the same command goes on from the last checkpoint to the same result.
+    --fold N on several machines with one --out trains folds side by side; --fold all then joins
+    them. The folder --out/net is the network.
+    """
+    check_seed(seed)
+    which = _folds(fold)
+    advice = (
+        f"lower --memory-gib (now {memory_gib:g}) or --base-width (now {base_width}) and choose "
+        "another --out; checkpoints in this one are intact"
+    )
+    with within_memory(advice), kept(f"the checkpoints in {out} are kept; repeat to go on"):
+        from aistat_jax import training
+        from aistat_jax.nets.train import TrainSettings
+        from aistat_jax.nets.variation import NO_AUGMENTATION
+
+        settings = TrainSettings(
+            steps=steps, learning_rate=learning_rate, warmup=min(100, steps // 10), seed=seed,
+            validate_every=every, checkpoint_every=every,
+            augmentation=None if augmentation else NO_AUGMENTATION,
+        )  # fmt: skip
+        sizing = training.Sizing(dims, slices, memory_gib, base_width, block, dropout)
+        run = training.ready(
+            dataset, out, sizing, settings, count=folds, which=which, resume=resume
+        )
+        _describe(run)
+        cases = training.read_cases(run)
+        training.begin(run)
+        chosen = range(len(run.split)) if which is None else which
+        for number in chosen:
+            known = training.load_fold(run, number) is not None
+            done = training.train_fold(run, number, cases, lambda p, n=number: _judged(n, p, steps))
+            if known and number != chosen[-1]:
+                continue  # nothing new to tell
+            folds_done = [
+                done if n == number else training.load_fold(run, n) for n in range(len(run.split))
+            ]
+            _join(run, [one for one in folds_done if one is not None])
+
+
+def _folds(text: str) -> tuple[int, ...] | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--fold {text} is neither all nor a number of a fold, from 0")
+    return (int(text),)
+
+
+def _describe(run: Run) -> None:
+    from aistat_jax.views.training import describe_run
+
+    for name, value in describe_run(run):
+        print(f"{name}: {value}")
+
+
+def _judged(fold: int, point: Point, steps: int) -> None:
+    """Where there is no terminal for a bar, a line in the log."""
+    from aistat_jax.training import mean_dice
+
+    if not sys.stderr.isatty():
+        print(
+            f"fold {fold}, step {point.step} of {steps}: loss {point.loss:.4f}, held out "
+            f"{point.validation_loss:.4f}, pseudo-Dice {mean_dice(point):.4f}",
+            flush=True,
+        )
+
+
+def _join(run: Run, done: list[Fold]) -> None:
+    """Keep the ensemble of the folds that are done, and what a person reads about them."""
+    from aistat_jax.training import ensemble
+    from aistat_jax.views.scores import scores_text
+    from aistat_jax.views.training import write_training
+
+    net = ensemble(run, done, shlex.join(["aistat", *ARGUMENTS.get()]))
+    with written_to(run.folder) as folder:
+        names = write_training(folder, run, done, net.card)
+    print(f"{len(done)} of {len(run.split)} folds are done; on the cases they held out:")
+    print(scores_text([score for fold in done for score in fold.scores], run.settings.seed))
+    print(f"wrote to {run.folder}{os.sep}\n  net{os.sep}")
+    for name in names:
+        print(f"  {name}")

@@ -1,0 +1,90 @@
+"""Where does a network see the edge of a target? Its maps of features, read along a target's rays.
+
+A field is made once an image (`feature_field`); every target then costs one look at it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Array, ArrayLike, Float
+from aistat_jax.nets.contour_head import POSITIONS, RAYS, Edge
+from aistat_jax.nets.predict import maps
+from aistat_jax.nets.weights import Net
+from aistat_jax.space.basis import equal_angles
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.image import Image
+
+
+@record
+class FeatureField:
+    """A network's last features and, as the last of them, its log-odds, on the working grid.
+
+    Shapes: values (i, j, k, feature) float32.
+    """
+
+    values: Float[np.ndarray, "i j k feature"]
+    grid: Grid
+    net: Net = static()
+
+
+def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
+    """Features and log-odds of one label, from one pass of the first member without mirroring.
+
+    Raises InputError as `predict` does, and for a network in three dimensions, whose features a
+    star in a plane cannot use.
+    """
+    if net.plan.architecture.dims != 2:
+        raise InputError(f"the network {net.plan.name} is 3D; a contour head needs a 2D network")
+    prepared, features, odds = maps(net, image)
+    values = np.concatenate([features, odds[..., label - 1 : label]], axis=-1)
+    return FeatureField(values, prepared.grid, net)
+
+
+def unroll(
+    field: FeatureField, plane: Plane, centre: ArrayLike, radius: float
+) -> tuple[Float[np.ndarray, "ray position feature"], float]:
+    """Features along the rays of a star in a plane, and the log of its rough radius in voxels.
+
+    Linear between voxels, zero beyond the field. Shapes: centre (2,) in-plane, and radius, in
+    the unit of the plane.
+    """
+    from scipy.ndimage import map_coordinates
+
+    angles = equal_angles(RAYS)
+    rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    points = np.asarray(centre) + radius * np.exp(POSITIONS)[:, None] * rays[:, None]
+    index = field.grid.to_index(plane.to_world(points))
+    k = int(np.clip(np.rint(index[0, 0, 2]), 0, field.grid.shape[2] - 1))
+    at = np.moveaxis(index[..., :2], -1, 0)
+    values = field.values[:, :, k]
+    read = [
+        map_coordinates(values[..., f], at, order=1, mode="constant")
+        for f in range(values.shape[-1])
+    ]
+    voxel = float(np.sqrt(np.prod(field.grid.spacing[:2])))
+    return np.stack(read, axis=-1).astype(np.float32), float(np.log(radius / voxel))
+
+
+def edge_at(field: FeatureField, plane: Plane, centre: ArrayLike, radius: float) -> Edge:
+    """What the contour head says of one target, (ray,) and scalars, as float64 numbers.
+
+    Raises InputError for a network without a contour head.
+    """
+    graph, state = field.net.head_graph, field.net.head_state()
+    features, log_radius = unroll(field, plane, centre, radius)
+    found = _read(graph, state, jnp.asarray(features[None]), jnp.float32([log_radius]))
+    return Edge(*(np.asarray(part, dtype=np.float64).reshape(part.shape[1:]) for part in found))
+
+
+@partial(jax.jit, static_argnums=0)
+def _read(graph: Any, state: Any, features: Array, log_radius: Array) -> Edge:
+    return nnx.merge(graph, state)(features, log_radius)

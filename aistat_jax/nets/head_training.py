@@ -1,0 +1,216 @@
+"""How does a contour head learn? From targets unrolled once, by their exact marginal likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from scipy.spatial import KDTree
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record
+from aistat_jax._typing import Array, ArrayLike, Bool, Float
+from aistat_jax.data.shapes import ray_exits
+from aistat_jax.nets.contour_head import RAYS, ContourHead, log_marginal
+from aistat_jax.nets.edges import FeatureField, unroll
+from aistat_jax.nets.unet import drawn
+from aistat_jax.nets.weights import Net, weights_of
+from aistat_jax.space.basis import equal_angles
+from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.grid import Plane
+
+LEAST_PIXELS = 6
+# How far the centre (in rough radii) and the log of the rough radius stray in training, as sd.
+CENTRE_SD, RADIUS_SD = 0.12, 0.15
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How a head learns: AdamW with cosine decay, targets turned and mirrored at random.
+
+    copies: how many times each target is unrolled, from centres and radii of its own. absent: how
+    many places without a target are shown for every target.
+    """
+
+    steps: int = 1500
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    copies: int = 3
+    absent: float = 0.5
+    seed: int = 0
+
+
+@record
+class Unrolled:
+    """A target, or a batch of them, as the head learns from it.
+
+    Shapes: features (*batch, ray, position, feature) float16; log_radius (*batch,) in voxels;
+    edges (*batch, reader, ray), the log radius relative to the rough one at which each reader
+    drew the edge; drew (*batch, reader) 1 where `edges` counts; presence (*batch,), the share of
+    readers who drew anything.
+    """
+
+    features: Float[ArrayLike, "*batch ray position feature"]
+    log_radius: Float[ArrayLike, "*batch"]
+    edges: Float[ArrayLike, "*batch reader ray"]
+    drew: Float[ArrayLike, "*batch reader"]
+    presence: Float[ArrayLike, "*batch"]
+
+
+def targets_in(
+    field: FeatureField,
+    masks: Bool[np.ndarray, "u v reader"],
+    plane: Plane,
+    rng: np.random.Generator,
+    settings: HeadSettings,
+) -> list[Unrolled]:
+    """One slice's target, as several readers drew it, seen from `copies` slightly wrong places.
+
+    The place is the middle of the mean of the masks, its size their mean area.
+    """
+    share = masks.mean(axis=-1)
+    if share.sum() < LEAST_PIXELS:
+        return []
+    points = plane.points()
+    middle = np.einsum("uv,uvd->d", share, points) / share.sum()
+    present = masks.any(axis=(0, 1))
+    radius = math.sqrt(share.sum() / present.mean() * plane.pixel_area / math.pi)
+    curves = [_outline(masks[..., r], plane) for r in range(masks.shape[-1])]
+    found = []
+    for _ in range(settings.copies):
+        centre = middle + CENTRE_SD * radius * rng.standard_normal(2)
+        rough = radius * math.exp(RADIUS_SD * rng.standard_normal())
+        edges = [_log_exits(points, centre, rough) for points in curves]
+        features, log_radius = unroll(field, plane, centre, rough)
+        found.append(
+            Unrolled(
+                features.astype(np.float16),
+                np.asarray(log_radius, np.float32),
+                np.array([np.zeros(RAYS) if e is None else e for e in edges], np.float32),
+                np.array([e is not None for e in edges], np.float32),
+                np.asarray(present.mean(), np.float32),
+            )
+        )
+    return found
+
+
+def nothing_in(
+    field: FeatureField,
+    masks: Bool[np.ndarray, "u v reader"],
+    plane: Plane,
+    radius: float,
+    rng: np.random.Generator,
+) -> Unrolled | None:
+    """A place of a slice where nobody drew anything, rather one that the network takes for some.
+
+    It is drawn by the network's probability (and a little of chance) from the voxels further than
+    1.5 radii from every drawn one; None where there are none.
+    """
+    odds = field.values[:, :, plane.index, -1]
+    index = np.moveaxis(np.indices(odds.shape), 0, -1).reshape(-1, 2)
+    k = np.full((len(index), 1), plane.index)
+    places = plane.to_uv(field.grid.to_world(np.concatenate([index, k], axis=1)))
+    weight = 1e-3 + 1 / (1 + np.exp(-odds.ravel()))
+    lesion = plane.points()[masks.any(axis=-1)]
+    if len(lesion):
+        weight = np.where(KDTree(lesion).query(places)[0] > 1.5 * radius, weight, 0.0)
+    if not weight.any():
+        return None
+    centre = places[rng.choice(len(places), p=weight / weight.sum())]
+    features, log_radius = unroll(field, plane, centre, radius)
+    readers = masks.shape[-1]
+    return Unrolled(
+        features.astype(np.float16), np.asarray(log_radius, np.float32),
+        np.zeros((readers, RAYS), np.float32), np.zeros(readers, np.float32),
+        np.zeros((), np.float32),
+    )  # fmt: skip
+
+
+def _outline(mask: np.ndarray, plane: Plane) -> np.ndarray | None:
+    """Vertices of the largest contour of a mask; None where it is too small to have one."""
+    if mask.sum() < LEAST_PIXELS:
+        return None
+    curves = contours_from_mask(mask, plane)
+    return max(curves, key=lambda curve: curve.area).points if curves else None
+
+
+def _log_exits(points: np.ndarray | None, centre: np.ndarray, radius: float) -> np.ndarray | None:
+    """Log of where each ray leaves a contour for the last time; None from outside of it."""
+    if points is None:
+        return None
+    exits = ray_exits(points, equal_angles(RAYS), centre)
+    return np.log(exits / radius) if (exits > 0).all() else None
+
+
+def head_loss(head: ContourHead, batch: Unrolled) -> Array:
+    """Minus the log marginal likelihood a reader and ray, plus the cross-entropy of presence."""
+    edge = head(jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.log_radius))
+    shared = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, edge)
+    each = log_marginal(shared, batch.edges)
+    drew = jnp.asarray(batch.drew)
+    fit = jnp.sum(jnp.where(drew > 0, each, 0.0)) / (jnp.maximum(drew.sum(), 1.0) * RAYS)
+    presence = jnp.asarray(batch.presence)
+    entropy = jnp.mean(jax.nn.softplus(edge.presence) - presence * edge.presence)
+    return entropy - fit
+
+
+def train_head(
+    net: Net,
+    targets: Iterable[Unrolled],
+    settings: HeadSettings | None = None,
+    progress: Callable[[int, float], Any] | None = None,
+) -> Net:
+    """The network with a contour head that has learned from targets of other cases than its own.
+
+    The U-Net has seen the cases it was trained on: a head that learned from them would think it
+    better than it is. `progress` is called with the step and its loss.
+    Raises InputError for no targets.
+    """
+    settings = settings or HeadSettings()
+    pool = list(targets)
+    if not any(np.any(target.drew) for target in pool):
+        raise InputError("a contour head needs targets to learn from; none was drawn")
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *pool)
+    graph, state = nnx.split(ContourHead(net.plan.architecture.widths[0] + 1))
+    weights = drawn(state, settings.seed)
+    rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, 100, settings.steps, 0.0)
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=settings.weight_decay)
+    )
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(weights: Any, carried: Any, batch: Unrolled) -> tuple[Any, Any, Array]:
+        loss, slope = jax.value_and_grad(lambda w: head_loss(nnx.merge(graph, w), batch))(weights)
+        change, carried = optimiser.update(slope, carried, weights)
+        return optax.apply_updates(weights, change), carried, loss
+
+    carried = optimiser.init(weights)
+    rng = np.random.default_rng(settings.seed)
+    for number in range(settings.steps):
+        chosen = rng.integers(len(pool), size=settings.batch)
+        batch = _turned(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
+        weights, carried, loss = step(weights, carried, batch)
+        if progress is not None and (number + 1) % 50 == 0:
+            progress(number + 1, float(loss))
+    return replace(net, head=weights_of(weights))
+
+
+def _turned(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
+    """The batch turned about its centres by a whole number of rays, and mirrored or not."""
+    turn = int(rng.integers(RAYS))
+    features, edges = np.roll(batch.features, turn, axis=1), np.roll(batch.edges, turn, axis=2)
+    if rng.random() < 0.5:
+        features, edges = features[:, ::-1], edges[..., ::-1]
+    return Unrolled(
+        np.ascontiguousarray(features), batch.log_radius, np.ascontiguousarray(edges),
+        batch.drew, batch.presence,
+    )  # fmt: skip

@@ -1,0 +1,280 @@
+"""How were the shipped networks made? `python -m aistat_jax.nets.recipes NAME --out FOLDER`.
+
+A recipe names its data, splits them by patient into three parts (the U-Net learns from the first,
+the contour head from the second, and nothing from the third, on which the scores are measured)
+and sizes a network that two CPU cores train in well under an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from aistat_jax._errors import InputError
+from aistat_jax.data.collections import data_root, lung_nodules, sarcoma_patients
+from aistat_jax.data.phantoms import Phantom, pet_ct_phantom
+from aistat_jax.data.shapes import KINDS
+from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.batches import Learnable, learnable
+from aistat_jax.nets.checkpoints import Point
+from aistat_jax.nets.edges import feature_field
+from aistat_jax.nets.head_training import (
+    HeadSettings,
+    Unrolled,
+    nothing_in,
+    targets_in,
+    train_head,
+)
+from aistat_jax.nets.plan import Normalisation, Plan
+from aistat_jax.nets.train import TrainSettings, train
+from aistat_jax.nets.weights import Net, save_net
+from aistat_jax.space.image import Image
+
+PARTS = ("unet", "head", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One image and what was drawn on it.
+
+    masks (i, j, k, reader): one reader, or several; a reader's may be empty. patient names who
+    it is of.
+    """
+
+    image: Image
+    masks: np.ndarray
+    patient: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network: its plan, how it learns, and where its cases come from.
+
+    cases(root, part) yields the cases of one of PARTS; root is the folder of the collections.
+    """
+
+    name: str
+    plan: Plan
+    settings: TrainSettings
+    head: HeadSettings
+    cases: Callable[[Path | None, str], Iterable[Drawn]]
+    data: str
+    licence: str
+
+
+def part_of(patient: str, shares: tuple[float, float, float]) -> str:
+    """The part of PARTS a patient belongs to, by a hash of the name: it never moves."""
+    place = int(hashlib.sha256(patient.encode()).hexdigest()[:8], 16) / 16**8
+    edges = np.cumsum(shares) / sum(shares)
+    return PARTS[int(np.searchsorted(edges, place, side="right"))]
+
+
+def _plan(
+    name: str, channels: tuple[str, ...], quantities: tuple[str, ...],
+    normalisations: tuple[Normalisation, ...], patch: int, batch: int, spacing_mm: float,
+    unit: str = "mm",
+) -> Plan:  # fmt: skip
+    widths = (16, 32, 64, 96)
+    architecture = Architecture(
+        dims=2, channels=len(channels), classes=2, widths=widths,
+        strides=((2, 2),) * (len(widths) - 1),
+    )  # fmt: skip
+    return Plan(
+        name, architecture, channels, quantities, ("background", "lesion"), normalisations,
+        (spacing_mm, spacing_mm, spacing_mm), (patch, patch), batch, unit=unit,
+    ).check()  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- phantoms
+
+
+def varied_phantom(seed: int) -> Phantom:
+    """A 2D PET/CT lesion of random size, form, contrast, noise and resolution in a pelvis."""
+    for attempt in range(20):
+        rng = np.random.default_rng([seed, attempt])
+        try:
+            return pet_ct_phantom(
+                seed + 1_000_000 * attempt, shape=(64, 64), spacing_mm=(4.0, 4.0),
+                ct_spacing_mm=2.0,
+                kind=str(rng.choice(KINDS)) if rng.random() < 0.25 else "gp",
+                radius_mm=float(np.exp(rng.uniform(math.log(8), math.log(36)))),
+                amplitude=float(np.clip(0.15 * np.exp(0.5 * rng.standard_normal()), 0.03, 0.3)),
+                contrast=float(np.exp(rng.uniform(math.log(2), math.log(10)))),
+                ct_contrast_hu=float(rng.uniform(-40, 40)),
+                pet_fwhm_mm=float(rng.uniform(5, 9)),
+                noise=float(rng.uniform(0.08, 0.3)),
+                noise_correlation_mm=float(rng.uniform(0, 6)),
+                heterogeneity=float(rng.uniform(0, 0.3)),
+                necrosis=bool(rng.random() < 0.15),
+                scene="body",
+            )  # fmt: skip
+        except InputError:  # a lesion too large for its place: draw again
+            continue
+    raise InputError(f"seed {seed} makes no phantom")
+
+
+PHANTOMS = {
+    "unet": range(0, 600),
+    "head": range(10_000, 10_400),
+    "validation": range(20_000, 20_300),
+}
+
+
+def _phantoms(root: Path | None, part: str) -> Iterable[Drawn]:
+    for seed in PHANTOMS[part]:
+        phantom = varied_phantom(seed)
+        yield Drawn(phantom.image, phantom.mask[..., None], f"phantom{seed}")
+
+
+# ---------------------------------------------------------------------------------- sarcoma
+
+
+def _sarcomas(root: Path | None, part: str) -> Iterable[Drawn]:
+    for folder in sarcoma_patients(data_root(root)):
+        if part_of(folder.name, (0.5, 0.2, 0.3)) == part:
+            image = read_image(PT=folder / "PET_image.nii.gz")
+            mask = read_mask(folder / "PET_mask.nii.gz", image.primary)
+            yield Drawn(image, mask[..., None], folder.name)
+
+
+# ----------------------------------------------------------------------------------- nodules
+
+
+def _nodules(root: Path | None, part: str) -> Iterable[Drawn]:
+    found = lung_nodules(data_root(root), "val" if part == "validation" else "train")
+    for grey, masks, patient in zip(found.images, found.masks, found.patients, strict=True):
+        name = f"lidc{patient}"
+        if part != "validation" and part_of(name, (0.7, 0.3, 0.0)) != part:
+            continue
+        image = Image.from_arrays(CT=grey[..., None].astype(float))
+        yield Drawn(image, np.moveaxis(masks, 0, -1)[:, :, None], name)
+
+
+_SUV = Normalisation("suv", 0.0, 40.0, 0.0, 4.0)
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "phantom-petct-2d",
+            _plan("phantom-petct-2d", ("PT", "CT"), ("SUV", "HU"),
+                  (_SUV, Normalisation("ct", -160.0, 240.0, 40.0, 60.0)), 64, 16, 4.0),
+            TrainSettings(steps=1200, learning_rate=2e-3, dtype="float32"),
+            HeadSettings(),
+            _phantoms,
+            "600 synthetic PET/CT lesions (aistat_jax.data.phantoms), 400 more for the contour "
+            "head, 300 for validation",
+            "Apache-2.0",
+        ),
+        Recipe(
+            "lesion-pet-2d",
+            _plan("lesion-pet-2d", ("PT",), ("SUV",), (_SUV,), 64, 16, 4.0),
+            TrainSettings(steps=1500, learning_rate=2e-3, dtype="float32"),
+            HeadSettings(),
+            _sarcomas,
+            "FDG-PET of the soft-tissue sarcoma collection (Vallieres et al. 2015), NIfTI of the "
+            "Image Biomarker Standardisation Initiative, 40 patients split by name",
+            "CC BY 3.0",
+        ),
+        Recipe(
+            "nodule-ct-2d",
+            _plan("nodule-ct-2d", ("CT",), ("HU",), (Normalisation("zscore"),), 64, 16, 1.0, "px"),
+            TrainSettings(steps=1500, learning_rate=2e-3, dtype="float32"),
+            HeadSettings(absent=0.0),  # every slice has a nodule that someone drew
+            _nodules,
+            "CT slices of lung nodules with four readers (LIDC-IDRI), 271 patients to learn "
+            "from and 63 for validation",
+            "CC BY 3.0",
+        ),
+    )
+}  # fmt: skip
+
+
+def train_unet(recipe: Recipe, root: Path | None, folder: Path) -> Net:
+    """The U-Net of a recipe, judged during training on cases of the head's part."""
+    learned, held_out = (_learnable(recipe, root, part) for part in ("unet", "head"))
+    with tqdm(total=recipe.settings.steps, desc=recipe.name, unit="step") as bar:
+
+        def show(point: Point) -> None:
+            bar.update(point.step - bar.n)
+            if point.validation_dice:
+                bar.set_postfix(loss=f"{point.loss:.3f}", dice=f"{point.validation_dice[0]:.3f}")
+
+        trained = train(
+            recipe.plan, learned, held_out, recipe.settings, folder / "training", progress=show
+        )
+    return trained.net
+
+
+def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
+    """The network with its contour head, which learns from the second part of the cases."""
+    rng = np.random.default_rng(recipe.head.seed)
+    targets: list[Unrolled] = []
+    for case in tqdm(recipe.cases(root, "head"), desc="unrolling", unit="case"):
+        targets += _targets_of(net, case, recipe.head, rng)
+    with tqdm(total=recipe.head.steps, desc=f"{recipe.name} head", unit="step") as bar:
+
+        def show(step: int, loss: float) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{loss:.3f}")
+
+        return train_head(net, targets, recipe.head, show)
+
+
+def _targets_of(
+    net: Net, case: Drawn, settings: HeadSettings, rng: np.random.Generator
+) -> list[Unrolled]:
+    """Every slice's target, and some places without one."""
+    field = feature_field(net, case.image)
+    grid = case.image.primary.grid
+    found: list[Unrolled] = []
+    drawn = [k for k in range(grid.shape[2]) if case.masks[:, :, k].any()]
+    for k in drawn:
+        found += targets_in(field, case.masks[:, :, k], grid.plane(k), rng, settings)
+    for n in range(int(settings.absent * len(found))):
+        k = int(rng.integers(grid.shape[2]))
+        voxels = math.exp(float(found[n].log_radius))
+        radius = voxels * float(np.sqrt(np.prod(field.grid.spacing[:2])))
+        nothing = nothing_in(field, case.masks[:, :, k], grid.plane(k), radius, rng)
+        found += [nothing] if nothing is not None else []
+    return found
+
+
+def _learnable(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:
+    """The cases of a part as the network learns from them, one with several readers or one."""
+    found = []
+    for n, case in enumerate(recipe.cases(root, part)):
+        drawn = case.masks.astype(np.int32)
+        several = drawn.shape[-1] > 1
+        found.append(
+            learnable(
+                recipe.plan, case.image, None if several else drawn[..., 0],
+                drawn if several else None, name=f"{case.patient}-{n}",
+            )
+        )  # fmt: skip
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m aistat_jax.nets.recipes", description=__doc__)
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("--data", type=Path, help="folder of the collections (or $AISTAT_DATA)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the network")
+    given = parser.parse_args()
+    recipe = RECIPES[given.name]
+    given.out.mkdir(parents=True, exist_ok=True)
+    net = train_unet(recipe, given.data, given.out)
+    net = train_recipe_head(recipe, net, given.data)
+    print(save_net(net, given.out / recipe.name))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,220 @@
+"""How good are label maps? Scores of every case and label, and means with intervals over cases.
+
+One rule for labels that are not there: where neither map holds a label there is nothing to
+score, and the case stays out of that label's means (`absent`). Where only one of them holds it,
+Dice and surface Dice are 0 and there are no distances, so those means are over fewer cases
+(`missed` when the reference holds it, `invented` when the prediction does).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._typing import Int
+from aistat_jax.uncertainty.metrics import dice, mask_distances
+
+METRICS = ("dice", "surface_dice", "hd95", "assd", "volume_error")
+RULE = (
+    "A label that neither map holds is not scored. Where only one of them holds it, Dice and "
+    "surface Dice are 0 and there is no distance. The relative volume error needs a reference "
+    "that holds it."
+)
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label of one case. Lengths are in `unit` ("mm" or "px"), volumes in its cube.
+
+    surface_dice: the share of both surfaces within `tolerance` of the other; hd95: the larger of
+    the two directed 95% points; assd: the mean over both surfaces (definitions of
+    surface-distance, Nikolov et al. 2021; in a single slice its outlines). volume_error: the
+    predicted volume over the reference's, less 1. NaN stands for what is not defined.
+    """
+
+    case: str
+    label: str
+    dice: float
+    surface_dice: float
+    hd95: float
+    assd: float
+    volume_error: float
+    predicted_volume: float
+    reference_volume: float
+    tolerance: float
+    unit: str
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over `count` scores with its interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """One label over all cases: a mean for each of `METRICS`, and the cases without a score."""
+
+    label: str
+    means: dict[str, Mean]
+    cases: int
+    absent: int
+    missed: int
+    invented: int
+
+
+def score_case(
+    predicted: Int[np.ndarray, "i j k"],
+    reference: Int[np.ndarray, "x y z"],
+    spacing: Sequence[float] | np.ndarray,
+    labels: Sequence[str],
+    *,
+    tolerance: float,
+    unit: str = "mm",
+    case: str = "case",
+    patient: str = "",
+) -> tuple[LabelScore, ...]:
+    """Scores of labels 1, 2, ... of two label maps on one grid; `labels` are their names.
+
+    Shapes: predicted and reference of one shape (i, j, k); spacing (3,) and tolerance in `unit`.
+    Raises InputError for maps of different shapes, or a tolerance that is not positive.
+    """
+    if predicted.shape != reference.shape:
+        raise InputError(
+            f"case {case}: label maps of shape {predicted.shape} and {reference.shape} differ; "
+            "resample one to the other"
+        )
+    if not 0 < tolerance < math.inf:
+        raise InputError(f"the tolerance {tolerance:g} must be a positive length")
+    voxel = float(np.prod(spacing))
+    found = []
+    for value, label in enumerate(labels, 1):
+        a, b = predicted == value, reference == value
+        sizes = float(a.sum()) * voxel, float(b.sum()) * voxel
+        overlap, near, hd95, assd = dice(a, b), math.nan, math.nan, math.nan
+        if all(sizes):
+            distances = mask_distances(a, b, np.asarray(spacing, dtype=float), unit)
+            near, hd95, assd = distances.surface_dice(tolerance), distances.hd95, distances.assd
+        elif any(sizes):
+            near = 0.0
+        error = sizes[0] / sizes[1] - 1 if sizes[1] else math.nan
+        found.append(
+            LabelScore(
+                case, label, overlap, near, hd95, assd, error, *sizes, float(tolerance), unit,
+                patient or case,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def summarise(
+    scores: Sequence[LabelScore], *, seed: int = 0, level: float = 0.95
+) -> tuple[LabelSummary, ...]:
+    """Every label's means over cases, with bootstrap intervals over patients."""
+    found = []
+    for label in dict.fromkeys(score.label for score in scores):
+        own = [score for score in scores if score.label == label]
+        patients = [score.patient for score in own]
+        means = {
+            name: bootstrap_mean([getattr(s, name) for s in own], patients, seed=seed, level=level)
+            for name in METRICS
+        }
+        held = [(s.predicted_volume > 0, s.reference_volume > 0) for s in own]
+        found.append(
+            LabelSummary(
+                label, means, len(own), held.count((False, False)), held.count((False, True)),
+                held.count((True, False)),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def means_content(scores: Sequence[LabelScore], seed: int = 0) -> dict[str, Any]:
+    """`summarise` as it goes into JSON: what is not defined is None, lengths name their unit.
+
+    Raises InputError for no scores, or scores of several tolerances or units.
+    """
+    kinds = {(score.tolerance, score.unit) for score in scores}
+    if len(kinds) != 1:
+        raise InputError(f"scores must be of one tolerance and unit, got {sorted(kinds)}")
+    tolerance, unit = kinds.pop()
+    return {
+        f"tolerance_{unit}": tolerance,
+        "rule": RULE,
+        "cases": len({score.case for score in scores}),
+        "patients": len({score.patient for score in scores}),
+        "labels": {
+            one.label: {
+                "cases": one.cases,
+                "absent": one.absent,
+                "missed": one.missed,
+                "invented": one.invented,
+                **{column(name, unit): _mean_content(one.means[name]) for name in METRICS},
+            }
+            for one in summarise(scores, seed=seed)
+        },
+    }
+
+
+def column(name: str, unit: str) -> str:
+    """A metric's name with its unit.
+
+    >>> column("hd95", "mm"), column("dice", "mm"), column("reference_volume", "px")
+    ('hd95_mm', 'dice', 'reference_volume_px3')
+    """
+    if name in ("hd95", "assd", "tolerance"):
+        return f"{name}_{unit}"
+    return f"{name}_{unit}3" if name.endswith("_volume") else name
+
+
+def _mean_content(mean: Mean) -> dict[str, float | int | None]:
+    def known(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "mean": known(mean.value), "low": known(mean.low), "high": known(mean.high),
+        "cases": mean.count,
+    }  # fmt: skip
+
+
+def bootstrap_mean(
+    values: Sequence[float], patients: Sequence[str], *, seed: int = 0, level: float = 0.95
+) -> Mean:
+    """The mean of the values that are numbers, with a percentile interval of the bootstrap.
+
+    Patients are drawn with replacement, each with all of its values, since the cases of one
+    patient are alike; the mean is over values. With few patients (under about 20) such an
+    interval is somewhat too narrow. With one patient there is none. The same seed gives the
+    same interval. Raises InputError for a level outside (0, 1).
+
+    >>> bootstrap_mean([0.5, 0.7, float("nan")], ["a", "b", "c"]).value
+    0.6
+    """
+    if not 0 < level < 1:
+        raise InputError(f"the level {level:g} must lie strictly between 0 and 1, such as 0.95")
+    kept = [(v, p) for v, p in zip(values, patients, strict=True) if not math.isnan(v)]
+    if not kept:
+        return Mean(math.nan, math.nan, math.nan, 0)
+    numbers = np.array([value for value, _ in kept])
+    names, whose = np.unique([patient for _, patient in kept], return_inverse=True)
+    sums, counts = np.bincount(whose, numbers), np.bincount(whose)
+    value = float(numbers.mean())
+    if len(names) < 2:
+        return Mean(value, math.nan, math.nan, len(numbers))
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    means = (drawn @ sums) / (drawn @ counts)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Mean(value, float(low), float(high), len(numbers))

@@ -1,0 +1,240 @@
+"""How good are the shipped networks on patients none of their parts has seen?
+
+The third part of every recipe (aistat_jax.nets.recipes). Where a lesion is must be told: the
+network and the fixed threshold both keep the component of the hottest voxel of the expert's mask
+(the network: of its most probable voxel there). The contour head then starts from the network's
+own region, slice by slice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.model import boundary_model
+from aistat_jax.boundary.networks import Edges
+from aistat_jax.boundary.targets import Target
+from aistat_jax.data.shapes import ray_exits
+from aistat_jax.inference.batch import fit_many
+from aistat_jax.nets.contour_head import RAYS, covariance
+from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
+from aistat_jax.nets.predict import predict
+from aistat_jax.nets.recipes import RECIPES, Drawn
+from aistat_jax.nets.weights import Net, load_net
+from aistat_jax.space.basis import equal_angles
+from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.uncertainty.metrics import dice
+from aistat_jax.uncertainty.probability import sample_masks
+from aistat_jax.uncertainty.readers import ged_squared, matched_iou
+from aistat_jax.uncertainty.scores import bootstrap_mean, score_case
+from benchmarks._table import Result, Row
+
+LEVELS = {0.5: 0.6745, 0.8: 1.2816, 0.95: 1.9600}  # of an interval, and how many sds it reaches
+SAMPLES = 16
+THRESHOLD = 0.41
+
+
+def run(quick: bool, name: str) -> Result:
+    recipe, net = RECIPES[name], load_net(name)
+    cases = list(recipe.cases(_root(), "validation"))
+    if quick:
+        cases = cases[:: max(1, len(cases) // 8)]
+    rows = readers(net, cases) if name == "nodule-ct-2d" else lesions(net, cases)
+    notes = [
+        f"{len(cases)} cases of {len({case.patient for case in cases})} patients, none of them "
+        "seen in training; 95% intervals by bootstrap over patients. " + recipe.data + ".",
+    ]
+    return Result(f"The shipped network {name}", rows, notes)
+
+
+def _root() -> Path:
+    named = os.environ.get("AISTAT_DATA")
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# ------------------------------------------------------------------------- PET and phantoms
+
+
+def lesions(net: Net, cases: list[Drawn]) -> list[Row]:
+    """Regions against the expert's, and against a fixed threshold's; edges slice by slice."""
+    table: dict[str, list[tuple[str, float]]] = {}
+
+    def note(figure: str, patient: str, value: float) -> None:
+        table.setdefault(figure, []).append((patient, value))
+
+    held: dict[float, list[tuple[str, float]]] = {level: [] for level in LEVELS}
+    for case in cases:
+        channel, expert = case.image.primary, case.masks[..., 0]
+        odds = predict(net, case.image).log_odds[..., 0]
+        found = {
+            "network": _component(odds > 0, _best(odds, expert)),
+            "41% of SUVmax": _threshold(channel.values, expert),
+        }
+        for who, region in found.items():
+            (score,) = score_case(
+                region.astype(int), expert.astype(int), channel.grid.spacing, ["lesion"],
+                tolerance=2.0, unit=channel.unit,
+            )  # fmt: skip
+            note(f"{who}: Dice", case.patient, score.dice)
+            note(f"{who}: surface Dice at 2 mm", case.patient, score.surface_dice)
+            note(f"{who}: HD95, mm", case.patient, score.hd95)
+        _edges(net, case, found["network"], expert, note, held)
+    return [_mean_row(figure, rows) for figure, rows in table.items()] + _held_rows(held)
+
+
+def _edges(
+    net: Net, case: Drawn, region: np.ndarray, expert: np.ndarray, note: Any, held: Any
+) -> None:
+    """The contour head on every slice that both the network and the expert see the lesion in."""
+    if not region.any():
+        return
+    field, grid = feature_field(net, case.image), case.image.primary.grid
+    for k in range(grid.shape[2]):
+        if min(region[:, :, k].sum(), expert[:, :, k].sum()) < 6:
+            continue
+        plane = grid.plane(k)
+        target = Target.from_mask(region[:, :, k], plane)
+        edge = edge_at(field, plane, target.centre, target.radius)
+        curve = max(contours_from_mask(expert[:, :, k], plane), key=lambda c: c.area)
+        exits = ray_exits(curve.points, equal_angles(RAYS), target.centre)
+        if not (exits > 0).all():
+            continue
+        _count_held(edge, np.log(exits / target.radius), case.patient, held)
+        drawn = _inside(target, target.radius * np.exp(edge.mean), plane)
+        note("contour head, slices both see: Dice", case.patient, dice(drawn, expert[:, :, k]))
+        note(
+            "network, the same slices: Dice", case.patient,
+            dice(region[:, :, k], expert[:, :, k]),
+        )  # fmt: skip
+
+
+def _count_held(edge: Any, truth: np.ndarray, patient: str, held: Any) -> None:
+    sd = np.sqrt(np.diag(covariance(edge)))
+    z = np.abs(truth - edge.mean) / sd
+    for level, reach in LEVELS.items():
+        held[level].append((patient, float((z < reach).mean())))
+
+
+def _held_rows(held: dict[float, list[tuple[str, float]]]) -> list[Row]:
+    """Coverage of the per-ray intervals, which is to be within 3 points of nominal."""
+    rows = []
+    for level, found in held.items():
+        mean = bootstrap_mean([value for _, value in found], [who for who, _ in found])
+        rows.append(
+            Row(f"contour head: rays within their {level:.0%} interval", mean.value,
+                at_least=level - 0.03, at_most=level + 0.03,
+                note=f"95% interval {mean.low:.3f} to {mean.high:.3f}, {len(found)} contours")
+        )  # fmt: skip
+    return rows
+
+
+def _mean_row(figure: str, found: list[tuple[str, float]], **asked: Any) -> Row:
+    patients, values = zip(*found, strict=True)
+    mean = bootstrap_mean(list(values), list(patients))
+    note = f"95% interval {mean.low:.3f} to {mean.high:.3f}"
+    return Row(f"{figure}, mean", mean.value, note=note, **asked)
+
+
+def _best(odds: np.ndarray, expert: np.ndarray) -> tuple[int, ...]:
+    place = int(np.argmax(np.where(expert, odds, -np.inf)))
+    return tuple(int(n) for n in np.unravel_index(place, odds.shape))
+
+
+def _threshold(values: np.ndarray, expert: np.ndarray) -> np.ndarray:
+    hottest = _best(values, expert)
+    return _component(values >= THRESHOLD * values[hottest], hottest)
+
+
+def _component(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
+    return (labels == labels[voxel]) & mask if mask[voxel] else np.zeros_like(mask)
+
+
+def _inside(target: Target, radii: np.ndarray, plane: Any) -> np.ndarray:
+    """Pixels whose centres lie within a star of radii on the head's rays."""
+    offset = plane.points() - target.centre
+    angle = np.mod(np.arctan2(offset[..., 1], offset[..., 0]), 2 * np.pi)
+    at = np.interp(angle, np.append(equal_angles(RAYS), 2 * np.pi), np.append(radii, radii[0]))
+    return np.hypot(offset[..., 0], offset[..., 1]) <= at
+
+
+# ------------------------------------------------------------------------- several readers
+
+
+def readers(net: Net, cases: list[Drawn]) -> list[Row]:
+    """Samples of the posterior against four readers, and the readers against each other."""
+    table: dict[str, list[tuple[str, float]]] = {}
+    held: dict[float, list[tuple[str, float]]] = {level: [] for level in LEVELS}
+    for case, masks, samples, edge, target in _sampled(net, cases):
+        drew = masks.any(axis=(1, 2))
+        values = {
+            "GED^2, 16 samples": ged_squared(samples, masks),
+            "Hungarian-matched IoU": matched_iou(samples, masks),
+            "Brier score of presence": float(np.mean((_sigmoid(edge.presence) - drew) ** 2)),
+        }
+        middle = _inside(target, target.radius * np.exp(edge.mean), target.plane)
+        present = masks[drew]
+        values["contour head against a reader who drew: Dice"] = _mean_dice([middle], present)
+        if len(present) > 1:
+            values["reader against reader, both drew: Dice"] = _mean_dice(present, present)
+        for figure, value in values.items():
+            table.setdefault(figure, []).append((case.patient, value))
+        for mask in present:
+            curves = contours_from_mask(mask, target.plane) if mask.sum() >= 6 else []
+            if not curves:
+                continue
+            outline = max(curves, key=lambda c: c.area).points
+            exits = ray_exits(outline, equal_angles(RAYS), target.centre)
+            if (exits > 0).all():
+                _count_held(edge, np.log(exits / target.radius), case.patient, held)
+    asked = {"GED^2, 16 samples": {"at_most": 0.20}, "Hungarian-matched IoU": {"at_least": 0.61}}
+    rows = [_mean_row(figure, found, **asked.get(figure, {})) for figure, found in table.items()]
+    return rows + _held_rows(held)
+
+
+def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[Any, ...]]:
+    """Each case with its readers' masks, posterior samples, edge and target."""
+    for first in range(0, len(cases), batch):
+        chunk, targets, found, models = cases[first : first + batch], [], [], []
+        for case in chunk:
+            field = feature_field(net, case.image)
+            target = target_of(field, case)
+            edge = edge_at(field, target.plane, target.centre, target.radius)
+            targets.append(target)
+            found.append(edge)
+            models.append(
+                boundary_model(
+                    target, Evidence((Edges(field),)), rays=RAYS, radius_max=4 * target.radius,
+                    presence=float(np.clip(_sigmoid(edge.presence), 1e-6, 1)),
+                )
+            )  # fmt: skip
+        posteriors = fit_many(models, draws=200, seed=first)
+        for n, case in enumerate(chunk):
+            masks = np.moveaxis(case.masks[:, :, 0], -1, 0)
+            samples = sample_masks(posteriors[n], SAMPLES, seed=first + n)
+            yield case, masks, samples, found[n], targets[n]
+
+
+def target_of(field: FeatureField, case: Drawn) -> Target:
+    """The component of the most probable pixel, above half of its probability."""
+    odds = field.values[:, :, 0, -1]
+    probability = _sigmoid(odds)
+    place = np.unravel_index(int(probability.argmax()), odds.shape)
+    mask = _component(probability >= 0.5 * probability.max(), tuple(int(n) for n in place))
+    return Target.from_mask(mask, case.image.primary.grid.plane(0))
+
+
+def _mean_dice(first: Any, second: Any) -> float:
+    pairs = [dice(a, b) for a in first for b in second if a is not b]
+    return float(np.mean(pairs))
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(x, dtype=float)))

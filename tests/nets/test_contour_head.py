@@ -1,0 +1,139 @@
+"""Is the head's likelihood the Gaussian it claims to be, and does the head know no direction?"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.stats import multivariate_normal
+
+from aistat_jax.nets.contour_head import (
+    POSITIONS,
+    RAYS,
+    ContourHead,
+    Edge,
+    covariance,
+    log_marginal,
+)
+from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
+from aistat_jax.nets.unet import drawn
+from aistat_jax.nets.weights import untrained
+from tests.nets.cases import tiny_plan
+
+FEATURES = tiny_plan().architecture.widths[0] + 1
+
+
+def some_edge(targets: int = 3) -> Edge:
+    rng = np.random.default_rng(0)
+    return Edge(
+        0.1 * rng.standard_normal((targets, RAYS)),
+        0.02 + 0.1 * rng.random((targets, RAYS)),
+        np.geomspace(0.03, 0.3, targets),
+        np.geomspace(0.3, 0.03, targets),
+        np.array(0.45),
+        np.zeros(targets),
+    )
+
+
+def test_the_marginal_likelihood_is_that_of_a_gaussian():
+    """Closed form through the basis against scipy's density with the full covariance."""
+    edge = some_edge()
+    y = edge.mean + 0.1 * np.random.default_rng(1).standard_normal(edge.mean.shape)
+    wanted = [
+        multivariate_normal.logpdf(row, mean, matrix)
+        for row, mean, matrix in zip(y, edge.mean, covariance(edge), strict=True)
+    ]
+    with jax.enable_x64(True):
+        found = np.asarray(log_marginal(edge, y))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(log_marginal(jax.tree.map(jnp.float32, edge), jnp.float32(y))), wanted, atol=1e-2
+    )
+    # several readers of one target, with the slope that training needs
+    one = jax.tree.map(lambda leaf: jnp.float32(leaf[:1] if leaf.ndim else leaf), edge)
+    several = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, one)
+    readers = jnp.float32(np.stack([y[0], y[1]])[None])
+    total, slope = jax.value_and_grad(lambda e: log_marginal(e, readers).sum())(several)
+    again = sum(float(log_marginal(one, readers[:, r])[0]) for r in range(2))
+    assert float(total) == pytest.approx(again, rel=1e-4)
+    assert all(np.isfinite(leaf).all() for leaf in slope)
+    # negative control: other noise, other density
+    with jax.enable_x64(True):
+        other = np.asarray(log_marginal(edge._replace(noise=1.1 * edge.noise), y))
+    assert np.abs(other - wanted).min() > 0.1
+
+
+def test_the_covariance_holds_the_variances_it_was_given():
+    edge = some_edge()
+    matrix = covariance(edge)
+    total = np.square(edge.amplitude) + np.square(edge.mean_sd)
+    np.testing.assert_allclose(
+        np.diagonal(matrix, axis1=1, axis2=2), total[:, None] + np.square(edge.noise), rtol=1e-3
+    )
+    assert np.linalg.eigvalsh(matrix).min() > 0
+
+
+def random_head(features: int) -> ContourHead:
+    graph, state = nnx.split(ContourHead(features))
+    return nnx.merge(graph, drawn(state, 0))
+
+
+def test_turning_the_rays_turns_the_edge():
+    """The circle has no first ray; reading along the radius is not turned (negative control)."""
+    head = random_head(4)
+    x = np.random.default_rng(0).standard_normal((2, RAYS, len(POSITIONS), 4)).astype(np.float32)
+    size = jnp.full(2, 2.0)
+    first, turned = head(jnp.asarray(x), size), head(jnp.roll(x, 11, axis=1), size)
+    np.testing.assert_allclose(np.roll(first.mean, 11, axis=1), turned.mean, atol=1e-5)
+    np.testing.assert_allclose(np.roll(first.noise, 11, axis=1), turned.noise, atol=1e-5)
+    np.testing.assert_allclose(first.presence, turned.presence, atol=1e-5)
+    shifted = head(jnp.roll(x, 3, axis=2), size)
+    assert float(jnp.abs(shifted.mean - first.mean).max()) > 1e-3
+
+
+def edges_to_learn(count: int, seed: int) -> list[Unrolled]:
+    """Features that fall from 1 to 0 at a wavy edge, which a reader drew with 5% of error."""
+    rng = np.random.default_rng(seed)
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
+    found = []
+    for _ in range(count):
+        size, wave, phase = rng.normal(0, 0.2), rng.normal(0, 0.15), rng.uniform(0, 6)
+        edge = size + wave * np.cos(2 * angles + phase)
+        step = 1 / (1 + np.exp((POSITIONS - edge[:, None]) / 0.1))
+        present = float(rng.random() < 0.7)
+        features = present * step[..., None] + 0.05 * rng.standard_normal((*step.shape, 1))
+        drawn_edge = edge + 0.05 * rng.standard_normal(RAYS)
+        found.append(
+            Unrolled(
+                np.repeat(features, FEATURES, axis=-1).astype(np.float16),
+                np.array(2.0, np.float32),
+                np.array([drawn_edge * present], np.float32), np.array([present], np.float32),
+                np.array(present, np.float32),
+            )
+        )  # fmt: skip
+    return found
+
+
+@pytest.mark.slow
+def test_a_head_learns_an_edge_its_noise_and_presence():
+    """On fresh targets: the edge to a third of what it was, 80% intervals, and who is there."""
+    net = untrained(tiny_plan())
+    settings = HeadSettings(steps=400, batch=16, learning_rate=5e-3)
+    trained = train_head(net, edges_to_learn(300, 0), settings)
+    fresh = edges_to_learn(200, 1)
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *fresh)
+    head = nnx.merge(trained.head_graph, trained.head_state())
+    edge = head(jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.log_radius))
+    there = np.asarray(batch.presence) > 0
+    error = (np.asarray(batch.edges)[:, 0] - np.asarray(edge.mean))[there]
+    sd = np.sqrt(np.diagonal(covariance(edge), axis1=1, axis2=2))[there]
+    assert np.sqrt(np.mean(error**2)) < 0.08  # the reader's own error is 0.05, the edges' sd 0.23
+    held = np.mean(np.abs(error) < 1.2816 * sd)
+    assert 0.72 < held < 0.88  # 141 targets: a Monte-Carlo error of at most .03
+    assert np.mean((np.asarray(edge.presence) > 0) == there) > 0.97
+    # negative control: an interval half as wide holds far less
+    assert np.mean(np.abs(error) < 0.5 * 1.2816 * sd) < 0.6
+    blank = nnx.merge(*nnx.split(random_head(FEATURES)))
+    assert float(head_loss(blank, batch)) > float(head_loss(head, batch)) + 0.5
