@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from aistat_jax._files import replaced_file
+from aistat_jax._files import write_whole
 
 PACKAGES = ("aistat_jax", "jax", "numpyro", "blackjax", "numpy", "scipy")
 
@@ -77,7 +77,6 @@ def share_interval(hits: int, count: int, level: float = 0.95) -> tuple[float, f
 
 def save(folder: Path, name: str, result: Result, quick: bool, seconds: float) -> None:
     """Replace one benchmark's part of results.json, and write results.md anew from it."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = {
@@ -90,11 +89,8 @@ def save(folder: Path, name: str, result: Result, quick: bool, seconds: float) -
         "notes": list(result.notes),
         "details": list(result.details),
     }
-    texts = {path: json.dumps(kept, indent=1, default=float) + "\n"}
-    texts[folder / "results.md"] = markdown(kept)
-    for target, text in texts.items():
-        with replaced_file(target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_whole(path, json.dumps(kept, indent=1, default=float) + "\n")
+    write_whole(folder / "results.md", markdown(kept))
 
 
 def markdown(kept: dict[str, Any]) -> str:

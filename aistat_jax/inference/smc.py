@@ -48,8 +48,8 @@ def smc_populations(
     The map comes from the smoothed evidence, the posterior from the exact one; for hard steps
     the two differ. The map keeps the hyperparameters as wide as their prior. Narrowed to what the
     smoothed evidence says of them they can start all populations in one wrong mode, a star of
-    spikes at a short lengthscale, from which none returns and which no comparison of populations
-    shows.
+    spikes at a short lengthscale, from which none returns; that populations agree would not show
+    it.
     """
     transport = find_transport(program, smoothed, wide=True)
     return _populations(program, data, transport, key, populations, particles)

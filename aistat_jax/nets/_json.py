@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from aistat_jax._errors import InputError
-from aistat_jax._files import replaced_file
+from aistat_jax._files import write_whole
 
 SCHEMA = 1
 
 
 def write_json(kind: str, content: dict[str, Any], path: Path) -> Path:
     text = json.dumps({"schema": SCHEMA, "kind": kind, **content}, indent=1, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return path
+    return write_whole(path, text + "\n")
 
 
 def read_json(kind: str, path: Path) -> dict[str, Any]:

@@ -7,9 +7,7 @@ images without spacing.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
+from aistat_jax._files import replaced_file
 from aistat_jax.io.nifti import write_nifti
 from aistat_jax.nets.predict import Prediction, label_map
 from aistat_jax.nets.weights import Net
@@ -68,8 +67,6 @@ def _write(path: Path, values: np.ndarray, like: Channel) -> Path:
     path = path.with_name(path.name + ".npz")
     stored = values if like.storage is None else values.reshape(like.storage.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as temporary:
-        part = Path(temporary) / "part.npz"
-        np.savez_compressed(part, values=stored)
-        os.replace(part, path)
+    with replaced_file(path) as temporary:
+        np.savez_compressed(temporary, values=stored)
     return path
