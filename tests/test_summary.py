@@ -51,6 +51,13 @@ def test_schema_1():
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
+def test_presence_is_told_where_it_is_in_doubt():
+    doubtful = make_case()
+    doubtful = replace(doubtful, posteriors=(replace(doubtful.posteriors[0], presence=0.25),))
+    assert summary_of(doubtful)["targets"][0]["presence"] == 0.25
+    assert "presence" not in summary_of(make_case())["targets"][0]
+
+
 def test_pixels_name_no_millimetres():
     summary = summary_of(make_case(spacing=None))
     target = summary["targets"][0]

@@ -29,7 +29,7 @@ from aistat_jax.space.grid import Plane
 
 LEAST_PIXELS = 6
 # How far the centre (in rough radii) and the log of the rough radius stray in training, as sd.
-CENTRE_SD, RADIUS_SD = 0.12, 0.15
+CENTRE_SD, RADIUS_SD = 0.2, 0.3
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,13 @@ def _target(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
             "q95": float(np.quantile(width, 0.95)),
             "max": float(width.max()),
         },
-        "presence": round(float(posterior.presence), 4),
         "grade": {
             "case": grade.case,
             "reasons": list(grade.reasons),
             "fraction": dict(grade.fraction),
         },
         "seconds": _seconds(posterior.seconds),
+        **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
     }
 
 
