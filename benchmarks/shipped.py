@@ -248,7 +248,7 @@ def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[An
 def target_of(field: FeatureField, case: Drawn) -> Target:
     """The component of the most probable pixel, above half of its probability.
 
-    A pixel d from the middle of the crop counts exp(-d^2 / (2 MIDDLE_SD^2)) as much: these crops are
+    A pixel d from the middle of the crop counts exp(-d^2 / (2 MIDDLE_SD^2)) as much: the crops are
     centred on a nodule, which methods that are trained on whole crops learn by themselves.
     """
     odds = field.values[:, :, 0, -1]
