@@ -159,6 +159,18 @@ def test_pictures_stay_in_pixels(scan, tmp_path):
 # ------------------------------------------------------------------------------- bad input
 
 
+def test_a_shipped_network_finds_the_lesion_and_reads_its_edge(scan, tmp_path):
+    """Without a point: the network's own target, in every slice that it meets."""
+    folder, *_ = scan
+    arguments = ["contour", str(folder / "pet.nii.gz"), "--net", "lesion-pet-2d", "--draws", "400"]
+    arguments += ["--reference", str(folder / "mask.nii.gz"), "--out", str(tmp_path / "net")]
+    assert main(arguments) == 0
+    summary = json.loads((tmp_path / "net" / "summary.json").read_text())
+    assert len(summary["targets"]) == 3
+    assert all(0 < target.get("presence", 1) <= 1 for target in summary["targets"])
+    assert summary["reference"]["dice"] > 0.7
+
+
 @pytest.fixture
 def refused(scan, tmp_path, capsys):
     """Run `contour` on bad input; checks status, one sentence, nothing written; returns it."""
@@ -316,6 +328,15 @@ def test_point_syntax(scan, refused, text):
 )
 def test_bad_options(scan, refused, options, words):
     assert words in refused(scan[0] / "pet.nii.gz", *options, point=scan[2])
+
+
+def test_networks_that_are_not_there_or_do_not_fit(scan, refused):
+    pet = scan[0] / "pet.nii.gz"
+    assert "there is no network 'nobody'" in refused(pet, "--net", "nobody", point=scan[2])
+    assert "drop --threshold" in refused(
+        pet, "--net", "lesion-pet-2d", "--threshold", "2", point=None
+    )
+    assert "needs channel CT" in refused(pet, "--net", "phantom-petct-2d", point=scan[2])
 
 
 def test_no_target_named(scan, refused):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,8 +14,6 @@ from aistat_jax._errors import InputError
 from aistat_jax.cli.options import OUT, Seed, about, check_seed, written_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aistat_jax.boundary.evidence import Evidence
     from aistat_jax.boundary.targets import Target
     from aistat_jax.case import Case
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
+DEMO_NET = "phantom-petct-2d"
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
 _FIT = "How to fit and grade"
@@ -50,24 +50,27 @@ def demo(
     tolerance_mm: ToleranceMm = None,
     draws: Draws = 1000,
 ) -> None:
-    """Contour an embedded synthetic PET/CT lesion, whose true boundary is known."""
+    """Contour an embedded synthetic PET/CT lesion, whose true boundary is known.
+
+    The shipped network finds it; what the image says of its boundary makes the posterior.
+    """
     _check_settings(method, level, draws, seed, tolerance_mm)
     with written_to(out) as folder:
         from aistat_jax import intensity
-        from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case
         from aistat_jax.data.phantoms import demo_phantom
 
         phantom = demo_phantom(seed)
         centre = phantom.centre
         point = (float(centre[0]), float(centre[1]), float(centre[2]))
-        targets = find_targets(phantom.image, point_mm=point)
+        seen = _seen_by(DEMO_NET, phantom.image, {"point_mm": point})
         case = contour_case(
-            phantom.image, targets, intensity(phantom.image), seed=seed, method=method,
-            draws=draws, level=level, tolerance_mm=tolerance_mm, reference=phantom.mask,
-            outlines=phantom.slices, whole_volume=False,
+            phantom.image, seen.targets, intensity(phantom.image), seed=seed, method=method,
+            presence=seen.presence, draws=draws, level=level, tolerance_mm=tolerance_mm,
+            reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
             title="Demonstration: a synthetic PET/CT lesion",
-            inputs=(f"synthetic PET/CT, seed {seed}",), near=point,
+            inputs=(f"synthetic PET/CT, seed {seed}", f"network {DEMO_NET}"),
+            near=point,
         )  # fmt: skip
         _finish(folder, out, case)
 
@@ -165,7 +168,8 @@ def contour(
                 targets = find_targets(pictures, **where)
             evidence, presence = image_evidence(pictures, blur_mm or blur_px), None
         else:
-            targets, evidence, presence = _by_network(net, pictures, where)
+            seen = _seen_by(net, pictures, where)
+            targets, evidence, presence = seen.targets, seen.edges, seen.presence
         case = contour_case(
             pictures, targets, evidence, seed=seed, method=method, draws=draws,
             level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
@@ -176,10 +180,16 @@ def contour(
         _finish(folder, out, case)
 
 
-def _by_network(
-    name: str, image: Image, where: dict[str, Any]
-) -> tuple[list[Target], Evidence, Callable[[Target], float]]:
-    """Targets where a network's log-odds are above 0, its edges as evidence, and presence."""
+class _Seen(NamedTuple):
+    """What a network says of an image: where targets are, their edges, and whether they are."""
+
+    targets: list[Target]
+    edges: Evidence
+    presence: Callable[[Target], float]
+
+
+def _seen_by(name: str, image: Image, where: dict[str, Any]) -> _Seen:
+    """Targets in a mask, or else where a network's log-odds are above 0; its edges and presence."""
     from functools import partial
 
     from aistat_jax.boundary.networks import edges, network_logits, presence
@@ -192,9 +202,8 @@ def _by_network(
     evidence = edges(net, field)
     if "mask" not in where:
         image, where = network_logits(net, image), where | {"threshold": 0.0}
-    with about(name):
-        targets = find_targets(image, **where)
-    return targets, evidence, partial(presence, net, field)
+    with about(f"network {name}"):
+        return _Seen(find_targets(image, **where), evidence, partial(presence, net, field))
 
 
 def doctor(
