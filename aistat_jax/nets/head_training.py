@@ -40,8 +40,8 @@ class HeadSettings:
     many places without a target are shown for every target.
     """
 
-    steps: int = 1500
-    batch: int = 32
+    steps: int = 1200
+    batch: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     copies: int = 3
