@@ -18,8 +18,9 @@ class Architecture:
     """The shape of a U-Net.
 
     channels: input channels (in 2.5D image channels times slices); guidance: further input
-    channels for prompts; classes: labels, the background included; widths: features of every
-    stage, finest first; strides: of every step down, one a pair of stages, entries 1 or 2.
+    channels for prompts (3 of them, prompts.py, or 0); classes: labels, the background included;
+    widths: features of every stage, finest first; strides: of every step down, one a pair of
+    stages, entries 1 or 2.
     """
 
     dims: int

@@ -100,6 +100,7 @@ def plan_for(
     base_width: int = 32,
     max_width: int = 256,
     block: str = "plain",
+    guidance: int = 0,
     seed: int = 0,
 ) -> Plan:
     """The network and the working grid for a dataset, for a training step within `memory_gib`.
@@ -107,6 +108,7 @@ def plan_for(
     Spacing is the median of the cases; in 3D a coarse axis (over 3 times the next) takes the
     10th percentile instead. The patch starts at the median shape and its edge longest in mm is
     cut until the smallest batch fits (`memory_bytes`); what is left makes the batch larger.
+    guidance: 3 for a network that can be asked for one lesion (prompts.py).
     Raises InputError for slices that are even, unknown blocks, or too little memory.
     """
     if dims not in (2, 3) or slices < 1 or slices % 2 == 0:
@@ -126,6 +128,7 @@ def plan_for(
         return Architecture(
             dims=dims, channels=len(fingerprint.channels) * slices,
             classes=len(fingerprint.labels), widths=widths, strides=strides, block=block,
+            guidance=guidance,
         ).check()  # fmt: skip
 
     budget = memory_gib * 2**30
