@@ -1,8 +1,9 @@
 """How is one training example turned into many?
 
-One random deformation is drawn for an example, as a field of source positions, and image, labels
-and raters are all read through it (deform.py). Then the image alone is changed in intensity and
-resolution (intensities.py). How far and how often is a matter of Settings (variation.py).
+One random deformation is drawn for an example, as a field of source positions, and image, labels,
+raters and guidance are all read through it (deform.py). Then the image alone is changed in
+intensity and resolution (intensities.py). How far and how often is a matter of Settings
+(variation.py).
 
 All of it is float32, whatever the x64 flag says, and runs under jit, vmap and grad.
 """
@@ -38,13 +39,13 @@ def augment(
 
     The patch is read straight from the whole array, so that what turns or stretches into it is
     real image as far as the array reaches. Beyond the array (voxel centres, with a linear fade
-    over one voxel) the image is `outside`, labels and raters are 0.
+    over one voxel) the image is `outside`, all else is 0.
 
     Shapes: patch (axis,) sizes of what returns, by default the example's own; centre (axis,) the
     voxel that comes to index patch // 2 when nothing is deformed, by default the middle one;
     spacing_mm (axis,); outside one number, or (channel,). Returns float32 image (*patch, channel),
-    int32 labels (*patch,), float32 raters (*patch, rater).
-    Raises InputError when image, labels, raters, patch and spacing do not fit each other.
+    int32 labels (*patch,), float32 raters (*patch, rater) and guidance (*patch, guide).
+    Raises InputError when arrays, patch and spacing do not fit each other.
 
     >>> from aistat_jax.nets.variation import NO_AUGMENTATION
     >>> example = Example(jnp.ones((8, 8, 1)), jnp.ones((8, 8), dtype=jnp.int32))
@@ -91,7 +92,8 @@ def _check(example: Example, patch: tuple[int, ...], spacing_shape: tuple[int, .
     shape = example.labels.shape
     if len(shape) not in (2, 3):
         raise InputError(f"labels must be (u, v) or (i, j, k), got shape {shape}; vmap a batch")
-    for name, array in (("image", example.image), ("raters", example.raters)):
+    for name in ("image", "raters", "guidance"):
+        array = getattr(example, name)
         if array is not None and (array.ndim != len(shape) + 1 or array.shape[:-1] != shape):
             raise InputError(
                 f"{name} of shape {array.shape} does not match labels of shape {shape}; "

@@ -66,7 +66,7 @@ def sample(
     source: Float[Array, "axis ..."],
     outside: float | Float[ArrayLike, " channel"] = 0.0,
 ) -> Example:
-    """Image, labels and raters read at fractional voxel positions, all by linear interpolation.
+    """Image, labels, raters and guidance at fractional voxel positions, interpolated linearly.
 
     A label is the one with the largest linearly interpolated indicator (the lowest corner's in a
     tie). So two classes meet where the indicator crosses one half, as in `contours_from_mask`,
@@ -96,8 +96,10 @@ def sample(
             weight *= jnp.where(step[axis] == 1, above[axis], 1 - above[axis])
         return jnp.where(inside, index, 0), weight, inside
 
-    fields = [flat(x) for x in (example.image, example.raters) if x is not None]
-    beyond = [outside, 0.0]
+    soft = {name: getattr(example, name) for name in ("raters", "guidance")}
+    soft = {name: array for name, array in soft.items() if array is not None}
+    fields = [flat(x) for x in (example.image, *soft.values())]
+    beyond = [outside, 0.0, 0.0]
 
     def add(sums: list[Array], step: Array) -> tuple[list[Array], None]:
         index, weight, inside = corner(step)
@@ -116,7 +118,7 @@ def sample(
         index, weight, inside = corner(step)
         label = labels.at[index].get(mode="promise_in_bounds")
         votes.append((jnp.where(inside, label, 0), weight))
-    return Example(sums[0] + outside, _majority(votes), *sums[1:])
+    return Example(sums[0] + outside, _majority(votes), **dict(zip(soft, sums[1:], strict=True)))
 
 
 def bspline_basis(count: int, spacing: float) -> Float[np.ndarray, "voxel control"]:

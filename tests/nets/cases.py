@@ -62,11 +62,12 @@ def always(value: float) -> Sometimes:
     return Sometimes(1.0, value, value)
 
 
-def make_example(rng, space=(24, 20), channels=2, raters=None) -> Example:
+def make_example(rng, space=(24, 20), channels=2, raters=None, guidance=None) -> Example:
     return Example(
         image=rng.standard_normal((*space, channels)).astype(np.float32),
         labels=rng.integers(0, 4, space, dtype=np.int32),
         raters=None if raters is None else rng.random((*space, raters), dtype=np.float32),
+        guidance=None if guidance is None else rng.random((*space, guidance), dtype=np.float32),
     )
 
 
@@ -78,10 +79,18 @@ def jitted(settings: Settings, spacing, options=QUICK, **where):
 
 
 def disc_plan(
-    patch: tuple[int, ...] = (16, 16), widths=(4, 8), *, slices=1, classes=2, batch=4, **changes
+    patch: tuple[int, ...] = (16, 16),
+    widths=(4, 8),
+    *,
+    slices=1,
+    classes=2,
+    batch=4,
+    guidance=0,
+    **changes,
 ) -> Plan:
     dims = len(patch)
-    a = Architecture(dims, slices, classes, widths, ((2,) * dims,) * (len(widths) - 1))
+    strides = ((2,) * dims,) * (len(widths) - 1)
+    a = Architecture(dims, slices, classes, widths, strides, guidance=guidance)
     labels = ("background", *(f"disc{n}" for n in range(1, classes)))
     return Plan(
         "discs", a, ("image",), ("a.u.",), labels, (Normalisation("zscore"),), (1.0, 1.0, 1.0),

@@ -16,6 +16,9 @@ from aistat_jax.nets.example import Example
 from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, Sometimes
 from tests.nets.cases import KEY, QUICK, STRONG, always, jitted, make_example
 
+SPATIAL = ("rotation_deg", "zoom", "mirror_probability", "elastic_sd_mm")
+LOUD = Settings(noise_sd=always(0.5), blur_sd=always(0.8), brightness=always(1.2))
+
 
 @pytest.mark.parametrize("space", [(24, 19), (10, 8, 7)])
 def test_no_augmentation_gives_the_input_back_exactly(rng, space):
@@ -27,6 +30,20 @@ def test_no_augmentation_gives_the_input_back_exactly(rng, space):
     np.testing.assert_array_equal(out.raters, example.raters)
     changed = jitted(STRONG, spacing)(KEY, example)
     assert np.abs(changed.image - example.image).max() > 0.1
+
+
+def test_guidance_moves_with_the_image_and_keeps_its_values(rng):
+    example = make_example(rng, guidance=3)
+    example = replace(example, image=example.guidance)
+    moved = jitted(STRONG, (2.0, 2.0))(KEY, replace(example, raters=example.guidance))
+    still = {name: never for name, never in vars(NO_AUGMENTATION).items() if name in SPATIAL}
+    changed = jitted(replace(LOUD, **still), (2.0, 2.0))(KEY, example)
+    np.testing.assert_array_equal(moved.guidance, moved.raters)
+    np.testing.assert_array_equal(changed.guidance, example.guidance)
+    # negative controls: something has moved, and an image does not keep its values
+    assert np.abs(moved.guidance - example.guidance).max() > 0.1
+    assert np.abs(changed.image - example.image).max() > 0.1
+    assert moved.labels.shape == example.labels.shape
 
 
 def test_changes_that_are_not_drawn_leave_the_image_exactly_as_it_was(rng):
