@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float, Int
 from aistat_jax.io.nnunet import Dataset, read_case
+from aistat_jax.nets.clicks import point_at
 from aistat_jax.nets.example import Example
 from aistat_jax.nets.plan import Plan
 from aistat_jax.nets.prepare import join_planes, prepare, prepare_labels
@@ -98,8 +100,9 @@ class Windows:
     """A batch on its way to the device.
 
     Shapes: examples (batch, *window, ...), whose raters are the share of raters for each
-    foreground label, (batch, *window, class - 1), or None for plain labels; centres (batch, axis)
-    int32, the voxel of each window that comes to index patch // 2.
+    foreground label, (batch, *window, class - 1), or None for plain labels, and whose guidance is
+    None for a network without prompts; centres (batch, axis) int32, the voxel of each window that
+    comes to index patch // 2.
     """
 
     examples: Example
@@ -202,16 +205,25 @@ def draw(pool: Pool, rng: np.random.Generator, count: int) -> Windows:
     foreground, where nnU-Net draws from all and so falls short of it. A patch leaves its case
     only where the case is smaller, and then begins with it and ends in zeros (background), as in
     `predict`. Cases are drawn with replacement.
-    Without any foreground all patches lie anywhere. Shapes: see `Windows`.
+    Without any foreground all patches lie anywhere. For a network with prompts each window has
+    its own, and what they do not ask for is background (`point_at`). Shapes: see `Windows`.
     """
+    plan, dims = pool.plan, pool.plan.architecture.dims
     certain = -(-count // 3) if pool.with_foreground else 0
-    cut = [
-        _cut(pool, *(_at_foreground(pool, rng) if n < certain else _anywhere(pool, rng)))
-        for n in range(count)
-    ]
-    image, labels, shares, centres = zip(*cut, strict=True)
-    examples = Example(np.stack(image), np.stack(labels), np.stack(shares) if pool.soft else None)
-    return Windows(examples, np.array(centres, dtype=np.int32))
+    examples, centres = [], []
+    for n in range(count):
+        case, voxel = _at_foreground(pool, rng) if n < certain else _anywhere(pool, rng)
+        example, start, centre = _cut(pool, case, voxel)
+        if plan.architecture.guidance:
+            place = [v - s for v, s in zip(voxel, start, strict=False)] if n < certain else None
+            example = point_at(
+                rng, example, plan.architecture.classes, plan.patch, centre,
+                plan.spacing_mm[:dims], place,
+            )  # fmt: skip
+        examples.append(example)
+        centres.append(centre)
+    together = jax.tree.map(lambda *each: np.stack(each), *examples)
+    return Windows(together, np.array(centres, dtype=np.int32))
 
 
 def digest(pool: Pool) -> str:
@@ -248,18 +260,17 @@ def _anywhere(pool: Pool, rng: np.random.Generator) -> tuple[Learnable, list[int
     return case, voxel
 
 
-def _cut(
-    pool: Pool, case: Learnable, voxel: list[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
-    """Image, labels and shares of a window, and where in it the middle of the patch is."""
+def _cut(pool: Pool, case: Learnable, voxel: list[int]) -> tuple[Example, list[int], list[int]]:
+    """A window, where in the case it starts, and where in it the middle of the patch is."""
     plan, dims = pool.plan, pool.plan.architecture.dims
-    box, centre, size = [], [], []
+    box, starts, centre, size = [], [], [], []
     for axis in range(dims):
         edge, patch, window = case.values.shape[axis], plan.patch[axis], pool.window[axis]
         first = min(max(0, voxel[axis] - patch // 2), max(0, edge - patch))
         middle = first + patch // 2
         start = min(max(0, middle - window // 2), max(0, edge - window))
         box.append(slice(start, min(edge, start + window)))
+        starts.append(start)
         centre.append(middle - start)
         size.append(window)
     at = tuple(box) if dims == 3 else (*box, voxel[2])
@@ -267,11 +278,13 @@ def _cut(
     if dims == 2:
         image = join_planes(image, voxel[2], plan.slices)
     drawn = case.drawn[at]
-    labels = np.zeros(drawn.shape[:-1], np.int32) if pool.soft else drawn[..., 0].astype(np.int32)
-    foreground = range(1, plan.architecture.classes if pool.soft else 1)
-    shares = [(drawn == label).mean(axis=-1, dtype=np.float32) for label in foreground]
-    share = np.stack(shares, axis=-1) if shares else np.zeros((*labels.shape, 0), np.float32)
-    return _fill(image, size), _fill(labels, size), _fill(share, size), centre
+    if pool.soft:
+        foreground = range(1, plan.architecture.classes)
+        shares = [(drawn == label).mean(axis=-1, dtype=np.float32) for label in foreground]
+        share = _fill(np.stack(shares, axis=-1), size)
+        return Example(_fill(image, size), np.zeros(size, np.int32), share), starts, centre
+    labels = drawn[..., 0].astype(np.int32)
+    return Example(_fill(image, size), _fill(labels, size)), starts, centre
 
 
 def _fill(part: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
-from aistat_jax._typing import Array, Float, Key
+from aistat_jax._typing import Array, ArrayLike, Float, Key
 from aistat_jax.nets.augment import augment_batch
 from aistat_jax.nets.batches import Learnable, Pool, Windows, digest, draw, pool_cases
 from aistat_jax.nets.checkpoints import (
@@ -42,6 +42,7 @@ from aistat_jax.nets.losses import (
     overlap_counts,
 )
 from aistat_jax.nets.plan import Plan
+from aistat_jax.nets.prompts import GUIDES
 from aistat_jax.nets.unet import UNet, random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, settings_for
 from aistat_jax.nets.weights import Net, weights_of
@@ -148,8 +149,10 @@ def train(
 
     The loss is Dice plus cross-entropy under deep supervision, against labels, or against the
     share of raters who gave each label. In 2D Dice sums over the batch before it divides, since
-    many planes have no lesion (as nnU-Net). The batch is shared out among `devices` (default: all
-    of this process), rounded up to a multiple of their number; weights are on all of them.
+    many planes have no lesion (as nnU-Net). A network with prompts learns from ones made up for
+    the lesions (`point_at`), and is judged on such too. The batch is shared out among `devices`
+    (default: all of this process), rounded up to a multiple of their number; weights are on all
+    of them.
 
     folder: where to keep a checkpoint, always a whole one, and from which an earlier run goes on
     when `resume` is true. On one machine's CPU the weights are then bit for bit those of a run
@@ -160,10 +163,11 @@ def train(
     that is damaged, of another run, or there although `resume` is false.
     """
     plan, settings = plan.check(), (settings or TrainSettings()).check()
-    if plan.architecture.guidance:
+    if plan.architecture.guidance not in (0, GUIDES):
         raise InputError(
-            f"the network of {plan.name} takes prompts, which training does not have; plan one "
-            "with guidance=0"
+            f"the network of {plan.name} takes prompts in {plan.architecture.guidance} channels, "
+            f"and training makes {GUIDES} (foreground points, background points, a box); plan one "
+            f"with guidance={GUIDES} or 0"
         )
     augmentation = settings.augmentation or settings_for(plan.patch)
     learned = pool_cases(plan, learn_from, augmentation)
@@ -293,7 +297,7 @@ def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
         batch = patches(windows, for_space, augmentation)
 
         def loss(weights: Any) -> Array:
-            out = nnx.merge(graph, weights)(jnp.asarray(batch.image, dtype), for_dropout)
+            out = nnx.merge(graph, weights)(jnp.asarray(_input(batch), dtype), for_dropout)
             return deep_supervision_loss(out.logits, _target(batch), level_loss)
 
         found, slope = jax.value_and_grad(loss)(state.weights)
@@ -308,7 +312,7 @@ def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
 
     def judge(weights: Any, windows: Windows) -> tuple[Array, Array]:
         batch = patches(windows, jax.random.key(0), NO_AUGMENTATION)
-        logits = nnx.merge(graph, weights)(jnp.asarray(batch.image, dtype)).logits[0]
+        logits = nnx.merge(graph, weights)(jnp.asarray(_input(batch), dtype)).logits[0]
         target = _target(batch)
         return level_loss(logits, target), overlap_counts(logits, target)
 
@@ -318,6 +322,13 @@ def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
         jax.jit(step, donate_argnums=0, out_shardings=copied),
         jax.jit(judge, out_shardings=copied),
     )
+
+
+def _input(batch: Example) -> ArrayLike:
+    """The image and, for a network with prompts, what was pointed at in it."""
+    if batch.guidance is None:
+        return batch.image
+    return jnp.concatenate([jnp.asarray(batch.image), jnp.asarray(batch.guidance)], axis=-1)
 
 
 def _target(batch: Example) -> Array:

@@ -76,9 +76,8 @@ def test_cases_that_do_not_go_with_the_plan_are_refused():
         with pytest.raises(InputError) as caught:
             train(disc_plan(), cases, settings=SHORT)
         assert sentence in str(caught.value)
-    guided = replace(disc_plan(), architecture=replace(disc_plan().architecture, guidance=1))
-    with pytest.raises(InputError, match="takes prompts, which training does not have"):
-        train(guided, DISCS, settings=SHORT)
+    with pytest.raises(InputError, match="takes prompts in 1 channels, and training makes 3"):
+        train(disc_plan(guidance=1), DISCS, settings=SHORT)
 
 
 def test_settings_that_make_no_training_are_refused():
