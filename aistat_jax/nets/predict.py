@@ -26,6 +26,7 @@ from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
 from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore, working_grid
+from aistat_jax.nets.prompts import GUIDES, asks
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
@@ -68,8 +69,11 @@ def predict(
 
     overlap: the share of a patch's edge that neighbouring windows have in common. mirror: also
     predict every mirror image. dropout_draws: this many draws of Monte-Carlo dropout for every
-    member in place of one pass without. guidance: prompts on the working grid, for a network
-    that takes them. progress is called with the windows done and their number.
+    member in place of one pass without. guidance: for a network that takes prompts, what
+    `prompts` makes of points and a box. Once a foreground point or a box asks for something, the
+    windows that hold no part of either were not asked: where there are only such, and for a 2D
+    network in every plane without a prompt, the answer is background. progress is called with
+    the windows done and their number.
     Memory is that of `prediction_bytes`, whatever the number of voices.
 
     Raises InputError for channels the network needs and the image lacks, an overlap outside
@@ -222,6 +226,9 @@ class _Windows:
         ]
         planes = [range(self.shape[2])] if self.dims == 2 else []
         self.places = list(itertools.product(*starts, *planes))
+        guides = self.values[..., -GUIDES:]
+        if self.plan.architecture.guidance == GUIDES and asks(guides):
+            self.places = [place for place in self.places if asks(guides[self._at(place)])]
         self.count = len(self.places)
         self.weight = gaussian_window(patch)
 
@@ -247,7 +254,7 @@ class _Windows:
         depth: int,
         report: Callable[[int], Any],
     ) -> np.ndarray:
-        """Weighted mean over windows, (i, j, k, depth)."""
+        """Weighted mean over windows, (i, j, k, depth); background where there is none."""
         state = self.net.state(member)
         sums = np.zeros((*self.values.shape[:3], depth), np.float32)
         weights = np.zeros((*self.values.shape[:3], 1), np.float32)
@@ -266,6 +273,8 @@ class _Windows:
                 sums[at] += self.weight * window
                 weights[at] += self.weight
             report(first + len(places))
+        unasked = weights[..., 0] == 0
+        sums[unasked, 0], weights[unasked] = LARGEST_ODDS, 1
         kept = tuple(slice(n) for n in self.shape)
         return sums[kept] / weights[kept]
 

@@ -22,6 +22,7 @@ from aistat_jax.nets.predict import (
     window_starts,
 )
 from aistat_jax.nets.prepare import prepare
+from aistat_jax.nets.prompts import prompts
 from aistat_jax.nets.weights import Net, untrained
 from tests.nets.cases import pet, tiny_plan
 
@@ -132,6 +133,33 @@ def test_prompts_go_in_beside_the_image(rng):
     assert not np.allclose(asked.log_odds[:, :, 1], silent.log_odds[:, :, 1])
     with pytest.raises(InputError, match="takes prompts of shape"):
         predict(net, image, guidance=np.concatenate([click, click], axis=-1))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_click_is_asked_only_of_the_windows_that_see_it(rng, monkeypatch, dims):
+    monkeypatch.setattr(module, "one_pass", lambda g, w, s, x, k: local(g, w, s, x[..., :1], k))
+    net = untrained(tiny_plan(dims, guidance=3))
+    image = pet(rng, (64, 20, 19))
+    prepared = prepare(net.plan, image)
+    point = prepared.grid.to_world(np.array([4, 10, 9]))
+    everything = predict(net, image, mirror=False)
+    asked, against = (
+        predict(
+            net, image, mirror=False, guidance=prompts(net.plan, prepared.grid, **{name: point})
+        )
+        for name in ("foreground_mm", "background_mm")
+    )
+    seen = (slice(0, 16), slice(0, 20), 9 if dims == 2 else slice(3, 16))
+    np.testing.assert_allclose(asked.log_odds[seen], everything.log_odds[seen], atol=1e-5)
+    assert (asked.log_odds[32:] == -LARGEST_ODDS).all()
+    assert (asked.log_odds[:, :, 0] == -LARGEST_ODDS).all() == (dims == 2)
+    # negative controls: without a click, and with one that asks for nothing, all is answered
+    assert everything.log_odds.min() > -LARGEST_ODDS
+    np.testing.assert_array_equal(against.log_odds, everything.log_odds)
+    boxed = prompts(net.plan, prepared.grid, box_mm=[point, point])
+    np.testing.assert_array_equal(
+        asked.log_odds, predict(net, image, mirror=False, guidance=boxed).log_odds
+    )
 
 
 def test_windows_cover_evenly():
