@@ -47,6 +47,7 @@ class Sizing:
     base_width: int = 32
     block: str = "plain"
     dropout: float = 0.0
+    guidance: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +271,7 @@ def _planned(found: Fingerprint, sizing: Sizing, seed: int, count: int) -> Plan:
     plan = plan_for(
         found, dims=sizing.dims, slices=sizing.slices, memory_gib=sizing.memory_gib,
         base_width=sizing.base_width, max_width=max(256, sizing.base_width), block=sizing.block,
-        seed=seed,
+        seed=seed, guidance=sizing.guidance,
     )  # fmt: skip
     network = replace(plan.architecture, dropout=float(sizing.dropout))
     return replace(plan, architecture=network, folds=count).check()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.options import OUT, Seed, about, check_seed, written_to
+from aistat_jax.cli.options import OUT, Seed, about, check_seed, point_of, written_to
 
 if TYPE_CHECKING:
     from aistat_jax.boundary.evidence import Evidence
@@ -282,26 +282,10 @@ def _which_target(
     if slices == "point" and point is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if point is not None:
-        where["point_mm"] = _point(point)
+        where["point_mm"] = point_of("--point", point)
     if threshold is not None:
         where["threshold"] = threshold
     return where
-
-
-def _point(text: str) -> tuple[float, float, float]:
-    """Three numbers; two, for a picture, stand for its one slice."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 2:
-        numbers.append(0.0)
-    if len(numbers) != 3 or not all(abs(number) < float("inf") for number in numbers):
-        raise InputError(
-            f"--point {text} is not three numbers; write --point X,Y,Z without spaces, "
-            "such as --point -12.5,30,104"
-        )
-    return numbers[0], numbers[1], numbers[2]
 
 
 def _slices(text: str) -> str | list[int]:

@@ -47,6 +47,13 @@ def train(
         float,
         typer.Option(help="Share of features dropped at random.", rich_help_panel=_SIZE),
     ] = 0.0,
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            help="A network that can be asked for one lesion by a click; it works without too.",
+            rich_help_panel=_SIZE,
+        ),
+    ] = False,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +104,7 @@ def train(
     )
     with within_memory(advice), kept(f"the checkpoints in {out} are kept; repeat to go on"):
         from aistat_jax import training
+        from aistat_jax.nets.prompts import GUIDES
         from aistat_jax.nets.train import TrainSettings
         from aistat_jax.nets.variation import NO_AUGMENTATION
 
@@ -105,7 +113,9 @@ def train(
             validate_every=every, checkpoint_every=every,
             augmentation=None if augmentation else NO_AUGMENTATION,
         )  # fmt: skip
-        sizing = training.Sizing(dims, slices, memory_gib, base_width, block, dropout)
+        sizing = training.Sizing(
+            dims, slices, memory_gib, base_width, block, dropout, GUIDES if prompts else 0
+        )
         run = training.ready(
             dataset, out, sizing, settings, count=folds, which=which, resume=resume
         )

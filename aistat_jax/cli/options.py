@@ -28,6 +28,22 @@ def check_seed(seed: int) -> None:
         raise InputError(f"--seed {seed} must be 0 or a positive whole number")
 
 
+def point_of(option: str, text: str) -> tuple[float, float, float]:
+    """Three numbers; two, for a picture, stand for its one slice."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 2:
+        numbers.append(0.0)
+    if len(numbers) != 3 or not all(abs(number) < float("inf") for number in numbers):
+        raise InputError(
+            f"{option} {text} is not three numbers; write {option} X,Y,Z without spaces, "
+            f"such as {option}=-12.5,30,104"
+        )
+    return numbers[0], numbers[1], numbers[2]
+
+
 @contextmanager
 def about(path: Path | str) -> Iterator[None]:
     """Names the file, or the network, in a refusal that does not know it."""

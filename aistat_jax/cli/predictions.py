@@ -18,6 +18,7 @@ from aistat_jax.cli.options import (
     Seed,
     check_seed,
     kept,
+    point_of,
     within_memory,
     written_to,
 )
@@ -57,6 +58,23 @@ def predict(
     dropout_draws: Annotated[
         int, typer.Option(help="Draws of dropout a member; needs a network with dropout.")
     ] = 0,
+    click: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A point on the lesion wanted, patient RAS mm (pixels without spacing), of a "
+            "network trained with --prompts; may be repeated.",
+            metavar="X,Y,Z",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    not_here: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A point that is not wanted; may be repeated.",
+            metavar="X,Y,Z",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Windows at once (default: by the network, at most 8).")
     ] = None,
@@ -77,6 +95,12 @@ def predict(
         raise InputError(
             f"--dropout-draws {dropout_draws} must be at least 0 and --batch at least 1"
         )
+    if images is not None and (click or not_here):
+        raise InputError("points are of one case; pass it by --image NAME=FILE for every channel")
+    points = {
+        "foreground_mm": [point_of("--click", text) for text in click or ()],
+        "background_mm": [point_of("--not-here", text) for text in not_here or ()],
+    }
     files = None if image is None else _channels(image)
     advice = "lower --batch, crop the image, or use a machine with more"
     with within_memory(advice), kept("cases with a file in labels are whole"):
@@ -84,6 +108,8 @@ def predict(
         from aistat_jax._progress import progress_bar
         from aistat_jax.nets.predict import predict as predict_image
         from aistat_jax.nets.predict import prediction_bytes
+        from aistat_jax.nets.prepare import working_grid
+        from aistat_jax.nets.prompts import prompts
         from aistat_jax.nets.weights import load_net
         from aistat_jax.views.predictions import prediction_card, write_prediction
 
@@ -101,9 +127,14 @@ def predict(
                     bar.total = total
                     bar.update(done - bar.n)
 
+                asked = None
+                if click or not_here:
+                    asked = prompts(
+                        loaded.plan, working_grid(loaded.plan, case.primary.grid), **points
+                    )
                 found = predict_image(
-                    loaded, case, overlap=overlap, mirror=mirror, dropout_draws=dropout_draws,
-                    batch=batch, seed=seed, progress=progress,
+                    loaded, case, guidance=asked, overlap=overlap, mirror=mirror,
+                    dropout_draws=dropout_draws, batch=batch, seed=seed, progress=progress,
                 )  # fmt: skip
             names, volumes = write_prediction(out, name, found, case.primary)
             unit = case.primary.unit
@@ -113,6 +144,7 @@ def predict(
                 print(f"  {file}")
         about = {
             "command": shlex.join(["aistat", *ARGUMENTS.get()]), "seed": seed,
+            "click": click or [], "not_here": not_here or [],
             "overlap": overlap, "mirror": mirror, "dropout_draws": dropout_draws,
             "cases": [name for name, _ in cases],
         }  # fmt: skip

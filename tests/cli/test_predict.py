@@ -159,6 +159,27 @@ def test_images_without_spacing_become_arrays(tmp_path, capsys):
     assert "px³" in capsys.readouterr().out
 
 
+def test_a_click_reaches_the_network(scan, tmp_path):
+    """What a click changes is in its own plane; a point that is not wanted changes it otherwise."""
+    plan = tiny_plan(widths=(2, 4), guidance=3, spacing_mm=(3.0, 3.0, 4.0))
+    asked = save_net(untrained(plan, seed=1), tmp_path / "asked")
+    middle = read_image(PT=scan).primary.grid.to_world(np.array(SHAPE) // 2)
+    place = ",".join(f"{x:g}" for x in middle)
+    found = {}
+    for name, options in {
+        "none": [],
+        "click": [f"--click={place}"],
+        "not": [f"--not-here={place}"],
+    }.items():
+        arguments = ["predict", str(asked), "--image", f"PT={scan}", *options]
+        assert main([*arguments, "--out", str(tmp_path / name)]) == 0
+        found[name] = stored(tmp_path / name / "log_odds" / "pet_lesion.nii.gz")
+    assert np.abs(found["click"] - found["none"]).max() > 1e-3
+    assert np.abs(found["click"] - found["not"]).max() > 1e-3
+    card = json.loads((tmp_path / "click" / "prediction.json").read_text())
+    assert card["click"] == [place]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -175,6 +196,9 @@ def test_images_without_spacing_become_arrays(tmp_path, capsys):
         (["--image", "PT={scan}", "--dropout-draws", "-1"], "--dropout-draws -1 must be"),
         (["--image", "PT={scan}", "--batch", "0"], "--batch at least 1"),
         (["--image", "PT={scan}", "--seed", "-1"], "--seed -1"),
+        (["--image", "PT={scan}", "--click", "1,2,3"], "takes no points or boxes"),
+        (["--image", "PT={scan}", "--click", "1,x,3"], "--click 1,x,3 is not three numbers"),
+        (["--images", "{folder}", "--not-here", "1,2,3"], "points are of one case"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused(net, scan, tmp_path, capsys, options, words):
