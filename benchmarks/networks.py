@@ -6,11 +6,11 @@ an Adam update) of both take turns, so that both meet the same machine.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,11 +29,12 @@ CLASSES = 2
 THREADS = 2
 VOLUME = (192, 192, 128)
 WINDOWS = """
-import resource, sys, time
+import sys, time
 import numpy as np
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.weights import load_net
 from aistat_jax.space.image import Image
+from benchmarks.networks import peak_megabytes
 
 rng = np.random.default_rng(0)
 shape = (192, 192, int(sys.argv[1]))
@@ -45,7 +46,7 @@ for mirror in (False, True):
     start = time.perf_counter()
     predict(net, image, mirror=mirror)
     seconds.append(time.perf_counter() - start)
-    seconds.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+    seconds.append(peak_megabytes())
 print(*seconds)
 """
 
@@ -243,7 +244,17 @@ def _alone(name: str, dims: str, edge: str, kind: str) -> None:
     call = maker(int(dims), int(edge))[kind]
     call()
     call()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_megabytes())
+
+
+def peak_megabytes() -> float:
+    """Most resident memory of this process since it began, MB.
+
+    Not `ru_maxrss`: a new process inherits that of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8").split("\n")
+    (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM"))
+    return int(peak) / 1000
 
 
 if __name__ == "__main__":
