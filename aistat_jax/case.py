@@ -13,6 +13,7 @@ from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
+from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.targets import Target
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.fit import fit
@@ -66,6 +67,7 @@ def contour_case(
     whole_volume: bool = True,
     near: tuple[float, float, float] | None = None,
     presence: Callable[[Target], float] | None = None,
+    prior: Prior | None = None,
     title: str,
     inputs: tuple[str, ...],
 ) -> Case:
@@ -80,7 +82,7 @@ def contour_case(
     for target in progress_bar(targets, "reading the evidence"):
         try:
             there = 1.0 if presence is None else presence(target)
-            models.append(boundary_model(target, evidence, presence=there))
+            models.append(boundary_model(target, evidence, presence=there, prior=prior))
         except InputError as error:
             skipped.append((target.id, str(error)))
     posteriors = []

@@ -20,7 +20,7 @@ from scipy import ndimage
 from aistat_jax._files import write_whole
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.model import boundary_model
-from aistat_jax.boundary.networks import Edges
+from aistat_jax.boundary.networks import WIDE_PRIOR, Edges
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
@@ -234,7 +234,8 @@ def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[An
             found.append(edge)
             models.append(
                 boundary_model(
-                    target, Evidence((Edges(field),)), rays=RAYS, radius_max=4 * target.radius,
+                    target, Evidence((Edges(field),)), prior=WIDE_PRIOR, rays=RAYS,
+                    radius_max=4 * target.radius,
                     presence=float(np.clip(_sigmoid(edge.presence), 1e-6, 1)),
                 )
             )  # fmt: skip

@@ -19,6 +19,10 @@ from aistat_jax.nets.weights import Net
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.image import Image, channel_from_array
 
+# The head says how the boundary is distributed given the image, which has a prior in it already: a
+# second one would shrink its shape towards a circle. This one is flat at the scale of its errors.
+WIDE_PRIOR = Prior(amplitude=1.0, mean_log_sd=1.0, fixed=("amplitude", "lengthscale"))
+
 
 def network_logits(net: Net, image: Image) -> Image:
     """A network's log-odds of its labels, one channel each, on the image's own primary grid."""
@@ -52,8 +56,9 @@ class Edges:
 def edges(net: Net, image: Image | FeatureField, *, temper: float = 1.0) -> Evidence:
     """Evidence of a network's contour head: per ray an edge and its noise, with correlated error.
 
-    It is the same image that `intensity` reads: with both, what they share counts twice. `temper`
-    in (0, 1] widens what the head says. Raises InputError for a network without a contour head.
+    The head gives the law of a boundary given the image, so that alone it wants `WIDE_PRIOR`. It is
+    the same image that `intensity` reads: with both, what they share counts twice. `temper` in
+    (0, 1] widens what the head says. Raises InputError for a network without a contour head.
     """
     if not 0 < temper <= 1:
         raise InputError(f"temper must be in (0, 1], got {temper}")

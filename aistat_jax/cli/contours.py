@@ -166,16 +166,20 @@ def contour(
         if net is None:
             with about(image):
                 targets = find_targets(pictures, **where)
-            evidence, presence = image_evidence(pictures, blur_mm or blur_px), None
+            evidence, presence, prior = image_evidence(pictures, blur_mm or blur_px), None, None
         else:
+            from aistat_jax.boundary.networks import WIDE_PRIOR
+
             seen = _seen_by(net, pictures, where)
             targets, evidence, presence = seen.targets, seen.edges, seen.presence
+            prior = WIDE_PRIOR
         case = contour_case(
             pictures, targets, evidence, seed=seed, method=method, draws=draws,
             level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
             inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
             near=where.get("point_mm"), presence=presence,
+            prior=prior,
         )  # fmt: skip
         _finish(folder, out, case)
 

@@ -16,7 +16,13 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.evidence import log_likelihood
-from aistat_jax.boundary.networks import edges, network_logits, network_prior, presence
+from aistat_jax.boundary.networks import (
+    WIDE_PRIOR,
+    edges,
+    network_logits,
+    network_prior,
+    presence,
+)
 from aistat_jax.nets.contour_head import RAYS, ContourHead, covariance
 from aistat_jax.nets.edges import edge_at, feature_field
 from aistat_jax.nets.unet import drawn
@@ -113,3 +119,17 @@ def test_a_network_keeps_its_head_on_disk_and_one_without_is_refused(tmp_path):
         feature_field(untrained(tiny_plan(dims=3)), an_image())
     with pytest.raises(InputError, match="temper"):
         edges(a_net(), an_image(), temper=0)
+
+
+def test_alone_the_edges_keep_their_shape():
+    """Under the flat prior the estimate is what the head reads; a second prior flattens it."""
+    target, field = a_target(), feature_field(a_net(), an_image())
+    edge = edge_at(field, target.plane, target.centre, target.radius)
+    evidence = edges(a_net(), field)
+    wide = aj.fit(aj.boundary_model(target, evidence, prior=WIDE_PRIOR, rays=64), draws=400)
+    tight = replace(WIDE_PRIOR, amplitude=0.01)
+    narrow = aj.fit(aj.boundary_model(target, evidence, prior=tight, rays=64), draws=400)
+    shape = edge.mean - edge.mean.mean()
+    kept = [np.log(p.estimate) @ shape / (shape @ shape) for p in (wide, narrow)]
+    assert kept[0] > 0.7  # the rest is finer than the harmonics in use
+    assert kept[1] < 0.4
