@@ -19,6 +19,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.targets import find_targets
 from aistat_jax.case import contour_case, image_evidence
+from aistat_jax.data.collections import SARCOMA
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.curve import Curve
@@ -27,15 +28,18 @@ from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.metrics import dice, surface_distances_3d
 from benchmarks._table import Result, Row
 
-COLLECTION = Path("sts_petctmr_nifti") / "nifti"
 SHARES = (0.15, 0.2, 0.25, 0.3, 0.41, 0.5)
 
 
-def patients() -> list[Path]:
-    """Folders of the collection, under $AISTAT_DATA or ../shared/data; empty when absent."""
+def collections() -> Path:
+    """The folder of the real collections, $AISTAT_DATA or ../shared/data."""
     named = os.environ.get("AISTAT_DATA")
-    root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
-    return sorted(p.parent for p in (root / COLLECTION).glob("*/PET_image.nii.gz"))
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def patients() -> list[Path]:
+    """Folders of the sarcoma patients; empty when the collection is absent."""
+    return sorted(p.parent for p in (collections() / SARCOMA).glob("*/PET_image.nii.gz"))
 
 
 def starts(mask: np.ndarray, channel: Channel) -> dict[str, np.ndarray]:
@@ -54,12 +58,12 @@ def thresholds(mask: np.ndarray, channel: Channel, hottest: np.ndarray) -> dict[
     """The component of the hottest voxel above each share of the largest uptake in the mask."""
     peak, found = channel.values[tuple(hottest)], {}
     for share in SHARES:
-        labels = _components(channel.values >= share * peak)
+        labels = components(channel.values >= share * peak)
         found[share] = labels == labels[tuple(hottest)]
     return found
 
 
-def _components(hot: np.ndarray) -> np.ndarray:
+def components(hot: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     labels = np.zeros(hot.shape, dtype=np.int32)

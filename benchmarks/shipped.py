@@ -9,18 +9,15 @@ own region, slice by slice.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy.special import expit
 
 from aistat_jax._files import write_whole
-from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.model import boundary_model
-from aistat_jax.boundary.networks import WIDE_PRIOR, Edges
+from aistat_jax.boundary.networks import WIDE_PRIOR, edges
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
@@ -36,6 +33,7 @@ from aistat_jax.uncertainty.probability import sample_masks
 from aistat_jax.uncertainty.readers import ged_squared, matched_iou
 from aistat_jax.uncertainty.scores import bootstrap_mean, score_case
 from benchmarks._table import Result, Row
+from benchmarks.real_pet import collections, components
 
 LEVELS = {0.5: 0.6745, 0.8: 1.2816, 0.95: 1.9600}  # of an interval, and how many sds it reaches
 SAMPLES = 16
@@ -45,7 +43,7 @@ MIDDLE_SD = 6.0  # px; in the training part 95% of nodules lie within 10 px of t
 
 def run(quick: bool, name: str) -> Result:
     recipe, net = RECIPES[name], load_net(name)
-    cases = list(recipe.cases(_root(), "validation"))
+    cases = list(recipe.cases(collections(), "validation"))
     if quick:
         cases = cases[:: max(1, len(cases) // 8)]
     rows = readers(net, cases) if name == "nodule-ct-2d" else lesions(net, cases)
@@ -74,11 +72,6 @@ def write_card(name: str, rows: list[Row], notes: list[str]) -> None:
         f"{card['parameters']['contour head']:,} in the contour head.\n\n"
         f"## Scores\n\n{' '.join(notes)}\n\n| score | value | |\n|---|---|---|\n{table}\n",
     )
-
-
-def _root() -> Path:
-    named = os.environ.get("AISTAT_DATA")
-    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # ------------------------------------------------------------------------- PET and phantoms
@@ -175,9 +168,8 @@ def _threshold(values: np.ndarray, expert: np.ndarray) -> np.ndarray:
 
 
 def _component(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
-    labels = np.zeros(mask.shape, np.int32)
-    ndimage.label(mask, output=labels)
-    return (labels == labels[voxel]) & mask if mask[voxel] else np.zeros_like(mask)
+    labels = components(mask)
+    return (labels == labels[voxel]) & mask
 
 
 def _inside(target: Target, radii: np.ndarray, plane: Any) -> np.ndarray:
@@ -200,7 +192,7 @@ def readers(net: Net, cases: list[Drawn]) -> list[Row]:
         values = {
             "GED^2, 16 samples": ged_squared(samples, masks),
             "Hungarian-matched IoU": matched_iou(samples, masks),
-            "Brier score of presence": float(np.mean((_sigmoid(edge.presence) - drew) ** 2)),
+            "Brier score of presence": float(np.mean((expit(edge.presence) - drew) ** 2)),
         }
         middle = _inside(target, target.radius * np.exp(edge.mean), target.plane)
         present = masks[drew]
@@ -234,9 +226,9 @@ def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[An
             found.append(edge)
             models.append(
                 boundary_model(
-                    target, Evidence((Edges(field),)), prior=WIDE_PRIOR, rays=RAYS,
+                    target, edges(net, field), prior=WIDE_PRIOR, rays=RAYS,
                     radius_max=4 * target.radius,
-                    presence=float(np.clip(_sigmoid(edge.presence), 1e-6, 1)),
+                    presence=float(np.clip(expit(edge.presence), 1e-6, 1)),
                 )
             )  # fmt: skip
         posteriors = fit_many(models, draws=200, seed=first)
@@ -253,7 +245,7 @@ def target_of(field: FeatureField, case: Drawn) -> Target:
     centred on a nodule, which methods that are trained on whole crops learn by themselves.
     """
     odds = field.values[:, :, 0, -1]
-    probability = _sigmoid(odds)
+    probability = expit(odds)
     offset = np.moveaxis(np.indices(odds.shape), 0, -1) - (np.array(odds.shape) - 1) / 2
     middle = np.exp(-0.5 * np.square(offset).sum(axis=-1) / MIDDLE_SD**2)
     place = np.unravel_index(int((probability * middle).argmax()), odds.shape)
@@ -265,7 +257,3 @@ def target_of(field: FeatureField, case: Drawn) -> Target:
 def _mean_dice(first: Any, second: Any) -> float:
     pairs = [dice(a, b) for a in first for b in second if a is not b]
     return float(np.mean(pairs))
-
-
-def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-np.asarray(x, dtype=float)))

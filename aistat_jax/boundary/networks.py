@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
@@ -73,7 +74,7 @@ def presence(net: Net, image: Image | FeatureField, target: Target) -> float:
     A `FeatureField` of the image saves making it again. Raises InputError for a network without
     a contour head.
     """
-    return float(1 / (1 + np.exp(-_edge(net, image, target).presence)))
+    return float(expit(_edge(net, image, target).presence))
 
 
 def network_prior(net: Net, image: Image | FeatureField, target: Target, rays: int = 128) -> Prior:

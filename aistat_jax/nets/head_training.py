@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 from scipy.spatial import KDTree
+from scipy.special import expit
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
@@ -119,7 +120,7 @@ def nothing_in(
     index = np.moveaxis(np.indices(odds.shape), 0, -1).reshape(-1, 2)
     k = np.full((len(index), 1), plane.index)
     places = plane.to_uv(field.grid.to_world(np.concatenate([index, k], axis=1)))
-    weight = 1e-3 + 1 / (1 + np.exp(-odds.ravel()))
+    weight = 1e-3 + expit(odds.ravel())
     lesion = plane.points()[masks.any(axis=-1)]
     if len(lesion):
         weight = np.where(KDTree(lesion).query(places)[0] > 1.5 * radius, weight, 0.0)
