@@ -1,15 +1,16 @@
-"""How are many contours fitted at once? By one compiled program, whatever their tables' lengths.
+"""How are many contours fitted at once? By one compiled program, on every core.
 
 Tables of different lengths are padded to a common one (a table stays at its last value beyond
-its end, so padding changes nothing), so that models of one kind share what is compiled. The
-contours then run one after another: each takes its own number of Newton steps, its tables stay
-in the cache, and stacking them into one array was measured to be no faster.
+its end, so padding changes nothing), so that models of one kind share what is compiled. Each
+contour then runs by itself, on one core (one_core.py): it takes its own number of Newton steps
+and its tables stay in that core's cache, which stacking all contours into one array would undo.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -20,7 +21,9 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
-from aistat_jax.inference.fit import check, fit
+from aistat_jax.inference.diagnostics import trustworthy
+from aistat_jax.inference.fit import check, fit, fitted_again
+from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
 
@@ -42,22 +45,41 @@ def fit_many(
     """
     for model in models:
         check(model, "laplace", draws, 2)
-    posteriors = []
-    for i, model in enumerate(_alike(models)):
-        posteriors.append(fit(model, draws=draws, seed=seed + i, fallback=fallback))
-        if progress is not None:
-            progress(1)
-    return posteriors
+    report = progress or (lambda count: None)
+    kinds = [_kind(model) for model in models]
+    longest = _longest(models, kinds)
+    found: dict[int, Posterior] = {}
+
+    def alike(i: int) -> BoundaryModel:
+        return _padded(models[i], longest[kinds[i]])
+
+    def fitted(i: int) -> Posterior:
+        return fit(alike(i), draws=draws, seed=seed + i, fallback=False)
+
+    def settled(i: int, posterior: Posterior) -> None:
+        """Whatever traces a program or samples is done by the calling thread alone."""
+        if fallback and not trustworthy(posterior.diagnostics, draws):
+            posterior = fitted_again(alike(i), posterior, draws=draws, seed=seed + i)
+        found[i] = posterior
+        report(1)
+
+    first = [kinds.index(kind) for kind in longest]
+    rest = [i for i in range(len(models)) if i not in first]
+    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as cores:
+        for i in first:
+            settled(i, fitted(i))
+        for i, posterior in zip(rest, cores.map(fitted, rest), strict=True):
+            settled(i, posterior)
+    return [found[i] for i in range(len(models))]
 
 
-def _alike(models: Sequence[BoundaryModel]) -> list[BoundaryModel]:
-    """The same models, those of one kind with tables of the same lengths."""
-    longest: dict[Any, list[int]] = defaultdict(list)
-    for model in models:
-        sizes, kind = _lengths(model), _kind(model)
-        known = longest[kind] or sizes
-        longest[kind] = [max(pair) for pair in zip(known, sizes, strict=True)]
-    return [_padded(m, [_bucket(size) for size in longest[_kind(m)]]) for m in models]
+def _longest(models: Sequence[BoundaryModel], kinds: Sequence[Any]) -> dict[Any, list[int]]:
+    """For each kind of model the lengths of its longest tables."""
+    longest: dict[Any, list[int]] = {}
+    for model, kind in zip(models, kinds, strict=True):
+        sizes = _lengths(model)
+        longest[kind] = [max(pair) for pair in zip(longest.get(kind, sizes), sizes, strict=True)]
+    return longest
 
 
 def _tables(data: Any) -> list[SmoothTable | SortedTable]:
@@ -76,12 +98,6 @@ def _length(table: SmoothTable | SortedTable) -> int:
 
 def _lengths(model: BoundaryModel) -> list[int]:
     return [_length(table) for table in _tables(model.data)]
-
-
-def _bucket(size: int) -> int:
-    """Size rounded up to a quarter of its power of two (at least 64): few sizes, little waste."""
-    step = max(64, 2 ** (int(np.ceil(np.log2(size))) - 2))
-    return -(-size // step) * step
 
 
 def _kind(model: BoundaryModel) -> Any:

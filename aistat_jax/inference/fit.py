@@ -14,6 +14,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
 from aistat_jax.inference.laplace import laplace_one
 from aistat_jax.inference.mcmc import nuts_chains
+from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.inference.smc import smc_populations
 
@@ -50,17 +51,33 @@ def fit(
     """
     check(model, method, draws, chains)
     settings = {"draws": draws, "seed": seed}
-    if method == "vi":
-        return _by_vi(model, guide=guide, steps=steps, **settings)
-    if method != "laplace":
-        return _by_chains(model, method, chains=chains, warmup=warmup, **settings)
-    posterior = _by_laplace(model, **settings)
-    if fallback and not trustworthy(posterior.diagnostics, draws):
-        again = restarted(model, posterior)
-        posterior = better(posterior, _by_laplace(again, **settings))
-        if not trustworthy(posterior.diagnostics, draws):
-            posterior = sampled_instead(again, posterior, chains=chains, warmup=warmup, **settings)
-    return posterior
+    with one_blas_thread():
+        if method == "vi":
+            return _by_vi(model, guide=guide, steps=steps, **settings)
+        if method != "laplace":
+            return _by_chains(model, method, chains=chains, warmup=warmup, **settings)
+        posterior = _by_laplace(model, **settings)
+        if fallback and not trustworthy(posterior.diagnostics, draws):
+            return fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
+        return posterior
+
+
+def fitted_again(
+    model: BoundaryModel,
+    refused: Posterior,
+    *,
+    draws: int,
+    seed: int,
+    chains: int = 4,
+    warmup: int = 300,
+) -> Posterior:
+    """What takes the place of a Laplace posterior whose weights cannot be trusted: Laplace from
+    another start, or else chains."""
+    again = restarted(model, refused)
+    posterior = better(refused, _by_laplace(again, draws=draws, seed=seed))
+    if trustworthy(posterior.diagnostics, draws):
+        return posterior
+    return sampled_instead(again, posterior, chains=chains, warmup=warmup, draws=draws, seed=seed)
 
 
 def restarted(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:

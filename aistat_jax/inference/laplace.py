@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from aistat_jax._typing import Array
+from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import COARSE, Density, Program, Transport, find_transport
 
 PROPOSALS_PER_DRAW = 1.5
@@ -60,7 +61,7 @@ def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int)
         compiling.result()
 
 
-@partial(jax.jit, static_argnames=("program", "draws"))
+@partial(one_core.jit, static_argnames=("program", "draws"))
 def weighted_draws(
     program: Program, data: Any, transport: Transport, key: Array, draws: int
 ) -> LaplaceDraws:
@@ -68,11 +69,11 @@ def weighted_draws(
     density = Density(program, data)
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
-    log_target = jax.vmap(transport.log_target, (None, 0))(density, eps)
+    u, x, log_det = jax.vmap(lambda e: transport.push(density, e))(eps)
+    log_target = jax.vmap(density.log_joint)(u, x) + log_det
     weight, khat, ess = smoothed_weights(log_target - log_proposal)
     chosen = systematic(resample_key, weight, draws)
-    u, x, _ = jax.vmap(lambda e: transport.push(density, e))(eps[chosen])
-    return LaplaceDraws(jax.vmap(density.sites)(u, x), khat, ess, transport)
+    return LaplaceDraws(jax.vmap(density.sites)(u[chosen], x[chosen]), khat, ess, transport)
 
 
 def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]:

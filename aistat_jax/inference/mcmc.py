@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from aistat_jax._typing import Array
+from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
 
@@ -30,7 +31,7 @@ def nuts_chains(
     return _nuts(program, data, find_transport(program, data), key, chains, warmup, draws)
 
 
-@partial(jax.jit, static_argnames=("program", "chains", "warmup", "draws"))
+@partial(one_core.jit, static_argnames=("program", "chains", "warmup", "draws"))
 def _nuts(
     program: Program,
     data: Any,

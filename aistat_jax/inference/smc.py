@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from aistat_jax._typing import Array
+from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
 START_SPREAD = 2.0
@@ -55,7 +56,7 @@ def smc_populations(
     return _populations(program, data, transport, key, populations, particles)
 
 
-@partial(jax.jit, static_argnames=("program", "populations", "particles"))
+@partial(one_core.jit, static_argnames=("program", "populations", "particles"))
 def _populations(
     program: Program,
     data: Any,

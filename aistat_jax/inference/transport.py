@@ -33,6 +33,7 @@ from jax.scipy.linalg import solve_triangular
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, Float
+from aistat_jax.inference import one_core
 
 Program = Callable[[Any], None]
 LATENT = "coefficients"
@@ -215,7 +216,7 @@ def fit_transport(density: Density, wide: bool = False) -> Transport:
     return Transport(mode, inverse, jnp.diag(curvature), u, chol, value)
 
 
-@partial(jax.jit, static_argnames=("program", "wide"))
+@partial(one_core.jit, static_argnames=("program", "wide"))
 def find_transport(program: Program, data: Any, wide: bool = False) -> Transport:
     """The map of one contour, compiled once for every method that uses it."""
     return fit_transport(Density(program, data), wide)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
+from aistat_jax.inference import one_core
 from aistat_jax.inference.diagnostics import KHAT_LIMIT
 from aistat_jax.inference.laplace import smoothed_weights, systematic
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
@@ -64,7 +65,7 @@ def vi_draws(
     return sites, float(out.khat), float(out.ess)
 
 
-@partial(jax.jit, static_argnames=("program", "guide", "steps", "draws"))
+@partial(one_core.jit, static_argnames=("program", "guide", "steps", "draws"))
 def fit_guide(
     program: Program,
     data: Any,

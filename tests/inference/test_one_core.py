@@ -1,0 +1,81 @@
+"""Does a fit keep to one core, and give the others back?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from threadpoolctl import threadpool_info
+
+from aistat_jax.inference import one_core
+from aistat_jax.inference.diagnostics import weight_diagnostics
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.one_core import one_blas_thread
+from aistat_jax.inference.posterior import Diagnostics
+from tests.inference.test_batch import a_model
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.fixture
+def before() -> list[int]:
+    with one_blas_thread():
+        pass  # loads the libraries
+    found = blas_threads()
+    if not found or max(found) == 1:
+        pytest.skip("this machine's BLAS has one thread anyway")
+    return found
+
+
+def test_blas_has_one_thread_inside_and_all_of_them_after(before):
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+        with one_blas_thread():
+            pass
+        assert set(blas_threads()) == {1}  # leaving the inner one lifts nothing
+    assert blas_threads() == before
+
+
+def test_the_limit_is_lifted_after_an_error(before):
+    with pytest.raises(ValueError, match="a fit failed"), one_blas_thread():
+        raise ValueError("a fit failed")
+    assert blas_threads() == before
+
+
+def test_fits_in_other_threads_do_not_lift_it(before):
+    def visit(_: int) -> list[int]:
+        with one_blas_thread():
+            pass
+        return blas_threads()
+
+    with one_blas_thread(), ThreadPoolExecutor(2) as pool:
+        assert {n for seen in pool.map(visit, range(8)) for n in seen} == {1}
+    assert blas_threads() == before
+
+
+def test_a_fit_has_one_blas_thread_and_gives_the_others_back(before, monkeypatch):
+    seen: list[int] = []
+
+    def spied(*arguments: Any) -> Diagnostics:
+        seen.extend(blas_threads())
+        return weight_diagnostics(*arguments)
+
+    monkeypatch.setattr("aistat_jax.inference.fit.weight_diagnostics", spied)
+    fit(a_model(0), draws=200, fallback=False)
+    assert set(seen) == {1}
+    assert blas_threads() == before
+
+
+def test_programs_are_compiled_for_one_thread():
+    @one_core.jit
+    def double(x):
+        return 2 * x
+
+    assert float(double(jnp.asarray(1.5))) == 3.0
+    with pytest.raises(Exception, match="no_such_option"):  # unknown options do not pass unseen
+        jax.jit(lambda x: 2 * x, compiler_options={"no_such_option": False})(jnp.asarray(1.5))
