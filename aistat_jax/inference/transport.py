@@ -141,7 +141,7 @@ class Density:
             flat = [jnp.ravel(t.inv(trace[n]["value"])) for n, t in self.transforms.items()]
             return jnp.concatenate(flat) if flat else jnp.zeros(0)
 
-        draws = jax.vmap(draw)(jax.random.split(jax.random.key(1), 400))
+        draws = jax.vmap(draw)(jax.random.split(jax.random.key(1, impl="rbg"), 400))
         return draws.mean(axis=0), draws.std(axis=0)
 
     def sites(self, u: Array, x: Array) -> dict[str, Array]:
@@ -223,37 +223,32 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
 
 
 def _start(density: Density, u: Array) -> Array:
-    """A rough boundary: the best circle or the data's own start, whichever is likelier, then a
-    cross-entropy search of the first harmonics, kept where it is likelier than the start."""
+    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
+    candidates of a cross-entropy search of the first harmonics."""
     prior = density.split(u, jnp.zeros(density.basis))
     coarse = min(COARSE, density.basis)
-
-    def score(heads: Array) -> Array:
-        x = jnp.zeros((len(heads), density.basis)).at[:, : heads.shape[1]].set(heads)
-        return jax.vmap(density.log_joint, (None, 0))(u, x)
-
+    scale = jnp.sqrt(prior.variance).at[0].set(0.2)
+    z = np.zeros((CANDIDATES, density.basis))
+    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
     levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(jnp.sqrt(prior.variance[0]), 1.0)
-    heads = jnp.zeros((CANDIDATES, coarse)).at[:, 0].set(levels)
+    candidates = jnp.zeros((CANDIDATES, density.basis)).at[:, 0].set(levels)
     given = getattr(density.data, "start", None)
-    if given is not None:
-        given = jnp.asarray(given)
-        heads = jnp.concatenate([heads, given[None, :coarse]])
-    mean = heads[jnp.argmax(score(heads))]
-    scale = jnp.sqrt(prior.variance[:coarse]).at[0].set(0.2)
-    z = jnp.asarray(_normal_points(CANDIDATES, coarse))
+    if given is not None:  # in the place of the two smallest circles
+        rough = jnp.asarray(given).at[coarse:].set(0.0)
+        candidates = candidates.at[:2].set(jnp.stack([jnp.asarray(given), rough]))
 
-    def narrow(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        mean, scale = state
-        heads = jnp.concatenate([mean + z[1:] * scale, mean[None]])
-        best = heads[jax.lax.top_k(score(heads), ELITE)[1]]
-        return best.mean(axis=0), jnp.maximum(best.std(axis=0), 1e-3)
+    def narrow(count: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        candidates, scale, likeliest, highest = state
+        value = jax.vmap(density.log_joint, (None, 0))(u, candidates)
+        top, place = jax.lax.top_k(jnp.where(jnp.isfinite(value), value, -jnp.inf), ELITE)
+        likeliest = jnp.where(top[0] > highest, candidates[place[0]], likeliest)
+        rough = candidates[place].at[:, coarse:].set(0.0)
+        mean = jnp.where(count == 0, rough[0], rough.mean(axis=0))
+        scale = jnp.where(count == 0, scale, jnp.maximum(rough.std(axis=0), 1e-3))
+        return mean + z * scale, scale, likeliest, jnp.maximum(top[0], highest)
 
-    mean, _ = jax.lax.fori_loop(0, SEARCHES, narrow, (mean, scale))
-    found = jnp.zeros(density.basis).at[:coarse].set(mean)
-    if given is None:
-        return found
-    pair = jnp.stack([found, given])
-    return pair[jnp.argmax(score(pair))]
+    state = (candidates, scale, candidates[0], jnp.asarray(-jnp.inf))
+    return jax.lax.fori_loop(0, SEARCHES + 1, narrow, state)[2]
 
 
 def _newton(density: Density, u: Array, x: Array) -> tuple[Array, Array, Array, Array]:
