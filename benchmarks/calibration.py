@@ -267,7 +267,7 @@ def pixel_coverage(
 
 
 def run(quick: bool) -> Result:
-    many, few, pixels = (40, 8, 16) if quick else (500, 150, 200)
+    many, chains, few, pixels = (40, 8, 8, 16) if quick else (500, 500, 150, 200)
     rows: list[Row] = []
     details: list[dict[str, Any]] = []
 
@@ -289,7 +289,7 @@ def run(quick: bool) -> Result:
     laplace = calibrate(many)
     judge("Laplace", laplace, good=True)
     rows.append(Row("Laplace: share refitted by NUTS (khat > 0.7)", laplace.fallbacks))
-    judge("NUTS", calibrate(few, "nuts"), good=True)
+    judge("NUTS", calibrate(chains, "nuts"), good=True)
     judge("control, posterior scaled by 0.7", calibrate(many, shrink=0.7), good=False)
     judge("control, wrong prior amplitude", calibrate(few, prior="wrong"), good=False)
 

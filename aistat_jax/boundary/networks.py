@@ -85,7 +85,7 @@ def network_prior(net: Net, image: Image | FeatureField, target: Target, rays: i
     network without a contour head.
     """
     edge = _edge(net, image, target)
-    spread = float(np.sqrt(np.square(edge.amplitude) + np.mean(np.square(edge.noise))))
+    spread = float(np.sqrt(np.mean(np.square(edge.amplitude) + np.square(edge.noise))))
     shape = _between_rays(equal_angles(len(edge.mean)), equal_angles(rays)) @ edge.mean
     return Prior(
         amplitude=spread, lengthscale=float(edge.lengthscale), mean_log_sd=float(edge.mean_sd),

@@ -3,12 +3,13 @@
 The head reads a U-Net's last features and log-odds along the rays of a star (edges.py). With y(a)
 the log radius at which a reader drew the edge, relative to the target's rough radius, it says
 
-    y ~ N(mu, Phi diag(S) Phi' + diag(s^2)),
+    y ~ N(mu, Psi diag(S) Psi' + diag(s^2)),  Psi = (mean_sd, diag(amplitude) Phi),
 
-mu(a) and s(a) per ray; S the spectrum of a Matern process on the circle (space/basis.py) whose
-amplitude and spread of the mean it says per target, and whose lengthscale it has learned. It is
-trained by that marginal likelihood, in closed form through the basis x basis matrix
-M = diag(1/S) + Phi' diag(1/s^2) Phi (`log_marginal`), and by the Bernoulli likelihood of presence:
+mu(a), amplitude(a) and s(a) per ray, the spread of the mean per target; Phi and S the functions and
+the spectrum of a Matern process on the circle (space/basis.py) whose lengthscale it has learned. An
+error is correlated along the boundary, and larger where the edge is vague. It is trained by that
+marginal likelihood, in closed form through the basis x basis matrix
+M = diag(1/S) + Psi' diag(1/s^2) Psi (`log_marginal`), and by the Bernoulli likelihood of presence:
 the share of readers who drew anything at all.
 """
 
@@ -24,20 +25,20 @@ from flax import nnx
 
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.nets.blocks import Conv, kernel, rectify
-from aistat_jax.space.basis import CircleBasis, circle_basis, equal_angles, spectral_variance
+from aistat_jax.space.basis import circle_basis, equal_angles, spectral_variance
 
 RAYS, HARMONICS, NU = 64, 16, 1.5
 # Radii at which features are read, relative to the target's rough radius: log-spaced.
 POSITIONS = np.linspace(math.log(0.15), math.log(3.0), 32)
 WIDTH, SLOPE = 16, 0.1
 LEAST_NOISE, LEAST_VARIANCE = 0.01, 1e-7
-AMPLITUDE, LENGTHSCALE, MEAN_SD = 0.08, 0.45, 0.08  # where training starts
+NOISE, AMPLITUDE, LENGTHSCALE, MEAN_SD = 0.05, 0.08, 0.45, 0.08  # where training starts
 
 
 class Edge(NamedTuple):
     """What the head says of targets, in units of log radius relative to the rough radius.
 
-    Shapes: mean, noise (*batch, ray); amplitude, mean_sd, presence (*batch,), presence as
+    Shapes: mean, noise, amplitude (*batch, ray); mean_sd, presence (*batch,), presence as
     log-odds; lengthscale () in radians.
     """
 
@@ -57,9 +58,10 @@ class ContourHead(nnx.Module):
         self.second = Conv(WIDTH, WIDTH, (3, 3), (1, 1))
         self.third = Conv(WIDTH, WIDTH, (3, 3), (1, 1))
         self.score = Linear(WIDTH, 1)
-        self.noise = Linear(WIDTH + 1, 1)
-        self.spread = Linear(2 * WIDTH + 1, 2)
-        self.presence = Linear(2 * WIDTH + 1, 1)
+        self.errors = Linear(WIDTH + 1, 2)
+        self.whole = Linear(2 * WIDTH + 1, 2 * WIDTH)
+        self.spread = Linear(2 * WIDTH, 2)
+        self.presence = Linear(2 * WIDTH, 1)
         self.log_lengthscale = nnx.Param(jnp.log(jnp.float32(LENGTHSCALE)))
 
     def __call__(self, x: Float[Array, "target ray position feature"], log_radius: Array) -> Edge:
@@ -73,16 +75,17 @@ class ContourHead(nnx.Module):
         mean = weight @ positions
         width = jnp.sqrt(weight @ jnp.square(positions) - jnp.square(mean) + 1e-4)
         at_edge = jnp.einsum("brt,brtf->brf", weight, h)
-        log_noise = self.noise(jnp.concatenate([at_edge, jnp.log(width)[..., None]], axis=-1))
+        errors = self.errors(jnp.concatenate([at_edge, jnp.log(width)[..., None]], axis=-1))
         whole = jnp.concatenate(
             [at_edge.mean(axis=1), h.mean(axis=(1, 2)), 0.3 * log_radius[:, None]], axis=-1
         )
-        spread = jnp.clip(self.spread(whole), -4.0, 4.0)
+        whole = rectify(self.whole(whole), SLOPE)
+        spread = self.spread(whole)
         return Edge(
             mean,
-            LEAST_NOISE + 0.05 * jnp.exp(jnp.clip(log_noise[..., 0], -4.0, 4.0)),
-            AMPLITUDE * jnp.exp(spread[:, 0]),
-            MEAN_SD * jnp.exp(spread[:, 1]),
+            LEAST_NOISE + NOISE * _factor(errors[..., 0]),
+            AMPLITUDE * _factor(errors[..., 1] + spread[:, :1]),
+            MEAN_SD * _factor(spread[:, 1]),
             jnp.exp(self.log_lengthscale[...]),
             self.presence(whole)[:, 0],
         )
@@ -99,6 +102,10 @@ class Linear(nnx.Module):
         return x @ self.kernel[...] + self.bias[...]
 
 
+def _factor(log: Array) -> Array:
+    return jnp.exp(jnp.clip(log, -4.0, 4.0))
+
+
 def _around(conv: Conv, x: Array) -> Array:
     """A convolution for which the rays close to a circle."""
     half = conv.kernel.shape[0] // 2
@@ -109,37 +116,33 @@ def _around(conv: Conv, x: Array) -> Array:
 # ---------------------------------------------------------------------- marginal likelihood
 
 
-def basis() -> CircleBasis:
-    """The Fourier functions (ray, basis) of the head's correlated error."""
-    return circle_basis(equal_angles(RAYS), HARMONICS)
-
-
-def variances(edge: Edge) -> Float[Array, "*batch basis"]:
-    """Variance of every coefficient of the correlated error; the first is that of the mean."""
-    frequency = jnp.asarray(basis().frequency, jnp.float32)
-    unit = spectral_variance(frequency, 1.0, edge.lengthscale, NU)
-    waves = jnp.square(edge.amplitude)[..., None] * unit
-    mean = jnp.square(edge.mean_sd)[..., None] * (frequency == 0)
-    return LEAST_VARIANCE + waves + mean
+def correlated(edge: Edge) -> tuple[Float[Array, "*batch ray basis"], Float[Array, " basis"]]:
+    """The correlated error as Psi c, c ~ N(0, diag(S)): Psi and S."""
+    circle = circle_basis(equal_angles(RAYS), HARMONICS)
+    functions = jnp.asarray(circle.functions, jnp.float32)
+    frequency = jnp.asarray(circle.frequency, jnp.float32)
+    spectrum = spectral_variance(frequency, 1.0, edge.lengthscale, NU)
+    scale = jnp.where(
+        frequency == 0, jnp.asarray(edge.mean_sd)[..., None, None],
+        jnp.asarray(edge.amplitude)[..., None],
+    )  # fmt: skip
+    return scale * functions, LEAST_VARIANCE + jnp.where(frequency == 0, 1.0, spectrum)
 
 
 def covariance(edge: Edge) -> Float[np.ndarray, "*batch ray ray"]:
     """Covariance of the log radius at which the edge is said to lie: correlated error and noise."""
-    functions = np.asarray(basis().functions)
-    correlated = np.einsum("rk,...k,sk->...rs", functions, np.asarray(variances(edge)), functions)
-    return correlated + np.square(edge.noise)[..., None] * np.eye(RAYS)
+    psi, variance = (np.asarray(part, np.float64) for part in correlated(edge))
+    waves = np.einsum("...rk,k,...sk->...rs", psi, variance, psi)
+    return waves + np.square(edge.noise)[..., None] * np.eye(RAYS)
 
 
 def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, "*batch"]:
-    """log N(y; mu, Phi diag(S) Phi' + diag(s^2)), through a basis x basis Cholesky factor."""
-    functions = jnp.asarray(basis().functions, jnp.float32)
-    variance, precision = variances(edge), 1 / jnp.square(edge.noise)
+    """log N(y; mu, Psi diag(S) Psi' + diag(s^2)), through a basis x basis Cholesky factor."""
+    psi, variance = correlated(edge)
+    precision = 1 / jnp.square(edge.noise)
     error = jnp.asarray(y) - edge.mean
-    weighted = functions * precision[..., None]
-    inner = jnp.einsum("rk,...rl->...kl", functions, weighted)
-    inner = inner + jax.vmap(jnp.diag)(1 / variance.reshape(-1, variance.shape[-1])).reshape(
-        inner.shape
-    )
+    weighted = psi * precision[..., None]
+    inner = jnp.einsum("...rk,...rl->...kl", psi, weighted) + jnp.diag(1 / variance)
     factor = jnp.linalg.cholesky(inner)
     pulled = jnp.einsum("...rk,...r->...k", weighted, error)
     # The inverse factor serves all readers of a target at once, where a solve would repeat it.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.special import expit
 
@@ -29,16 +30,19 @@ from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.space.grid import Plane
 
 LEAST_PIXELS = 6
-# How far the centre (in rough radii) and the log of the rough radius stray in training, as sd.
+# How far the centre (in rough radii) and the log of the rough radius stray, as sd, in all copies
+# of a target but the first.
 CENTRE_SD, RADIUS_SD = 0.2, 0.3
+# How much the log of a feature's scale, and the feature, vary in training, as sd.
+FEATURE_SD = 0.3
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How a head learns: AdamW with cosine decay, targets turned and mirrored at random.
+    """How a head learns: AdamW with cosine decay, targets varied at random (`_varied`).
 
-    copies: how many times each target is unrolled, from centres and radii of its own. absent: how
-    many places without a target are shown for every target.
+    copies: how many times each target is unrolled, once from where the network sees it and then
+    from places astray. absent: how many places without a target are shown for every target.
     """
 
     steps: int = 1200
@@ -54,7 +58,7 @@ class HeadSettings:
 class Unrolled:
     """A target, or a batch of them, as the head learns from it.
 
-    Shapes: features (*batch, ray, position, feature) float16; log_radius (*batch,) in voxels;
+    Shapes: features (*batch, ray, position, feature); log_radius (*batch,) in voxels;
     edges (*batch, reader, ray), the log radius relative to the rough one at which each reader
     drew the edge; drew (*batch, reader) 1 where `edges` counts; presence (*batch,), the share of
     readers who drew anything.
@@ -74,22 +78,17 @@ def targets_in(
     rng: np.random.Generator,
     settings: HeadSettings,
 ) -> list[Unrolled]:
-    """One slice's target, as several readers drew it, seen from `copies` slightly wrong places.
-
-    The place is the middle of the mean of the masks, its size their mean area.
-    """
-    share = masks.mean(axis=-1)
-    if share.sum() < LEAST_PIXELS:
+    """One slice's target, as several readers drew it, seen from where the network sees it."""
+    if masks.mean(axis=-1).sum() < LEAST_PIXELS:
         return []
-    points = plane.points()
-    middle = np.einsum("uv,uvd->d", share, points) / share.sum()
+    middle, radius = seen_place(field, np.asarray(masks.any(axis=-1)), plane)
     present = masks.any(axis=(0, 1))
-    radius = math.sqrt(share.sum() / present.mean() * plane.pixel_area / math.pi)
     curves = [_outline(masks[..., r], plane) for r in range(masks.shape[-1])]
     found = []
-    for _ in range(settings.copies):
-        centre = middle + CENTRE_SD * radius * rng.standard_normal(2)
-        rough = radius * math.exp(RADIUS_SD * rng.standard_normal())
+    for copy in range(settings.copies):
+        astray = min(copy, 1)
+        centre = middle + astray * CENTRE_SD * radius * rng.standard_normal(2)
+        rough = radius * math.exp(astray * RADIUS_SD * rng.standard_normal())
         edges = [_log_exits(points, centre, rough) for points in curves]
         features, log_radius = unroll(field, plane, centre, rough)
         found.append(
@@ -104,6 +103,33 @@ def targets_in(
     return found
 
 
+def seen_place(
+    field: FeatureField, drawn: Bool[np.ndarray, "u v"], plane: Plane
+) -> tuple[Float[np.ndarray, "2"], float]:
+    """Where a network sees what was drawn: the middle and rough radius of its own region.
+
+    The region is all that hangs together with the most probable drawn voxel and has at least half
+    of its probability. A head must learn from targets as they will be found.
+    """
+    odds, places = field.values[:, :, plane.index, -1], _places(field, plane)
+    spacing = field.grid.spacing[:2]
+    away = KDTree(plane.points()[drawn]).query(places)[0].reshape(odds.shape)
+    near = away <= max(away.min(), 0.71 * spacing.max())
+    peak = np.unravel_index(int(np.where(near, odds, -np.inf).argmax()), odds.shape)
+    probability = expit(odds)
+    labels = np.asarray(ndimage.label(probability >= 0.5 * probability[peak])[0])  # pyright: ignore[reportIndexIssue]
+    region = labels == labels[peak]
+    radius = math.sqrt(region.sum() * np.prod(spacing) / math.pi)
+    return places.reshape(*odds.shape, 2)[region].mean(axis=0), radius
+
+
+def _places(field: FeatureField, plane: Plane) -> Float[np.ndarray, "voxel 2"]:
+    """In-plane coordinates of a field's voxels in one slice."""
+    index = np.moveaxis(np.indices(field.grid.shape[:2]), 0, -1).reshape(-1, 2)
+    slices = np.full((len(index), 1), plane.index)
+    return plane.to_uv(field.grid.to_world(np.concatenate([index, slices], axis=1)))
+
+
 def nothing_in(
     field: FeatureField,
     masks: Bool[np.ndarray, "u v reader"],
@@ -116,10 +142,7 @@ def nothing_in(
     It is drawn by the network's probability (and a little of chance) from the voxels further than
     1.5 radii from every drawn one; None where there are none.
     """
-    odds = field.values[:, :, plane.index, -1]
-    index = np.moveaxis(np.indices(odds.shape), 0, -1).reshape(-1, 2)
-    k = np.full((len(index), 1), plane.index)
-    places = plane.to_uv(field.grid.to_world(np.concatenate([index, k], axis=1)))
+    odds, places = field.values[:, :, plane.index, -1], _places(field, plane)
     weight = 1e-3 + expit(odds.ravel())
     lesion = plane.points()[masks.any(axis=-1)]
     if len(lesion):
@@ -198,20 +221,24 @@ def train_head(
     rng = np.random.default_rng(settings.seed)
     for number in range(settings.steps):
         chosen = rng.integers(len(pool), size=settings.batch)
-        batch = _turned(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
+        batch = _varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
         weights, carried, loss = step(weights, carried, batch)
         if progress is not None and (number + 1) % 50 == 0:
             progress(number + 1, float(loss))
     return replace(net, head=weights_of(weights))
 
 
-def _turned(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
-    """The batch turned about its centres by a whole number of rays, and mirrored or not."""
+def _varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
+    """The batch turned about its centres by a whole number of rays, mirrored or not, and every
+    target's features, though not its log-odds, scaled and shifted as from patient to patient."""
     turn = int(rng.integers(RAYS))
     features, edges = np.roll(batch.features, turn, axis=1), np.roll(batch.edges, turn, axis=2)
     if rng.random() < 0.5:
         features, edges = features[:, ::-1], edges[..., ::-1]
+    sd = FEATURE_SD * (np.arange(features.shape[-1]) < features.shape[-1] - 1)
+    shape = (2, len(features), 1, 1, len(sd))
+    scale, shift = (sd * rng.standard_normal(shape)).astype(np.float32)
     return Unrolled(
-        np.ascontiguousarray(features), batch.log_radius, np.ascontiguousarray(edges),
+        features * np.exp(scale) + shift, batch.log_radius, np.ascontiguousarray(edges),
         batch.drew, batch.presence,
     )  # fmt: skip

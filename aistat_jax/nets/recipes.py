@@ -187,7 +187,7 @@ RECIPES = {
         Recipe(
             "nodule-ct-2d",
             _plan("nodule-ct-2d", ("CT",), ("HU",), (Normalisation("zscore"),), 64, 16, 1.0, "px"),
-            TrainSettings(steps=1500, learning_rate=2e-3, dtype="float32"),
+            TrainSettings(steps=5000, learning_rate=2e-3, dtype="float32"),
             HeadSettings(absent=0.0),  # every slice has a nodule that someone drew
             _nodules,
             "CT slices of lung nodules with four readers (LIDC-IDRI), 271 patients to learn "

@@ -30,7 +30,7 @@ def some_edge(targets: int = 3) -> Edge:
     return Edge(
         0.1 * rng.standard_normal((targets, RAYS)),
         0.02 + 0.1 * rng.random((targets, RAYS)),
-        np.geomspace(0.03, 0.3, targets),
+        np.geomspace(0.03, 0.3, targets)[:, None] * (0.5 + rng.random((targets, RAYS))),
         np.geomspace(0.3, 0.03, targets),
         np.array(0.45),
         np.zeros(targets),
@@ -68,10 +68,8 @@ def test_the_marginal_likelihood_is_that_of_a_gaussian():
 def test_the_covariance_holds_the_variances_it_was_given():
     edge = some_edge()
     matrix = covariance(edge)
-    total = np.square(edge.amplitude) + np.square(edge.mean_sd)
-    np.testing.assert_allclose(
-        np.diagonal(matrix, axis1=1, axis2=2), total[:, None] + np.square(edge.noise), rtol=1e-3
-    )
+    total = np.square(edge.amplitude) + np.square(edge.mean_sd)[:, None] + np.square(edge.noise)
+    np.testing.assert_allclose(np.diagonal(matrix, axis1=1, axis2=2), total, rtol=1e-3)
     assert np.linalg.eigvalsh(matrix).min() > 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from aistat_jax._errors import InputError
 from aistat_jax.data.collections import data_root, lung_nodules, sarcoma_patients
 from aistat_jax.nets.edges import FeatureField
-from aistat_jax.nets.head_training import HeadSettings, nothing_in, targets_in
+from aistat_jax.nets.head_training import HeadSettings, nothing_in, seen_place, targets_in
 from aistat_jax.nets.recipes import PARTS, PHANTOMS, RECIPES, part_of, varied_phantom
 from aistat_jax.nets.weights import SHIPPED, load_net, shipped_nets, untrained
 from aistat_jax.space.grid import Grid
@@ -51,13 +51,20 @@ def disc(radius: float, centre: tuple[float, float], shape: tuple[int, int]) -> 
 
 
 def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
-    """Two readers of one disc, a third who saw nothing; 2 mm voxels."""
+    """Two readers of one disc, a third who saw nothing; 2 mm voxels. The network sees a disc of
+    its own there, and another elsewhere that is none of theirs."""
     grid = Grid(np.diag([2.0, 2.0, 2.0, 1.0]), (48, 48, 1))
     masks = np.stack(
         [disc(8, (24, 22), (48, 48)), disc(10, (24, 22), (48, 48)), disc(-1, (0, 0), (48, 48))], -1
     )
-    ramp = np.indices((48, 48))[0][:, :, None, None] * np.ones(3)
-    field = FeatureField(ramp.astype(np.float32), grid, untrained(tiny_plan()))
+    values = np.indices((48, 48))[0][:, :, None, None] * np.ones(3)
+    seen = disc(7, (25, 22), (48, 48)) | disc(6, (8, 40), (48, 48))
+    values[..., 0, -1] = np.where(seen, 3.0, -3.0)
+    values[8, 40, 0, -1] = 5.0
+    field = FeatureField(values.astype(np.float32), grid, untrained(tiny_plan()))
+    middle, radius = seen_place(field, masks.any(axis=-1), grid.plane(0))
+    np.testing.assert_allclose(grid.plane(0).to_index(middle), [25, 22], atol=1e-9)
+    assert radius == pytest.approx(14, rel=0.03)
     settings = HeadSettings(copies=40)
     found = targets_in(field, masks, grid.plane(0), np.random.default_rng(0), settings)
     assert len(found) == 40
@@ -67,13 +74,14 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
         # the mean exit of a disc seen from a little off its centre is nearly its radius
         radius = math.exp(float(target.log_radius))
         exits = radius * np.exp(np.asarray(target.edges)).mean(axis=1)
-        assert exits[0] == pytest.approx(8, rel=0.12)
-        assert exits[1] == pytest.approx(10, rel=0.12)
+        assert exits[0] == pytest.approx(8, rel=0.15)
+        assert exits[1] == pytest.approx(10, rel=0.15)
         # the feature is the first index: it grows along ray 0 and falls along the opposite one
         along = np.asarray(target.features)[[0, 32], :20, 0].astype(float)
         assert (np.diff(along[0]) > 0).all()
         assert (np.diff(along[1]) < 0).all()
-    # the rough places scatter as they are told to
+    # the first is where the network sees it; the others stray as they are told to
+    assert math.exp(float(found[0].log_radius)) == pytest.approx(7, rel=0.03)
     spread = np.std([float(t.log_radius) for t in found])
     assert 0.18 < spread < 0.45
 
