@@ -244,7 +244,16 @@ def _quintic_pieces(columns: np.ndarray) -> np.ndarray:
         ],
         axis=-1,
     )
-    return np.ascontiguousarray(np.moveaxis(pieces, 0, 2))
+    return _aligned(np.moveaxis(pieces, 0, 2))
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A contiguous copy that begins on a 64-byte boundary: JAX on a CPU reads it where it lies."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    out = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
 
 
 # --------------------------------------------------------------------------- sorted tables
