@@ -336,6 +336,8 @@ def test_networks_that_are_not_there_or_do_not_fit(scan, refused):
     assert "drop --threshold" in refused(
         pet, "--net", "lesion-pet-2d", "--threshold", "2", point=None
     )
+    for blur in ("--blur-mm", "--blur-px"):
+        assert f"drop {blur}" in refused(pet, "--net", "lesion-pet-2d", blur, "3", point=scan[2])
     assert "needs channel CT" in refused(pet, "--net", "phantom-petct-2d", point=scan[2])
 
 

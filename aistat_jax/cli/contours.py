@@ -146,8 +146,9 @@ def contour(
     """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
     _check_settings(method, level, draws, seed, tolerance_mm, tolerance_px)
     where = _which_target(point, mask, threshold, slices, net)
-    if net is not None and (blur_mm or blur_px) is not None:
-        raise InputError("--net reads the edge itself, whatever the blur; drop --blur-mm")
+    for name, value in (("--blur-mm", blur_mm), ("--blur-px", blur_px)):
+        if net is not None and value is not None:
+            raise InputError(f"--net reads the edge itself, whatever the blur; drop {name}")
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     out = out or Path("aistat-out") / image.name.split(".")[0]

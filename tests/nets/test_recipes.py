@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax.data.collections import data_root, lung_nodules, sarcoma_patients
-from aistat_jax.nets.edges import FeatureField
+from aistat_jax.nets.edges import FeatureField, feature_field
 from aistat_jax.nets.head_training import HeadSettings, nothing_in, seen_place, targets_in
 from aistat_jax.nets.recipes import PARTS, PHANTOMS, RECIPES, part_of, varied_phantom
 from aistat_jax.nets.weights import SHIPPED, load_net, shipped_nets, untrained
 from aistat_jax.space.grid import Grid
+from tests.helpers import make_image
 from tests.nets.cases import tiny_plan
 
 
@@ -84,6 +86,19 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     assert math.exp(float(found[0].log_radius)) == pytest.approx(7, rel=0.03)
     spread = np.std([float(t.log_radius) for t in found])
     assert 0.18 < spread < 0.45
+
+
+def test_a_field_has_no_chequers_and_keeps_slopes(monkeypatch):
+    grid = Grid(np.eye(4), (16, 16, 1))
+    i, j = np.indices((16, 16))
+    maps = np.stack([(-1.0) ** (i + j), (-1.0) ** i, i + 2.0 * j], axis=-1)[:, :, None]
+    read = (SimpleNamespace(grid=grid), maps, maps[..., :1])
+    monkeypatch.setattr("aistat_jax.nets.edges.maps", lambda net, image: read)
+    field = feature_field(untrained(tiny_plan()), make_image(16))
+    inner = field.values[1:-1, 1:-1]
+    np.testing.assert_allclose(inner[..., :2], 0.0, atol=1e-6)
+    np.testing.assert_allclose(inner[..., 2], maps[1:-1, 1:-1, :, 2], atol=1e-5)
+    np.testing.assert_array_equal(field.values[..., 3], maps[..., 0])  # log-odds are left alone
 
 
 def test_a_place_with_nothing_is_far_from_what_was_drawn():
