@@ -362,7 +362,7 @@ def circles(models, _method, draws, seed):
             diagnostics=TRUSTED,
             method="laplace",
             seed=seed,
-            target_id=model.target_id,
+            target_id=model.target.id,
         )
         for model in models
     ]

@@ -16,6 +16,7 @@ the other sites and declares "radii" (ray,).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -67,16 +68,28 @@ class BoundaryData:
 class BoundaryModel:
     """A posterior to be computed: chart, data and the NumPyro program that defines it."""
 
+    target: Target
     chart: StarChart
     data: BoundaryData
     program: Callable[[Any], None] = static()
-    target_id: str = static(default="target")
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
         self.program(self.data)
+
+    def __add__(self, evidence: Evidence) -> BoundaryModel:
+        """The same boundary with more evidence, read along the same rays.
+
+        `fit(posterior.model + anchors(points))` is how an expert's clicks change a posterior.
+        """
+        if not isinstance(evidence, Evidence):
+            return NotImplemented
+        start = time.perf_counter()
+        terms = self.data.terms + evidence.tabulate(self.target, self.chart)
+        seconds = self.seconds + time.perf_counter() - start
+        return replace(self, data=replace(self.data, terms=terms), seconds=seconds)
 
 
 def boundary_program(data: BoundaryData) -> None:
@@ -121,8 +134,6 @@ def boundary_model(
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
     for a presence outside (0, 1], and for no evidence.
     """
-    import time
-
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
     if not np.isfinite(target.centre).all():
@@ -143,7 +154,7 @@ def boundary_model(
     if not data.terms:
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
-    return BoundaryModel(chart, data, program, target.id, seconds, presence)
+    return BoundaryModel(target, chart, data, program, seconds, presence)
 
 
 def prior_boundary(

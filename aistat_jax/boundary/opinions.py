@@ -17,6 +17,10 @@ from aistat_jax.boundary.targets import Target
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 
+SIDES = {"edge": 0.0, "inside": 1.0, "outside": -1.0}
+# Clicks come in terms of this many, so that one more does not compile the fit anew.
+CLICK_BUCKET = 8
+
 # --------------------------------------------------------------------------------- logits
 
 
@@ -105,31 +109,46 @@ def raters(
 
 @record
 class Anchors:
-    """Clicks of an expert; see `anchors`."""
+    """Clicks of an expert; see `anchors`. Shapes: points (click, 2), sd and side (click,)."""
 
     points: Float[np.ndarray, "click 2"]
-    sd: float = static()
-    side: int = static()
+    sd: Float[np.ndarray, " click"]
+    side: Float[np.ndarray, " click"]
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
         radius, _ = chart.polar(self.points)
         shared = share_voxels(chart, self.points)
-        weights = np.zeros((len(radius), len(chart.angles)))
+        spare = -len(radius) % CLICK_BUCKET
+        weights = np.zeros((len(radius) + spare, len(chart.angles)))
         np.add.at(weights, (shared.voxel, shared.ray), shared.share)
-        sd, side = np.full(len(radius), self.sd), np.full(len(radius), float(self.side))
+        # What fills a bucket up is surely inside every boundary: it adds exactly nothing.
+        radius = np.append(radius, np.full(spare, -1e6))
+        sd, side = np.append(self.sd, np.ones(spare)), np.append(self.side, np.ones(spare))
         return (AnchorTerm(*leaves(weights, radius, sd, side)),)
 
 
-def anchors(points: ArrayLike, *, kind: str = "edge", sd: float = 1.0) -> Evidence:
+def anchors(
+    points: ArrayLike, *, kind: str | Sequence[str] = "edge", sd: float | Sequence[float] = 1.0
+) -> Evidence:
     """Evidence of clicks: the boundary passes within about `sd` of each point (kind "edge"),
     or leaves it "inside" or "outside".
 
-    Shapes: points (click, 2) in-plane coordinates; sd in the image's unit.
+    Shapes: points (click, 2) in-plane coordinates; sd in the image's unit; `kind` and `sd` are
+    one for all, or one a click. No click at all is no evidence, and allowed.
+    Raises InputError for points that are not finite, an unknown kind, or an sd not positive.
     """
-    sides = {"edge": 0, "inside": 1, "outside": -1}
-    points = np.atleast_2d(np.asarray(points, dtype=float))
-    if kind not in sides:
-        raise InputError(f"unknown anchor kind {kind!r}; use 'edge', 'inside' or 'outside'")
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all() or not sd > 0:
-        raise InputError("anchors need finite points (click, 2) and a positive sd")
-    return Evidence((Anchors(points, sd, sides[kind]),))
+    points = np.asarray(points, dtype=float)
+    points = points.reshape(-1, 2) if points.size in (0, 2) else points
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise InputError("anchors need finite points (click, 2)")
+    kinds = [kind] * len(points) if isinstance(kind, str) else list(kind)
+    for name in {*kinds, *([kind] if isinstance(kind, str) else [])}:
+        if name not in SIDES:
+            raise InputError(f"unknown anchor kind {name!r}; use 'edge', 'inside' or 'outside'")
+    spread = np.asarray(sd, dtype=float)
+    if len(kinds) != len(points) or spread.shape not in ((), (len(points),)):
+        raise InputError("anchors need one kind and one sd for all points, or one for each")
+    if not (np.isfinite(spread).all() and (spread > 0).all()):
+        raise InputError(f"anchors need a positive sd, got {sd}")
+    side = np.array([SIDES[name] for name in kinds], dtype=float)
+    return Evidence((Anchors(points, np.broadcast_to(spread, len(points)).copy(), side),))

@@ -142,8 +142,8 @@ def as_posterior(
         "total": model.seconds + seconds,
     }
     return Posterior(
-        model.chart, radii, samples, diagnostics, method, seed, model.target_id, timings,
-        model.presence,
+        model.chart, radii, samples, diagnostics, method, seed, model.target.id, timings,
+        model.presence, model,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.curve import Curve
 
 
@@ -35,7 +36,8 @@ class Posterior:
 
     Shapes: radii (chain, draw, ray) in the chart's unit; samples[site] (chain, draw, ...).
     Draws carry equal weight. presence is the probability that there is anything to contour at
-    all; the draws are boundaries given that there is.
+    all; the draws are boundaries given that there is. model is what was fitted, for those who
+    want to add evidence and fit again; a posterior read from a file has none.
     """
 
     chart: StarChart
@@ -47,6 +49,7 @@ class Posterior:
     target_id: str = static(default="target")
     seconds: dict[str, float] = static(default_factory=dict)
     presence: float = static(default=1.0)
+    model: BoundaryModel | None = None
 
     @property
     def unit(self) -> str:

@@ -72,7 +72,8 @@ def gaussian_model() -> BoundaryModel:
     observed = np.log(10.0) + 0.1 * np.random.default_rng(5).standard_normal(RAYS)
     observed = observed + 0.2 * np.cos(2 * chart.angles)
     data = BoundaryData(circle_basis(chart.angles, HARMONICS), aj.Prior(), observed, ())
-    return BoundaryModel(chart, data, gaussian_program, "gaussian")
+    target = aj.Target(chart.centre, 10.0, plane, "gaussian")
+    return BoundaryModel(target, chart, data, gaussian_program)
 
 
 def gaussian_answer() -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,132 @@
+"""Clicks change a posterior as evidence does; what is refused changes nothing."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax import editing
+from aistat_jax._errors import InputError
+from aistat_jax.boundary.opinions import CLICK_BUCKET, anchors
+from aistat_jax.editing import Click
+
+
+@pytest.fixture(scope="module")
+def session():
+    phantom = aj.demo_phantom(seed=0)
+    target = aj.find_targets(phantom.image, point_mm=tuple(phantom.centre), slices="point")[0]
+    model = aj.boundary_model(target, aj.intensity(phantom.image, "PT"))
+    return editing.session_of([aj.fit(model, draws=400)])
+
+
+def place(session, ray: int, offset: float) -> tuple[float, float]:
+    """A point `offset` outside the estimate along a ray."""
+    posterior = session.given[0].posterior
+    radii = posterior.estimate + offset
+    u, v = posterior.chart.points(radii)[ray]
+    return float(u), float(v)
+
+
+def test_an_edge_click_pulls_the_boundary_towards_it_and_narrows_it(session):
+    before = session[0].posterior
+    edited = editing.click_added(session, 0, Click(place(session, 20, 2.0)))
+    after = edited[0].posterior
+    assert after.estimate[20] > before.estimate[20] + 1.0
+    assert after.draws[:, 20].std() < before.draws[:, 20].std()
+    opposite = 20 + len(before.estimate) // 2
+    assert abs(after.estimate[opposite] - before.estimate[opposite]) < 0.5
+    assert "Area" in edited[0].said
+    assert session[0].posterior is before  # the old session is as it was
+
+
+def test_inside_and_outside_clicks_bound_it_from_one_side(session):
+    held = editing.click_added(session, 0, Click(place(session, 64, 1.5), "inside"))
+    assert held[0].posterior.estimate[64] > session[0].posterior.estimate[64] + 1.0
+    idle = editing.click_added(session, 0, Click(place(session, 64, -4.0), "inside"))
+    np.testing.assert_allclose(idle[0].posterior.estimate, session[0].posterior.estimate, atol=0.3)
+
+
+def test_undo_and_redo_restore_without_fitting(session):
+    edited = editing.click_added(session, 0, Click(place(session, 20, 2.0)))
+    back = editing.undo(edited)
+    assert back[0] is session[0]
+    assert editing.redo(back)[0] is edited[0]
+    with pytest.raises(InputError, match="nothing to undo"):
+        editing.undo(session)
+    with pytest.raises(InputError, match="nothing to redo"):
+        editing.redo(edited)
+
+
+def test_a_click_removed_gives_the_posterior_that_was_given(session):
+    edited = editing.click_added(session, 0, Click(place(session, 20, 2.0)))
+    assert editing.click_removed(edited, 0, 0)[0].posterior is session[0].posterior
+
+
+def test_a_moved_click_is_the_same_as_one_put_there(session):
+    edited = editing.click_added(session, 0, Click(place(session, 20, 2.0)))
+    moved = editing.click_moved(edited, 0, 0, place(session, 24, 1.0))
+    direct = editing.click_added(session, 0, Click(place(session, 24, 1.0)))
+    np.testing.assert_array_equal(moved[0].posterior.draws, direct[0].posterior.draws)
+
+
+def test_what_no_boundary_can_obey_is_refused(session):
+    edited = editing.click_added(session, 0, Click(place(session, 20, 2.0)))
+    refusals = {
+        "lies outside the image": Click((1e4, 0.0)),
+        "beyond the": Click(place(session, 20, 1.5 * session[0].posterior.chart.radius_max - 30)),
+        "is the centre itself": Click(tuple(map(float, session[0].posterior.chart.centre))),
+        "contradicts “edge”": Click(place(session, 20, -6.0)),
+        "contradicts": Click(place(session, 20, 9.0), "inside"),
+        "unknown kind": Click(place(session, 50, 0.0), "near"),
+    }
+    for sentence, click in refusals.items():
+        with pytest.raises(InputError, match=sentence):
+            editing.click_added(edited, 0, click)
+    compatible = Click(place(session, 20, 9.0), "outside")
+    assert len(editing.click_added(edited, 0, compatible)[0].clicks) == 2
+
+
+def test_a_posterior_without_a_model_cannot_be_edited(session):
+    bare = aj.replace(session[0].posterior, model=None)
+    with pytest.raises(InputError, match="read from a file"):
+        editing.click_added(editing.session_of([bare]), 0, Click(place(session, 20, 1.0)))
+
+
+def test_a_fit_that_fails_its_checks_is_refused(session, monkeypatch):
+    doubtful = aj.replace(
+        session[0].posterior, diagnostics=aj.Diagnostics(False, 3.0, reasons=("khat is 1.4",))
+    )
+    monkeypatch.setattr(editing, "fit", lambda *_, **__: doubtful)
+    with pytest.raises(InputError, match=r"own checks \(khat is 1.4\)"):
+        editing.click_added(session, 0, Click(place(session, 20, 1.0)))
+
+
+def test_a_click_that_is_not_followed_is_named(session):
+    edit = editing.Edit(
+        0, (Click(place(session, 20, 5.0)),), session[0].posterior, session[0].grade
+    )
+    (sentence,) = editing.tensions(edit, 0.2)
+    assert "disagree" in sentence
+    assert "5.0 mm" in sentence
+    near = editing.Edit(
+        0, (Click(place(session, 20, 0.1)),), session[0].posterior, session[0].grade
+    )
+    assert editing.tensions(near, 0.5) == []
+
+
+def test_clicks_fill_buckets_and_the_filling_says_nothing(session):
+    chart, target = session[0].posterior.chart, session[0].posterior.model.target
+    points = chart.points(session[0].posterior.estimate)
+    few, many = (anchors(points[:n]).tabulate(target, chart)[0] for n in (3, CLICK_BUCKET))
+    assert few.radius.shape == many.radius.shape
+    one_by_one = [anchors(p).tabulate(target, chart)[0] for p in points[:3]]
+    radii = session[0].posterior.draws[7]
+
+    def value(term):
+        return float(aj.log_likelihood((term,), radii))
+
+    with jax.enable_x64(True):
+        assert value(few) == pytest.approx(sum(map(value, one_by_one)), abs=1e-9)
+        assert value(anchors(np.zeros((0, 2))).tabulate(target, chart)[0]) == 0.0
