@@ -106,10 +106,10 @@ def click_moved(
     return refitted(session, target, tuple(clicks), sample=sample)
 
 
-def click_removed(session: Session, target: int, n: int) -> Session:
+def click_removed(session: Session, target: int, n: int, *, sample: bool = False) -> Session:
     """The session without its click number `n`, refitted (or as given, after the last click)."""
     clicks = session[target].clicks
-    return refitted(session, target, clicks[:n] + clicks[n + 1 :])
+    return refitted(session, target, clicks[:n] + clicks[n + 1 :], sample=sample)
 
 
 def undo(session: Session) -> Session:

@@ -47,6 +47,21 @@ class ChannelSlice:
     name: str = static(default="image")
     quantity: str = static(default="a.u.")
 
+    def at(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Values at in-plane points (..., 2), interpolated linearly; NaN beyond the outer pixels.
+
+        >>> plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), shape=(2, 2), unit="px")
+        >>> shown = ChannelSlice(np.array([[0.0, 1.0], [2.0, 3.0]]), plane)
+        >>> [float(value) for value in shown.at(np.array([[0.5, 0.0], [0.5, 0.5], [-1.0, 0.0]]))]
+        [1.0, 1.5, nan]
+        """
+        from scipy import ndimage
+
+        index = np.moveaxis(self.plane.to_index(points), -1, 0)
+        return np.asarray(
+            ndimage.map_coordinates(self.values, index, order=1, mode="constant", cval=np.nan)
+        )
+
 
 @record
 class Channel:

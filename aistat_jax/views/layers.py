@@ -65,12 +65,12 @@ def draw_slice(
 ) -> Any:
     plane = shown.plane
     u_min, u_max, v_min, v_max = limits
-    low, high = _window(shown, limits)
+    low, high = window_of(shown, limits)
     picture = axes.imshow(
         shown.values.T,
         origin="lower",
         extent=plane.extent,
-        cmap="gray_r" if shown.quantity == "SUV" else "gray",
+        cmap=colour_map(shown.quantity),
         vmin=low,
         vmax=high,
         aspect="equal",
@@ -83,20 +83,29 @@ def draw_slice(
     for spine in axes.spines.values():
         spine.set_visible(True)
     if in_patient:
-        _draw_letters(axes, plane, dark=shown.quantity == "SUV", small=small)
+        draw_letters(axes, plane, dark=shown.quantity == "SUV", small=small)
     if small:
         _draw_scale(axes, limits, plane.unit, dark=shown.quantity == "SUV")
         axes.set_xticks([])
         axes.set_yticks([])
     else:
-        right, front = (
-            (direction_letter(plane, (1.0, 0.0)), direction_letter(plane, (0.0, 1.0)))
-            if in_patient
-            else ("", "")
-        )
-        axes.set_xlabel(f"mm, + towards {right}" if in_patient else "u (px)")
-        axes.set_ylabel(f"mm, + towards {front}" if in_patient else "v (px)")
+        name_axes(axes, plane)
     return picture
+
+
+def colour_map(quantity: str) -> str:
+    """Uptake is dark on white, as nuclear medicine reads it; everything else white on dark."""
+    return "gray_r" if quantity == "SUV" else "gray"
+
+
+def name_axes(axes: Axes, plane: Plane) -> None:
+    """Units, and the patient's side that each axis grows towards."""
+    if plane.unit == "px":
+        axes.set_xlabel("u (px)")
+        axes.set_ylabel("v (px)")
+        return
+    axes.set_xlabel(f"mm, + towards {direction_letter(plane, (1.0, 0.0))}")
+    axes.set_ylabel(f"mm, + towards {direction_letter(plane, (0.0, 1.0))}")
 
 
 def draw_posterior(
@@ -232,7 +241,7 @@ def angle_label(plane: Plane, degrees: float) -> str:
     return f"{degrees:g}\n{letter}"
 
 
-def _window(shown: ChannelSlice, limits: Limits) -> tuple[float, float]:
+def window_of(shown: ChannelSlice, limits: Limits) -> tuple[float, float]:
     """Grey scale: soft tissue for HU, from zero for SUV, else what the part shown spans."""
     if shown.quantity == "HU":
         return _SOFT_TISSUE_HU
@@ -247,8 +256,8 @@ def _window(shown: ChannelSlice, limits: Limits) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> None:
-    """Patient letters at the four edges, as the axes are turned."""
+def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]:
+    """Patient letters at the four edges, as the axes are turned; returns them."""
     from matplotlib.patheffects import withStroke
 
     ink, paper = ("black", "white") if dark else ("white", "black")
@@ -257,7 +266,7 @@ def _draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> None:
     top = direction_letter(plane, (0.0, 1.0))
     bottom = direction_letter(plane, (0.0, -1.0))
     places = ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.97, top), (0.5, 0.03, bottom))
-    for x, y, letter in places:
+    return [
         axes.text(
             x,
             y,
@@ -271,6 +280,8 @@ def _draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> None:
             path_effects=[withStroke(linewidth=2, foreground=paper, alpha=0.7)],
             zorder=8,
         )
+        for x, y, letter in places
+    ]
 
 
 def _draw_scale(axes: Axes, limits: Limits, unit: str, dark: bool) -> None:

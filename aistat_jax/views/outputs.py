@@ -39,7 +39,7 @@ def write_case(folder: Path, case: Case) -> list[str]:
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
     save_posterior(folder / "posterior.nc", case.posteriors)
-    probability = _write_probability(folder, case)
+    probability = write_probability(folder, case)
     write_contours(folder / "contours.csv", case)
     overview = plot_case(
         case.image, case.posteriors, case.bands, case.grades,
@@ -75,7 +75,7 @@ def summary_of(case: Case) -> dict[str, Any]:
             f"tolerance_{case.grades[0].unit}": case.grades[0].tolerance,
             "draws": len(case.posteriors[0].draws),
         },
-        "targets": [_target(*parts) for parts in each],
+        "targets": [target_summary(*parts) for parts in each],
     }
     if case.agreement is not None:
         summary["reference"] = _reference(case.agreement)
@@ -84,7 +84,8 @@ def summary_of(case: Case) -> dict[str, Any]:
     return summary
 
 
-def _target(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
+def target_summary(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
+    """What summary.json says of one target."""
     area, checks = area_posterior(posterior), posterior.diagnostics
     width = band.half_width
     return {
@@ -157,19 +158,24 @@ def write_contours(path: Path, case: Case) -> Path:
     return path
 
 
-def _write_probability(folder: Path, case: Case) -> str:
-    """The probability of being inside, on the input's own grid; zero where nothing was sought."""
+def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
+    """The probability of being inside, on the input's own grid; zero where nothing was sought.
+
+    Returns the file's name: `prefix`, and probability.nii.gz (.npz for images without spacing).
+    """
     channel = case.image.primary
     volume = np.zeros(channel.grid.shape)
     for posterior in case.posteriors:
         k = posterior.chart.plane.index
         volume[:, :, k] = np.maximum(volume[:, :, k], probability_map(posterior))
     if channel.unit == "mm":
-        write_nifti(folder / "probability.nii.gz", volume, channel)
-        return "probability.nii.gz"
+        name = f"{prefix}probability.nii.gz"
+        write_nifti(folder / name, volume, channel)
+        return name
     stored = volume if channel.storage is None else volume.reshape(channel.storage.shape)
-    np.savez_compressed(folder / "probability.npz", probability=stored)
-    return "probability.npz"
+    name = f"{prefix}probability.npz"
+    np.savez_compressed(folder / name, probability=stored)
+    return name
 
 
 def _more_figures(case: Case) -> list[tuple[str, Any]]:

@@ -57,15 +57,20 @@ def write_page(path: str | os.PathLike[str], title: str, parts: Sequence[str]) -
 
 def figure(caption: str, drawing: Figure) -> str:
     """A figure with its caption, the picture inside the page."""
-    buffer = io.BytesIO()
-    with style():
-        drawing.savefig(buffer, format="png", dpi=150)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = base64.b64encode(picture(drawing)).decode("ascii")
     text = safe(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def picture(drawing: Figure, dpi: int = 150) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    with style():
+        drawing.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     Figure = Any
 
-_MARKS = {"green": "●", "amber": "▲", "red": "■"}
+MARKS = {"green": "●", "amber": "▲", "red": "■"}
 _METHODS = {
     "laplace": "nested Laplace with importance sampling",
     "nuts": "NUTS (Hamiltonian Monte Carlo)",
@@ -58,7 +58,7 @@ def write_report(
         _overview(targets),
         _comparison(summary),
         *(figure(caption, drawing) for caption, drawing in figures),
-        *(_target(target) for target in targets),
+        *(target_section(target) for target in targets),
         f'<h2>How to read this</h2><p class="about">{safe(_ABOUT)}</p>',
     ]
     return write_page(path, title, parts)
@@ -109,7 +109,7 @@ def _comparison(summary: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _target(target: Mapping[str, Any]) -> str:
+def target_section(target: Mapping[str, Any]) -> str:
     """Everything about one target: reasons first, then the numbers behind them."""
     size, grade = target.get("size", {}), target.get("grade", {})
     unit, band = _band(target)
@@ -131,7 +131,7 @@ def _target(target: Mapping[str, Any]) -> str:
         ),
         (
             "Share of the boundary",
-            ", ".join(f"{_MARKS[name]} {name} {_share(fraction.get(name))}" for name in _MARKS),
+            ", ".join(f"{MARKS[name]} {name} {_share(fraction.get(name))}" for name in MARKS),
         ),
     ]
     checks = [
@@ -156,9 +156,9 @@ def _target(target: Mapping[str, Any]) -> str:
 def _badge(target: Mapping[str, Any]) -> str:
     """The case grade as a shape and a word, so that no colour is needed to read it."""
     case = str(target.get("grade", {}).get("case", ""))
-    if case not in _MARKS:
+    if case not in MARKS:
         return '<span class="grade">not graded</span>'
-    return f'<span class="grade {case}">{_MARKS[case]} {case}</span>'
+    return f'<span class="grade {case}">{MARKS[case]} {case}</span>'
 
 
 def _band(target: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

@@ -1,0 +1,108 @@
+"""Where does one walk around in a posterior? The doors to what moves; figures where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.editing import session_of
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Channel, Image
+from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.views.figures import plot_contours, plot_gallery
+
+NEEDS = "for something that moves, install what it needs: pip install 'aistat_jax[lab]'"
+
+
+def explore(
+    image: Image,
+    posterior: Posterior | Sequence[Posterior],
+    *,
+    reference: Curve | Sequence[Curve | None] | None = None,
+    level: float = 0.95,
+    tolerance_mm: float | None = None,
+    tolerance_px: float | None = None,
+    click_sd: float | None = None,
+    channel: str | None = None,
+) -> Any:
+    """Look at a posterior, or one a slice, from every side, and correct it by clicks: a widget.
+
+    Sliders choose slice, draw and credible level; pointing at the boundary shows the image along
+    that ray. Clicks ("edge", "inside", "outside") are evidence with a standard deviation
+    `click_sd` (a quarter of the tolerance unless told otherwise): the model that was fitted is
+    fitted again with them. `reference` is a contour to compare with, or one for each posterior.
+    Where ipympl or ipywidgets are missing, a figure comes back, with a sentence that says so.
+
+    Raises InputError for a posterior of another image, and for whatever `grade` refuses.
+    """
+    several = [posterior] if isinstance(posterior, Posterior) else list(posterior)
+    tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
+    session = session_of(several, click_sd=click_sd, **tolerances)
+    home = home_of(image, several)
+    references = references_for(reference, len(several))
+    channel = image.names[0] if channel is None else channel
+    image[channel]  # refuses an unknown one
+    simultaneous_band(several[0], level)  # refuses a level that is none
+    if missing := what_is_missing():
+        bands = [simultaneous_band(p, level) for p in several]
+        grades = [edit.grade for edit in session.given]
+        print(f"{missing} is not installed, so this is a figure; {NEEDS}")
+        if len(several) > 1:
+            return plot_gallery(image, several, bands, grades, channel=channel)
+        return plot_contours(
+            image, several[0], bands[0], grades[0], channel=channel, reference=references[0]
+        )
+    from aistat_jax.views.live.explorer import Explorer
+
+    return Explorer(image, session, home, references, level=level, channel=channel)
+
+
+def what_is_missing() -> str:
+    """The first package that widgets need and that is not there; nothing if all are."""
+    from importlib.util import find_spec
+
+    return next((name for name in ("ipywidgets", "ipympl") if find_spec(name) is None), "")
+
+
+def references_for(
+    reference: Curve | Sequence[Curve | None] | None, count: int
+) -> list[Curve | None]:
+    """One reference, or None, for each of `count` posteriors."""
+    if reference is None:
+        return [None for _ in range(count)]
+    given = [reference] if isinstance(reference, Curve) else list(reference)
+    if len(given) != count:
+        raise InputError(f"{count} posteriors need as many references, or none, got {len(given)}")
+    return given
+
+
+def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
+    """The channel on whose slices the posteriors were fitted.
+
+    Raises InputError when there is none: the posteriors are of another image.
+    """
+    for channel in image.channels.values():
+        if all(_is_slice_of(channel, posterior) for posterior in posteriors):
+            return channel
+    plane = posteriors[0].chart.plane
+    sizes = ", ".join(f"{name} {image[name].grid.shape}" for name in image.names)
+    raise InputError(
+        f"the posterior of {posteriors[0].target_id} is of another image: it was fitted on slice "
+        f"{plane.index}, of {plane.shape[0]} x {plane.shape[1]} pixels at {plane.offset:.1f} "
+        f"{plane.unit}, and this image has {sizes}; pass the image it was fitted on"
+    )
+
+
+def _is_slice_of(channel: Channel, posterior: Posterior) -> bool:
+    plane = posterior.chart.plane
+    if plane.index >= channel.grid.shape[2] or plane.unit != channel.unit:
+        return False
+    own = channel.grid.plane(plane.index)
+    same = [(own.offset, plane.offset), (own.origin, plane.origin), (own.spacing, plane.spacing)]
+    fine = 0.01 * float(np.min(own.spacing))
+    alike = all(np.allclose(a, b, rtol=0, atol=fine) for a, b in same)
+    return own.shape == plane.shape and alike and np.allclose(own.frame, plane.frame, atol=1e-3)

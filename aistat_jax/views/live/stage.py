@@ -1,0 +1,88 @@
+"""How does a figure follow a slider? Moving parts are painted over a background drawn once.
+
+Axes, ticks and labels are drawn when the size changes; after that only what moves is painted over
+a copy of them (blitting). Where ipympl is installed the canvas is its widget, else a plain one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aistat_jax.views.style import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any
+
+DPI = 100.0
+
+
+class Stage:
+    """A figure with moving parts. `live` asks for ipympl's canvas, a widget for notebooks."""
+
+    def __init__(self, width: float, height: float, *, live: bool) -> None:
+        from matplotlib.figure import Figure
+
+        with style():
+            self.figure = Figure(figsize=(width, height), dpi=DPI)
+        self.canvas: Any = _live_canvas(self.figure) if live else _plain_canvas(self.figure)
+        self._parts: list[Any] = []
+        self._background: Any = None
+        self._held = 0
+        self.canvas.mpl_connect("draw_event", self._drawn)
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Axes at a place given in shares of the figure."""
+        return self.figure.add_axes((left, bottom, width, height))
+
+    def moving(self, *parts: Any) -> Any:
+        """Declare artists as parts that move; returns them."""
+        for part in parts:
+            part.set_animated(True)
+        self._parts = sorted([*self._parts, *parts], key=lambda part: part.get_zorder())
+        return parts[0] if len(parts) == 1 else parts
+
+    def paint(self) -> None:
+        """Show the moving parts as they are now, over the background that is there."""
+        if self._background is None:
+            return
+        self.canvas.restore_region(self._background)
+        self._paint_parts()
+        self.canvas.blit(self.figure.bbox)
+
+    def redraw(self) -> None:
+        """Draw everything anew; needed only when axes, ticks or labels change."""
+        with style():
+            self.canvas.draw()
+
+    def _drawn(self, _event: Any) -> None:
+        if self.canvas.is_saving():
+            return
+        self._background = self.canvas.copy_from_bbox(self.figure.bbox)
+        self._paint_parts()
+
+    def _paint_parts(self) -> None:
+        renderer = self.canvas.get_renderer()
+        for part in self._parts:
+            if part.get_visible() and part.axes.get_visible():
+                part.draw(renderer)
+
+
+def _live_canvas(figure: Any) -> Any:
+    """ipympl's canvas with no toolbar or header of its own, independent of pyplot."""
+    from ipympl.backend_nbagg import Canvas, FigureManager
+
+    canvas = Canvas(figure)
+    FigureManager(canvas, 0)
+    canvas.toolbar_visible = False
+    canvas.header_visible = False
+    canvas.footer_visible = False
+    canvas.resizable = False
+    return canvas
+
+
+def _plain_canvas(figure: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return FigureCanvasAgg(figure)

@@ -1,0 +1,105 @@
+"""What is said to the person at the screen? One line under the picture, never a lost traceback."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from aistat_jax._errors import InputError
+from aistat_jax.editing import Click
+from aistat_jax.views.page import safe
+from aistat_jax.views.report import MARKS
+
+# ipywidgets marks every widget whose kernel is gone; the sentence is in the page all along.
+STYLE = """<style>
+.aistat .widget-html-content{line-height:1.35}
+.aistat-line{min-height:2.8em;padding:.25em .6em;border-left:4px solid #4FA8F0;
+background:rgba(127,127,127,.09);font-size:13px}
+.aistat-line.trouble{border-left-color:#B0124F}
+.aistat-lost{display:none}
+.jupyter-widgets-disconnected .aistat-lost{display:block;padding:.4em .6em;font-size:13px;
+border-left:4px solid #B0124F;background:rgba(176,18,79,.12)}
+.jupyter-widgets-disconnected .aistat-line{display:none}
+.aistat-badge{border:2px solid;border-radius:4px;padding:0 .5em;font-weight:700;
+white-space:nowrap}
+.aistat-green{border-color:#00806a}.aistat-amber{border-color:#c08a00;border-style:dashed}
+.aistat-red{border-color:#b30d49;border-style:dotted}
+.aistat table{border-collapse:collapse}
+.aistat th,.aistat td{text-align:left;padding:.1em .9em .1em 0;vertical-align:top;
+font-weight:400}
+.aistat thead th{font-weight:600}
+.aistat h2,.aistat h3{font-size:14px;margin:.6em 0 .2em}
+.aistat ul{margin:.2em 0;padding-left:1.2em}
+</style>"""
+LOST = (
+    '<div class="aistat-lost" role="alert">The kernel behind this view has stopped or been '
+    "restarted: the picture is the last good state, and the controls do nothing any more. "
+    "Run the cell again to go on; exported files are kept.</div>"
+)
+
+
+class Line(widgets.HTML):
+    """One line of words; a refusal is marked, and read out by screen readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said, self.trouble = "", False
+        self.say("")
+
+    def say(self, sentence: str, *, trouble: bool = False) -> None:
+        self.said, self.trouble = sentence, trouble
+        mark = "⚠ " if trouble else ""
+        kind = "aistat-line trouble" if trouble else "aistat-line"
+        self.value = (
+            f'{STYLE}<div class="{kind}" role="status" aria-live="polite">{mark}{safe(sentence)}'
+            f"</div>{LOST}"
+        )
+
+
+def told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever goes wrong in a callback is said on the view's `line`; nothing is thrown.
+
+    Exceptions in a widget's callback reach nobody. Bad input gets its own sentence; anything else
+    is named, and its traceback kept in the view's `failure`.
+    """
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except InputError as refusal:
+            self.line.say(str(refusal), trouble=True)
+        except Exception as error:
+            self.failure = traceback.format_exc()
+            self.line.say(
+                f"that failed ({type(error).__name__}: {error}); the last good state is kept, and "
+                "the view's `failure` holds the details",
+                trouble=True,
+            )
+        return None
+
+    return guarded
+
+
+def badge(case: str) -> str:
+    """A grade as a shape, a word and a border of its own, so that no colour is needed."""
+    return f'<span class="aistat-badge aistat-{case}">{MARKS[case]} {case}</span>'
+
+
+def click_table(clicks: Sequence[Click], unit: str, sd: float) -> str:
+    """The clicks of a target, one a line."""
+    if not clicks:
+        return (
+            "No clicks yet. Choose what to say (edge, inside, outside) and click on the image; "
+            "right-click removes."
+        )
+    rows = "".join(
+        f"<tr><td>{n}</td><td>{click.kind}</td><td>{click.point[0]:.1f}, {click.point[1]:.1f} "
+        f"{unit}</td></tr>"
+        for n, click in enumerate(clicks, start=1)
+    )
+    return f"<table><tbody>{rows}</tbody></table>Each is trusted to ± {sd:g} {unit} (sd)."
