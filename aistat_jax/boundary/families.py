@@ -1,8 +1,8 @@
 """What does an image say about a boundary once its intensities are integrated out?
 
-Every term of the evidence has the same two halves: per-ray `statistics(radii)` read from tables,
-and `log_likelihood(sums)` of those statistics summed over the rays. `eta` in (0, 1] tempers the
-likelihood: each sum over voxels counts eta times (effective over nominal sample size).
+Every term of the evidence (`Term`) has the same two halves: per-ray `statistics(radii)` read from
+tables, and `log_likelihood(sums)` of those statistics summed over the rays. `eta` in (0, 1] tempers
+the likelihood: each sum over voxels counts eta times (effective over nominal sample size).
 
 * `BlurredStep`: y_i ~ N(mu_out + delta h_i, sigma^2), h_i = Phi((gamma - t_i) / s), with a
   normal-inverse-gamma prior on (mu_out, delta, sigma^2) integrated out exactly.
@@ -12,7 +12,8 @@ likelihood: each sum over voxels counts eta times (effective over nominal sample
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,22 @@ from jax.scipy.special import gammaln
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
+
+
+@runtime_checkable
+class Term(Protocol):
+    """What one source says of a boundary with the given radii: a log-likelihood in two halves.
+
+    A term is a pytree whose leaves are its data, so that models which differ only in data share
+    what is compiled. `differentiable` False keeps the methods that need gradients away.
+    """
+
+    @property
+    def differentiable(self) -> bool: ...
+
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]: ...
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]: ...
 
 
 @record
@@ -271,7 +288,19 @@ class AnchorTerm:
         return jnp.sum(jnp.where(self.side == 0, edge, side))
 
 
-Term = BlurredStep | HardStep | LinearTable | ContourTerm | EdgeTerm | AnchorTerm
+@record
+class FunctionTerm:
+    """A log-likelihood of one's own, function(radii, *values); see `opinions.term`."""
+
+    values: tuple[Any, ...]
+    function: Callable[..., Any] = static()
+    differentiable: bool = static(default=True)
+
+    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
+        return jnp.diag(jnp.asarray(radii))  # whose sums over the rays are the radii
+
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
+        return jnp.asarray(self.function(sums, *self.values))
 
 
 def leaves(*values: object) -> tuple[Any, ...]:

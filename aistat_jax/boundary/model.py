@@ -3,15 +3,17 @@
 To change the model, write another program with the same signature and pass it on:
 
     def my_program(data):
-        ...
-        coefficients = numpyro.sample("coefficients", dist.Normal(0, scale).to_event(1))
-        radii = numpyro.deterministic("radii", ...)
-        numpyro.factor("evidence", log_likelihood(data.terms, radii))
+        scale = prior_scale(data)
+        stretch = numpyro.sample("stretch", dist.Normal(0.2, 0.1))  # of cos 2a: an oval
+        mean = jnp.zeros_like(scale).at[3].set(stretch)
+        coefficients = numpyro.sample("coefficients", dist.Normal(mean, scale).to_event(1))
+        observe(data, coefficients)
 
-    model = replace(boundary_model(...), program=my_program)
+    model = boundary_model(target, evidence, program=my_program)
 
 All methods then work on it, provided it samples "coefficients" from a normal distribution given
-the other sites and declares "radii" (ray,).
+the other sites and declares "radii" (ray,), as `observe` does. A program written out in full may
+do without the two helpers; observed sites of its own count as evidence.
 """
 
 from __future__ import annotations
@@ -97,6 +99,20 @@ def boundary_program(data: BoundaryData) -> None:
     import numpyro
     from numpyro import distributions as dist
 
+    scale = prior_scale(data)
+    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
+    observe(data, jnp.asarray(coefficients))
+
+
+def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
+    """Prior sd of every coefficient; samples the sites "amplitude" and "lengthscale".
+
+    Order of the coefficients: the mean log radius, then cosine and sine of harmonics 1, 2, ...,
+    each times a function of mean square one (sqrt(2) cos a, ...). To be called in a program.
+    """
+    import numpyro
+    from numpyro import distributions as dist
+
     prior = data.prior
 
     def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
@@ -107,11 +123,21 @@ def boundary_program(data: BoundaryData) -> None:
     amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
     lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
     variance = spectral_variance(data.basis.frequency, amplitude, lengthscale, prior.smoothness)
-    scale = jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
-    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
+    return jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
+
+
+def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[Array, " ray"]:
+    """Declare the boundary of these coefficients as "radii" and weigh it by all the evidence.
+
+    The log radius is the prior mean plus the basis times the coefficients. Returns the radii
+    (ray,). To be called in a program.
+    """
+    import numpyro
+
     log_radius = data.mean + data.basis.functions @ coefficients
     radii = jnp.asarray(numpyro.deterministic("radii", jnp.exp(log_radius)))
     numpyro.factor("evidence", log_likelihood(data.terms, radii))
+    return radii
 
 
 def boundary_model(

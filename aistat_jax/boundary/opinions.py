@@ -1,8 +1,11 @@
-"""What do others say about a boundary? A classifier's log-odds, raters' contours, clicks."""
+"""What do others say about a boundary? A classifier's log-odds, raters' contours, clicks, and
+whatever else has a likelihood.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,14 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
-from aistat_jax.boundary.families import AnchorTerm, ContourTerm, LinearTable, Term, leaves
+from aistat_jax.boundary.families import (
+    AnchorTerm,
+    ContourTerm,
+    FunctionTerm,
+    LinearTable,
+    Term,
+    leaves,
+)
 from aistat_jax.boundary.tables import share_voxels, smooth_table
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.curve import Curve
@@ -152,3 +162,40 @@ def anchors(
         raise InputError(f"anchors need a positive sd, got {sd}")
     side = np.array([SIDES[name] for name in kinds], dtype=float)
     return Evidence((Anchors(points, np.broadcast_to(spread, len(points)).copy(), side),))
+
+
+# --------------------------------------------------------------------------- one's own term
+
+
+@record
+class Own:
+    """A log-likelihood of one's own; see `term`."""
+
+    values: tuple[Any, ...]
+    function: Callable[..., Any] = static()
+    differentiable: bool = static(default=True)
+
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        return (FunctionTerm(leaves(*self.values), self.function, self.differentiable),)
+
+
+def term(
+    function: Callable[..., Any], *values: ArrayLike | float, differentiable: bool = True
+) -> Evidence:
+    """Evidence of a log-likelihood of one's own, `function(radii, *values) -> scalar`.
+
+    `function` is written in jax.numpy and given the boundary's radii (ray,), in the chart's unit,
+    ray j at angle 2 pi j / ray counter-clockwise from the first axis of the slice; `values` are
+    its data, as arrays. Like all evidence it adds: `intensity(image) + term(mine, clicks)`.
+    Pass data as `values` rather than closing over them, and the same function each time: models
+    that differ in their values alone then share what is compiled. `differentiable=False` for a
+    log-likelihood that jumps, which is not for NUTS or VI.
+
+    Terms read from tables, at a look-up a ray, follow the protocols `evidence.Piece` and
+    `families.Term` instead.
+
+    >>> def diameter(radii, measured, sd):
+    ...     return -0.5 * ((radii[0] + radii[len(radii) // 2] - measured) / sd) ** 2
+    >>> evidence = term(diameter, 42.0, 1.5)
+    """
+    return Evidence((Own(tuple(values), function, differentiable),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpyro.infer.util import log_density
@@ -10,9 +11,10 @@ from scipy import stats
 
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
+from aistat_jax.boundary.families import Term
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import REACH, boundary_model
-from aistat_jax.boundary.opinions import anchors
+from aistat_jax.boundary.opinions import anchors, term
 from aistat_jax.boundary.prior import Prior, fixed_prior
 from tests.boundary import brute
 
@@ -158,3 +160,34 @@ def test_single_precision_is_close_to_double(rng):
         single = float(log_likelihood(terms, radii.astype(np.float32)))
     assert np.isclose(single, double, rtol=1e-5)
     assert single != double
+
+
+def clicked(radii, at, sd):
+    return jnp.sum(-0.5 * ((radii[:3] - at) / sd) ** 2)
+
+
+def test_a_term_of_ones_own_adds_its_log_likelihood(rng):
+    """The function's value, whatever else is evidence; the same data again is the same tree."""
+    chart = brute.a_chart()
+    target = brute.a_target(chart)
+    at = 12 + rng.standard_normal(3)
+    image = intensity(brute.step_image(rng, chart), temper=0.5)
+    with jax.enable_x64(True):
+        alone, other, both = (
+            evidence.tabulate(target, chart)
+            for evidence in (term(clicked, at, 1.5), term(clicked, at + 1, 1.5),
+                             image + term(clicked, at, 1.5))
+        )  # fmt: skip
+        rest = image.tabulate(target, chart)
+        for radii in brute.boundaries(chart):
+            wanted = -0.5 * np.square((radii[:3] - at) / 1.5).sum()
+            assert np.isclose(float(log_likelihood(alone, radii)), wanted, rtol=1e-10)
+            total = float(log_likelihood(rest, radii)) + wanted
+            assert np.isclose(float(log_likelihood(both, radii)), total, rtol=1e-10)
+            assert not np.isclose(float(log_likelihood(other, radii)), wanted, rtol=1e-6)
+    assert jax.tree.structure(alone) == jax.tree.structure(other)
+    assert all(isinstance(found, Term) for found in both)
+    assert not isinstance(object(), Term)
+    jumping = term(clicked, at, 1.5, differentiable=False)
+    model = boundary_model(target, jumping, rays=RAYS, harmonics=HARMONICS)
+    assert not model.data.differentiable
