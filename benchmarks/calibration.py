@@ -31,6 +31,7 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.uncertainty.calibration import Ranks, sbc_ranks
 from benchmarks._table import Result, Row, share_interval
 
 PRIOR = Prior(
@@ -41,10 +42,6 @@ WRONG_PRIOR = replace(PRIOR, amplitude=0.05, amplitude_log_sd=0.2)
 STEP = StepPrior(np.array([0.0, 3.0]), np.array([1.0, 4.0]), np.asarray(8.0), np.asarray(8.0))
 RADIUS, RADIUS_MAX, BLUR = 10.0, 40.0, 1.0
 RAYS, HARMONICS, POINTS_A_RAY = 128, 16, 64
-RANK_DRAWS = 99
-ANGLES = (0, 32, 64, 96)  # rays
-QUANTITIES = ("radius 0°", "radius 90°", "radius 180°", "radius 270°", "area", "amplitude",
-              "lengthscale")  # fmt: skip
 FALSE_ALARM = 0.01
 Bounds = tuple[float | None, float | None]
 PLANE = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), (96, 96), "px")
@@ -52,9 +49,9 @@ PLANE = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), (96, 96), "px")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranks (replicate, quantity) of the truth among RANK_DRAWS draws, and what bands held."""
+    """Ranks of the truths among draws of their posteriors, and what bands held."""
 
-    ranks: np.ndarray
+    ranks: Ranks
     held: np.ndarray
     fallbacks: float
 
@@ -98,29 +95,6 @@ def simulate(
     return model, {"radii": radii} | hyper
 
 
-def quantities(radii: np.ndarray, amplitude: Any, lengthscale: Any) -> np.ndarray:
-    """What is ranked, (..., quantity), of boundaries radii (..., ray)."""
-    area = np.pi * np.square(radii).mean(axis=-1)
-    columns = [radii[..., ray] for ray in ANGLES] + [area, amplitude, lengthscale]
-    return np.stack(np.broadcast_arrays(*columns), axis=-1)
-
-
-def ranks_of(posterior: Posterior, truth: dict[str, Any], shrink: float, seed: int) -> np.ndarray:
-    """Number of RANK_DRAWS posterior draws below the truth, each quantity.
-
-    `shrink` scales the draws about their mean, of the logarithm for the hyperparameters.
-    """
-    samples = posterior.samples
-    draws = quantities(
-        posterior.draws, samples["amplitude"].ravel(), samples["lengthscale"].ravel()
-    )
-    exact = quantities(truth["radii"], truth["amplitude"], truth["lengthscale"])
-    draws, exact = np.log(draws), np.log(exact)
-    draws = draws.mean(axis=0) + shrink * (draws - draws.mean(axis=0))
-    chosen = np.random.default_rng(seed).permutation(len(draws))[:RANK_DRAWS]
-    return (draws[chosen] < exact).sum(axis=0)
-
-
 def shrunk(posterior: Posterior, shrink: float) -> Posterior:
     """The posterior with its boundaries scaled about their mean: the negative control."""
     if shrink == 1:
@@ -150,66 +124,15 @@ def calibrate(
 ) -> Calibration:
     """Ranks and band coverage over `count` draws from the prior."""
     pairs = posteriors(count, method, prior)
-    ranks = [ranks_of(post, truth, shrink, seed) for seed, (post, truth) in enumerate(pairs)]
+    fitted, true = [post for post, _ in pairs], [truth for _, truth in pairs]
+    sites = {name: np.array([[t[name] for t in true]]) for name in ("amplitude", "lengthscale")}
+    truths = replace(fitted[0], radii=np.stack([t["radii"] for t in true])[None], samples=sites)
     held = [
         bool(simultaneous_band(shrunk(post, shrink), 0.95).contains(truth["radii"]))
         for post, truth in pairs
     ]
     others = float(np.mean([post.method != method for post, _ in pairs]))
-    return Calibration(np.array(ranks), np.array(held), others)
-
-
-# ------------------------------------------------------------------------------------ tests
-
-
-def chi_square_p(ranks: np.ndarray, bins: int = 10) -> float:
-    """p-value of uniform ranks in 0 .. RANK_DRAWS, in equal bins."""
-    from scipy.stats import chisquare
-
-    counts = np.bincount(ranks * bins // (RANK_DRAWS + 1), minlength=bins)
-    return float(chisquare(counts).pvalue)
-
-
-def ecdf_p(ranks: np.ndarray, simulations: int = 20_000) -> float:
-    """p-value of the simultaneous ECDF test of Sailynoja, Burkner & Vehtari 2022.
-
-    The statistic is the smallest pointwise two-sided binomial probability of the ECDF of the
-    ranks over all its points; its distribution under uniformity is simulated.
-    """
-    observed = _ecdf_statistic(np.bincount(ranks, minlength=RANK_DRAWS + 1)[None])
-    null = _ecdf_null(len(ranks), simulations)
-    return float((1 + (null <= observed[0]).sum()) / (1 + simulations))
-
-
-@cache
-def _ecdf_null(count: int, simulations: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    equal = np.full(RANK_DRAWS + 1, 1 / (RANK_DRAWS + 1))
-    return _ecdf_statistic(rng.multinomial(count, equal, size=simulations))
-
-
-def _ecdf_statistic(counts: np.ndarray) -> np.ndarray:
-    from scipy.stats import binom
-
-    below = np.cumsum(counts, axis=1)[:, :-1]
-    total = int(counts[0].sum())
-    place = np.arange(1, RANK_DRAWS + 1) / (RANK_DRAWS + 1)
-    table = np.arange(total + 1)[:, None]
-    two_sided = 2 * np.minimum(binom.cdf(table, total, place), binom.sf(table - 1, total, place))
-    return np.take_along_axis(two_sided, below, axis=0).min(axis=1)
-
-
-def smallest_p(ranks: np.ndarray) -> dict[str, tuple[float, float]]:
-    """(chi-square p, ECDF p) of each quantity."""
-    return {
-        name: (chi_square_p(ranks[:, k]), ecdf_p(ranks[:, k])) for k, name in enumerate(QUANTITIES)
-    }
-
-
-def family_p(ranks: np.ndarray) -> float:
-    """Bonferroni p-value of all quantities and both tests: below FALSE_ALARM it is an alarm."""
-    each = [p for pair in smallest_p(ranks).values() for p in pair]
-    return min(1.0, min(each) * len(each))
+    return Calibration(sbc_ranks(fitted, truths, shrink=shrink), np.array(held), others)
 
 
 # -------------------------------------------------------------------------- correlated noise
@@ -275,15 +198,15 @@ def run(quick: bool) -> Result:
         rows.append(
             Row(
                 f"{name}: ranks uniform, family-wise p",
-                family_p(found.ranks),
+                found.ranks.p,
                 at_least=FALSE_ALARM if good else None,
                 at_most=None if good else FALSE_ALARM,
-                note=f"{len(found.ranks)} prior draws" + ("" if good else "; must fail"),
+                note=f"{len(found.held)} prior draws" + ("" if good else "; must fail"),
             )
         )
         bounds = (0.93, 0.97) if good else (None, 0.93)
         rows.append(_coverage(f"{name}: 95% simultaneous band covers", found.held, bounds))
-        for quantity, (chi, ecdf) in smallest_p(found.ranks).items():
+        for quantity, (chi, ecdf) in found.ranks.p_values().items():
             details.append({"fit": name, "quantity": quantity, "chi-square p": chi, "ECDF p": ecdf})
 
     laplace = calibrate(many)
@@ -304,7 +227,8 @@ def run(quick: bool) -> Result:
         rows.append(_coverage(f"pixels, {name}: band covers", held, bounds, note))
     notes = [
         f"Alarm at a family-wise p below {FALSE_ALARM:g} (Bonferroni over "
-        f"{len(QUANTITIES)} quantities and two tests: chi-square and ECDF, Sailynoja et al. 2022).",
+        f"{len(laplace.ranks.names)} quantities and two tests: chi-square and ECDF, "
+        "Sailynoja et al. 2022).",
         f"Points lie exactly on the {RAYS} rays, {POINTS_A_RAY} on each, so that the simulated "
         "model is the fitted one; the rows named pixels use 96 x 96 images as a scanner sees them.",
         "Correlated over 1 px: white noise smoothed by a Gaussian of sd 1 px.",
