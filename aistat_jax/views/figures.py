@@ -6,17 +6,17 @@ and letters at the edges say so. Nothing is computed here that is not already in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
-from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.bands import Band, pointwise_band
+from aistat_jax.uncertainty.calibration import BINS, Ranks, bin_counts, quantities
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (
@@ -34,13 +34,15 @@ from aistat_jax.views.layers import (
     some_of,
     title_of,
 )
-from aistat_jax.views.style import BAND, DRAW, ESTIMATE, HALO, new_figure, style
+from aistat_jax.views.style import BAND, DRAW, ESTIMATE, HALO, OUTLINE, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from aistat_jax.nets.edges import FeatureField
 else:
-    Axes = Figure = Any
+    Axes = Figure = FeatureField = Any
 
 
 def plot_contours(
@@ -186,10 +188,7 @@ def plot_unrolled(
                 )
             bottom.set_ylim(0, None)
             bottom.set_ylabel(f"half-width ({unit})")
-        panels[-1].set_xlim(0, 360)
-        panels[-1].set_xticks(range(0, 361, 45))
-        panels[-1].set_xticklabels([angle_label(chart.plane, a) for a in range(0, 361, 45)])
-        panels[-1].set_xlabel("direction from the centre (degrees)")
+        _direction_axis(panels[-1], posterior)
         figure.legend(handles=handles, loc="outside right upper")
     return figure
 
@@ -197,34 +196,38 @@ def plot_unrolled(
 def plot_network(
     image: Image,
     odds: Image,
-    features: Float[np.ndarray, "i j k feature"] | None = None,
+    field: FeatureField | None = None,
     *,
     index: int | None = None,
     columns: int = 5,
 ) -> Figure:
     """What a network sees in one slice: the image, its log-odds, and some of its features.
 
-    `odds` are those of `network_logits`, on the grid of the image's primary channel, as are the
-    features; the line is where the log-odds change sign. `index` is the slice, by default the
-    one with the largest log-odds; as many features are shown as fill two rows.
+    `odds` are those of `network_logits`, on the grid of the image's primary channel; `field` is
+    what the contour head reads (`feature_field`); the line is where the log-odds change sign.
+    `index` is the slice, by default the one with the largest log-odds; as many features are shown
+    as fill two rows, the field's last, its log-odds, not among them.
     """
     with style():
         said = odds.primary
         k = int(said.values.max(axis=(0, 1)).argmax()) if index is None else index
         plane = said.grid.plane(k)
-        maps = [(image.primary.name, image.primary.values[:, :, k], "gray_r")]
-        maps += [(f"log-odds of {said.name}", said.values[:, :, k], "RdBu_r")]
-        room = 0 if features is None else 2 * columns - len(maps)
-        for n in range(min(room, 0 if features is None else features.shape[-1])):
-            maps.append((f"feature {n}", features[:, :, k, n], "viridis"))  # type: ignore[index]
+        maps = [(image.primary.name, image.primary.values[:, :, k], "gray_r", plane)]
+        maps += [(f"log-odds of {said.name}", said.values[:, :, k], "RdBu_r", plane)]
+        if field is not None:
+            depth = field.grid.to_index(plane.to_world(plane.origin))[2]
+            own = int(np.clip(np.rint(depth), 0, field.grid.shape[2] - 1))
+            read = np.moveaxis(field.values[:, :, own, :-1], -1, 0)[: 2 * columns - len(maps)]
+            at = field.grid.plane(own)
+            maps += [(f"feature {n}", values, "viridis", at) for n, values in enumerate(read)]
         rows = -(-len(maps) // columns)
         figure = new_figure(1.9 * min(columns, len(maps)) + 0.3, 2.0 * rows + 0.3)
         u, v = np.moveaxis(plane.points(), -1, 0)
-        for n, (title, values, colours) in enumerate(maps):
+        for n, (title, values, colours, at) in enumerate(maps):
             axes = figure.add_subplot(rows, min(columns, len(maps)), n + 1)
             reach = 8.0 if colours == "RdBu_r" else None
             axes.imshow(
-                values.T, origin="lower", extent=plane.extent, cmap=colours,
+                values.T, origin="lower", extent=at.extent, cmap=colours,
                 interpolation="nearest", vmin=None if reach is None else -reach, vmax=reach,
             )  # fmt: skip
             axes.contour(
@@ -267,3 +270,162 @@ def plot_probability(
         draw_colour_bar(axes, picture, shown)
         figure.legend(handles=handles, loc="outside right upper")
     return figure
+
+
+# Told apart by dashes as well as by colour.
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "ls": "solid", "lw": 2.2},
+    {"color": "#D55E00", "ls": (0, (5, 2)), "lw": 1.8},
+    {"color": "#111111", "ls": (0, (1.2, 1.4)), "lw": 1.8},
+    {"color": "#009E73", "ls": (0, (7, 2, 1.5, 2)), "lw": 1.6},
+    {"color": "#AA4499", "ls": (0, (3, 1, 1, 1, 1, 1)), "lw": 1.6},
+)
+
+
+def plot_comparison(
+    image: Image,
+    posteriors: Mapping[str, Posterior],
+    *,
+    reference: Curve | None = None,
+    channel: str | None = None,
+    draws: int = 25,
+    level: float = 0.95,
+) -> Figure:
+    """Posteriors of one target side by side: on the image, and unrolled over one another.
+
+    Above, each posterior's estimate and draws on the slice. Below, by direction from the centre,
+    the mean radius (thick) with its `level` interval at each ray (thin), and the radius's sd.
+
+    Raises InputError for fewer than one or more than five posteriors, or charts that differ.
+    """
+    if not 1 <= len(posteriors) <= len(_LOOKS):
+        raise InputError(f"a comparison takes 1 to {len(_LOOKS)} posteriors, got {len(posteriors)}")
+    several = list(posteriors.values())
+    first = several[0]
+    for other in several[1:]:
+        same = np.array_equal(other.chart.centre, first.chart.centre) and np.array_equal(
+            other.chart.angles, first.chart.angles
+        )
+        if not same:
+            raise InputError("posteriors compared need one chart: the same centre and rays")
+    around = np.append(np.degrees(first.chart.angles), 360.0)
+    with style():
+        from matplotlib.lines import Line2D
+
+        figure: Any = new_figure(max(2.3 * len(several), 6.4), 6.6)
+        above, below = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+        panels = above.subplots(1, len(several), squeeze=False)[0]
+        shown = slice_shown(image, first, channel)
+        limits = np.array(
+            [limits_around(p, None, reference, shown.plane, full=False) for p in several]
+        )
+        half = (limits[:, 1] - limits[:, 0]).max() / 2
+        u, v = limits[:, :2].mean(), limits[:, 2:].mean()
+        window = (u - half, u + half, v - half, v + half)
+        top, bottom = below.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
+        handles = []
+        for panel, look, (name, posterior) in zip(panels, _LOOKS, posteriors.items(), strict=False):
+            draw_slice(panel, shown, window, small=True)
+            draw_posterior(panel, posterior, None, None, draws, reference, width=1.6)
+            size = title_of(posterior, None).split("\n")[-1]
+            panel.set_title(f"{name}\n{size}", fontsize=8.5)
+            band = pointwise_band(posterior, level)
+            top.plot(around, closed(posterior.estimate), **look)
+            for edge in (band.lower, band.upper):
+                top.plot(around, closed(edge), **look | {"lw": 0.5 * look["lw"]})
+            bottom.plot(around, closed(posterior.draws.std(axis=0)), **look)
+            handles.append(Line2D([], [], **look, label=name))
+        top.set_ylabel(f"radius ({first.unit})")
+        bottom.set_ylabel(f"sd ({first.unit})")
+        bottom.set_ylim(0, None)
+        _direction_axis(bottom, first)
+        note = f"thick: mean; thin: {100 * level:g}% interval at each ray"
+        handles += legend_handles(first, None, None, draws, reference)
+        below.legend(handles=handles, loc="outside lower center", ncols=4, title=note)
+    return figure
+
+
+def plot_traces(posterior: Posterior, names: Sequence[str] | None = None) -> Figure:
+    """Draws in the order they were made, chain after chain, and how often each value came up.
+
+    `names` are quantities of `calibration.quantities`: "area", "radius 0°", and the model's
+    scalar sites; by default area and sites. Chains that agree look alike from left to right.
+
+    Raises InputError for a name that is not among them.
+    """
+    found = quantities(posterior)
+    scalars = [n for n in found if n == "area" or not n.startswith("radius ")]
+    wanted = list(names) if names is not None else scalars
+    if unknown := [name for name in wanted if name not in found]:
+        raise InputError(f"no quantity {unknown[0]!r}; there are {', '.join(found)}")
+    chains, draws = posterior.radii.shape[:2]
+    with style():
+        figure = new_figure(7.4, 1.35 * len(wanted) + 0.6)
+        panels = figure.subplots(len(wanted), 2, sharey="row", width_ratios=(5, 1), squeeze=False)
+        for row, name in zip(panels, wanted, strict=True):
+            values = found[name].reshape(chains, draws)
+            for chain, trace in enumerate(values):
+                at = np.arange(chain * draws, (chain + 1) * draws)
+                row[0].plot(at, trace, lw=0.5, color=(DRAW, OUTLINE)[chain % 2])
+            row[1].hist(
+                values.ravel(), bins=40, orientation="horizontal", color="0.75", density=True
+            )
+            row[0].set_ylabel(_with_unit(name, posterior.unit))
+            row[0].set_xlim(0, chains * draws)
+            row[0].set_xticks(np.arange(chains + 1) * draws)
+            row[1].set_xticks([])
+        for chain in range(chains):
+            panels[0, 0].text(
+                (chain + 0.5) / chains, 1.02, f"chain {chain + 1}", ha="center", va="bottom",
+                fontsize=8, transform=panels[0, 0].transAxes,
+            )  # fmt: skip
+        panels[-1, 0].set_xlabel("draw, chain after chain")
+        panels[-1, 1].set_xlabel("density")
+    return figure
+
+
+def plot_ranks(ranks: Ranks, *, columns: int = 4) -> Figure:
+    """Ranks of simulated truths among posterior draws: flat where the posterior is right.
+
+    A histogram of each quantity. The shaded stripe holds a count of a uniform rank with
+    probability 99%; the p-value is the smaller of the chi-square and the ECDF test's.
+    """
+    from scipy.stats import binom
+
+    count = len(ranks.values)
+    columns = min(columns, len(ranks.names))
+    rows = -(-len(ranks.names) // columns)
+    low, high = binom.interval(0.99, count, 1 / BINS)
+    edges = np.linspace(0, ranks.draws + 1, BINS + 1)
+    with style():
+        figure = new_figure(1.9 * columns + 0.4, 1.7 * rows + 0.5)
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for n, panel in enumerate(panels.ravel()):
+            if n >= len(ranks.names):
+                panel.set_axis_off()
+                continue
+            p = min(ranks.p_values()[ranks.names[n]])
+            heights = bin_counts(ranks.values[:, n], ranks.draws)
+            panel.axhspan(low, high, color=BAND, alpha=0.3, lw=0)
+            panel.axhline(count / BINS, color=ESTIMATE, lw=0.8)
+            panel.stairs(heights, edges, color=OUTLINE, lw=1.2)
+            panel.set_title(f"{ranks.names[n]}\np = {p:.2g}", fontsize=8.5)
+            panel.set_xlim(0, ranks.draws + 1)
+            panel.tick_params(labelbottom=n + columns >= len(ranks.names))
+        panels[0, 0].set_ylim(0, None)
+        figure.supxlabel(f"rank of the truth among {ranks.draws} draws", fontsize=9)
+        figure.supylabel(f"truths, of {count}", fontsize=9)
+    return figure
+
+
+def _direction_axis(axes: Axes, posterior: Posterior) -> None:
+    plane = posterior.chart.plane
+    axes.set_xlim(0, 360)
+    axes.set_xticks(range(0, 361, 45))
+    axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
+    axes.set_xlabel("direction from the centre (degrees)")
+
+
+def _with_unit(name: str, unit: str) -> str:
+    units = {"area": f" ({unit}²)", "lengthscale": " (rad)"}
+    return name + (f" ({unit})" if name.startswith("radius ") else units.get(name, ""))

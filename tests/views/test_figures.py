@@ -12,12 +12,20 @@ from matplotlib.figure import Figure
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax.nets.edges import FeatureField
+from aistat_jax.nets.weights import load_net
+from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
+from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.views.figures import (
+    plot_comparison,
     plot_contours,
     plot_gallery,
+    plot_network,
     plot_probability,
+    plot_ranks,
+    plot_traces,
     plot_unrolled,
 )
 from aistat_jax.views.layers import grade_runs, limits_around
@@ -163,6 +171,68 @@ def test_a_tilted_slice_gets_its_own_letters(fitted):
     figure = plot_unrolled(replace(posterior, chart=chart))
     labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
     assert labels[2] == "90\nS"
+
+
+def test_a_comparison_lays_posteriors_over_one_another(fitted):
+    image, posterior, *_ = fitted
+    wide = make_posterior(sd=0.15)
+    figure = plot_comparison(image, {"laplace": posterior, "nuts": wide})
+    figure.canvas.draw()
+    assert sum(bool(axes.images) for axes in figure.axes) == 2
+    radius, spread = figure.axes[-2:]
+    assert radius.get_ylabel() == "radius (mm)"
+    assert spread.get_ylabel() == "sd (mm)"
+    narrow, wider = spread.lines
+    np.testing.assert_allclose(wider.get_ydata()[:-1], wide.draws.std(axis=0))
+    assert narrow.get_linestyle() != wider.get_linestyle()  # not by colour alone
+    with pytest.raises(InputError, match="one chart"):
+        plot_comparison(image, {"a": posterior, "b": make_posterior(centre=(8.0, 8.0))})
+    with pytest.raises(InputError, match="1 to 5 posteriors"):
+        plot_comparison(image, {})
+
+
+def test_traces_run_chain_after_chain():
+    posterior = make_posterior(draws=400)
+    radii = posterior.radii.reshape(4, 100, -1)
+    shift = np.arange(400.0).reshape(4, 100)
+    figure = plot_traces(replace(posterior, radii=radii, samples={"shift": shift}))
+    figure.canvas.draw()
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["area (mm²)", "shift"]
+    shown = np.concatenate([line.get_xydata() for line in figure.axes[2].lines])
+    np.testing.assert_allclose(shown[:, 0], shown[:, 1])
+    assert "chain 4" in words_of(figure)
+    with pytest.raises(InputError, match="no quantity 'size'; there are radius 0°"):
+        plot_traces(posterior, ["size"])
+
+
+def test_rank_histograms_hold_every_rank():
+    values = np.stack([np.arange(100), np.zeros(100, int), np.full(100, 99)], axis=1)
+    figure = plot_ranks(Ranks(values, ("flat", "low", "high")), columns=2)
+    figure.canvas.draw()
+    heights = [axes.patches[-1].get_data().values for axes in figure.axes[:3]]
+    assert heights[0].tolist() == [10] * 10
+    assert heights[1].tolist() == [100] + [0] * 9
+    assert heights[2].tolist() == [0] * 9 + [100]
+    assert "flat\np = 1" in words_of(figure)
+
+
+def test_a_network_is_drawn_as_its_contour_head_reads_it():
+    """Features lie where their own grid says, finer than the image's; the odds are left out."""
+    image = make_image()
+    rng = np.random.default_rng(0)
+    net = load_net("phantom-petct-2d")
+    finer = Image.from_arrays(PT=np.eye(128), spacing_mm=1.0).primary.grid
+    field = FeatureField(rng.standard_normal((128, 128, 1, 4)).astype("f4"), finer, net)
+    odds = Image.from_arrays(lesion=image.primary.values[..., 0] - 3, spacing_mm=2.0)
+    figure = plot_network(image, odds, field)
+    figure.canvas.draw()
+    assert [axes.get_title(loc="left") for axes in figure.axes][2:] == [
+        f"feature {n}" for n in range(3)
+    ]
+    shown = figure.axes[3].images[0]
+    np.testing.assert_array_equal(shown.get_array(), field.values[:, :, 0, 1].T)
+    assert tuple(shown.get_extent()) == finer.plane(0).extent
+    assert len(plot_network(image, odds).axes) == 2
 
 
 def test_importing_the_views_does_not_load_matplotlib():
