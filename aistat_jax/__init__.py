@@ -60,10 +60,10 @@ _ROOMS = {
         "plot_gallery",
         "plot_network",
         "plot_probability",
-        "plot_ranks",
-        "plot_traces",
         "plot_unrolled",
     ),
+    "aistat_jax.views.checks": ("plot_chain_ranks", "plot_ranks", "plot_traces"),
+    "aistat_jax.views.explore": ("compare", "explore"),
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.report": ("write_report",),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.views.figures import plot_contours, plot_gallery
+from aistat_jax.uncertainty.grading import grade
+from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
+from aistat_jax.views.style import COMPARED
 
 NEEDS = "for something that moves, install what it needs: pip install 'aistat_jax[lab]'"
 
@@ -61,6 +63,41 @@ def explore(
     return Explorer(image, session, home, references, level=level, channel=channel)
 
 
+def compare(
+    image: Image,
+    posteriors: Mapping[str, Posterior],
+    *,
+    reference: Curve | None = None,
+    level: float = 0.95,
+    tolerance_mm: float | None = None,
+    tolerance_px: float | None = None,
+    channel: str | None = None,
+) -> Any:
+    """Several posteriors of one target side by side, with one set of sliders: a widget.
+
+    `posteriors` maps what each is called to it: methods, modalities, with and without a network.
+    Where ipympl or ipywidgets are missing, the figure of `plot_comparison` comes back.
+
+    Raises InputError for fewer than one or more than five posteriors, or one of another image.
+    """
+    if not 1 <= len(posteriors) <= len(COMPARED):
+        raise InputError(f"a comparison takes 1 to {len(COMPARED)} posteriors, {len(posteriors)}")
+    for posterior in posteriors.values():
+        home_of(image, [posterior])
+    channel = image.names[0] if channel is None else channel
+    image[channel]  # refuses an unknown one
+    grades = {
+        name: grade(posterior, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
+        for name, posterior in posteriors.items()
+    }
+    if missing := what_is_missing():
+        print(f"{missing} is not installed, so this is a figure; {NEEDS}")
+        return plot_comparison(image, posteriors, reference=reference, channel=channel, level=level)
+    from aistat_jax.views.live.comparison import Comparison
+
+    return Comparison(image, posteriors, grades, reference, level=level, channel=channel)
+
+
 def what_is_missing() -> str:
     """The first package that widgets need and that is not there; nothing if all are."""
     from importlib.util import find_spec
@@ -74,7 +111,7 @@ def references_for(
     """One reference, or None, for each of `count` posteriors."""
     if reference is None:
         return [None for _ in range(count)]
-    given = [reference] if isinstance(reference, Curve) else list(reference)
+    given = [*((reference,) if isinstance(reference, Curve) else reference)]
     if len(given) != count:
         raise InputError(f"{count} posteriors need as many references, or none, got {len(given)}")
     return given

@@ -16,7 +16,6 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band, pointwise_band
-from aistat_jax.uncertainty.calibration import BINS, Ranks, bin_counts, quantities
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (
@@ -34,7 +33,7 @@ from aistat_jax.views.layers import (
     some_of,
     title_of,
 )
-from aistat_jax.views.style import BAND, DRAW, ESTIMATE, HALO, OUTLINE, new_figure, style
+from aistat_jax.views.style import BAND, COMPARED, DRAW, ESTIMATE, HALO, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -272,16 +271,6 @@ def plot_probability(
     return figure
 
 
-# Told apart by dashes as well as by colour.
-_LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "ls": "solid", "lw": 2.2},
-    {"color": "#D55E00", "ls": (0, (5, 2)), "lw": 1.8},
-    {"color": "#111111", "ls": (0, (1.2, 1.4)), "lw": 1.8},
-    {"color": "#009E73", "ls": (0, (7, 2, 1.5, 2)), "lw": 1.6},
-    {"color": "#AA4499", "ls": (0, (3, 1, 1, 1, 1, 1)), "lw": 1.6},
-)
-
-
 def plot_comparison(
     image: Image,
     posteriors: Mapping[str, Posterior],
@@ -298,8 +287,10 @@ def plot_comparison(
 
     Raises InputError for fewer than one or more than five posteriors, or charts that differ.
     """
-    if not 1 <= len(posteriors) <= len(_LOOKS):
-        raise InputError(f"a comparison takes 1 to {len(_LOOKS)} posteriors, got {len(posteriors)}")
+    if not 1 <= len(posteriors) <= len(COMPARED):
+        raise InputError(
+            f"a comparison takes 1 to {len(COMPARED)} posteriors, got {len(posteriors)}"
+        )
     several = list(posteriors.values())
     first = several[0]
     for other in several[1:]:
@@ -324,7 +315,9 @@ def plot_comparison(
         window = (u - half, u + half, v - half, v + half)
         top, bottom = below.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
         handles = []
-        for panel, look, (name, posterior) in zip(panels, _LOOKS, posteriors.items(), strict=False):
+        for panel, look, (name, posterior) in zip(
+            panels, COMPARED, posteriors.items(), strict=False
+        ):
             draw_slice(panel, shown, window, small=True)
             draw_posterior(panel, posterior, None, None, draws, reference, width=1.6)
             size = title_of(posterior, None).split("\n")[-1]
@@ -345,87 +338,9 @@ def plot_comparison(
     return figure
 
 
-def plot_traces(posterior: Posterior, names: Sequence[str] | None = None) -> Figure:
-    """Draws in the order they were made, chain after chain, and how often each value came up.
-
-    `names` are quantities of `calibration.quantities`: "area", "radius 0°", and the model's
-    scalar sites; by default area and sites. Chains that agree look alike from left to right.
-
-    Raises InputError for a name that is not among them.
-    """
-    found = quantities(posterior)
-    scalars = [n for n in found if n == "area" or not n.startswith("radius ")]
-    wanted = list(names) if names is not None else scalars
-    if unknown := [name for name in wanted if name not in found]:
-        raise InputError(f"no quantity {unknown[0]!r}; there are {', '.join(found)}")
-    chains, draws = posterior.radii.shape[:2]
-    with style():
-        figure = new_figure(7.4, 1.35 * len(wanted) + 0.6)
-        panels = figure.subplots(len(wanted), 2, sharey="row", width_ratios=(5, 1), squeeze=False)
-        for row, name in zip(panels, wanted, strict=True):
-            values = found[name].reshape(chains, draws)
-            for chain, trace in enumerate(values):
-                at = np.arange(chain * draws, (chain + 1) * draws)
-                row[0].plot(at, trace, lw=0.5, color=(DRAW, OUTLINE)[chain % 2])
-            row[1].hist(
-                values.ravel(), bins=40, orientation="horizontal", color="0.75", density=True
-            )
-            row[0].set_ylabel(_with_unit(name, posterior.unit))
-            row[0].set_xlim(0, chains * draws)
-            row[0].set_xticks(np.arange(chains + 1) * draws)
-            row[1].set_xticks([])
-        for chain in range(chains):
-            panels[0, 0].text(
-                (chain + 0.5) / chains, 1.02, f"chain {chain + 1}", ha="center", va="bottom",
-                fontsize=8, transform=panels[0, 0].transAxes,
-            )  # fmt: skip
-        panels[-1, 0].set_xlabel("draw, chain after chain")
-        panels[-1, 1].set_xlabel("density")
-    return figure
-
-
-def plot_ranks(ranks: Ranks, *, columns: int = 4) -> Figure:
-    """Ranks of simulated truths among posterior draws: flat where the posterior is right.
-
-    A histogram of each quantity. The shaded stripe holds a count of a uniform rank with
-    probability 99%; the p-value is the smaller of the chi-square and the ECDF test's.
-    """
-    from scipy.stats import binom
-
-    count = len(ranks.values)
-    columns = min(columns, len(ranks.names))
-    rows = -(-len(ranks.names) // columns)
-    low, high = binom.interval(0.99, count, 1 / BINS)
-    edges = np.linspace(0, ranks.draws + 1, BINS + 1)
-    with style():
-        figure = new_figure(1.9 * columns + 0.4, 1.7 * rows + 0.5)
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for n, panel in enumerate(panels.ravel()):
-            if n >= len(ranks.names):
-                panel.set_axis_off()
-                continue
-            p = min(ranks.p_values()[ranks.names[n]])
-            heights = bin_counts(ranks.values[:, n], ranks.draws)
-            panel.axhspan(low, high, color=BAND, alpha=0.3, lw=0)
-            panel.axhline(count / BINS, color=ESTIMATE, lw=0.8)
-            panel.stairs(heights, edges, color=OUTLINE, lw=1.2)
-            panel.set_title(f"{ranks.names[n]}\np = {p:.2g}", fontsize=8.5)
-            panel.set_xlim(0, ranks.draws + 1)
-            panel.tick_params(labelbottom=n + columns >= len(ranks.names))
-        panels[0, 0].set_ylim(0, None)
-        figure.supxlabel(f"rank of the truth among {ranks.draws} draws", fontsize=9)
-        figure.supylabel(f"truths, of {count}", fontsize=9)
-    return figure
-
-
 def _direction_axis(axes: Axes, posterior: Posterior) -> None:
     plane = posterior.chart.plane
     axes.set_xlim(0, 360)
     axes.set_xticks(range(0, 361, 45))
     axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
     axes.set_xlabel("direction from the centre (degrees)")
-
-
-def _with_unit(name: str, unit: str) -> str:
-    units = {"area": f" ({unit}²)", "lengthscale": " (rad)"}
-    return name + (f" ({unit})" if name.startswith("radius ") else units.get(name, ""))

@@ -43,6 +43,15 @@ REFERENCE = "#111111"
 HALO = "#FFFFFF"
 OUTLINE = "#202020"
 
+# Posteriors side by side, told apart by dashes as well as by colour.
+COMPARED: tuple[dict[str, Any], ...] = (
+    {"color": "#0072B2", "ls": "solid", "lw": 2.2},
+    {"color": "#D55E00", "ls": (0, (5, 2)), "lw": 1.8},
+    {"color": "#111111", "ls": (0, (1.2, 1.4)), "lw": 1.8},
+    {"color": "#009E73", "ls": (0, (7, 2, 1.5, 2)), "lw": 1.6},
+    {"color": "#AA4499", "ls": (0, (3, 1, 1, 1, 1, 1)), "lw": 1.6},
+)
+
 _SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],

@@ -26,6 +26,16 @@ EXPORTS = {
 
 
 @dataclass
+class Sliders:
+    """Which draw, how many of them, and which credible level."""
+
+    draw: Any
+    play: Any
+    level: Any
+    bundle: Any
+
+
+@dataclass
 class Controls:
     """Every widget of the explorer, by name."""
 
@@ -62,36 +72,54 @@ class Controls:
         )
 
 
+def laid_out() -> dict[str, Any]:
+    """How every slider and menu is laid out."""
+    return {
+        "style": {"description_width": "4.6em"},
+        "layout": widgets.Layout(width="290px"),
+    }
+
+
+def make_sliders(draws: int, level: float) -> Sliders:
+    """Sliders for a posterior of so many draws, the band at `level`."""
+    play = widgets.Play(value=0, min=0, max=draws, interval=120, show_repeat=False)
+    play.layout = widgets.Layout(width="auto")
+    draw = widgets.IntSlider(value=0, min=0, max=draws, description="draw", **laid_out())
+    widgets.jslink((play, "value"), (draw, "value"))
+    low, high = min(LEVELS[0], level), max(LEVELS[1], level)
+    return Sliders(
+        draw,
+        play,
+        widgets.FloatSlider(
+            value=level, min=low, max=high, step=0.01, readout_format=".2f", description="level",
+            **laid_out(),
+        ),
+        widgets.IntSlider(
+            value=20, min=0, max=min(200, draws), description="bundle", **laid_out()
+        ),
+    )  # fmt: skip
+
+
 def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level: float) -> Controls:
     """Widgets for an image of channels `names` and so many slices, shown at slice `at`."""
-    wide = widgets.Layout(width="290px")
-    about = {"style": {"description_width": "4.6em"}, "layout": wide}
+    sliders = make_sliders(draws, level)
 
     def button(words: str, icon: str, tooltip: str) -> widgets.Button:
         return widgets.Button(
             description=words, icon=icon, tooltip=tooltip, layout=widgets.Layout(width="auto")
         )
 
-    play = widgets.Play(value=0, min=0, max=draws, interval=120, show_repeat=False)
-    play.layout = widgets.Layout(width="auto")
-    draw = widgets.IntSlider(value=0, min=0, max=draws, description="draw", **about)
-    widgets.jslink((play, "value"), (draw, "value"))
-    level_slider = widgets.FloatSlider(
-        value=level, min=min(LEVELS[0], level), max=max(LEVELS[1], level), step=0.01,
-        readout_format=".2f", description="level", **about,
-    )  # fmt: skip
     controls = Controls(
-        slice=widgets.IntSlider(value=at, min=0, max=slices - 1, description="slice", **about),
-        draw=draw,
-        play=play,
-        level=level_slider,
-        channel=widgets.Dropdown(options=list(names), description="image", **about),
-        window=widgets.FloatRangeSlider(description="window", readout_format=".3g", **about),
-        overlay=widgets.Dropdown(options=["none", *names], description="overlay", **about),
+        slice=widgets.IntSlider(value=at, min=0, max=slices - 1, description="slice", **laid_out()),
+        draw=sliders.draw,
+        play=sliders.play,
+        level=sliders.level,
+        channel=widgets.Dropdown(options=list(names), description="image", **laid_out()),
+        window=widgets.FloatRangeSlider(description="window", readout_format=".3g", **laid_out()),
+        overlay=widgets.Dropdown(options=["none", *names], description="overlay", **laid_out()),
         opacity=widgets.FloatSlider(value=0.7, min=0.0, max=1.0, step=0.05, description="opacity",
-                                    **about),
-        bundle=widgets.IntSlider(value=20, min=0, max=min(200, draws), description="bundle",
-                                 **about),
+                                    **laid_out()),
+        bundle=sliders.bundle,
         whole=widgets.Checkbox(value=False, description="whole slice", indent=False),
         mode=widgets.ToggleButtons(options=MODES, style={"button_width": "auto"}),
         undo=button("undo", "undo", "take the last edit back"),
@@ -101,7 +129,7 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
         clicks=widgets.HTML(),
         numbers=widgets.HTML(),
         chains=widgets.HTML(),
-        folder=widgets.Text(value="aistat_export", description="folder", **about),
+        folder=widgets.Text(value="aistat_export", description="folder", **laid_out()),
         exports={what: button(words, "save", f"write {words}") for words, what in EXPORTS.items()},
         lines=widgets.Textarea(rows=9, disabled=True, layout=widgets.Layout(width="100%")),
         header=widgets.HTML(),

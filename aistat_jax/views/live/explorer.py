@@ -20,7 +20,8 @@ from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
-from aistat_jax.views.figures import plot_chain_ranks, plot_contours, plot_traces
+from aistat_jax.views.checks import plot_chain_ranks, plot_traces
+from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.layers import Limits, limits_around, window_of
 from aistat_jax.views.live.controls import EXPORTS, KEYS, Controls, make_controls
 from aistat_jax.views.live.exports import python_lines, write_export
@@ -64,7 +65,8 @@ class Explorer(widgets.VBox):
         self._warming: threading.Thread | None = None
         self._at = {edit.posterior.chart.plane.index: edit.target for edit in session.given}
         middle = session.given[len(session) // 2].posterior
-        self._limits, self._windows = self._all_limits(), self._all_windows(middle)
+        self._limits = self._all_limits()
+        self._windows = self._all_windows(middle)
         self.stage = Stage(WIDTH, HEIGHT, live=True)
         with style():
             self.panel = SlicePanel(self.stage, self.stage.axes(0.065, 0.175, 0.44, 0.757))
@@ -148,12 +150,13 @@ class Explorer(widgets.VBox):
 
     def add_click(self, point: tuple[float, float], kind: str = "edge") -> None:
         """Put a click at an in-plane point, refit, and say what changed."""
-        click = Click((float(point[0]), float(point[1])), kind)
+        click = Click(_rounded(point), kind)
         self._edit(lambda s, target, **how: editing.click_added(s, target, click, **how))
 
     def move_click(self, n: int, point: tuple[float, float]) -> None:
         """Move click number `n` (from 0) to a point, refit, and say what changed."""
-        self._edit(lambda s, target, **how: editing.click_moved(s, target, n, point, **how))
+        place = _rounded(point)
+        self._edit(lambda s, target, **how: editing.click_moved(s, target, n, place, **how))
 
     def remove_click(self, n: int) -> None:
         """Remove click number `n` (from 0), refit, and say what changed."""
@@ -488,6 +491,11 @@ class Explorer(widgets.VBox):
 
 
 _MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
+
+
+def _rounded(point: tuple[float, float]) -> tuple[float, float]:
+    """A point as finely as a hand can click, so that it reads well in lines of Python."""
+    return round(float(point[0]), 2), round(float(point[1]), 2)
 
 
 def chains_page(posterior: Posterior) -> str:

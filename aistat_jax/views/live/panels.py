@@ -69,8 +69,8 @@ class SlicePanel:
             spine.set_visible(True)
         add = stage.moving
         blank = np.zeros((2, 2))
-        self.base = add(axes.imshow(blank, aspect="equal", zorder=0))
-        self.overlay = add(
+        self.base = stage.resting(axes.imshow(blank, aspect="equal", zorder=0))
+        self.overlay = stage.resting(
             axes.imshow(blank, cmap=OVERLAY_COLOURS, aspect="equal", zorder=0.5, visible=False)
         )
         self.ring = add(PathPatch(Path(_NOWHERE), facecolor=BAND, alpha=0.3, lw=0, zorder=2))
@@ -78,7 +78,7 @@ class SlicePanel:
         self.edges = add(LineCollection([], colors=BAND, linewidths=0.8, zorder=2.1))
         self.levels = add(
             LineCollection(
-                [], colors=OUTLINE, linewidths=0.9, linestyles=PROBABILITY_DASHES, zorder=2.5
+                [], colors=OUTLINE, linewidths=0.9, linestyles=list(PROBABILITY_DASHES), zorder=2.5
             )
         )
         self.bundle = add(LineCollection([], colors=DRAW, alpha=0.35, linewidths=0.5, zorder=3))
@@ -133,7 +133,7 @@ class SlicePanel:
             name_axes(self.axes, plane)
         if mirrored and not self._letters:
             self._letters = draw_letters(self.axes, plane, dark=dark, small=self.small)
-            self._stage.moving(*self._letters)
+            self._stage.resting(*self._letters)
 
     def show_slice(self, shown: ChannelSlice, window: tuple[float, float]) -> None:
         self.base.set_data(shown.values.T)
@@ -364,7 +364,7 @@ class ProfilePanel:
         direction = chart.directions[ray]
         self.profile.set_data(reach, shown.at(chart.centre + reach[:, None] * direction))
         radii = posterior.draws[:, ray]
-        height, places = np.histogram(radii, bins=40)
+        height, places = np.histogram(radii, bins=24)
         tops = 0.9 * np.repeat(height / height.max(), 2)
         sides = np.repeat(places, 2)[1:-1]
         outline = np.stack([sides, tops], axis=-1)
@@ -374,8 +374,10 @@ class ProfilePanel:
         ends = (float(band.lower[ray]), float(band.upper[ray]))
         self.sides.set_segments([[(end, 0.0), (end, 1.0)] for end in ends])
         self.marks.set_data(list(clicks), [0.97] * len(clicks))
-        towards = direction_words(chart.plane, tuple(direction))
+        towards = direction_words(chart.plane, tuple(direction)).removeprefix(
+            "towards the patient's "
+        )
         self.words.set_text(
-            f"{towards}: edge at {middle:.1f} {posterior.unit} "
-            f"({100 * band.level:g}% band {ends[0]:.1f} to {ends[1]:.1f})"
+            f"{towards}: edge {middle:.1f}, {100 * band.level:g}% band {ends[0]:.1f} to "
+            f"{ends[1]:.1f} {posterior.unit}"
         )

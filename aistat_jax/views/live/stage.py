@@ -19,7 +19,11 @@ DPI = 100.0
 
 
 class Stage:
-    """A figure with moving parts. `live` asks for ipympl's canvas, a widget for notebooks."""
+    """A figure with moving parts. `live` asks for ipympl's canvas, a widget for notebooks.
+
+    Resting parts (images, letters) lie under the moving ones and are painted anew only when one
+    of them has changed.
+    """
 
     def __init__(self, width: float, height: float, *, live: bool) -> None:
         from matplotlib.figure import Figure
@@ -27,9 +31,10 @@ class Stage:
         with style():
             self.figure = Figure(figsize=(width, height), dpi=DPI)
         self.canvas: Any = _live_canvas(self.figure) if live else _plain_canvas(self.figure)
-        self._parts: list[Any] = []
-        self._background: Any = None
-        self._held = 0
+        self._moving: list[Any] = []
+        self._resting: list[Any] = []
+        self._empty: Any = None  # axes and labels alone
+        self._still: Any = None  # with the resting parts
         self.canvas.mpl_connect("draw_event", self._drawn)
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -38,17 +43,22 @@ class Stage:
 
     def moving(self, *parts: Any) -> Any:
         """Declare artists as parts that move; returns them."""
-        for part in parts:
-            part.set_animated(True)
-        self._parts = sorted([*self._parts, *parts], key=lambda part: part.get_zorder())
-        return parts[0] if len(parts) == 1 else parts
+        return _added(self._moving, parts)
+
+    def resting(self, *parts: Any) -> Any:
+        """Declare artists as parts that seldom move; returns them."""
+        return _added(self._resting, parts)
 
     def paint(self) -> None:
-        """Show the moving parts as they are now, over the background that is there."""
-        if self._background is None:
+        """Show the parts as they are now, over the background that is there."""
+        if self._empty is None:
             return
-        self.canvas.restore_region(self._background)
-        self._paint_parts()
+        if any(part.stale for part in self._resting):
+            self.canvas.restore_region(self._empty)
+            self._rest()
+        else:
+            self.canvas.restore_region(self._still)
+        self._paint(self._moving)
         self.canvas.blit(self.figure.bbox)
 
     def redraw(self) -> None:
@@ -59,14 +69,28 @@ class Stage:
     def _drawn(self, _event: Any) -> None:
         if self.canvas.is_saving():
             return
-        self._background = self.canvas.copy_from_bbox(self.figure.bbox)
-        self._paint_parts()
+        self._empty = self.canvas.copy_from_bbox(self.figure.bbox)
+        self._rest()
+        self._paint(self._moving)
 
-    def _paint_parts(self) -> None:
+    def _rest(self) -> None:
+        self._paint(self._resting)
+        self._still = self.canvas.copy_from_bbox(self.figure.bbox)
+
+    def _paint(self, parts: list[Any]) -> None:
         renderer = self.canvas.get_renderer()
-        for part in self._parts:
-            if part.get_visible() and part.axes.get_visible():
+        for part in parts:
+            if part.get_visible():
                 part.draw(renderer)
+            part.stale = False
+
+
+def _added(parts: list[Any], new: tuple[Any, ...]) -> Any:
+    for part in new:
+        part.set_animated(True)
+    parts.extend(new)
+    parts.sort(key=lambda part: part.get_zorder())
+    return new[0] if len(new) == 1 else new
 
 
 def _live_canvas(figure: Any) -> Any:
