@@ -1,4 +1,4 @@
-"""The one vocabulary of axis names used in annotations.
+"""Which axes are there? The one vocabulary of their names, used in annotations.
 
 ray      directions of a star chart, in order of angle
 basis    coefficients of the boundary's eigenfunctions

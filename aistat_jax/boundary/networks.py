@@ -20,8 +20,9 @@ from aistat_jax.nets.weights import Net
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.image import Image, channel_from_array
 
-# The head says how the boundary is distributed given the image, which has a prior in it already: a
-# second one would shrink its shape towards a circle. This one is flat at the scale of its errors.
+#: The prior that a contour head wants: flat at the scale of its errors. The head says how the
+#: boundary is distributed given the image, which has a prior in it already; a second one would
+#: shrink its shape towards a circle.
 WIDE_PRIOR = Prior(amplitude=1.0, mean_log_sd=1.0, fixed=("amplitude", "lengthscale"))
 
 
