@@ -23,7 +23,7 @@ from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.space.grid import Plane
 
 if TYPE_CHECKING:
-    from xarray import Dataset
+    import xarray
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
@@ -111,7 +111,7 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         ) from error
 
 
-def to_dataset(posterior: Posterior) -> Dataset:
+def to_dataset(posterior: Posterior) -> xarray.Dataset:
     """A posterior as one xarray Dataset, from which `from_dataset` rebuilds it."""
     from xarray import Dataset
 
@@ -134,7 +134,7 @@ def to_dataset(posterior: Posterior) -> Dataset:
     return Dataset(variables, coordinates, attrs)
 
 
-def from_dataset(data: Dataset) -> Posterior:
+def from_dataset(data: xarray.Dataset) -> Posterior:
     """The Posterior of a dataset made by `to_dataset`."""
     attrs = data.attrs
     plane = Plane(
