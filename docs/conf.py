@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # the package as it stands here
 
 import aistat_jax
 
@@ -54,7 +55,7 @@ default_role = "py:obj"
 highlight_language = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "undoc-members": True}
+autodoc_default_options = {"members": True, "undoc-members": True, "ignore-module-all": True}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False
@@ -66,6 +67,7 @@ html_title = "aistat_jax"
 html_static_path = ["style"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 pygments_style = "friendly"
