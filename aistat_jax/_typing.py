@@ -1,13 +1,15 @@
 """Which axes are there? The one vocabulary of their names, used in annotations.
 
-ray      directions of a star chart, in order of angle
-basis    coefficients of the boundary's eigenfunctions
-node     radial positions at which tables are stored
-voxel    observations (voxels, pixels)
-channel  image channels (PT, CT, ...)
-chain, draw   posterior samples
-vertex   points of a closed curve
-u, v     the two in-plane axes of a slice; xyz patient axes
+In `Float[Array, "ray basis"]` the words are axes, in order:
+
+    ray      directions of a star chart, in order of angle
+    basis    coefficients of the boundary's eigenfunctions
+    node     radial positions at which tables are stored
+    voxel    observations (voxels, pixels)
+    channel  image channels (PT, CT, ...)
+    chain, draw   posterior samples
+    vertex   points of a closed curve
+    u, v     the two in-plane axes of a slice; xyz patient axes
 """
 
 from __future__ import annotations
