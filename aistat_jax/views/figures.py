@@ -17,7 +17,7 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band, pointwise_band
 from aistat_jax.uncertainty.grading import Grade
-from aistat_jax.uncertainty.probability import probability_contours
+from aistat_jax.uncertainty.probability import area_posterior, probability_contours
 from aistat_jax.views.layers import (
     angle_label,
     closed,
@@ -283,7 +283,8 @@ def plot_comparison(
     """Posteriors of one target side by side: on the image, and unrolled over one another.
 
     Above, each posterior's estimate and draws on the slice. Below, by direction from the centre,
-    the mean radius (thick) with its `level` interval at each ray (thin), and the radius's sd.
+    the mean radius (thick) with its `level` interval at each ray (thin), and the radius's sd; what
+    lies beyond the region searched is cut off.
 
     Raises InputError for fewer than one or more than five posteriors, or charts that differ.
     """
@@ -303,8 +304,10 @@ def plot_comparison(
     with style():
         from matplotlib.lines import Line2D
 
-        figure: Any = new_figure(max(2.3 * len(several), 6.4), 6.6)
-        above, below = figure.subfigures(2, 1, height_ratios=(1.0, 1.15))
+        width = max(2.3 * len(several), 6.4)
+        heights = (min(width / len(several), 3.2) + 0.5, 3.8)
+        figure: Any = new_figure(width, sum(heights))
+        above, below = figure.subfigures(2, 1, height_ratios=heights)
         panels = above.subplots(1, len(several), squeeze=False)[0]
         shown = slice_shown(image, first, channel)
         limits = np.array(
@@ -320,7 +323,10 @@ def plot_comparison(
         ):
             draw_slice(panel, shown, window, small=True)
             draw_posterior(panel, posterior, None, None, draws, reference, width=1.6)
-            size = title_of(posterior, None).split("\n")[-1]
+            area = area_posterior(posterior)
+            size = f"{area.mean:,.0f} ± {area.sd:,.0f} {first.unit}²"
+            if area.mean > np.pi * first.chart.radius_max**2:
+                size = "beyond the region searched"
             panel.set_title(f"{name}\n{size}", fontsize=8.5)
             band = pointwise_band(posterior, level)
             top.plot(around, closed(posterior.estimate), **look)
@@ -330,7 +336,9 @@ def plot_comparison(
             handles.append(Line2D([], [], **look, label=name))
         top.set_ylabel(f"radius ({first.unit})")
         bottom.set_ylabel(f"sd ({first.unit})")
-        bottom.set_ylim(0, None)
+        reach = first.chart.radius_max
+        top.set_ylim(None, min(top.get_ylim()[1], 1.05 * reach))
+        bottom.set_ylim(0, min(bottom.get_ylim()[1], 0.5 * reach))
         _direction_axis(bottom, first)
         note = f"thick: mean; thin: {100 * level:g}% interval at each ray"
         handles += legend_handles(first, None, None, draws, reference)
