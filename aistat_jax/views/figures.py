@@ -337,7 +337,8 @@ def plot_comparison(
         top.set_ylabel(f"radius ({first.unit})")
         bottom.set_ylabel(f"sd ({first.unit})")
         reach = first.chart.radius_max
-        top.set_ylim(None, min(top.get_ylim()[1], 1.05 * reach))
+        low, high = top.get_ylim()
+        top.set_ylim(max(low, 0.0), min(high, 1.05 * reach))
         bottom.set_ylim(0, min(bottom.get_ylim()[1], 0.5 * reach))
         _direction_axis(bottom, first)
         note = f"thick: mean; thin: {100 * level:g}% interval at each ray"

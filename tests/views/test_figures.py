@@ -185,6 +185,14 @@ def test_a_comparison_lays_posteriors_over_one_another(fitted):
     narrow, wider = spread.lines
     np.testing.assert_allclose(wider.get_ydata()[:-1], wide.draws.std(axis=0))
     assert narrow.get_linestyle() != wider.get_linestyle()  # not by colour alone
+    wild = replace(posterior, radii=posterior.radii * np.linspace(1, 1e4, 1000)[:, None])
+    figure = plot_comparison(image, {"a": posterior, "b": wild})
+    figure.canvas.draw()
+    radius, spread = figure.axes[-2:]
+    reach = posterior.chart.radius_max
+    assert 0 <= radius.get_ylim()[0] < radius.get_ylim()[1] <= 1.05 * reach
+    assert spread.get_ylim()[1] <= reach
+    assert "beyond the region searched" in words_of(figure)
     with pytest.raises(InputError, match="one chart"):
         plot_comparison(image, {"a": posterior, "b": make_posterior(centre=(8.0, 8.0))})
     with pytest.raises(InputError, match="1 to 5 posteriors"):
