@@ -16,6 +16,7 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band, pointwise_band
+from aistat_jax.uncertainty.directions import direction_letter
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior, probability_contours
 from aistat_jax.views.layers import (
@@ -212,7 +213,7 @@ def plot_network(
         k = int(said.values.max(axis=(0, 1)).argmax()) if index is None else index
         plane = said.grid.plane(k)
         maps = [(image.primary.name, image.primary.values[:, :, k], "gray_r", plane)]
-        maps += [(f"log-odds of {said.name}", said.values[:, :, k], "RdBu_r", plane)]
+        maps += [(f"log-odds of {said.name}, −8 to 8", said.values[:, :, k], "RdBu_r", plane)]
         if field is not None:
             depth = field.grid.to_index(plane.to_world(plane.origin))[2]
             own = int(np.clip(np.rint(depth), 0, field.grid.shape[2] - 1))
@@ -235,6 +236,12 @@ def plot_network(
             axes.set_title(title, fontsize="small")
             axes.set_xticks([])
             axes.set_yticks([])
+            if plane.unit != "mm":
+                continue
+            axes.set_xlim(plane.extent[1], plane.extent[0])
+            for place, towards in ((0.03, 1.0), (0.93, -1.0)) if n == 0 else ():
+                letter = direction_letter(plane, (towards, 0.0))
+                axes.text(place, 0.5, letter, transform=axes.transAxes, fontweight="bold")
     return figure
 
 

@@ -241,6 +241,10 @@ def test_a_network_is_drawn_as_its_contour_head_reads_it():
     np.testing.assert_array_equal(shown.get_array(), field.values[:, :, 0, 1].T)
     assert tuple(shown.get_extent()) == finer.plane(0).extent
     assert len(plot_network(image, odds).axes) == 2
+    left, right = shown.axes.get_xlim()
+    assert left > right  # the patient's right is on the left of this figure too
+    places = {t.get_text(): t.get_position()[0] for t in figure.axes[0].texts}
+    assert places["R"] < 0.5 < places["L"]
 
 
 def test_importing_the_views_does_not_load_matplotlib():
