@@ -108,6 +108,18 @@ _LISTENS = """() => {
 }"""
 
 
+_ASK = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const future = kernel.requestExecute({ code, store_history: false });
+  let said = "";
+  future.onIOPub = (message) => {
+    if (message.header.msg_type === "stream") said += message.content.text;
+    if (message.header.msg_type === "error") said += message.content.traceback.join("\\n");
+  };
+  await future.done;
+  return said;
+}"""
+
 _DONE = """() => {
   const failed = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']";
   const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
@@ -138,6 +150,15 @@ class Notebook:
     def wait(self, timeout: float = 60) -> None:
         """Wait until every cell has its number and the kernel is idle, or a cell has failed."""
         self.page.wait_for_function(_DONE, timeout=1000 * timeout)
+
+    def ask(self, code: str) -> str:
+        """Run code in the notebook's kernel, out of sight; what it printed."""
+        return self.page.evaluate(_ASK, code)
+
+    def clear_of_dialogs(self) -> None:
+        """Close whatever dialog stands in the way."""
+        for button in self.page.query_selector_all(".jp-Dialog .jp-mod-reject"):
+            button.click()
 
     def errors(self) -> list[str]:
         """What went wrong in cells."""

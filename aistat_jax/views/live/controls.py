@@ -115,7 +115,7 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
         play=sliders.play,
         level=sliders.level,
         channel=widgets.Dropdown(options=list(names), description="image", **laid_out()),
-        window=widgets.FloatRangeSlider(description="window", readout_format=".3g", **laid_out()),
+        window=widgets.FloatRangeSlider(description="window", readout_format=".1f", **laid_out()),
         overlay=widgets.Dropdown(options=["none", *names], description="overlay", **laid_out()),
         opacity=widgets.FloatSlider(value=0.7, min=0.0, max=1.0, step=0.05, description="opacity",
                                     **laid_out()),

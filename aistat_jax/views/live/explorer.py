@@ -34,7 +34,7 @@ from aistat_jax.views.page import figure, picture, safe
 from aistat_jax.views.report import target_section
 from aistat_jax.views.style import style
 
-WIDTH, HEIGHT = 9.2, 5.35  # inches
+WIDTH, HEIGHT = 9.2, 5.1  # inches
 HEADROOM = 1.2  # of the half-width's axis above the band at its widest level
 
 Make = Callable[..., Session]
@@ -69,9 +69,9 @@ class Explorer(widgets.VBox):
         self._windows = self._all_windows(middle)
         self.stage = Stage(WIDTH, HEIGHT, live=True)
         with style():
-            self.panel = SlicePanel(self.stage, self.stage.axes(0.065, 0.175, 0.44, 0.757))
-            self.ring = RingPanel(self.stage, self.stage.axes(0.585, 0.66, 0.4, 0.28))
-            self.profile = ProfilePanel(self.stage, self.stage.axes(0.585, 0.195, 0.4, 0.3))
+            self.panel = SlicePanel(self.stage, self.stage.axes(0.065, 0.19, 0.44, 0.794))
+            self.ring = RingPanel(self.stage, self.stage.axes(0.585, 0.69, 0.4, 0.28))
+            self.profile = ProfilePanel(self.stage, self.stage.axes(0.585, 0.21, 0.4, 0.32))
             self.stage.figure.legend(
                 handles=legend_of(any(references)), loc="lower center", ncols=5,
                 fontsize=7.5, columnspacing=1.2, handlelength=2.2,
@@ -469,7 +469,6 @@ class Explorer(widgets.VBox):
             c.window.value = (low, high)
             c.window.min, c.window.max = bottom, top
             c.window.step = (top - bottom) / 200
-            c.window.description = f"window ({self.image[name].quantity})"
 
     def _frame(self) -> None:
         """Axes and their names, and everything drawn anew."""

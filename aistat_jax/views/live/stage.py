@@ -98,11 +98,13 @@ def _live_canvas(figure: Any) -> Any:
     from ipympl.backend_nbagg import Canvas, FigureManager
 
     canvas = Canvas(figure)
-    FigureManager(canvas, 0)
+    manager = FigureManager(canvas, 0)
+    canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change axes: l is for log
     canvas.toolbar_visible = False
     canvas.header_visible = False
     canvas.footer_visible = False
     canvas.resizable = False
+    canvas.syncing_data_url = False  # the view has its own picture for pages without a kernel
     return canvas
 
 

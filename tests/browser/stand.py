@@ -1,0 +1,98 @@
+"""A notebook with an explorer in it, and hands to move it: pointing, dragging, sliding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.browser.lab import Notebook
+
+CELLS = (
+    "import aistat_jax as aj\n"
+    "phantom = aj.demo_phantom(seed=1)\n"
+    "image = phantom.image\n"
+    "targets = aj.find_targets(image, point_mm=tuple(phantom.centre))\n"
+    "models = [aj.boundary_model(t, aj.intensity(image)) for t in targets]\n"
+    "posteriors = aj.fit_many(models, seed=0)",
+    "explorer = aj.explore(image, posteriors, tolerance_mm=2.0)\nexplorer",
+)
+STATE = """
+import json
+c = explorer.controls
+print(json.dumps({
+    "slice": c.slice.value, "draw": c.draw.value, "level": c.level.value,
+    "bundle": c.bundle.value, "opacity": c.opacity.value, "window": list(c.window.value),
+    "mode": c.mode.value, "ray": explorer.ray, "clicks": len(explorer.clicks),
+    "points": [click.point for click in explorer.clicks],
+    "said": explorer.line.said, "trouble": explorer.line.trouble, "failure": explorer.failure,
+    "area": float(explorer.posterior.estimate.mean()) if explorer.posterior else None,
+    "lines": explorer.lines,
+}))
+"""
+
+
+def write_notebook(folder: Path, name: str = "explorer.ipynb", cells=CELLS) -> str:
+    """A notebook of these cells in a folder; returns its name."""
+    code = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "execution_count": None,
+         "outputs": [], "source": text}
+        for n, text in enumerate(cells)
+    ]  # fmt: skip
+    spec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book = {"cells": code, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / name).write_text(json.dumps(book))
+    return name
+
+
+class Stand:
+    """The explorer on a page."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook, self.page = notebook, notebook.page
+        self.view = self.page.locator(".aistat").first
+        self.view.scroll_into_view_if_needed()
+        self.page.wait_for_timeout(1000)
+
+    def state(self) -> dict[str, Any]:
+        """What the explorer in the kernel says that it shows."""
+        return json.loads(self.notebook.ask(STATE))
+
+    def until(self, holds: Any, seconds: float = 60) -> dict[str, Any]:
+        """The first state for which `holds(state)`; the last one when time is up."""
+        for _ in range(int(seconds / 0.2)):
+            state = self.state()
+            if holds(state):
+                return state
+            self.page.wait_for_timeout(200)
+        raise AssertionError(f"never came to be: {state}")
+
+    def slide(self, name: str, key: str = "ArrowRight", times: int = 1) -> None:
+        """Press a key on the handle of the slider that is called so."""
+        row = self.view.locator(f".widget-inline-hbox:has(.widget-label:text-is('{name}'))").first
+        handle = row.locator(".noUi-handle").first
+        handle.focus()
+        for _ in range(times):
+            self.page.keyboard.press(key)
+
+    def open_page(self, title: str) -> None:
+        self.view.locator(f".lm-TabBar-tab:has-text('{title}')").click()
+
+    def press(self, words: str) -> None:
+        """Press the button with these words."""
+        self.view.locator(f"button:has-text('{words}')").first.click()
+
+    def spot(self, expression: str) -> tuple[float, float]:
+        """Where a point of the slice, given in Python, is on the page."""
+        code = (
+            f"x, y = explorer.panel.axes.transData.transform({expression})\n"
+            "print(x, explorer.stage.figure.bbox.height - y)"
+        )
+        x, y = map(float, self.notebook.ask(code).split())
+        box = self.view.locator(".jupyter-matplotlib-canvas-div").first.bounding_box()
+        return box["x"] + x, box["y"] + y
+
+    def on_ray(self, ray: int, offset: float = 0.0) -> tuple[float, float]:
+        """Where the estimate, moved outwards by `offset` mm, is on a ray."""
+        p = "explorer.posterior"
+        return self.spot(f"{p}.chart.points({p}.estimate + {offset})[{ray}]")
