@@ -337,10 +337,11 @@ def _line(posterior: Posterior, band: Any, grade: Any) -> str:
     from aistat_jax.uncertainty.probability import area_posterior
 
     area, unit = area_posterior(posterior), posterior.unit
+    there = f"  present {posterior.presence:.0%}" if posterior.presence < 1 else ""
     return (
         f"{posterior.target_id:>6}  {grade.case:<5}  area {area.mean:,.0f} ± {area.sd:,.0f} "
         f"{unit}²  {100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
-        f"(largest {band.half_width.max():.1f})"
+        f"(largest {band.half_width.max():.1f}){there}"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aistat_jax.uncertainty.grading import CASE_CUTS, LOCAL_CUTS
+from aistat_jax.uncertainty.grading import CASE_CUTS, LOCAL_CUTS, PRESENCE_CUTS
 from aistat_jax.views.page import figure, number, safe, table, write_page
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ _ABOUT = (
     f"{LOCAL_CUTS[0]:.0%}, amber up to {LOCAL_CUTS[1]:.0%} and red above. The contour as a whole "
     "is green when a posterior draw is expected to agree with the estimate, within the "
     f"tolerance, along at least {CASE_CUTS[0]:.0%} of its length, amber from {CASE_CUTS[1]:.0%} "
-    "and red below, or when the fit fails its own checks. These cut-offs are this project's own "
-    "definition, not a clinical standard."
+    "and red below, or when the fit fails its own checks. Present is the probability, where a "
+    "network gives one, that there is anything to contour in a slice at all: size and band are "
+    f"given that there is, and the contour is at best amber below {PRESENCE_CUTS[0]:.0%} and red "
+    f"below {PRESENCE_CUTS[1]:.0%}. These cut-offs are this project's own definition, not a "
+    "clinical standard."
 )
 
 
@@ -65,15 +68,16 @@ def write_report(
 
 
 def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
-    """All targets in one table."""
+    """All targets in one table; how probably each is there, where the evidence says so."""
     if not targets:
         return "<p>No target was found.</p>"
-    rows = []
+    rows, doubted = [], any("presence" in target for target in targets)
     for target in targets:
         size, (unit, band) = target.get("size", {}), _band(target)
         cells = (
             f"{number(size.get('mean'))} ± {number(size.get('sd'))} {_power(size.get('unit'))}",
             f"{number(band.get('median'))} (largest {number(band.get('max'))}) {unit}",
+            *([_share(target.get("presence", 1.0))] if doubted else []),
         )
         rows.append(
             f"<tr><td>{safe(target.get('id', ''))}</td><td>{_badge(target)}</td>"
@@ -82,7 +86,8 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
         )
     return (
         "<table><thead><tr><th>Target</th><th>Grade</th><th>Size, mean ± sd</th>"
-        "<th>Band half-width, median</th></tr></thead><tbody>" + "".join(rows) + "</tbody></table>"
+        f"<th>Band half-width, median</th>{'<th>Present</th>' if doubted else ''}</tr></thead>"
+        "<tbody>" + "".join(rows) + "</tbody></table>"
     )
 
 
@@ -115,7 +120,7 @@ def target_section(target: Mapping[str, Any]) -> str:
     unit, band = _band(target)
     diagnostics, seconds = target.get("diagnostics", {}), target.get("seconds", {})
     square = _power(size.get("unit"))
-    method = str(target.get("method", ""))
+    method, there = str(target.get("method", "")), target.get("presence")
     fraction = grade.get("fraction", {})
     numbers = [
         ("Size, mean ± sd", f"{number(size.get('mean'))} ± {number(size.get('sd'))} {square}"),
@@ -133,6 +138,7 @@ def target_section(target: Mapping[str, Any]) -> str:
             "Share of the boundary",
             ", ".join(f"{MARKS[name]} {name} {_share(fraction.get(name))}" for name in MARKS),
         ),
+        *([("Present, probability", _share(there))] if there is not None else []),
     ]
     checks = [
         ("Method", _METHODS.get(method, method)),

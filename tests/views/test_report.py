@@ -115,6 +115,15 @@ def test_page_says_what_the_summary_says(tmp_path):
         assert expected in words
 
 
+def test_how_probably_a_target_is_there_is_told_where_it_is_said(tmp_path):
+    said = a_summary(a_target(presence=0.434), a_target(id="lesion-2"))
+    words = read(write_report(tmp_path / "r.html", title="T", summary=said)).words
+    assert {"Present", "Present, probability", "43%", "100%"} <= set(words)
+    silent = a_summary(a_target())
+    words = read(write_report(tmp_path / "r.html", title="T", summary=silent)).words
+    assert not {"Present", "Present, probability"} & set(words)
+
+
 def test_grade_can_be_read_without_colour(tmp_path):
     marks = set()
     for case in ("green", "amber", "red"):
