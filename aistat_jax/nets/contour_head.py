@@ -33,6 +33,10 @@ POSITIONS = np.linspace(math.log(0.15), math.log(3.0), 32)
 WIDTH, SLOPE = 16, 0.1
 LEAST_NOISE, LEAST_VARIANCE = 0.01, 1e-7
 NOISE, AMPLITUDE, LENGTHSCALE, MEAN_SD = 0.05, 0.08, 0.45, 0.08  # where training starts
+# How far, as a log, a spread may go from there. 0.08 exp(2) = 0.59 is the spread of the mean of a
+# head which knows nothing (over targets to learn from, the mean has sd 0.43); where nothing is
+# drawn no likelihood holds a spread down, and without a bound it reached 2.5.
+LEAST_FACTOR, MOST_FACTOR = -4.0, 2.0
 
 
 class Edge(NamedTuple):
@@ -103,7 +107,25 @@ class Linear(nnx.Module):
 
 
 def _factor(log: Array) -> Array:
-    return jnp.exp(jnp.clip(log, -4.0, 4.0))
+    return jnp.exp(_bounded(log))
+
+
+@jax.custom_vjp
+def _bounded(log: Array) -> Array:
+    """`log` within its bounds. From beyond one a slope still leads back, and none further out."""
+    return jnp.clip(log, LEAST_FACTOR, MOST_FACTOR)
+
+
+def _bounded_forward(log: Array) -> tuple[Array, Array]:
+    return _bounded(log), log
+
+
+def _bounded_backward(log: Array, slope: Array) -> tuple[Array]:
+    outward = ((log > MOST_FACTOR) & (slope < 0)) | ((log < LEAST_FACTOR) & (slope > 0))
+    return (jnp.where(outward, 0.0, slope),)
+
+
+_bounded.defvjp(_bounded_forward, _bounded_backward)
 
 
 def _around(conv: Conv, x: Array) -> Array:

@@ -14,6 +14,7 @@ from aistat_jax.nets.contour_head import (
     RAYS,
     ContourHead,
     Edge,
+    _factor,
     covariance,
     log_marginal,
 )
@@ -71,6 +72,15 @@ def test_the_covariance_holds_the_variances_it_was_given():
     total = np.square(edge.amplitude) + np.square(edge.mean_sd)[:, None] + np.square(edge.noise)
     np.testing.assert_allclose(np.diagonal(matrix, axis1=1, axis2=2), total, rtol=1e-3)
     assert np.linalg.eigvalsh(matrix).min() > 0
+
+
+def test_a_spread_has_bounds_from_which_a_slope_leads_back():
+    logs = jnp.float32([-6.0, -6.0, 0.5, 9.0, 9.0])
+    factors = np.asarray(_factor(logs))
+    np.testing.assert_allclose(factors, np.exp([-4.0, -4.0, 0.5, 2.0, 2.0]), rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(_factor(x) * jnp.float32([1, -1, 1, 1, -1])))(logs)
+    # Downhill from below is up (a negative slope), from above down; further out there is none.
+    np.testing.assert_allclose(slope, factors * [0, -1, 1, 1, 0], rtol=1e-6)
 
 
 def random_head(features: int) -> ContourHead:
