@@ -46,7 +46,8 @@ def test_slices_and_the_native_3d_convolution_agree(rng, strides, window):
 @pytest.mark.parametrize(
     ("shape", "strides"),
     [((1, 128, 96, 2), (1, 1)), ((1, 264, 66, 2), (2, 2)), ((9, 40, 24, 2), (1, 1)),
-     ((12, 48, 48, 2), (2, 1)), ((1, 97, 89, 2), (1, 1))],
+     ((12, 48, 48, 2), (2, 1)), ((1, 97, 89, 2), (1, 1)), ((9, 40, 24, 6), (1, 1)),
+     ((1, 264, 66, 6), (2, 2)), ((1, 97, 89, 4), (1, 1))],
 )  # fmt: skip
 def test_the_kernel_gradient_by_rows_is_the_native_one(rng, shape, strides):
     x, w = _arrays(rng, shape, (3, 3, shape[-1], 4))
