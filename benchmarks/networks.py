@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flax import nnx
 
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.unet import UNet, random_net
+from benchmarks._profile import seconds_by_part
 from benchmarks._table import Result, Row
 
 WIDTHS = (32, 32, 64, 128, 256)
@@ -139,12 +141,48 @@ def run(quick: bool) -> Result:
                     note=f"{memory[0]:.0f} MB against {memory[1]:.0f} MB, whole process"),
             ]  # fmt: skip
     rows += sliding_window(8 if quick else VOLUME[2])
+    details = where_a_step_goes(2 if quick else 1)
     notes = [
         f"MONAI BasicUNet, widths {WIDTHS}, float32, {THREADS} threads, one example; the same "
         "weights on both sides (a test holds their outputs equal). Times: medians of passes that "
-        "take turns. Memory: the largest resident set of a fresh process that does nothing else."
+        "take turns. Memory: the largest resident set of a fresh process that does nothing else. "
+        "Below, where a training step goes: seconds of XLA's operations, added up over threads, as "
+        "shares of their sum."
     ]
-    return Result("Networks beside PyTorch", rows, notes)
+    return Result("Networks beside PyTorch", rows, notes, details)
+
+
+def where_a_step_goes(smaller: int = 1) -> list[dict[str, Any]]:
+    """Shares of a training step by part, one column for each number of dimensions."""
+    shares: dict[str, dict[str, Any]] = {}
+    for dims, edge in SIZES.items():
+        step, inputs = training_step(dims, edge // smaller)
+        compiled = step.lower(*inputs).compile()
+        call = partial(_finished, compiled, inputs)
+        found = seconds_by_part(compiled, call, _part, 10 if dims == 2 else 2)
+        for part, seconds in found.items():
+            share = f"{seconds / sum(found.values()):.1%}"
+            shares.setdefault(part, {"part": part})[f"{dims}D {edge // smaller}^{dims}"] = share
+    return list(shares.values())
+
+
+def _finished(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+    return jax.block_until_ready(call(*inputs))
+
+
+def _part(scopes: str) -> str:
+    """What an operation of a training step is for, by the scopes in `blocks.py`."""
+    back = "transpose(" in scopes
+    if "kernel gradient" in scopes:
+        return "convolution, kernel gradient"
+    if "convolution" in scopes:
+        return f"convolution, {'input gradient' if back else 'forward'}"
+    for name in ("norm", "rectifier", "pooling", "up-sampling"):
+        if name in scopes:
+            return f"{name}, {'backward' if back else 'forward'}"
+    if "concatenate" in scopes or "split" in scopes:
+        return "concatenation of skips"
+    return "loss, optimiser" if scopes else "copies made by the compiler"
 
 
 def sliding_window(slices: int) -> list[Row]:
@@ -187,12 +225,24 @@ def _example(dims: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
 
 def jax_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
     graph, state = nnx.split(random_net(architecture(dims)))
-    x, labels = (jnp.asarray(v) for v in _example(dims, edge))
-    optimiser = optax.adam(1e-3)
+    x = jnp.asarray(_example(dims, edge)[0])
 
     @jax.jit
     def forward(state: Any, x: jax.Array) -> jax.Array:
         return nnx.merge(graph, state)(x).logits[0]
+
+    step, inputs = training_step(dims, edge)
+    return {
+        "forward": partial(_finished, forward, (state, x)),
+        "step": partial(_finished, step, inputs),
+    }
+
+
+def training_step(dims: int, edge: int) -> tuple[Any, tuple[Any, ...]]:
+    """The loss, its gradients and an Adam update: a compiled function and what it is called on."""
+    graph, state = nnx.split(random_net(architecture(dims)))
+    x, labels = (jnp.asarray(v) for v in _example(dims, edge))
+    optimiser = optax.adam(1e-3)
 
     def loss(state: Any) -> jax.Array:
         logits = nnx.merge(graph, state)(x).logits[0]
@@ -204,11 +254,7 @@ def jax_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
         move, moments = optimiser.update(slope, moments)
         return optax.apply_updates(state, move), moments
 
-    moments = optimiser.init(state)
-    return {
-        "forward": lambda: jax.block_until_ready(forward(state, x)),
-        "step": lambda: jax.block_until_ready(step(state, moments)),
-    }
+    return step, (state, optimiser.init(state))
 
 
 def torch_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:

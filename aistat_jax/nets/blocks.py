@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -81,10 +81,12 @@ def _forward(x: Array, kernel: Array, strides: tuple[int, ...]) -> tuple[Array, 
 def _backward(strides: tuple[int, ...], saved: Any, slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     _, pull = jax.vjp(lambda x: _native(x, kernel, strides), x)
-    if math.prod(slope.shape[:3]) <= BLOCK or math.prod(kernel.shape[:2]) == 1:
-        _, pull_kernel = jax.vjp(lambda w: _native(x, w, strides), kernel)
-        return pull(slope)[0], pull_kernel(slope)[0]
-    return pull(slope)[0], _kernel_gradient(x, slope, kernel.shape, strides)
+    before = pull(slope)[0]
+    with jax.named_scope("kernel gradient"):
+        if math.prod(slope.shape[:3]) <= BLOCK or math.prod(kernel.shape[:2]) == 1:
+            _, pull_kernel = jax.vjp(lambda w: _native(x, w, strides), kernel)
+            return before, pull_kernel(slope)[0]
+        return before, _kernel_gradient(x, slope, kernel.shape, strides)
 
 
 by_rows.defvjp(_forward, _backward)
@@ -164,9 +166,11 @@ class Conv(nnx.Module):
 
     @jax.named_scope("convolution")
     def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
-        return convolve(x, self.kernel[...].astype(x.dtype), self.strides) + self.bias[...].astype(
-            x.dtype
-        )
+        return self.without_bias(x) + self.bias[...].astype(x.dtype)
+
+    @jax.named_scope("convolution")
+    def without_bias(self, x: Array) -> Array:
+        return convolve(x, self.kernel[...].astype(x.dtype), self.strides)
 
 
 class Upsample(nnx.Module):
@@ -229,7 +233,8 @@ class ConvNormAct(nnx.Module):
         self.slope = slope
 
     def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
-        return rectify(self.norm(self.conv(x)), self.slope)
+        # The norm takes away whatever a bias adds.
+        return rectify(self.norm(self.conv.without_bias(x)), self.slope)
 
 
 class PlainBlock(nnx.Module):
@@ -272,8 +277,15 @@ def rectify(x: Array, slope: float) -> Array:
 
 @jax.named_scope("pooling")
 def max_pool(x: Float[Array, "batch *space feature"], strides: Sequence[int]) -> Array:
-    """The largest value of every box of `strides` voxels, which tile the array."""
-    return _boxes(x, strides).max(axis=_box_axes(strides))
+    """The largest value of every box of `strides` voxels, which tile the array.
+
+    Taken axis by axis: a maximum of many has a slope that costs a pass for each of them.
+    """
+    boxes = _boxes(x, strides)
+    for axis in reversed(_box_axes(strides)):
+        parts = [jax.lax.index_in_dim(boxes, k, axis, False) for k in range(boxes.shape[axis])]
+        boxes = reduce(jnp.maximum, parts)
+    return boxes
 
 
 def average_pool(x: Float[Array, "batch *space feature"], strides: Sequence[int]) -> Array:
