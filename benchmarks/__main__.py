@@ -15,7 +15,7 @@ from benchmarks._table import save
 
 NAMES = (
     "speed", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration", "real_pet",
-    "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d",
+    "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
 )  # fmt: skip
 
 

@@ -138,7 +138,10 @@ class Anchors:
 
 
 def anchors(
-    points: ArrayLike, *, kind: str | Sequence[str] = "edge", sd: float | Sequence[float] = 1.0
+    points: ArrayLike | Sequence[Sequence[float]],
+    *,
+    kind: str | Sequence[str] = "edge",
+    sd: float | Sequence[float] = 1.0,
 ) -> Evidence:
     """Evidence of clicks: the boundary passes within about `sd` of each point (kind "edge"),
     or leaves it "inside" or "outside".

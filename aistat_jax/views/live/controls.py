@@ -85,7 +85,9 @@ def make_sliders(draws: int, level: float) -> Sliders:
     play = widgets.Play(value=0, min=0, max=draws, interval=120, show_repeat=False)
     play.layout = widgets.Layout(width="auto")
     draw = widgets.IntSlider(value=0, min=0, max=draws, description="draw", **laid_out())
-    widgets.jslink((play, "value"), (draw, "value"))
+    # One way: a slider moved by hand need not send its value twice. Play goes on from there.
+    widgets.jsdlink((play, "value"), (draw, "value"))
+    play.observe(lambda _: setattr(play, "value", draw.value), "playing")
     low, high = min(LEVELS[0], level), max(LEVELS[1], level)
     return Sliders(
         draw,

@@ -6,7 +6,11 @@ a copy of them (blitting). Where ipympl is installed the canvas is its widget, e
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
 
 from aistat_jax.views.style import style
 
@@ -16,6 +20,8 @@ else:
     Axes = Any
 
 DPI = 100.0
+# Pixels around axes that their parts may reach into, and above them, where words stand.
+MARGIN, TITLE = 8.0, 16.0
 
 
 class Stage:
@@ -50,16 +56,37 @@ class Stage:
         return _added(self._resting, parts)
 
     def paint(self) -> None:
-        """Show the parts as they are now, over the background that is there."""
+        """Show the parts as they are now, over the background that is there.
+
+        Axes in which nothing has changed are left as they are.
+        """
         if self._empty is None:
             return
         if any(part.stale for part in self._resting):
             self.canvas.restore_region(self._empty)
             self._rest()
+            self._paint(self._moving)
         else:
-            self.canvas.restore_region(self._still)
-        self._paint(self._moving)
+            changed = {part.axes for part in self._moving if part.stale}
+            for axes in changed:
+                self._restore(axes)
+            self._paint([part for part in self._moving if part.axes in changed])
         self.canvas.blit(self.figure.bbox)
+
+    def _restore(self, axes: Any) -> None:
+        """The still background of one pair of axes, and of what sticks out of them a little."""
+        scale = self.figure.dpi / DPI
+        left, bottom, right, top = axes.bbox.padded(MARGIN * scale).extents
+        width, height = self.figure.bbox.size
+        across, down = (
+            np.clip([left, right], 0, width),
+            [height - top - TITLE * scale, height - bottom],
+        )
+        rows = np.clip(down, 0, height)
+        box = (int(across[0]), int(rows[0]), int(across[1]), int(rows[1]))
+        # A region is put where its own corner goes, which rounding may leave a pixel off (0, 0).
+        corner = self._still.get_extents()[:2]
+        self.canvas.restore_region(self._still, bbox=box, xy=corner)
 
     def redraw(self) -> None:
         """Draw everything anew; needed only when axes, ticks or labels change."""
@@ -97,8 +124,25 @@ def _live_canvas(figure: Any) -> Any:
     """ipympl's canvas with no toolbar or header of its own, independent of pyplot."""
     from ipympl.backend_nbagg import Canvas, FigureManager
 
-    canvas = Canvas(figure)
-    manager = FigureManager(canvas, 0)
+    class QuickCanvas(Canvas):
+        """Packs what it sends lightly: there is little to pack, and somebody waits for it."""
+
+        def get_diff_image(self) -> bytes | None:
+            if not self._png_is_old:
+                return None
+            pixels = np.asarray(self.get_renderer().buffer_rgba())
+            new, old = pixels.view(np.uint32)[..., 0], self._last_buff
+            whole = self._force_full or new.shape != old.shape or pixels[..., 3].min() < 255
+            self.set_image_mode("full" if whole else "diff")
+            sent = new if whole else np.where(new != old, new, 0)
+            self._last_buff, self._force_full, self._png_is_old = new.copy(), False, False
+            buffer = io.BytesIO()
+            rgba = np.ascontiguousarray(sent).view(np.uint8).reshape(pixels.shape)
+            PIL.Image.fromarray(rgba).save(buffer, format="png", compress_level=1)
+            return buffer.getvalue()
+
+    canvas = QuickCanvas(figure)
+    manager: Any = FigureManager(canvas, 0)
     canvas.mpl_disconnect(manager.key_press_handler_id)  # its keys change axes: l is for log
     canvas.toolbar_visible = False
     canvas.header_visible = False

@@ -1,0 +1,94 @@
+"""How soon does the screen follow the hand? Milliseconds from an event to the redrawn canvas.
+
+A real JupyterLab in a headless Chromium: the page itself notes when a key, or the mouse button,
+comes, and when the canvas of the explorer was drawn last before it came to rest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._table import Result, Row
+from tests.browser.lab import Notebook, browser_page, jupyter_lab
+from tests.browser.stand import Stand, write_notebook
+
+REST = 250  # milliseconds without drawing: the canvas has come to rest
+WATCH = """() => {
+  window.drawn = []; window.begun = 0;
+  const draw = CanvasRenderingContext2D.prototype.drawImage;
+  CanvasRenderingContext2D.prototype.drawImage = function (...args) {
+    const out = draw.apply(this, args);
+    if (this.canvas.closest(".jupyter-matplotlib-canvas-div")) window.drawn.push(performance.now());
+    return out;
+  };
+  for (const kind of ["keydown", "mouseup"])
+    document.addEventListener(kind, () => {
+      window.begun = performance.now(); window.drawn = [];
+    }, true);
+}"""
+RESTED = f"() => window.drawn.length && performance.now() - window.drawn.at(-1) > {REST}"
+TAKEN = "() => window.drawn.at(-1) - window.begun"
+
+
+def run(quick: bool = False) -> Result:
+    """Medians and 95% points of the time from an event to the canvas at rest."""
+    repeats = 5 if quick else 40
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        name = write_notebook(Path(folder))
+        with jupyter_lab(Path(folder)) as address, browser_page() as page:
+            notebook = Notebook(page, address, name)
+            notebook.run_all()
+            stand = Stand(notebook)
+            page.evaluate(WATCH)
+
+            def taken(act: Callable[[], None]) -> float:
+                page.evaluate("() => { window.drawn = []; }")
+                act()
+                page.wait_for_function(RESTED, timeout=60_000)
+                return float(page.evaluate(TAKEN))
+
+            for slider, key in (("draw", "ArrowRight"), ("level", "ArrowLeft")):
+                stand.slide(slider, key)
+                page.wait_for_timeout(1000)
+                found[slider] = [
+                    taken(lambda key=key: page.keyboard.press(key)) for _ in range(repeats)
+                ]
+            found["anchor"] = _anchors(stand, taken, repeats)
+    rows = []
+    for name, words, goal in (
+        ("draw", "draw slider, one step", 60.0),
+        ("level", "level slider, one step", 60.0),
+        ("anchor", "anchor dropped: refitted and redrawn", 250.0),
+    ):
+        times = found[name]
+        rows.append(Row(f"{words}, median", float(np.median(times)), "ms", at_most=goal))
+        rows.append(Row(f"{words}, 95% point", float(np.quantile(times, 0.95)), "ms"))
+    notes = (
+        f"{repeats} events each, from the event in the page to the last drawing of the canvas; "
+        "demo phantom, PET and CT, 1,000 draws; the refit was compiled before.",
+    )
+    return Result("From the hand to the screen, in a browser", rows, notes)
+
+
+def _anchors(stand: Stand, taken: Any, repeats: int) -> list[float]:
+    """One anchor, dragged to and fro; the refit is compiled before anything is timed."""
+    page = stand.page
+    stand.open_page("Edit")
+    stand.press("edge")
+    page.mouse.click(*stand.on_ray(30, 1.0))
+    stand.until(lambda state: state["clicks"] == 1)
+    times = []
+    for n in range(repeats + 2):
+        u, v = stand.state()["points"][0]
+        page.mouse.move(*stand.spot(f"({u}, {v})"))
+        page.mouse.down()
+        page.mouse.move(*stand.on_ray(30 + n % 5, 0.5 * (n % 3)), steps=3)
+        page.wait_for_timeout(300)
+        times.append(taken(page.mouse.up))
+    return times[2:]
