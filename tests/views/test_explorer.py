@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import aistat_jax as aj
@@ -13,6 +15,7 @@ from aistat_jax.views import explore as doors
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
+from aistat_jax.views.live.stage import quick_png
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,12 @@ def test_what_is_painted_is_what_would_be_drawn_anew(explorer):
         assert (painted != before).any()
         explorer.stage.redraw()
         np.testing.assert_array_equal(painted, pixels(explorer))
+
+
+def test_a_quick_png_is_the_picture(rng):
+    rgba = rng.integers(0, 256, (17, 23, 4)).astype(np.uint8)
+    with PIL.Image.open(io.BytesIO(quick_png(rgba))) as image:
+        np.testing.assert_array_equal(np.asarray(image), rgba)
 
 
 def test_the_level_moves_the_band_that_is_read_back(explorer):

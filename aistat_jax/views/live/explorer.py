@@ -62,6 +62,7 @@ class Explorer(widgets.VBox):
         self.ray: int | None = None
         self.chosen: int | None = None
         self._tried: Make | None = None
+        self._kept: tuple[Posterior | None, float, Band | None] | None = None
         self._warming: threading.Thread | None = None
         self._at = {edit.posterior.chart.plane.index: edit.target for edit in session.given}
         middle = session.given[len(session) // 2].posterior
@@ -123,8 +124,11 @@ class Explorer(widgets.VBox):
     @property
     def band(self) -> Band | None:
         """The simultaneous band at the level of the slider."""
-        posterior = self.posterior
-        return None if posterior is None else simultaneous_band(posterior, self.level)
+        posterior, level = self.posterior, self.level
+        if self._kept is None or self._kept[0] is not posterior or self._kept[1] != level:
+            band = None if posterior is None else simultaneous_band(posterior, level)
+            self._kept = (posterior, level, band)
+        return self._kept[2]
 
     @property
     def level(self) -> float:
@@ -308,6 +312,7 @@ class Explorer(widgets.VBox):
         """The target in the slice as it is now."""
         posterior = self.posterior
         self.panel.show_posterior(posterior, self.grade)
+        self.ring.show_tolerance(self.grade)
         self.panel.show_bundle(posterior, self.controls.bundle.value)
         self.panel.show_draw(posterior, self.controls.draw.value)
         target = self.target

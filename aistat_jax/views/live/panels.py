@@ -254,8 +254,9 @@ class RingPanel:
         axes.add_patch(self.fill)
         self.lines = add(LineCollection([], linewidths=2.2, zorder=3, capstyle="butt"))
         axes.add_collection(self.lines, autolim=False)
-        self.tolerance = add(axes.axhline(np.nan, color="0.25", lw=0.9, zorder=2))
-        self.tolerance_name = add(
+        rest = stage.resting
+        self.tolerance = rest(axes.axhline(np.nan, color="0.25", lw=0.9, zorder=2))
+        self.tolerance_name = rest(
             axes.text(0.995, np.nan, "", transform=axes.get_yaxis_transform(), ha="right",
                       va="bottom", fontsize=7.5, color="0.25", zorder=2)
         )  # fmt: skip
@@ -273,11 +274,17 @@ class RingPanel:
         self.axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 90)])
         self.axes.set_ylabel(f"half-width ({plane.unit})")
 
+    def show_tolerance(self, grade: Grade | None) -> None:
+        self.tolerance.set_visible(grade is not None)
+        self.tolerance_name.set_visible(grade is not None)
+        if grade is not None:
+            self.tolerance.set_ydata([grade.tolerance] * 2)
+            self.tolerance_name.set_y(grade.tolerance)
+            self.tolerance_name.set_text(f"tolerance {grade.tolerance:g} {grade.unit}")
+
     def show(self, band: Band | None, grade: Grade | None) -> None:
         self.lines.set_visible(band is not None)
         self.fill.set_visible(band is not None)
-        self.tolerance.set_visible(grade is not None)
-        self.tolerance_name.set_visible(grade is not None)
         if band is None:
             return
         around = np.append(np.degrees(band.chart.angles), 360.0)
@@ -288,10 +295,6 @@ class RingPanel:
         self.lines.set_color([look["color"] for look in looks])
         self.lines.set_linestyle([look["ls"] for look in looks])
         self.fill.set_xy(np.concatenate([[[0.0, 0.0]], line, [[360.0, 0.0]]]))
-        if grade is not None:
-            self.tolerance.set_ydata([grade.tolerance] * 2)
-            self.tolerance_name.set_y(grade.tolerance)
-            self.tolerance_name.set_text(f"tolerance {grade.tolerance:g} {grade.unit}")
 
     def show_ray(self, band: Band | None, ray: int | None) -> None:
         seen = band is not None and ray is not None

@@ -6,12 +6,13 @@ a copy of them (blitting). Where ipympl is installed the canvas is its widget, e
 
 from __future__ import annotations
 
-import io
+import struct
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL.Image
 
+from aistat_jax._typing import UInt8
 from aistat_jax.views.style import style
 
 if TYPE_CHECKING:
@@ -136,10 +137,7 @@ def _live_canvas(figure: Any) -> Any:
             self.set_image_mode("full" if whole else "diff")
             sent = new if whole else np.where(new != old, new, 0)
             self._last_buff, self._force_full, self._png_is_old = new.copy(), False, False
-            buffer = io.BytesIO()
-            rgba = np.ascontiguousarray(sent).view(np.uint8).reshape(pixels.shape)
-            PIL.Image.fromarray(rgba).save(buffer, format="png", compress_level=1)
-            return buffer.getvalue()
+            return quick_png(np.ascontiguousarray(sent).view(np.uint8).reshape(pixels.shape))
 
     canvas = QuickCanvas(figure)
     manager: Any = FigureManager(canvas, 0)
@@ -150,6 +148,24 @@ def _live_canvas(figure: Any) -> Any:
     canvas.resizable = False
     canvas.syncing_data_url = False  # the view has its own picture for pages without a kernel
     return canvas
+
+
+def quick_png(rgba: UInt8[np.ndarray, "v u 4"]) -> bytes:
+    """Pixels as PNG without the search for filters that a library makes: a third of its time.
+
+    What is sent while a slider moves is mostly clear, and packs as well without.
+    """
+    height, width, _ = rgba.shape
+    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each row after its filter: none
+    rows[:, 1:] = rgba.reshape(height, -1)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # eight bits, RGBA
+    data = zlib.compress(rows.tobytes(), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def _plain_canvas(figure: Any) -> Any:
