@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class InputError(ValueError):
     """Bad input from the user; the command line prints the sentence and exits with status 2."""
+
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook the sentence stands alone: the lines that led to it help nobody."""
+        return [f"\x1b[31mInputError\x1b[0m: {self}"]
