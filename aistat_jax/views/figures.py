@@ -34,7 +34,17 @@ from aistat_jax.views.layers import (
     some_of,
     title_of,
 )
-from aistat_jax.views.style import BAND, COMPARED, DRAW, ESTIMATE, HALO, new_figure, style
+from aistat_jax.views.style import (
+    BAND,
+    COMPARED,
+    DRAW,
+    ESTIMATE,
+    HALO,
+    add_legend,
+    new_figure,
+    new_page,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +65,7 @@ def plot_contours(
     draws: int = 30,
     reference: Curve | None = None,
     full: bool = False,
+    width_mm: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """One slice with its posterior contours, band and estimate, on axes in millimetres.
@@ -62,12 +73,13 @@ def plot_contours(
     The estimate is coloured and styled by local grade where a grade is given; thin lines are
     posterior draws; the translucent ring is the band; `reference` is a contour to compare with.
     `channel` names the image shown (the first unless told); `full` shows the whole slice rather
-    than the target's surroundings; `ax` draws into axes of yours.
+    than the target's surroundings. `width_mm` makes the figure as wide as a column of a journal (88
+    and 180 are common); `ax` draws into axes of yours.
 
     Raises InputError when the channel has no slice there.
     """
-    with style():
-        figure: Any = new_figure(7.2, 4.8) if ax is None else ax.get_figure()
+    with style(width_mm):
+        figure: Any = new_page((7.2, 4.8), 1.25, width_mm) if ax is None else ax.get_figure()
         axes = figure.add_subplot() if ax is None else ax
         shown = slice_shown(image, posterior, channel)
         limits = limits_around(posterior, band, reference, shown.plane, full)
@@ -78,7 +90,7 @@ def plot_contours(
         handles = legend_handles(posterior, band, grade, draws, reference)
         if ax is None:
             axes.set_anchor("W")
-            figure.legend(handles=handles, loc="outside right upper")
+            add_legend(figure, handles, width_mm)
         else:
             axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2)
     return figure
@@ -137,7 +149,12 @@ def plot_gallery(
 
 
 def plot_unrolled(
-    posterior: Posterior, band: Band | None = None, grade: Grade | None = None, *, draws: int = 30
+    posterior: Posterior,
+    band: Band | None = None,
+    grade: Grade | None = None,
+    *,
+    draws: int = 30,
+    width_mm: float | None = None,
 ) -> Figure:
     """The boundary unrolled: angle against radius above, the band's half-width below.
 
@@ -148,8 +165,8 @@ def plot_unrolled(
     degrees = np.degrees(chart.angles)
     around = np.append(degrees, 360.0)
     unit = posterior.unit
-    with style():
-        figure = new_figure(7.4, 4.6 if band is not None else 3.2)
+    with style(width_mm):
+        figure = new_page((7.4, 4.6 if band is not None else 3.2), 1.1, width_mm)
         panels = (
             figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1.3))
             if band is not None
@@ -189,7 +206,7 @@ def plot_unrolled(
             bottom.set_ylim(0, None)
             bottom.set_ylabel(f"half-width ({unit})")
         _direction_axis(panels[-1], posterior)
-        figure.legend(handles=handles, loc="outside right upper")
+        add_legend(figure, handles, width_mm)
     return figure
 
 
@@ -252,13 +269,14 @@ def plot_probability(
     *,
     channel: str | None = None,
     full: bool = False,
+    width_mm: float | None = None,
 ) -> Figure:
     """One slice with its probability contours: inside each, every point is inside that surely."""
-    with style():
+    with style(width_mm):
         from matplotlib import colormaps
         from matplotlib.lines import Line2D
 
-        figure = new_figure(7.2, 4.8)
+        figure = new_page((7.2, 4.8), 1.25, width_mm)
         axes = figure.add_subplot()
         shown = slice_shown(image, posterior, channel)
         picture = draw_slice(axes, shown, limits_around(posterior, None, None, shown.plane, full))
@@ -274,7 +292,7 @@ def plot_probability(
         axes.set_title(title_of(posterior, None))
         axes.set_anchor("W")
         draw_colour_bar(axes, picture, shown)
-        figure.legend(handles=handles, loc="outside right upper")
+        add_legend(figure, handles, width_mm)
     return figure
 
 

@@ -45,8 +45,16 @@ REFERENCE = "#111111"
 HALO = "#FFFFFF"
 OUTLINE = "#202020"
 
-# Words and lines of a narrow figure: nine points shrink to six and a half at the most.
-SMALLEST = 0.72
+# Below this width (mm) a figure is for one column: smaller words, and its legend underneath.
+NARROW_MM = 120.0
+_NARROW: Any = {
+    "font.size": 7.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+}
 # Posteriors side by side, told apart by dashes as well as by colour.
 COMPARED: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "ls": "solid", "lw": 2.2},
@@ -87,12 +95,43 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The project's look for everything drawn inside the `with`; nothing global is changed."""
+def style(width_mm: float | None = None) -> Iterator[None]:
+    """The project's look for everything drawn inside the `with`; nothing global is changed.
+
+    Words are smaller in a figure that is `width_mm` wide and made for one column.
+    """
     import matplotlib
 
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context({**_SETTINGS, **(_NARROW if is_narrow(width_mm) else {})}):
         yield
+
+
+def is_narrow(width_mm: float | None) -> bool:
+    """Whether a figure is for one column. Raises InputError for a width that is none."""
+    if width_mm is None:
+        return False
+    if not (math.isfinite(width_mm) and width_mm >= 60):
+        raise InputError(f"a figure's width must be at least 60 mm, got {width_mm}")
+    return width_mm < NARROW_MM
+
+
+def new_page(wide: tuple[float, float], tall: float, width_mm: float | None) -> Figure:
+    """An empty figure of the size `wide` (inches), or `width_mm` wide in its proportions.
+
+    For one column its height is `tall` times its width.
+    """
+    if width_mm is None:
+        return new_figure(*wide)
+    width = width_mm / 25.4
+    return new_figure(width, width * (tall if is_narrow(width_mm) else wide[1] / wide[0]))
+
+
+def add_legend(figure: Figure, handles: list[Any], width_mm: float | None) -> None:
+    """A legend beside the panels, or below them where there is one column."""
+    if is_narrow(width_mm):
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    else:
+        figure.legend(handles=handles, loc="outside right upper")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -108,49 +147,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(
-    figure: Figure, path: str | os.PathLike[str], *, width_mm: float | None = None
-) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure in the format its name ends with (.png, .pdf, .svg); never half of one.
 
-    Figures are drawn for the full width of a page, about 180 mm. `width_mm` makes one as wide as a
-    column, such as 88 or 180: it is laid out anew in the same proportions, words and lines shrink
-    with it but no further than to SMALLEST. Vector formats keep text as text; PDF embeds its fonts.
+    Vector formats keep text as text, and PDF embeds its fonts.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(path) as temporary, style(), _as_wide_as(figure, width_mm):
+    with replaced_file(path) as temporary, style():
         figure.savefig(temporary, format=path.suffix[1:] or "png")
     return path
-
-
-@contextmanager
-def _as_wide_as(figure: Figure, width_mm: float | None) -> Iterator[None]:
-    """The figure at another width for as long as the `with` lasts."""
-    if width_mm is None:
-        yield
-        return
-    if not (math.isfinite(width_mm) and width_mm > 0):
-        raise InputError(f"a figure's width must be a positive length, got {width_mm} mm")
-    from matplotlib.lines import Line2D
-    from matplotlib.text import Text
-
-    size = figure.get_size_inches()
-    scale = width_mm / 25.4 / size[0]
-    shrink = max(scale, SMALLEST)
-    words: list[Any] = figure.findobj(Text)
-    lines: list[Any] = figure.findobj(Line2D)
-    heights, widths = [w.get_fontsize() for w in words], [line.get_linewidth() for line in lines]
-    try:
-        figure.set_size_inches(*(scale * size))
-        for text, height in zip(words, heights, strict=True):
-            text.set_fontsize(shrink * height)
-        for line, width in zip(lines, widths, strict=True):
-            line.set_linewidth(shrink * width)
-        yield
-    finally:
-        figure.set_size_inches(*size)
-        for text, height in zip(words, heights, strict=True):
-            text.set_fontsize(height)
-        for line, width in zip(lines, widths, strict=True):
-            line.set_linewidth(width)

@@ -18,14 +18,13 @@ from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
 from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.grading import grade
+from aistat_jax.views.checks import plot_chain_ranks, plot_ranks, plot_traces
 from aistat_jax.views.figures import (
     plot_comparison,
     plot_contours,
     plot_gallery,
     plot_network,
     plot_probability,
-    plot_ranks,
-    plot_traces,
     plot_unrolled,
 )
 from aistat_jax.views.layers import grade_runs, limits_around
@@ -253,3 +252,20 @@ def test_importing_the_views_does_not_load_matplotlib():
         "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ranks_of_chains_show_the_one_that_went_elsewhere():
+    posterior = make_posterior(draws=400)
+    four = posterior.draws.reshape(4, 100, -1)
+    alike = replace(posterior, radii=four)
+    moved = replace(posterior, radii=np.concatenate([four[:3], 1.5 * four[3:]]))
+
+    def tallest(shown) -> float:
+        panel = plot_chain_ranks(shown, ["area"]).axes[0]
+        return max(
+            patch.get_data().values.max() for patch in panel.patches if hasattr(patch, "get_data")
+        )
+
+    assert tallest(moved) > 1.5 * tallest(alike)
+    with pytest.raises(InputError, match="this posterior has one"):
+        plot_chain_ranks(posterior)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+import aistat_jax as aj
 from aistat_jax.uncertainty.grading import GRADES
 from aistat_jax.views.style import GRADE_LOOKS, new_figure, save_figure, style
+from tests.helpers import make_image, make_posterior
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB
 DEFICIENCIES = {
@@ -91,3 +93,26 @@ def test_a_write_cut_short_leaves_the_old_figure(tmp_path, monkeypatch):
         save_figure(figure, path)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("width_mm", [88, 180])
+def test_a_figure_for_a_column_has_its_width_and_no_words_on_words(width_mm):
+    posterior, image = make_posterior(), make_image()
+    band, grade = aj.simultaneous_band(posterior), aj.grade(posterior)
+    for figure in (
+        aj.plot_contours(image, posterior, band, grade, width_mm=width_mm),
+        aj.plot_unrolled(posterior, band, grade, width_mm=width_mm),
+        aj.plot_probability(image, posterior, width_mm=width_mm),
+    ):
+        assert figure.get_figwidth() == pytest.approx(width_mm / 25.4)
+        figure.canvas.draw()
+        legend = figure.legends[0].get_window_extent()
+        for axes in figure.axes:
+            words = axes.get_title(loc="left") and axes._left_title.get_window_extent()
+            assert not (words and legend.overlaps(words))
+            assert not legend.overlaps(axes.get_window_extent())
+
+
+def test_a_width_that_is_none_is_refused():
+    with pytest.raises(aj.InputError, match="at least 60 mm"):
+        aj.plot_unrolled(make_posterior(), width_mm=10)
