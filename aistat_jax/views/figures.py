@@ -28,6 +28,7 @@ from aistat_jax.views.layers import (
     grade_runs,
     legend_handles,
     limits_around,
+    limits_around_all,
     line_look,
     loop,
     slice_shown,
@@ -335,12 +336,7 @@ def plot_comparison(
         above, below = figure.subfigures(2, 1, height_ratios=heights)
         panels = above.subplots(1, len(several), squeeze=False)[0]
         shown = slice_shown(image, first, channel)
-        limits = np.array(
-            [limits_around(p, None, reference, shown.plane, full=False) for p in several]
-        )
-        half = (limits[:, 1] - limits[:, 0]).max() / 2
-        u, v = limits[:, :2].mean(), limits[:, 2:].mean()
-        window = (u - half, u + half, v - half, v + half)
+        window = limits_around_all(several, reference, shown.plane)
         top, bottom = below.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
         handles = []
         for panel, look, (name, posterior) in zip(

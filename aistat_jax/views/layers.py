@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,17 @@ def limits_around(
     inset = np.minimum(half, (high_edge - low_edge) / 2)
     middle = np.clip(middle, low_edge + inset, high_edge - inset)
     return middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half
+
+
+def limits_around_all(
+    posteriors: Sequence[Posterior], reference: Curve | None, plane: Plane
+) -> Limits:
+    """One square that shows every posterior, so that panels, or slices, are seen alike."""
+    each = np.array([limits_around(p, None, reference, plane, full=False) for p in posteriors])
+    (u_min, _, v_min, _), (_, u_max, _, v_max) = each.min(axis=0), each.max(axis=0)
+    half = max(u_max - u_min, v_max - v_min) / 2
+    u, v = (u_min + u_max) / 2, (v_min + v_max) / 2
+    return u - half, u + half, v - half, v + half
 
 
 def draw_slice(

@@ -89,7 +89,7 @@ def test_the_chart_reaches_a_fixed_multiple_of_the_rough_radius(rng):
     assert np.isclose(model.chart.radius_max, REACH * brute.RADIUS)
     assert model.data.basis.functions.shape == (RAYS, 2 * HARMONICS + 1)
     assert model.seconds > 0
-    assert model.target_id == "target"
+    assert model.target.id == "target"
 
 
 def test_an_outline_is_where_fits_start_and_nothing_else(rng):

@@ -85,8 +85,8 @@ class Stand:
     def spot(self, expression: str) -> tuple[float, float]:
         """Where a point of the slice, given in Python, is on the page."""
         code = (
-            f"x, y = explorer.panel.axes.transData.transform({expression})\n"
-            "print(x, explorer.stage.figure.bbox.height - y)"
+            f"x, y = explorer.scene.panel.axes.transData.transform({expression})\n"
+            "print(x, explorer.scene.stage.figure.bbox.height - y)"
         )
         x, y = map(float, self.notebook.ask(code).split())
         box = self.view.locator(".jupyter-matplotlib-canvas-div").first.bounding_box()

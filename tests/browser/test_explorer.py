@@ -116,7 +116,7 @@ def test_keys_move_the_explorer_and_not_the_notebook(stand):
         stand.page.keyboard.press(key)
     stand.until(lambda state: state["clicks"] == 1)
     assert stand.page.locator(".jp-Cell").count() == cells
-    assert stand.notebook.ask("print(explorer.panel.axes.get_yscale())").strip() == "linear"
+    assert stand.notebook.ask("print(explorer.scene.panel.axes.get_yscale())").strip() == "linear"
 
 
 def test_files_are_written_and_the_lines_make_the_same_posterior(stand, folder):

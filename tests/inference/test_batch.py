@@ -136,7 +136,7 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
         return found.khat != pytest.approx(poor, abs=1e-3) and trustworthy(found, draws)
 
     def alone(model: BoundaryModel, refused: Posterior, **settings: Any) -> Posterior:
-        calls.append((model.target_id, refused.diagnostics.khat, settings))
+        calls.append((model.target.id, refused.diagnostics.khat, settings))
         return replace(many[1], method="nuts", seed=settings["seed"])
 
     monkeypatch.setattr("aistat_jax.inference.fit.trustworthy", all_but_one)

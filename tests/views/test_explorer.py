@@ -34,7 +34,7 @@ def explorer(fitted):
 
 
 def pixels(explorer) -> np.ndarray:
-    return np.asarray(explorer.stage.canvas.get_renderer().buffer_rgba()).copy()
+    return np.asarray(explorer.scene.stage.canvas.get_renderer().buffer_rgba()).copy()
 
 
 def test_what_is_painted_is_what_would_be_drawn_anew(explorer):
@@ -52,7 +52,7 @@ def test_what_is_painted_is_what_would_be_drawn_anew(explorer):
         change()
         painted = pixels(explorer)
         assert (painted != before).any()
-        explorer.stage.redraw()
+        explorer.scene.stage.redraw()
         np.testing.assert_array_equal(painted, pixels(explorer))
 
 

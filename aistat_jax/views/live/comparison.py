@@ -17,7 +17,7 @@ from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_comparison
-from aistat_jax.views.layers import angle_label, closed, limits_around, window_of
+from aistat_jax.views.layers import angle_label, closed, limits_around_all, window_of
 from aistat_jax.views.live.controls import make_sliders
 from aistat_jax.views.live.panels import SlicePanel, legend_of
 from aistat_jax.views.live.stage import Stage
@@ -93,14 +93,8 @@ class Comparison(widgets.VBox):
             name: self.image[self.channel].slice_at(p.chart.plane)
             for name, p in self.posteriors.items()
         }
-        each = [
-            limits_around(p, None, self.reference, shown[name].plane, full=False)
-            for name, p in self.posteriors.items()
-        ]
-        (u_min, _, v_min, _), (_, u_max, _, v_max) = np.min(each, axis=0), np.max(each, axis=0)
-        half = max(u_max - u_min, v_max - v_min) / 2
-        u, v = (u_min + u_max) / 2, (v_min + v_max) / 2
-        limits = (u - half, u + half, v - half, v + half)
+        several = list(self.posteriors.values())
+        limits = limits_around_all(several, self.reference, several[0].chart.plane)
         self.panels: dict[str, SlicePanel] = {}
         for n, (name, posterior) in enumerate(self.posteriors.items()):
             left = (n + 0.5) / count - 0.5 * side / WIDTH
@@ -114,15 +108,12 @@ class Comparison(widgets.VBox):
             panel.axes.set_title(name, fontsize=9.5)
             self.panels[name] = panel
         below = self.stage.axes(0.07, 0.95 / height, 0.9, (BELOW - 1.3) / height)
-        plane = next(iter(self.posteriors.values())).chart.plane
+        plane = several[0].chart.plane
         below.set_xlim(0, 360)
         below.set_xticks(range(0, 361, 45))
         below.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
         below.set_ylabel(f"half-width ({plane.unit})")
-        widest = [
-            simultaneous_band(p, self.sliders.level.max).half_width.max()
-            for p in self.posteriors.values()
-        ]
+        widest = [simultaneous_band(p, self.sliders.level.max).half_width.max() for p in several]
         below.set_ylim(0, 1.1 * float(np.max(widest)))
         self.widths = {
             name: self.stage.moving(below.plot([], [], label=name, **look)[0])

@@ -22,20 +22,14 @@ from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.checks import plot_chain_ranks, plot_traces
 from aistat_jax.views.figures import plot_contours
-from aistat_jax.views.layers import Limits, limits_around, window_of
 from aistat_jax.views.live.controls import EXPORTS, KEYS, Controls, make_controls
 from aistat_jax.views.live.exports import python_lines, write_export
 from aistat_jax.views.live.gestures import Gestures
-from aistat_jax.views.live.panels import ProfilePanel, RingPanel, SlicePanel, legend_of
-from aistat_jax.views.live.stage import Stage
+from aistat_jax.views.live.scene import Scene
 from aistat_jax.views.live.told import Line, badge, click_table, told
 from aistat_jax.views.outputs import target_summary
 from aistat_jax.views.page import figure, picture, safe
 from aistat_jax.views.report import target_section
-from aistat_jax.views.style import style
-
-WIDTH, HEIGHT = 9.2, 5.1  # inches
-HEADROOM = 1.2  # of the half-width's axis above the band at its widest level
 
 Make = Callable[..., Session]
 
@@ -66,23 +60,14 @@ class Explorer(widgets.VBox):
         self._warming: threading.Thread | None = None
         self._at = {edit.posterior.chart.plane.index: edit.target for edit in session.given}
         middle = session.given[len(session) // 2].posterior
-        self._limits = self._all_limits()
-        self._windows = self._all_windows(middle)
-        self.stage = Stage(WIDTH, HEIGHT, live=True)
-        with style():
-            self.panel = SlicePanel(self.stage, self.stage.axes(0.065, 0.19, 0.44, 0.794))
-            self.ring = RingPanel(self.stage, self.stage.axes(0.585, 0.69, 0.4, 0.28))
-            self.profile = ProfilePanel(self.stage, self.stage.axes(0.585, 0.21, 0.4, 0.32))
-            self.stage.figure.legend(
-                handles=legend_of(any(references)), loc="lower center", ncols=5,
-                fontsize=7.5, columnspacing=1.2, handlelength=2.2,
-            )  # fmt: skip
+        given = [edit.posterior for edit in session.given]
+        self.scene = Scene(image, home, given, any(references))
         self.controls = make_controls(
             image.names, home.grid.shape[2], middle.chart.plane.index, len(middle.draws), level
         )
         self.controls.channel.value = channel
         c = self.controls
-        super().__init__([c.header, self.stage.canvas, c.always(), self.line, c.tabs])
+        super().__init__([c.header, self.scene.stage.canvas, c.always(), self.line, c.tabs])
         self.add_class("aistat")
         self._set_window()
         self.gestures = Gestures(self)
@@ -210,7 +195,7 @@ class Explorer(widgets.VBox):
             self.session = make(self.session, self.target, sample=sample)
         except BaseException:
             self._show_clicks()
-            self.stage.paint()
+            self.scene.stage.paint()
             raise
         self._tried = None
         self.controls.sample.disabled = True
@@ -250,28 +235,6 @@ class Explorer(widgets.VBox):
             self.line.say("Getting ready for the first refit: some seconds, once.")
             self._warming.join()
 
-    def _all_limits(self) -> Limits:
-        """One part of the plane that holds every target, so that scrolling does not jump."""
-        plane = self.home.grid.plane(0)
-        several = np.array([
-            limits_around(edit.posterior, None, None, plane, full=False)
-            for edit in self.session.given
-        ])  # fmt: skip
-        (u_min, _, v_min, _), (_, u_max, _, v_max) = several.min(axis=0), several.max(axis=0)
-        half = max(u_max - u_min, v_max - v_min) / 2
-        u, v = (u_min + u_max) / 2, (v_min + v_max) / 2
-        return u - half, u + half, v - half, v + half
-
-    def _all_windows(self, posterior: Posterior) -> dict[str, tuple[float, float]]:
-        windows = {}
-        for name in self.image.names:
-            try:
-                shown = self.image[name].slice_at(posterior.chart.plane)
-            except InputError:
-                shown = self.image[name].slice(self.image[name].grid.shape[2] // 2)
-            windows[name] = window_of(shown, self._limits)
-        return windows
-
     def _bind(self, c: Controls) -> None:
         def calls(button: widgets.Button, method: Callable[[], None]) -> None:
             button.on_click(lambda _: method())
@@ -304,57 +267,52 @@ class Explorer(widgets.VBox):
         """Another slice: everything is another."""
         self.chosen = None
         self._show_images()
-        self.panel.say("" if self.posterior else self._nothing_here())
+        self.scene.panel.say("" if self.posterior else self._nothing_here())
         self._show_target(painted=False)
         self._frame()
 
     def _show_target(self, painted: bool = True) -> None:
         """The target in the slice as it is now."""
         posterior = self.posterior
-        self.panel.show_posterior(posterior, self.grade)
-        self.ring.show_tolerance(self.grade)
-        self.panel.show_bundle(posterior, self.controls.bundle.value)
-        self.panel.show_draw(posterior, self.controls.draw.value)
+        self.scene.panel.show_posterior(posterior, self.grade)
+        self.scene.ring.show_tolerance(self.grade)
+        self.scene.panel.show_bundle(posterior, self.controls.bundle.value)
+        self.scene.panel.show_draw(posterior, self.controls.draw.value)
         target = self.target
-        self.panel.show_reference(None if target is None else self.references[target])
+        self.scene.panel.show_reference(None if target is None else self.references[target])
         self._show_band()
         self._show_clicks()
         self._show_words()
         if painted:
-            self.stage.paint()
+            self.scene.stage.paint()
 
     def _show_images(self) -> None:
         c = self.controls
-        window = self._windows[c.channel.value]
-        shown = self._slice_of(c.channel.value)
-        self.panel.base.set_visible(shown is not None)
-        if shown is not None:
-            self.panel.show_slice(shown, window)
-        over = None if c.overlay.value == "none" else self._slice_of(c.overlay.value)
-        self.panel.show_overlay(over, self._windows.get(c.overlay.value, window), c.opacity.value)
-
-    def _slice_of(self, name: str) -> ChannelSlice | None:
-        """The channel's slice at the plane that is shown; None, and a word, where it has none."""
-        plane = self.home.grid.plane(self.controls.slice.value)
+        overlay = None if c.overlay.value == "none" else c.overlay.value
         try:
-            return self.image[name].slice_at(plane)
+            self.scene.show_images(c.slice.value, c.channel.value, overlay, c.opacity.value)
         except InputError as refusal:
             self.line.say(str(refusal), trouble=True)
+
+    def _slice(self) -> ChannelSlice | None:
+        """The slice that is shown, None where the channel has none."""
+        try:
+            return self.scene.slice_of(self.controls.channel.value, self.controls.slice.value)
+        except InputError:
             return None
 
     def _show_band(self) -> None:
         band = self.band
-        self.panel.show_band(self.posterior, band)
-        self.ring.show(band, self.grade)
+        self.scene.panel.show_band(self.posterior, band)
+        self.scene.ring.show(band, self.grade)
         self._show_ray()
 
     def _show_ray(self) -> None:
         band, posterior, ray = self.band, self.posterior, self.ray
-        self.panel.show_ray(posterior, ray, self.gestures.radius)
-        self.ring.show_ray(band, ray)
-        shown = self._slice_of(self.controls.channel.value)
-        if shown is not None:
-            self.profile.show(posterior, band, shown, ray, self._radii_near(ray))
+        self.scene.panel.show_ray(posterior, ray, self.gestures.radius)
+        self.scene.ring.show_ray(band, ray)
+        near = self._radii_near(ray)
+        self.scene.profile.show(posterior, band, self._slice(), ray, near)
 
     def _radii_near(self, ray: int | None) -> list[float]:
         """Radii of the clicks that lie within half a ray's step of a ray or so."""
@@ -369,11 +327,11 @@ class Explorer(widgets.VBox):
         ]
 
     def _show_clicks(self) -> None:
-        self.panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
+        self.scene.panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
         angles = []
         if self.posterior is not None:
             angles = [editing.polar(c.point, self.posterior.chart)[1] for c in self.clicks]
-        self.ring.show_clicks(angles)
+        self.scene.ring.show_clicks(angles)
         c = self.controls
         c.undo.disabled, c.redo.disabled = not self.session.done, not self.session.undone
         c.remove.disabled = self.chosen is None
@@ -414,19 +372,19 @@ class Explorer(widgets.VBox):
 
     @told
     def _follow_draw(self) -> None:
-        self.panel.show_draw(self.posterior, self.controls.draw.value)
-        self.stage.paint()
+        self.scene.panel.show_draw(self.posterior, self.controls.draw.value)
+        self.scene.stage.paint()
 
     @told
     def _follow_level(self) -> None:
         self._show_band()
-        self.stage.paint()
+        self.scene.stage.paint()
         self._show_page()
 
     @told
     def _follow_bundle(self) -> None:
-        self.panel.show_bundle(self.posterior, self.controls.bundle.value)
-        self.stage.paint()
+        self.scene.panel.show_bundle(self.posterior, self.controls.bundle.value)
+        self.scene.stage.paint()
 
     @told
     def _follow_channel(self) -> None:
@@ -438,9 +396,9 @@ class Explorer(widgets.VBox):
 
     @told
     def _follow_look(self) -> None:
-        self._windows[self.controls.channel.value] = self.controls.window.value
+        self.scene.windows[self.controls.channel.value] = self.controls.window.value
         self._show_images()
-        self.stage.paint()
+        self.scene.stage.paint()
 
     @told
     def _follow_frame(self) -> None:
@@ -461,13 +419,13 @@ class Explorer(widgets.VBox):
         if ray != self.ray:
             self.ray = ray
             self._show_ray()
-            self.stage.paint()
+            self.scene.stage.paint()
 
     def _set_window(self) -> None:
         """The window's slider for the channel that is shown: its range, and where it stands."""
         c, name = self.controls, self.controls.channel.value
         values = self.image[name].values
-        low, high = self._windows[name]
+        low, high = self.scene.windows[name]
         bottom, top = min(float(values.min()), low), max(float(values.max()), high)
         with c.window.hold_trait_notifications():
             c.window.min, c.window.max = min(bottom, c.window.min), max(top, c.window.max)
@@ -477,21 +435,11 @@ class Explorer(widgets.VBox):
 
     def _frame(self) -> None:
         """Axes and their names, and everything drawn anew."""
-        plane = self.home.grid.plane(self.controls.slice.value)
-        u_min, u_max, v_min, v_max = plane.extent
-        limits = (u_min, u_max, v_min, v_max) if self.controls.whole.value else self._limits
-        shown = self._slice_of(self.controls.channel.value)
-        with style():
-            dark = self.image[self.controls.channel.value].quantity == "SUV"
-            self.panel.frame(plane, limits, dark)
-            if self.posterior is not None and shown is not None:
-                widest = simultaneous_band(self.posterior, self.controls.level.max)
-                highest = max(widest.half_width.max(), self._sure(self.grade).tolerance)
-                self.ring.frame(plane, HEADROOM * float(highest))
-                window = self._windows[shown.name]
-                reach = self.posterior.chart.radius_max
-                self.profile.frame(shown, reach, window, self.home.unit)
-        self.stage.redraw()
+        c = self.controls
+        self.scene.frame(
+            c.slice.value, c.channel.value, whole=c.whole.value,
+            posterior=self.posterior, grade=self.grade, level=c.level.max,
+        )  # fmt: skip
 
 
 _MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}

@@ -31,14 +31,14 @@ class Gestures:
         self._pinned = False
         self._held: int | None = None
         self._from = self._to = (0.0, 0.0)
-        connect = explorer.stage.canvas.mpl_connect
+        connect = explorer.scene.stage.canvas.mpl_connect
         connect("button_press_event", self.press)
         connect("motion_notify_event", self.move)
         connect("button_release_event", self.release)
         connect("key_press_event", self.key)
         connect("scroll_event", self.scroll)
         if explorer.controls.slice.max > 0:
-            explorer.stage.canvas.capture_scroll = True
+            explorer.scene.stage.canvas.capture_scroll = True
 
     def clicks_in_hand(self) -> tuple[Click, ...]:
         """The clicks as they are seen: the one that is dragged is where the mouse is."""
@@ -50,10 +50,10 @@ class Gestures:
     @told
     def press(self, event: Any) -> None:
         e = self.explorer
-        if event.inaxes is e.ring.axes:
+        if event.inaxes is e.scene.ring.axes:
             self._pinned = True
             return e.look_along(self._ray_at(event))
-        if event.inaxes is not e.panel.axes or e.posterior is None:
+        if event.inaxes is not e.scene.panel.axes or e.posterior is None:
             return None
         self._from = self._to = (float(event.xdata), float(event.ydata))
         near = self._click_near(event)
@@ -62,7 +62,7 @@ class Gestures:
         if near is not None:
             self._held = e.chosen = near
             e._show_clicks()
-            return e.stage.paint()
+            return e.scene.stage.paint()
         mode = e.controls.mode.value
         if mode == "look" or event.button != 1:
             self._pinned = not self._pinned
@@ -72,12 +72,12 @@ class Gestures:
     @told
     def move(self, event: Any) -> None:
         e = self.explorer
-        if event.inaxes not in (e.panel.axes, e.ring.axes) or e.posterior is None:
+        if event.inaxes not in (e.scene.panel.axes, e.scene.ring.axes) or e.posterior is None:
             return
-        if self._held is not None and event.inaxes is e.panel.axes:
+        if self._held is not None and event.inaxes is e.scene.panel.axes:
             self._to = (float(event.xdata), float(event.ydata))
-            e.panel.show_clicks(self.clicks_in_hand(), e.chosen)
-            e.stage.paint()
+            e.scene.panel.show_clicks(self.clicks_in_hand(), e.chosen)
+            e.scene.stage.paint()
         elif not self._pinned:
             self.radius = None
             e.look_along(self._ray_at(event))
@@ -88,12 +88,12 @@ class Gestures:
         self._held = None
         if held is None:
             return
-        place = e.panel.axes.transData.transform
+        place = e.scene.panel.axes.transData.transform
         if np.linalg.norm(place(self._to) - place(self._from)) > STILL:
             e.move_click(held, self._to)
         else:
             e._show_clicks()
-            e.stage.paint()
+            e.scene.stage.paint()
 
     @told
     def scroll(self, event: Any) -> None:
@@ -126,7 +126,7 @@ class Gestures:
             e.chosen = (-1 if e.chosen is None else e.chosen) + 1
             e.chosen %= len(e.clicks)
             e._show_clicks()
-            e.stage.paint()
+            e.scene.stage.paint()
         elif key in ("u", "r"):
             (e.undo if key == "u" else e.redo)()
         elif key == " ":
@@ -145,7 +145,7 @@ class Gestures:
         start = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
         self.radius = max(0.0, start + way * e.session.sd / 2)
         e._show_ray()
-        e.stage.paint()
+        e.scene.stage.paint()
 
     def _click_on_the_ray(self) -> None:
         e, mode = self.explorer, self.explorer.controls.mode.value
@@ -163,7 +163,7 @@ class Gestures:
     def _ray_at(self, event: Any) -> int:
         e = self.explorer
         chart = e.posterior.chart  # pyright: ignore[reportOptionalMemberAccess]
-        if event.inaxes is e.ring.axes:
+        if event.inaxes is e.scene.ring.axes:
             angle = np.radians(event.xdata)
         else:
             _, angle = editing.polar((float(event.xdata), float(event.ydata)), chart)
@@ -174,6 +174,6 @@ class Gestures:
         clicks = self.explorer.clicks
         if not clicks:
             return None
-        at = self.explorer.panel.axes.transData.transform([click.point for click in clicks])
+        at = self.explorer.scene.panel.axes.transData.transform([click.point for click in clicks])
         away = np.linalg.norm(at - (event.x, event.y), axis=-1)
         return int(away.argmin()) if away.min() <= NEAR else None

@@ -18,7 +18,7 @@ from aistat_jax.editing import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import ChannelSlice
+from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.directions import direction_words
 from aistat_jax.uncertainty.grading import Grade
@@ -140,14 +140,13 @@ class SlicePanel:
         self.base.set(extent=shown.plane.extent, cmap=colour_map(shown.quantity), clim=window)
 
     def show_overlay(
-        self, shown: ChannelSlice | None, window: tuple[float, float], opacity: float
+        self, shown: ChannelSlice, window: tuple[float, float], opacity: float
     ) -> None:
-        self.overlay.set_visible(shown is not None and opacity > 0)
-        if shown is not None:
-            self.overlay.set_data(shown.values.T)
-            part = np.clip((shown.values.T - window[0]) / (window[1] - window[0]), 0, 1)
-            # What has no uptake stays clear, so that the anatomy below is seen.
-            self.overlay.set(extent=shown.plane.extent, clim=window, alpha=opacity * np.sqrt(part))
+        """Another channel over the slice; what has no uptake stays clear."""
+        self.overlay.set_visible(opacity > 0)
+        self.overlay.set_data(shown.values.T)
+        part = np.clip((shown.values.T - window[0]) / (window[1] - window[0]), 0, 1)
+        self.overlay.set(extent=shown.plane.extent, clim=window, alpha=opacity * np.sqrt(part))
 
     def show_posterior(self, posterior: Posterior | None, grade: Grade | None) -> None:
         """Estimate by grade; None where the slice has no contour."""
@@ -337,29 +336,27 @@ class ProfilePanel:
             axes.text(0.0, 1.03, "", transform=axes.transAxes, fontsize=8.5, va="bottom", zorder=6)
         )
 
-    def frame(
-        self, shown: ChannelSlice, reach: float, window: tuple[float, float], unit: str
-    ) -> None:
+    def frame(self, channel: Channel, reach: float, window: tuple[float, float]) -> None:
         """Axes and their names. Needs `Stage.redraw` afterwards."""
         low, high = window
         self.axes.set_xlim(0, reach)
         self.axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
-        self.axes.set_xlabel(f"distance from the centre along the ray ({unit})")
-        self.axes.set_ylabel(f"{shown.name} ({shown.quantity})")
+        self.axes.set_xlabel(f"distance from the centre along the ray ({channel.unit})")
+        self.axes.set_ylabel(f"{channel.name} ({channel.quantity})")
 
     def show(
         self,
         posterior: Posterior | None,
         band: Band | None,
-        shown: ChannelSlice,
+        shown: ChannelSlice | None,
         ray: int | None,
         clicks: Sequence[float] = (),
     ) -> None:
         """`clicks` are the radii of clicks near this ray."""
-        seen = posterior is not None and band is not None and ray is not None
+        seen = None not in (posterior, band, shown, ray)
         for part in (self.density, self.edge, self.sides, self.profile, self.marks):
             part.set_visible(seen)
-        if posterior is None or band is None or ray is None:
+        if posterior is None or band is None or shown is None or ray is None:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
         chart = posterior.chart
