@@ -53,6 +53,12 @@ def test_every_slider_moves_what_it_says(stand):
     stand.until(lambda state: state["slice"] == before["slice"])
 
 
+def test_the_picture_for_pages_without_a_kernel_is_hidden_here(stand):
+    still = stand.page.locator(".aistat-still")
+    assert still.count() == 1
+    assert not still.first.is_visible()
+
+
 def test_pointing_at_the_boundary_looks_along_that_ray(stand):
     for ray in (10, 70):
         stand.page.mouse.move(*stand.on_ray(ray))

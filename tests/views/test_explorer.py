@@ -134,10 +134,13 @@ def test_every_export_is_a_file(explorer, tmp_path):
     assert "cannot be written" in explorer.line.said
 
 
-def test_a_picture_stands_in_where_no_kernel_runs(explorer):
-    bundle = explorer._repr_mimebundle_()
-    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+def test_a_picture_stands_in_where_no_kernel_runs(explorer, capsys):
+    shown = explorer.still()
+    data = shown.split("base64,")[1].split('"')[0]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert ".lm-Widget .aistat-still{display:none}" in shown
+    explorer._ipython_display_()
+    assert "HTML object" in capsys.readouterr().out
 
 
 def test_a_posterior_of_another_image_is_refused(fitted):
@@ -173,4 +176,4 @@ def test_posteriors_side_by_side_follow_one_slider(fitted):
     assert view.table.value != table
     assert view.bands["a"].level == view.bands["b"].level == 0.6
     assert view.failure == ""
-    assert "image/png" in view._repr_mimebundle_()
+    assert "data:image/png" in view.still()

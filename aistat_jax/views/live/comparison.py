@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,14 +20,14 @@ from aistat_jax.views.layers import angle_label, closed, limits_around_all, wind
 from aistat_jax.views.live.controls import make_sliders
 from aistat_jax.views.live.panels import SlicePanel, legend_of
 from aistat_jax.views.live.stage import Stage
-from aistat_jax.views.live.told import Line, badge, told
-from aistat_jax.views.page import picture, safe
+from aistat_jax.views.live.told import Line, View, badge, told
+from aistat_jax.views.page import safe
 from aistat_jax.views.style import COMPARED, style
 
 WIDTH, PANEL, BELOW = 9.2, 3.0, 2.6  # inches
 
 
-class Comparison(widgets.VBox):
+class Comparison(View):
     """Posteriors of one target side by side; `aistat_jax.compare` makes it."""
 
     def __init__(
@@ -65,14 +64,6 @@ class Comparison(widgets.VBox):
         self._follow_level()
         self.stage.redraw()
         self.line.say("Point at a boundary: the same direction is marked in every panel.")
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget, and a picture of it for pages in which no kernel runs."""
-        bundle: Any = super()._repr_mimebundle_(**kwargs)
-        if not bundle:
-            return bundle
-        png = picture(self.static_figure())
-        return {**bundle, "image/png": base64.b64encode(png).decode("ascii")}
 
     def static_figure(self) -> Any:
         """The same posteriors as the figure of `plot_comparison`."""

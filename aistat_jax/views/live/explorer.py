@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,15 +25,15 @@ from aistat_jax.views.live.controls import EXPORTS, KEYS, Controls, make_control
 from aistat_jax.views.live.exports import python_lines, write_export
 from aistat_jax.views.live.gestures import Gestures
 from aistat_jax.views.live.scene import Scene
-from aistat_jax.views.live.told import Line, badge, click_table, told
+from aistat_jax.views.live.told import Line, View, badge, click_table, told
 from aistat_jax.views.outputs import target_summary
-from aistat_jax.views.page import figure, picture, safe
+from aistat_jax.views.page import figure, safe
 from aistat_jax.views.report import target_section
 
 Make = Callable[..., Session]
 
 
-class Explorer(widgets.VBox):
+class Explorer(View):
     """A posterior to be looked at from every side and corrected; `aistat_jax.explore` makes it.
 
     What is shown can be read back: `posterior`, `grade`, `band`, `clicks` of the target in sight,
@@ -74,14 +73,6 @@ class Explorer(widgets.VBox):
         self._bind(c)
         self._show_slice()
         self.line.say(KEYS)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget, and a picture of it for pages in which no kernel runs."""
-        bundle: Any = super()._repr_mimebundle_(**kwargs)
-        if bundle and self.posterior is not None:
-            png = picture(self.static_figure())
-            bundle = {**bundle, "image/png": base64.b64encode(png).decode("ascii")}
-        return bundle
 
     # ------------------------------------------------------------------------- read back
 
@@ -128,11 +119,12 @@ class Explorer(widgets.VBox):
         return python_lines(self.edit, self.session.sd, self.level, channel, several=several)
 
     def static_figure(self) -> Any:
-        """What is shown now, as the figure of `plot_contours`."""
-        posterior = self._sure(self.posterior)
+        """The target in sight, or the middle one, as the figure of `plot_contours`."""
+        target = len(self.session) // 2 if self.target is None else self.target
+        edit = self.session[target]
         return plot_contours(
-            self.image, posterior, self.band, self.grade,
-            channel=self.controls.channel.value, reference=self.references[self.target or 0],
+            self.image, edit.posterior, simultaneous_band(edit.posterior, self.level), edit.grade,
+            channel=self.controls.channel.value, reference=self.references[target],
         )  # fmt: skip
 
     # ------------------------------------------------------------------------- changing

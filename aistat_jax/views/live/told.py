@@ -1,7 +1,8 @@
-"""What is said to the person at the screen? One line under the picture, never a lost traceback."""
+"""What is said and left to the person at the screen? A line, a picture, never a lost traceback."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import ipywidgets as widgets
 
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click
-from aistat_jax.views.page import safe
+from aistat_jax.views.page import picture, safe
 from aistat_jax.views.report import MARKS
 
 # ipywidgets marks every widget whose kernel is gone; the sentence is in the page all along.
@@ -83,6 +84,31 @@ def told(method: Callable[..., Any]) -> Callable[..., Any]:
         return None
 
     return guarded
+
+
+class View(widgets.VBox):
+    """A widget that leaves a picture behind for pages in which no kernel runs."""
+
+    def static_figure(self) -> Any:
+        """What is shown now, as a figure."""
+        raise NotImplementedError
+
+    def still(self) -> str:
+        """The picture, as HTML that hides itself where widgets live."""
+        data = base64.b64encode(picture(self.static_figure(), dpi=110)).decode("ascii")
+        return (
+            '<div class="aistat-still"><style>.lm-Widget .aistat-still{display:none}</style>'
+            f'<img alt="The view as it was first shown." src="data:image/png;base64,{data}"></div>'
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, a widget: it moves in a notebook with a kernel>"
+
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        from IPython.display import HTML, display
+
+        display(self._repr_mimebundle_(**kwargs), raw=True)
+        display(HTML(self.still()))
 
 
 def badge(case: str) -> str:
