@@ -134,7 +134,9 @@ class Notebook:
 
     def __init__(self, page: Any, address: str, name: str) -> None:
         self.page, self.name = page, name
-        page.goto(f"{address}/lab/tree/{name}")
+        # A workspace of its own, or what was open before would be opened beside it.
+        workspace = name.removesuffix(".ipynb")
+        page.goto(f"{address}/lab/workspaces/{workspace}/tree/{name}")
         page.wait_for_selector(".jp-Notebook", timeout=120_000)
         page.wait_for_function(_LISTENS, timeout=120_000)
         page.wait_for_timeout(1500)  # a first connection may be given up for a second one
