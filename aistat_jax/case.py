@@ -12,8 +12,7 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
-from aistat_jax.boundary.model import BoundaryModel, boundary_model
-from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.targets import Target
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.fit import fit
@@ -54,7 +53,7 @@ class Case:
 def contour_case(
     image: Image,
     targets: Sequence[Target],
-    evidence: Evidence,
+    model_of: Callable[[Target], BoundaryModel],
     *,
     seed: int,
     method: str,
@@ -66,23 +65,20 @@ def contour_case(
     outlines: Sequence[Sequence[Curve]] | None = None,
     whole_volume: bool = True,
     near: tuple[float, float, float] | None = None,
-    presence: Callable[[Target], float] | None = None,
-    prior: Prior | None = None,
     title: str,
     inputs: tuple[str, ...],
 ) -> Case:
     """Targets to a graded case. Targets cut off or without evidence are left out, and named.
 
-    `reference` (i, j, k) is a mask to compare with, on the grid of the image's first channel;
-    `outlines` its exact outlines slice by slice, if known; `whole_volume` compares slices without
-    a target too. `near` is the point whose slice the case is shown at; `presence` says of a target
-    how probable it is that there is anything there. Raises InputError when no target is left.
+    `model_of` states the posterior of each target. `reference` (i, j, k) is a mask to compare with,
+    on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
+    known; `whole_volume` compares slices without a target too. `near` is the point whose slice the
+    case is shown at. Raises InputError when no target is left.
     """
     models, skipped = [], []
     for target in progress_bar(targets, "reading the evidence"):
         try:
-            there = 1.0 if presence is None else presence(target)
-            models.append(boundary_model(target, evidence, presence=there, prior=prior))
+            models.append(model_of(target))
         except InputError as error:
             skipped.append((target.id, str(error)))
     posteriors = []

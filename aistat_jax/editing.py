@@ -260,7 +260,7 @@ def radii_towards(posterior: Posterior, angle: float) -> np.ndarray:
 def what_changed(before: Edit, after: Edit) -> str:
     """Area, half-width of the band and grade before and after, in a sentence."""
     unit = after.posterior.unit
-    areas = [area_posterior(edit.posterior).mean for edit in (before, after)]
+    areas = [area_posterior(edit.posterior).quantile(0.5) for edit in (before, after)]
     widths = [
         float(np.median(simultaneous_band(edit.posterior).half_width)) for edit in (before, after)
     ]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.targets import find_targets
 from aistat_jax.case import contour_case, image_evidence
 from aistat_jax.data.collections import SARCOMA
@@ -84,9 +86,10 @@ def contour(folder: Path) -> dict[str, Any]:
     point = (float(place[0]), float(place[1]), float(place[2]))
     try:
         case = contour_case(
-            image, find_targets(image, point_mm=point), image_evidence(image), seed=0,
-            method="laplace", draws=1000, level=0.95, reference=mask, title=folder.name,
-            inputs=(str(path),), near=point,
+            image, find_targets(image, point_mm=point),
+            partial(boundary_model, evidence=image_evidence(image)), seed=0, method="laplace",
+            draws=1000, level=0.95, reference=mask, title=folder.name, inputs=(str(path),),
+            near=point,
         )  # fmt: skip
     except InputError as error:
         return row | {"dice": 0.0, "refused": str(error)}

@@ -46,6 +46,9 @@ class Evidence:
         return tuple(term for piece in self.pieces for term in piece.tabulate(target, chart))
 
 
+NOTHING = Evidence(())
+
+
 def log_likelihood(terms: Sequence[Term], radii: Float[ArrayLike, " ray"]) -> Float[Array, ""]:
     """Sum of the terms' log-likelihoods of one boundary; costs a look-up per ray and term."""
     # A product with ones sums over rays: XLA would fuse jnp.sum with the look-up, ten times slower.

@@ -244,27 +244,6 @@ class ContourTerm:
 
 
 @record
-class EdgeTerm:
-    """An edge read off along the rays: log radius = boundary's + correlated Gaussian error.
-
-    Shapes: offset (stat,) the whitened log radius that was read; whiten (stat, ray) interpolates
-    the boundary's log radius to where it was read and whitens it; constant so that the value is
-    the log density of what was read.
-    """
-
-    offset: Float[ArrayLike, " stat"]
-    whiten: Float[ArrayLike, "stat ray"]
-    constant: Float[ArrayLike, ""]
-    differentiable: bool = static(default=True)
-
-    def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
-        return jnp.asarray(jnp.log(radii)[:, None] * self.whiten.T)
-
-    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return jnp.asarray(self.constant - 0.5 * jnp.sum(jnp.square(self.offset - sums)))
-
-
-@record
 class AnchorTerm:
     """Clicks of an expert: on the edge, inside or outside.
 

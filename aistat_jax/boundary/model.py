@@ -29,9 +29,9 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart, star_chart
-from aistat_jax.boundary.evidence import Evidence, log_likelihood
+from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
-from aistat_jax.boundary.prior import Prior, population_mean
+from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.basis import (
     CircleBasis,
@@ -51,7 +51,7 @@ class BoundaryData:
     """
 
     basis: CircleBasis
-    prior: Prior
+    prior: Prior | LearnedPrior
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
     start: Float[ArrayLike, " basis"] | None = None
@@ -108,12 +108,18 @@ def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
     """Prior sd of every coefficient; samples the sites "amplitude" and "lengthscale".
 
     Order of the coefficients: the mean log radius, then cosine and sine of harmonics 1, 2, ...,
-    each times a function of mean square one (sqrt(2) cos a, ...). To be called in a program.
+    each times a function of mean square one (sqrt(2) cos a, ...). Under a `LearnedPrior` they are
+    its own, with one sd in each group, and the site is "inflation". To be called in a program.
     """
     import numpyro
     from numpyro import distributions as dist
 
     prior = data.prior
+    if isinstance(prior, LearnedPrior):
+        half = 0.5 * jnp.asarray(prior.degrees)
+        law = dist.InverseGamma(half, half).to_event(1)
+        inflation = jnp.asarray(numpyro.sample("inflation", law))
+        return jnp.repeat(jnp.sqrt(inflation), np.array(prior.groups))
 
     def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
         if name in prior.fixed:
@@ -142,9 +148,9 @@ def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[A
 
 def boundary_model(
     target: Target,
-    evidence: Evidence,
+    evidence: Evidence = NOTHING,
     *,
-    prior: Prior | None = None,
+    prior: Prior | LearnedPrior | None = None,
     rays: int = 128,
     harmonics: int = 16,
     radius_max: float | None = None,
@@ -153,12 +159,14 @@ def boundary_model(
 ) -> BoundaryModel:
     """Read the evidence along the rays of a target's chart and state the posterior.
 
-    `radius_max` (default REACH times the target's rough radius) bounds both the boundary and the
-    region whose voxels count as evidence. `presence` is the probability that there is anything to
-    contour (`networks.presence`): it goes with the posterior, whose boundaries are given that.
+    `radius_max` (default REACH, or the reach of a learned prior, times the target's rough radius)
+    bounds the region whose voxels count as evidence; a boundary that reaches it fails its
+    diagnostics. `presence` is the probability that there is anything to contour
+    (`networks.presence`): it goes with the posterior, whose boundaries are given that. A learned
+    prior has harmonics of its own, and may do without evidence: it has seen the image.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    for a presence outside (0, 1], and for no evidence.
+    for a presence outside (0, 1], and for no evidence under a prior that has not seen the image.
     """
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
@@ -167,17 +175,22 @@ def boundary_model(
     if not 0 < presence <= 1:
         raise InputError(f"target {target.id}: presence must be in (0, 1], got {presence}")
     start = time.perf_counter()
-    reach = radius_max if radius_max is not None else REACH * target.radius
-    chart = star_chart(target.centre, reach, target.plane, rays)
-    prior = (prior or Prior()).check()
-    basis = circle_basis(chart.angles, harmonics)
-    mean = population_mean(prior, target.radius, rays)
+    if radius_max is None:
+        radius_max = target.radius * (prior.reach if isinstance(prior, LearnedPrior) else REACH)
+    chart = star_chart(target.centre, radius_max, target.plane, rays)
+    if isinstance(prior, LearnedPrior):
+        shape, basis = prior.on(chart.angles)
+        mean = np.log(target.radius) + shape
+    else:
+        prior = (prior or Prior()).check()
+        mean = population_mean(prior, target.radius, rays)
+        basis = circle_basis(chart.angles, harmonics)
     begin = np.zeros(basis.functions.shape[1])
     if target.outline is not None:
         radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
-        begin = np.asarray(basis.functions).T @ (np.log(radii) - np.asarray(mean)) / rays
+        begin = np.linalg.lstsq(np.asarray(basis.functions), np.log(radii) - mean)[0]
     data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
-    if not data.terms:
+    if not data.terms and isinstance(prior, Prior):
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence)

@@ -2,7 +2,8 @@
 
 log radius(a) = shape(a) + sum_k c_k phi_k(a), with c_0 ~ N(log radius, mean_sd^2) and the other
 coefficients a stationary Gaussian process on the circle (basis.py) whose amplitude and angular
-lengthscale have log-normal hyperpriors, or are held fixed.
+lengthscale have log-normal hyperpriors, or are held fixed (`Prior`). Or: what something has learned
+that has seen the image (`LearnedPrior`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
-from aistat_jax._typing import Float
-from aistat_jax.space.basis import circle_basis, equal_angles, host_variance
+from aistat_jax._record import record, replace, static
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.space.basis import CircleBasis, circle_basis, equal_angles, host_variance
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
 # nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.
@@ -59,6 +60,33 @@ class Prior:
         if unknown := set(self.fixed) - {"amplitude", "lengthscale"}:
             raise InputError(f"only amplitude and lengthscale can be fixed, not {sorted(unknown)}")
         return self
+
+
+@record
+class LearnedPrior:
+    """A law of log radius on the circle, which something has learned (a network's contour head).
+
+    log radius = log rough radius + sum_k phi_k (mean + factor (sqrt(w) * c))_k with phi the
+    functions of the circle and c standard normal, a Student-t process in each group of
+    coefficients: w_g ~ InvGamma(degrees_g / 2, degrees_g / 2) is how much larger the errors about
+    this one target are than most (Shah, Wilson & Ghahramani 2014). A posterior's site "inflation"
+    is w, (group,). `groups` are the numbers of coefficients in each, coarse to fine. `reach`: how
+    many rough radii away was looked at.
+
+    Shapes: mean (basis,), factor (basis, basis) lower triangular, degrees (group,).
+    """
+
+    mean: Float[ArrayLike, " basis"]
+    factor: Float[ArrayLike, "basis basis"]
+    degrees: Float[ArrayLike, " group"]
+    groups: tuple[int, ...] = static()
+    reach: float = static()
+
+    def on(self, angles: Float[np.ndarray, " ray"]) -> tuple[np.ndarray, CircleBasis]:
+        """Its mean (ray,), relative to the rough radius, and the basis of c, at these angles."""
+        circle = circle_basis(angles, len(np.asarray(self.mean)) // 2)
+        functions = np.asarray(circle.functions)
+        return functions @ self.mean, replace(circle, functions=functions @ self.factor)
 
 
 def fixed_prior(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -15,9 +15,12 @@ from aistat_jax.cli.options import OUT, Seed, about, check_seed, point_of, writt
 
 if TYPE_CHECKING:
     from aistat_jax.boundary.evidence import Evidence
+    from aistat_jax.boundary.model import BoundaryModel
     from aistat_jax.boundary.targets import Target
     from aistat_jax.case import Case
     from aistat_jax.inference.posterior import Posterior
+    from aistat_jax.nets.edges import FeatureField
+    from aistat_jax.nets.weights import Net
     from aistat_jax.space.image import Image
 
 METHODS = ("laplace", "nuts", "vi", "smc")
@@ -65,8 +68,8 @@ def demo(
         point = (float(centre[0]), float(centre[1]), float(centre[2]))
         seen = _seen_by(DEMO_NET, phantom.image, {"point_mm": point})
         case = contour_case(
-            phantom.image, seen.targets, intensity(phantom.image), seed=seed, method=method,
-            presence=seen.presence, draws=draws, level=level, tolerance_mm=tolerance_mm,
+            phantom.image, seen.targets, partial(_by_image, intensity(phantom.image), seen),
+            seed=seed, method=method, draws=draws, level=level, tolerance_mm=tolerance_mm,
             reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
             title="Demonstration: a synthetic PET/CT lesion",
             inputs=(f"synthetic PET/CT, seed {seed}", f"network {DEMO_NET}"),
@@ -153,6 +156,7 @@ def contour(
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     out = out or Path("aistat-out") / image.name.split(".")[0]
     with written_to(out) as folder:
+        from aistat_jax.boundary.model import boundary_model
         from aistat_jax.boundary.targets import find_targets
         from aistat_jax.case import contour_case, image_evidence
         from aistat_jax.io.nifti import read_image, read_mask
@@ -169,48 +173,60 @@ def contour(
         if net is None:
             with about(image):
                 targets = find_targets(pictures, **where)
-            evidence, presence, prior = image_evidence(pictures, blur_mm or blur_px), None, None
+            evidence = image_evidence(pictures, blur_mm or blur_px)
+            model_of = partial(boundary_model, evidence=evidence)
         else:
-            from aistat_jax.boundary.networks import WIDE_PRIOR
-
             seen = _seen_by(net, pictures, where)
-            targets, evidence, presence = seen.targets, seen.edges, seen.presence
-            prior = WIDE_PRIOR
+            targets, model_of = seen.targets, partial(_by_network, seen)
         case = contour_case(
-            pictures, targets, evidence, seed=seed, method=method, draws=draws,
+            pictures, targets, model_of, seed=seed, method=method, draws=draws,
             level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
             inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
-            near=where.get("point_mm"), presence=presence,
-            prior=prior,
+            near=where.get("point_mm"),
         )  # fmt: skip
         _finish(folder, out, case)
 
 
 class _Seen(NamedTuple):
-    """What a network says of an image: where targets are, their edges, and whether they are."""
+    """What a network says of an image: where targets are, and the field its head reads them in."""
 
     targets: list[Target]
-    edges: Evidence
-    presence: Callable[[Target], float]
+    net: Net
+    field: FeatureField
 
 
 def _seen_by(name: str, image: Image, where: dict[str, Any]) -> _Seen:
-    """Targets in a mask, or else where a network's log-odds are above 0; its edges and presence."""
-    from functools import partial
-
-    from aistat_jax.boundary.networks import edges, network_logits, presence
+    """Targets in a mask, or else where a network's log-odds are above 0."""
+    from aistat_jax.boundary.networks import network_logits
     from aistat_jax.boundary.targets import find_targets
     from aistat_jax.nets.edges import feature_field
     from aistat_jax.nets.weights import load_net
 
     net = load_net(name)
     field = feature_field(net, image)
-    evidence = edges(net, field)
     if "mask" not in where:
         image, where = network_logits(net, image), where | {"threshold": 0.0}
     with about(f"network {name}"):
-        return _Seen(find_targets(image, **where), evidence, partial(presence, net, field))
+        return _Seen(find_targets(image, **where), net, field)
+
+
+def _by_image(evidence: Evidence, seen: _Seen, target: Target) -> BoundaryModel:
+    """The boundary by the image, and whether there is one by a network."""
+    from aistat_jax.boundary.model import boundary_model
+    from aistat_jax.boundary.networks import presence
+
+    return boundary_model(target, evidence, presence=presence(seen.net, seen.field, target))
+
+
+def _by_network(seen: _Seen, target: Target) -> BoundaryModel:
+    """The boundary, and whether there is one, by a network alone."""
+    from aistat_jax.boundary.model import boundary_model
+    from aistat_jax.boundary.networks import network_prior, presence
+
+    net, field = seen.net, seen.field
+    prior = network_prior(net, field, target)
+    return boundary_model(target, prior=prior, presence=presence(net, field, target))
 
 
 def doctor(
@@ -336,11 +352,11 @@ def _line(posterior: Posterior, band: Any, grade: Any) -> str:
 
     from aistat_jax.uncertainty.probability import area_posterior
 
-    area, unit = area_posterior(posterior), posterior.unit
+    unit = posterior.unit
     there = f"  present {posterior.presence:.0%}" if posterior.presence < 1 else ""
     return (
-        f"{posterior.target_id:>6}  {grade.case:<5}  area {area.mean:,.0f} ± {area.sd:,.0f} "
-        f"{unit}²  {100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
+        f"{posterior.target_id:>6}  {grade.case:<5}  area {area_posterior(posterior)}  "
+        f"{100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
         f"(largest {band.half_width.max():.1f}){there}"
     )
 

@@ -86,7 +86,7 @@ def edge_at(field: FeatureField, plane: Plane, centre: ArrayLike, radius: float)
     graph, state = field.net.head_graph, field.net.head_state()
     features, log_radius = unroll(field, plane, centre, radius)
     found = _read(graph, state, jnp.asarray(features[None]), jnp.float32([log_radius]))
-    return Edge(*(np.asarray(part, dtype=np.float64).reshape(part.shape[1:]) for part in found))
+    return Edge(*(np.asarray(part, dtype=np.float64) for part in found)).at(0)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -178,8 +178,7 @@ def _log_exits(points: np.ndarray | None, centre: np.ndarray, radius: float) -> 
 def head_loss(head: ContourHead, batch: Unrolled) -> Array:
     """Minus the log marginal likelihood a reader and ray, plus the cross-entropy of presence."""
     edge = head(jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.log_radius))
-    shared = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, edge)
-    each = log_marginal(shared, batch.edges)
+    each = log_marginal(edge.at(np.s_[:, None]), batch.edges)
     drew = jnp.asarray(batch.drew)
     fit = jnp.sum(jnp.where(drew > 0, each, 0.0)) / (jnp.maximum(drew.sum(), 1.0) * RAYS)
     presence = jnp.asarray(batch.presence)

@@ -122,6 +122,11 @@ class AreaPosterior:
     def quantile(self, level: float) -> float:
         return float(np.quantile(self.draws, level))
 
+    def __str__(self) -> str:
+        """Median and 95% interval: a boundary that is hardly known has no useful mean area."""
+        low, middle, high = self.quantiles.values()
+        return f"{middle:,.0f} {self.unit.replace('2', '²')} ({low:,.0f} to {high:,.0f})"
+
     @property
     def quantiles(self) -> dict[str, float]:
         """The 2.5%, 50% and 97.5% points, named as in summary.json."""

@@ -345,8 +345,8 @@ def plot_comparison(
             draw_slice(panel, shown, window, small=True)
             draw_posterior(panel, posterior, None, None, draws, reference, width=1.6)
             area = area_posterior(posterior)
-            size = f"{area.mean:,.0f} ± {area.sd:,.0f} {first.unit}²"
-            if area.mean > np.pi * first.chart.radius_max**2:
+            size = str(area)
+            if area.quantile(0.5) > np.pi * first.chart.radius_max**2:
                 size = "beyond the region searched"
             panel.set_title(f"{name}\n{size}", fontsize=8.5)
             band = pointwise_band(posterior, level)

@@ -191,11 +191,9 @@ def legend_handles(
 
 
 def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> str:
-    """The target, its area with posterior sd, and its grade."""
-    area = area_posterior(posterior)
-    unit = posterior.unit
-    size = f"{area.mean:,.0f} ± {area.sd:,.0f} {unit}²"
-    words = [size]
+    """The target, its area (median, and if not short its 95% interval), and its grade."""
+    area, unit = area_posterior(posterior), posterior.unit
+    words = [f"{area.quantile(0.5):,.0f} {unit}²" if short else str(area)]
     if grade is not None:
         words.append(grade.case if short else f"grade {grade.case} at {grade.tolerance:g} {unit}")
     return f"{posterior.target_id}\n{',  '.join(words)}"

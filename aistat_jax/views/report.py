@@ -75,7 +75,8 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
     for target in targets:
         size, (unit, band) = target.get("size", {}), _band(target)
         cells = (
-            f"{number(size.get('mean'))} ± {number(size.get('sd'))} {_power(size.get('unit'))}",
+            f"{number(size.get('q500'))} {_power(size.get('unit'))} "
+            f"({number(size.get('q025'))} to {number(size.get('q975'))})",
             f"{number(band.get('median'))} (largest {number(band.get('max'))}) {unit}",
             *([_share(target.get("presence", 1.0))] if doubted else []),
         )
@@ -85,7 +86,7 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
             + "</tr>"
         )
     return (
-        "<table><thead><tr><th>Target</th><th>Grade</th><th>Size, mean ± sd</th>"
+        "<table><thead><tr><th>Target</th><th>Grade</th><th>Size, median (95%)</th>"
         f"<th>Band half-width, median</th>{'<th>Present</th>' if doubted else ''}</tr></thead>"
         "<tbody>" + "".join(rows) + "</tbody></table>"
     )

@@ -1,4 +1,4 @@
-"""Does what a network says enter the posterior as the Gaussian it is, and presence as a share?"""
+"""Does what a network says enter the posterior as the law it is, and presence as a share?"""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from scipy.stats import multivariate_normal
+from scipy.stats import norm
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.networks import (
-    WIDE_PRIOR,
-    edges,
     network_logits,
     network_prior,
-    presence,
 )
-from aistat_jax.nets.contour_head import RAYS, ContourHead, covariance
-from aistat_jax.nets.edges import edge_at, feature_field
+from aistat_jax.nets.contour_head import (
+    FOURIER,
+    RAYS,
+    SCALE,
+    ContourHead,
+    Edge,
+    covariance,
+    spread,
+)
+from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import Net, load_net, save_net, untrained, weights_of
+from aistat_jax.space.basis import circle_basis, equal_angles
 from tests.helpers import make_posterior
 from tests.nets.cases import pet, tiny_plan
 
@@ -49,37 +54,80 @@ def a_target() -> aj.Target:
     return aj.Target(np.array([40.0, 38.0]), 12.0, an_image().primary.grid.plane(0), "t")
 
 
+def head_says() -> tuple[FeatureField, Edge]:
+    field, target = feature_field(a_net(), an_image()), a_target()
+    return field, edge_at(field, target.plane, target.centre, target.radius)
+
+
+def drawn_from(edge: Edge, count: int) -> np.ndarray:
+    """Log radii relative to the rough one that the head's law draws, as far as harmonic 16."""
+    rng = np.random.default_rng(4)
+    half = 0.5 * np.asarray(edge.degrees)
+    inflation = 1 / rng.gamma(half, 1 / half, (count, 3))
+    z = np.sqrt(inflation[:, SCALE]) * rng.standard_normal((count, RAYS))
+    with jax.enable_x64(True):
+        coefficients = edge.mean @ FOURIER + z @ np.asarray(spread(edge)).T
+    return coefficients[:, :33] @ FOURIER.T[:33]
+
+
 @pytest.mark.parametrize("rays", [64, 128])
-def test_the_edge_term_is_the_density_of_what_the_head_reads(rays):
-    """On charts with as many rays as the head, and with others between them."""
-    target = a_target()
-    chart = star_chart(target.centre, 30.0, target.plane, rays)
-    field = feature_field(a_net(), an_image())
-    (term,) = edges(a_net(), field).tabulate(target, chart)
-    edge = edge_at(field, target.plane, target.centre, target.radius)
-    rng = np.random.default_rng(2)
-    for _ in range(3):
-        radii = 12.0 * np.exp(0.1 * rng.standard_normal(rays))
-        seen = np.log(radii[:: rays // RAYS] / 12.0)
-        wanted = multivariate_normal.logpdf(edge.mean, seen, covariance(edge))
-        with jax.enable_x64(True):
-            assert float(log_likelihood((term,), radii)) == pytest.approx(wanted, rel=1e-9)
-            wider = edges(a_net(), field, temper=0.5).tabulate(target, chart)
-            assert float(log_likelihood(wider, radii)) != pytest.approx(wanted, rel=1e-3)
-
-
-def test_a_posterior_follows_the_head_and_its_prior():
-    target, field = a_target(), feature_field(a_net(), an_image())
-    edge = edge_at(field, target.plane, target.centre, target.radius)
-    read = 12.0 * np.exp(edge.mean)
-    tight = replace(
-        network_prior(a_net(), field, target, rays=64), mean_log_sd=1e-3, amplitude=1e-3
+def test_the_prior_is_the_law_of_the_head_as_far_as_its_harmonics(rays):
+    """Mean and covariance on the chart's rays, against the head's law smoothed directly."""
+    field, edge = head_says()
+    mean, basis = network_prior(a_net(), field, a_target()).on(equal_angles(rays))
+    every = rays // RAYS
+    smooth = np.asarray(circle_basis(equal_angles(RAYS), 16).functions)
+    smooth = smooth @ smooth.T / RAYS
+    functions = np.asarray(basis.functions)[::every]
+    with jax.enable_x64(True):
+        whole = np.asarray(covariance(edge))
+    np.testing.assert_allclose(mean[::every], smooth @ edge.mean, atol=1e-9)
+    np.testing.assert_allclose(
+        functions @ functions.T, smooth @ whole @ smooth.T, rtol=1e-5, atol=1e-8
     )
-    model = aj.boundary_model(target, edges(a_net(), field), prior=tight, rays=64, presence=0.6)
-    posterior = aj.fit(model, draws=200)
-    np.testing.assert_allclose(posterior.estimate, read, rtol=2e-2)
+    # negative control: without the smoothing the noise from ray to ray would be in it
+    assert np.abs(functions @ functions.T - whole).max() > 1e-4
+
+
+def test_a_posterior_without_evidence_is_the_law_itself():
+    """Quantiles at every eighth ray against draws of the law made with numpy alone."""
+    field, edge = head_says()
+    prior = network_prior(a_net(), field, a_target())
+    model = aj.boundary_model(a_target(), prior=prior, rays=64, presence=0.6)
+    posterior = aj.fit(model, draws=4000)
+    assert posterior.method == "laplace"
+    assert posterior.diagnostics.converged
     assert posterior.presence == 0.6
-    assert 0 < presence(a_net(), an_image(), target) < 1
+    found, wanted = np.log(posterior.draws / 12.0)[:, ::8], drawn_from(edge, 100_000)[:, ::8]
+    for level in (0.025, 0.25, 0.5, 0.75, 0.975):
+        share = (found < np.quantile(wanted, level, axis=0)).mean(axis=0)
+        error = np.sqrt(level * (1 - level) / posterior.diagnostics.ess_min)
+        assert np.abs(share - level).max() < 4.5 * error  # 40 looks: false alarm 3e-4
+    # negative control: a Gaussian with that covariance would have fewer far out
+    z = (found - found.mean(axis=0)) / wanted.std(axis=0)
+    assert (np.abs(z) > 4).mean() > 3 * 2 * norm.sf(4)
+
+
+def test_clicks_move_a_learned_prior_as_the_law_says():
+    """Two clicks on rays: the posterior mean against draws of the law, weighted by hand."""
+    field, edge = head_says()
+    target, prior = a_target(), network_prior(a_net(), field, a_target())
+    law = 12.0 * np.exp(drawn_from(edge, 400_000))
+    at, sd = [0, 21], 1.0
+    radii = np.quantile(law[:, at], 0.9, axis=0)
+    angles = equal_angles(RAYS)[at]
+    points = target.centre + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    clicked = aj.boundary_model(target, aj.anchors(points, sd=sd), prior=prior, rays=RAYS)
+    posterior = aj.fit(clicked, draws=4000)
+    weight = np.exp(-0.5 * np.square((law[:, at] - radii) / sd).sum(axis=1))
+    weight /= weight.sum()
+    wanted = weight @ np.log(law)
+    found = np.log(posterior.draws)
+    counts = posterior.diagnostics.ess_min, 1 / np.square(weight).sum()
+    error = found.std(axis=0) * np.sqrt(sum(1 / count for count in counts))
+    assert np.abs(found.mean(axis=0) - wanted).max() < 5 * error.max()
+    # negative control: the clicks did move it
+    assert np.abs(np.log(law).mean(axis=0) - wanted).max() > 10 * error.max()
 
 
 def test_presence_makes_regions_empty_and_probabilities_smaller():
@@ -94,7 +142,9 @@ def test_presence_makes_regions_empty_and_probabilities_smaller():
     assert always.any(axis=(1, 2)).all()
     np.testing.assert_allclose(always.mean(axis=0), there, atol=0.12)  # 5 sd of a share
     with pytest.raises(InputError, match="presence"):
-        aj.boundary_model(a_target(), edges(a_net(), an_image()), presence=0.0)
+        aj.boundary_model(
+            a_target(), prior=network_prior(a_net(), an_image(), a_target()), presence=0
+        )
 
 
 def test_log_odds_of_a_network_are_evidence():
@@ -114,22 +164,8 @@ def test_a_network_keeps_its_head_on_disk_and_one_without_is_refused(tmp_path):
         np.testing.assert_array_equal(again.head[name], values)
     bare = with_(a_net(), head=None)
     with pytest.raises(InputError, match="no contour head"):
-        edges(bare, an_image())
+        network_prior(bare, an_image(), a_target())
     with pytest.raises(InputError, match="3D"):
         feature_field(untrained(tiny_plan(dims=3)), an_image())
-    with pytest.raises(InputError, match="temper"):
-        edges(a_net(), an_image(), temper=0)
-
-
-def test_alone_the_edges_keep_their_shape():
-    """Under the flat prior the estimate is what the head reads; a second prior flattens it."""
-    target, field = a_target(), feature_field(a_net(), an_image())
-    edge = edge_at(field, target.plane, target.centre, target.radius)
-    evidence = edges(a_net(), field)
-    wide = aj.fit(aj.boundary_model(target, evidence, prior=WIDE_PRIOR, rays=64), draws=400)
-    tight = replace(WIDE_PRIOR, amplitude=0.01)
-    narrow = aj.fit(aj.boundary_model(target, evidence, prior=tight, rays=64), draws=400)
-    shape = edge.mean - edge.mean.mean()
-    kept = [np.log(p.estimate) @ shape / (shape @ shape) for p in (wide, narrow)]
-    assert kept[0] > 0.7  # the rest is finer than the harmonics in use
-    assert kept[1] < 0.4
+    with pytest.raises(InputError, match="evidence"):  # a prior that has not seen the image
+        aj.boundary_model(a_target())

@@ -1,4 +1,4 @@
-"""Is the head's likelihood the Gaussian it claims to be, and does the head know no direction?"""
+"""Is the head's likelihood the Student-t it claims to be, and does the head know no direction?"""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 
 from aistat_jax.nets.contour_head import (
+    FOURIER,
     POSITIONS,
     RAYS,
+    SCALE,
     ContourHead,
     Edge,
     _factor,
     covariance,
     log_marginal,
+    spread,
+    within,
 )
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.unet import drawn
@@ -34,18 +38,29 @@ def some_edge(targets: int = 3) -> Edge:
         np.geomspace(0.03, 0.3, targets)[:, None] * (0.5 + rng.random((targets, RAYS))),
         np.geomspace(0.3, 0.03, targets),
         np.array(0.45),
+        np.array([2.5, 4.5, 8.0]),
         np.zeros(targets),
     )
 
 
-def test_the_marginal_likelihood_is_that_of_a_gaussian():
-    """Closed form through the basis against scipy's density with the full covariance."""
+def log_density(edge: Edge, y: np.ndarray) -> float:
+    """Of one target by scipy: size, then form given size, then detail given both."""
+    with jax.enable_x64(True):
+        whole = FOURIER.T @ np.asarray(covariance(edge)) @ FOURIER
+    error, total = FOURIER.T @ (y - np.asarray(edge.mean)), 0.0
+    for g, degrees in enumerate(np.asarray(edge.degrees)):
+        seen, new = g > SCALE, g == SCALE
+        gain = whole[np.ix_(new, seen)] @ np.linalg.inv(whole[np.ix_(seen, seen)])
+        spread = whole[np.ix_(new, new)] - gain @ whole[np.ix_(seen, new)]
+        total += multivariate_t.logpdf(error[new], gain @ error[seen], spread, df=degrees)
+    return total
+
+
+def test_the_marginal_likelihood_is_that_of_three_student_t():
+    """Through one triangular factor against scipy's densities, conditioned one on another."""
     edge = some_edge()
     y = edge.mean + 0.1 * np.random.default_rng(1).standard_normal(edge.mean.shape)
-    wanted = [
-        multivariate_normal.logpdf(row, mean, matrix)
-        for row, mean, matrix in zip(y, edge.mean, covariance(edge), strict=True)
-    ]
+    wanted = [log_density(edge.at(n), y[n]) for n in range(3)]
     with jax.enable_x64(True):
         found = np.asarray(log_marginal(edge, y))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
@@ -53,17 +68,39 @@ def test_the_marginal_likelihood_is_that_of_a_gaussian():
         np.asarray(log_marginal(jax.tree.map(jnp.float32, edge), jnp.float32(y))), wanted, atol=1e-2
     )
     # several readers of one target, with the slope that training needs
-    one = jax.tree.map(lambda leaf: jnp.float32(leaf[:1] if leaf.ndim else leaf), edge)
-    several = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim else leaf, one)
+    one = jax.tree.map(jnp.float32, edge.at(np.s_[:1]))
     readers = jnp.float32(np.stack([y[0], y[1]])[None])
-    total, slope = jax.value_and_grad(lambda e: log_marginal(e, readers).sum())(several)
+    total, slope = jax.value_and_grad(lambda e: log_marginal(e.at(np.s_[:, None]), readers).sum())(
+        one
+    )
     again = sum(float(log_marginal(one, readers[:, r])[0]) for r in range(2))
     assert float(total) == pytest.approx(again, rel=1e-4)
     assert all(np.isfinite(leaf).all() for leaf in slope)
-    # negative control: other noise, other density
+    # with ever more degrees of freedom, a Gaussian
     with jax.enable_x64(True):
+        gaussian = np.asarray(log_marginal(edge._replace(degrees=np.full(3, 1e7)), y))
+        normal = multivariate_normal.logpdf(y[0], edge.mean[0], np.asarray(covariance(edge)[0]))
         other = np.asarray(log_marginal(edge._replace(noise=1.1 * edge.noise), y))
+    assert gaussian[0] == pytest.approx(normal, abs=1e-2)
+    # negative control: other noise, other density
     assert np.abs(other - wanted).min() > 0.1
+
+
+def test_intervals_hold_their_share_of_what_the_law_draws():
+    """Per ray, over 4,000 draws of the law; a Gaussian's intervals would not."""
+    rng = np.random.default_rng(3)
+    edge = some_edge().at(np.s_[:1])
+    factor = FOURIER @ np.asarray(spread(edge)[0])
+    half = 0.5 * edge.degrees
+    inflation = 1 / rng.gamma(half, 1 / half, (4000, 3))
+    z = np.sqrt(inflation[:, SCALE]) * rng.standard_normal((4000, RAYS))
+    y = edge.mean + z @ factor.T
+    for level in (0.5, 0.8, 0.95):
+        held = within(edge, y, level).mean(axis=1)
+        error = held.std() / np.sqrt(4000)
+        assert abs(held.mean() - level) < 4 * error + 1e-3  # false alarm 6e-5 each
+    gaussian = edge._replace(degrees=np.full(3, 1e7))
+    assert within(gaussian, y, 0.95).mean() < 0.92
 
 
 def test_the_covariance_holds_the_variances_it_was_given():
@@ -138,7 +175,7 @@ def test_a_head_learns_an_edge_its_noise_and_presence():
     error = (np.asarray(batch.edges)[:, 0] - np.asarray(edge.mean))[there]
     sd = np.sqrt(np.diagonal(covariance(edge), axis1=1, axis2=2))[there]
     assert np.sqrt(np.mean(error**2)) < 0.08  # the reader's own error is 0.05, the edges' sd 0.23
-    held = np.mean(np.abs(error) < 1.2816 * sd)
+    held = np.mean(within(edge, np.asarray(batch.edges)[:, 0], 0.8)[there])
     assert 0.72 < held < 0.88  # 141 targets: a Monte-Carlo error of at most .03
     assert np.mean((np.asarray(edge.presence) > 0) == there) > 0.97
     # negative control: an interval half as wide holds far less

@@ -99,6 +99,7 @@ def test_page_says_what_the_summary_says(tmp_path):
     words = " ".join(read(path).words)
     for expected in (
         "1,447 ± 42.0 mm²",
+        "1,446 mm² (1,370 to 1,530)",
         "1,446 (1,370 to 1,530) mm²",
         "median 1.90, 95% point 5.04, largest 6.90 mm",
         "▲ amber",

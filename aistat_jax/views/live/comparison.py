@@ -156,10 +156,10 @@ class Comparison(View):
         rows = []
         for name, band in self.bands.items():
             posterior, grade = self.posteriors[name], self.grades[name]
-            area, unit = area_posterior(posterior), posterior.unit
+            unit = posterior.unit
             checks = posterior.diagnostics
             cells = (
-                safe(name), safe(posterior.method), f"{area.mean:,.0f} ± {area.sd:,.0f} {unit}²",
+                safe(name), safe(posterior.method), str(area_posterior(posterior)),
                 f"{np.median(band.half_width):.2f} {unit}", badge(grade.case),
                 f"{grade.expected_surface_dice:.2f}", f"{checks.ess_min:,.0f}",
                 f"{posterior.seconds.get('fit', 0.0):.2f} s",

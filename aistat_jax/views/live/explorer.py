@@ -335,12 +335,12 @@ class Explorer(View):
         if edit is None:
             self.controls.header.value = f"<b>{safe(self._nothing_here())}</b>"
         else:
-            posterior, area = edit.posterior, area_posterior(edit.posterior)
+            posterior = edit.posterior
             at = f"{edit.grade.tolerance:g} {edit.grade.unit}"
             present = "" if posterior.presence == 1 else f" · present {posterior.presence:.0%}"
             self.controls.header.value = (
-                f"<b>{safe(posterior.target_id)}</b> · {area.mean:,.0f} ± {area.sd:,.0f} "
-                f"{posterior.unit}² · {badge(edit.grade.case)} at {at}{present} · "
+                f"<b>{safe(posterior.target_id)}</b> · {area_posterior(posterior)} · "
+                f"{badge(edit.grade.case)} at {at}{present} · "
                 f"{safe(posterior.method)}, {len(posterior.draws):,} draws"
             )
         self._show_page()
