@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
 from aistat_jax._files import write_whole
-from aistat_jax.boundary.model import boundary_model
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import network_prior
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
-from aistat_jax.nets.contour_head import RAYS, within
+from aistat_jax.nets.contour_head import HARMONICS, RAYS, within
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.recipes import RECIPES, Drawn
 from aistat_jax.nets.weights import SHIPPED, Net, load_net
-from aistat_jax.space.basis import equal_angles
+from aistat_jax.space.basis import circle_basis, equal_angles
 from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.metrics import dice
 from aistat_jax.uncertainty.probability import sample_masks
 from aistat_jax.uncertainty.readers import ged_squared, matched_iou
@@ -39,6 +40,14 @@ LEVELS = (0.5, 0.8, 0.95)
 SAMPLES = 16
 THRESHOLD = 0.41
 MIDDLE_SD = 6.0  # px; in the training part 95% of nodules lie within 10 px of the middle
+
+
+class Outlined(NamedTuple):
+    """A posterior to come, and the radii (ray,) at which an expert drew the boundary."""
+
+    model: BoundaryModel
+    exits: np.ndarray
+    patient: str
 
 
 def run(quick: bool, name: str) -> Result:
@@ -85,6 +94,7 @@ def lesions(net: Net, cases: list[Drawn]) -> list[Row]:
         table.setdefault(figure, []).append((patient, value))
 
     held: dict[float, list[tuple[str, float]]] = {level: [] for level in LEVELS}
+    drawn: list[Outlined] = []
     for case in cases:
         channel, expert = case.image.primary, case.masks[..., 0]
         odds = predict(net, case.image).log_odds[..., 0]
@@ -100,13 +110,14 @@ def lesions(net: Net, cases: list[Drawn]) -> list[Row]:
             note(f"{who}: Dice", case.patient, score.dice)
             note(f"{who}: surface Dice at 2 mm", case.patient, score.surface_dice)
             note(f"{who}: HD95, mm", case.patient, score.hd95)
-        _edges(net, case, found["network"], expert, note, held)
-    return [_mean_row(figure, rows) for figure, rows in table.items()] + _held_rows(held)
+        drawn += _edges(net, case, found["network"], expert, note, held)
+    rows = [_mean_row(figure, found) for figure, found in table.items()] + _held_rows(held)
+    return rows + _band_rows(drawn)
 
 
 def _edges(
     net: Net, case: Drawn, region: np.ndarray, expert: np.ndarray, note: Any, held: Any
-) -> None:
+) -> Iterator[Outlined]:
     """The contour head on every slice that both the network and the expert see the lesion in."""
     if not region.any():
         return
@@ -122,12 +133,35 @@ def _edges(
         if not (exits > 0).all():
             continue
         _count_held(edge, np.log(exits / target.radius), case.patient, held)
+        prior = network_prior(net, field, target)
+        yield Outlined(boundary_model(target, prior=prior, rays=RAYS), exits, case.patient)
         drawn = _inside(target, target.radius * np.exp(edge.mean), plane)
         note("contour head, slices both see: Dice", case.patient, dice(drawn, expert[:, :, k]))
         note(
             "network, the same slices: Dice", case.patient,
             dice(region[:, :, k], expert[:, :, k]),
         )  # fmt: skip
+
+
+def _band_rows(drawn: list[Outlined]) -> list[Row]:
+    """Whether whole boundaries lie in their band, as far as the harmonics that a posterior has."""
+    posteriors = fit_many([outlined.model for outlined in drawn], draws=1000)
+    circle = np.asarray(circle_basis(equal_angles(RAYS), HARMONICS).functions)
+    held, widths, who = [], [], [outlined.patient for outlined in drawn]
+    for posterior, outlined in zip(posteriors, drawn, strict=True):
+        band = simultaneous_band(posterior, 0.95)
+        truth = np.exp(circle @ (circle.T @ np.log(outlined.exits) / RAYS))
+        held.append(float(band.contains(truth)))
+        widths.append(float(np.median(band.half_width)) / outlined.model.target.radius)
+    mean = bootstrap_mean(held, who)
+    trusted = np.mean([posterior.diagnostics.converged for posterior in posteriors])
+    return [
+        Row("contour head: 95% band holds the expert's whole boundary", mean.value,
+            note=f"95% interval {mean.low:.3f} to {mean.high:.3f}, {len(held)} slices, "
+                 f"{trusted:.0%} of which pass their diagnostics"),
+        Row("contour head: half-width of that band over the rough radius, median",
+            float(np.median(widths))),
+    ]  # fmt: skip
 
 
 def _count_held(edge: Any, truth: np.ndarray, patient: str, held: Any) -> None:

@@ -109,17 +109,19 @@ def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
 
     Order of the coefficients: the mean log radius, then cosine and sine of harmonics 1, 2, ...,
     each times a function of mean square one (sqrt(2) cos a, ...). Under a `LearnedPrior` they are
-    its own, with one sd in each group, and the site is "inflation". To be called in a program.
+    its own, with one sd in each group, and the sites are "size_inflation" and so on, one a group.
+    To be called in a program.
     """
     import numpyro
     from numpyro import distributions as dist
 
     prior = data.prior
     if isinstance(prior, LearnedPrior):
-        half = 0.5 * jnp.asarray(prior.degrees)
-        law = dist.InverseGamma(half, half).to_event(1)
-        inflation = jnp.asarray(numpyro.sample("inflation", law))
-        return jnp.repeat(jnp.sqrt(inflation), np.array(prior.groups))
+        parts = []
+        for (name, count), half in zip(prior.groups, 0.5 * jnp.asarray(prior.degrees), strict=True):
+            inflation = numpyro.sample(f"{name}_inflation", dist.InverseGamma(half, half))
+            parts.append(jnp.full(count, jnp.sqrt(jnp.asarray(inflation))))
+        return jnp.concatenate(parts)
 
     def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
         if name in prior.fixed:

@@ -8,7 +8,16 @@ from scipy.special import expit
 
 from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.targets import Target
-from aistat_jax.nets.contour_head import FARTHEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
+from aistat_jax.nets.contour_head import (
+    FARTHEST,
+    FINEST,
+    FOURIER,
+    HARMONICS,
+    RAYS,
+    SCALE,
+    Edge,
+    spread,
+)
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.weights import Net
@@ -52,8 +61,8 @@ def network_prior(net: Net, image: Image | FeatureField, target: Target) -> Lear
     with jax.enable_x64(True):
         factor = np.asarray(spread(edge))[:count, :count] / np.sqrt(RAYS)
     mean = (edge.mean @ FOURIER)[:count] / np.sqrt(RAYS)
-    sizes = tuple(np.bincount(SCALE[:count]).tolist())
-    return LearnedPrior(mean, factor, np.asarray(edge.degrees), sizes, FARTHEST)
+    groups = tuple(zip(FINEST, np.bincount(SCALE[:count]).tolist(), strict=True))
+    return LearnedPrior(mean, factor, np.asarray(edge.degrees), groups, FARTHEST)
 
 
 def _edge(net: Net, image: Image | FeatureField, target: Target) -> Edge:

@@ -69,9 +69,9 @@ class LearnedPrior:
     log radius = log rough radius + sum_k phi_k (mean + factor (sqrt(w) * c))_k with phi the
     functions of the circle and c standard normal, a Student-t process in each group of
     coefficients: w_g ~ InvGamma(degrees_g / 2, degrees_g / 2) is how much larger the errors about
-    this one target are than most (Shah, Wilson & Ghahramani 2014). A posterior's site "inflation"
-    is w, (group,). `groups` are the numbers of coefficients in each, coarse to fine. `reach`: how
-    many rough radii away was looked at.
+    this one target are than most (Shah, Wilson & Ghahramani 2014). `groups` are the names
+    and numbers of coefficients in each, coarse to fine; the site of w_g in a posterior is its name
+    and "_inflation". `reach`: how many rough radii away was looked at.
 
     Shapes: mean (basis,), factor (basis, basis) lower triangular, degrees (group,).
     """
@@ -79,7 +79,7 @@ class LearnedPrior:
     mean: Float[ArrayLike, " basis"]
     factor: Float[ArrayLike, "basis basis"]
     degrees: Float[ArrayLike, " group"]
-    groups: tuple[int, ...] = static()
+    groups: tuple[tuple[str, int], ...] = static()
     reach: float = static()
 
     def on(self, angles: Float[np.ndarray, " ray"]) -> tuple[np.ndarray, CircleBasis]:

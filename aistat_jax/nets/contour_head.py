@@ -36,8 +36,8 @@ from aistat_jax.nets.blocks import Conv, kernel, rectify
 from aistat_jax.space.basis import circle_basis, equal_angles, spectral_variance
 
 RAYS, HARMONICS, NU = 64, 16, 1.5
-# The finest harmonics of a target's size and form; what is finer is detail.
-FINEST = (0, 5, RAYS // 2)
+# What has a scale of its own about each target, with its finest harmonic.
+FINEST = {"size": 0, "form": 5, "detail": RAYS // 2}
 # Radii at which features are read, relative to the target's rough radius: log-spaced.
 NEAREST, FARTHEST = 0.15, 3.0
 POSITIONS = np.linspace(math.log(NEAREST), math.log(FARTHEST), 32)
@@ -57,7 +57,7 @@ def _fourier() -> tuple[np.ndarray, np.ndarray]:
     finest = (-1.0) ** np.arange(RAYS)[:, None]
     functions = np.concatenate([np.asarray(circle.functions), finest], axis=1) / math.sqrt(RAYS)
     frequency = np.append(circle.frequency, RAYS // 2)
-    return functions, np.searchsorted(FINEST, frequency)
+    return functions, np.searchsorted(list(FINEST.values()), frequency)
 
 
 FOURIER, SCALE = _fourier()
