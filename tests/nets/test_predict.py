@@ -188,15 +188,18 @@ def test_progress_ends_at_its_total(rng):
 def test_memory_is_at_most_what_is_stated(rng, spacing):
     """Arrays of NumPy, which on a working grid as fine as the native one are most of a voice and
     on a coarser one most of the answer; buffers of JAX are not seen here. Two in a hundred are
-    left for Python's own objects. Without the restored arrays the coarser case would fail."""
+    left for Python's own objects, in the least of three passes: a trace that JAX has dropped from
+    its caches is made again. Without the restored arrays the coarser case would fail."""
     net = untrained(tiny_plan(classes=3, patch=32, spacing_mm=(spacing, spacing, 2.0)))
     image = pet(rng, (128, 128, 24))
     predict(net, image, mirror=False, overlap=0.0)  # compiled
-    tracemalloc.start()
-    try:
-        predict(net, image, mirror=False, overlap=0.0)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    peaks = []
+    for _ in range(3):
+        tracemalloc.start()
+        try:
+            predict(net, image, mirror=False, overlap=0.0)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
     stated = prediction_bytes(net, image.primary.grid)
-    assert 0.75 * stated < peak < 1.02 * stated
+    assert 0.75 * stated < min(peaks) < 1.02 * stated
