@@ -87,11 +87,12 @@ def told(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class View(widgets.VBox):
-    """A widget that leaves a picture behind for pages in which no kernel runs."""
+    """A widget that leaves a picture behind for pages in which no kernel runs.
 
-    def static_figure(self) -> Any:
-        """What is shown now, as a figure."""
-        raise NotImplementedError
+    Its subclasses say what is shown now, as a figure.
+    """
+
+    static_figure: Callable[..., Any]
 
     def still(self) -> str:
         """The picture, as HTML that hides itself where widgets live."""
