@@ -1,9 +1,4 @@
-"""What is a U-Net made of? Convolution, up-sampling, instance norm, and blocks of them.
-
-XLA convolves 2D channels-last arrays well on a CPU and 3D ones badly, so that there a 3D
-convolution is a 2D one over all slices at once, whose input channels are those of the slices
-above, at and below. On an accelerator it is the native one; weights and results are the same.
-"""
+"""What is a U-Net made of? Convolution, up-sampling, instance norm, and blocks of them."""
 
 from __future__ import annotations
 
@@ -18,132 +13,9 @@ import numpy as np
 from flax import nnx
 
 from aistat_jax._typing import Array, Float, Key
+from aistat_jax.nets.convolution import convolve
 
 EPSILON = 1e-5  # as PyTorch's instance norm
-BLOCK = 4096  # outputs a block of the kernel gradient: they stay in the cache
-
-
-def convolve(
-    x: Float[Array, "batch *space feature"],
-    kernel: Float[Array, "*window feature out"],
-    strides: Sequence[int],
-) -> Float[Array, "batch *smaller out"]:
-    """Cross-correlation with odd windows and zero padding of half a window on either side.
-
-    Shapes: x (batch, *space, feature); kernel (*window, feature, out), 2D or 3D; strides (dims,).
-    """
-    strides = tuple(strides)
-    on_cpu = by_rows if kernel.ndim == 4 else by_slices
-    return jax.lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, w: on_cpu(x, w, strides),
-        default=lambda x, w: _native(x, w, strides),
-    )
-
-
-def _native(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
-    letters = "DHW"[-len(strides) :]
-    return jax.lax.conv_general_dilated(
-        x, kernel, strides, [(size // 2, size // 2) for size in kernel.shape[:-2]],
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-    )  # fmt: skip
-
-
-def by_slices(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
-    """A 3D convolution as one 2D convolution over slices joined with their neighbours."""
-    depth, window = x.shape[1], kernel.shape[0]
-    half = window // 2
-    padded = jnp.pad(x, ((0, 0), (half, half), (0, 0), (0, 0), (0, 0)))
-    last = depth + 2 * half - window + 1
-    slices = [padded[:, k : k + last : strides[0]] for k in range(window)]
-    joined = jnp.concatenate(slices, axis=-1)
-    batch, planes = joined.shape[:2]
-    flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
-    out = jnp.asarray(by_rows(joined.reshape(-1, *joined.shape[2:]), flat, strides[1:]))
-    return out.reshape(batch, planes, *out.shape[1:])
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def by_rows(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
-    """A 2D convolution whose kernel gradient is summed over blocks of rows.
-
-    XLA's own took three to nine times as long as the forward pass on a CPU, and this about half
-    of that (the median of 17 runs at 256^2 and 96^3 on two busy cores).
-    """
-    return _native(x, kernel, strides)
-
-
-def _forward(x: Array, kernel: Array, strides: tuple[int, ...]) -> tuple[Array, Any]:
-    return _native(x, kernel, strides), (x, kernel)
-
-
-def _backward(strides: tuple[int, ...], saved: Any, slope: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    _, pull = jax.vjp(lambda x: _native(x, kernel, strides), x)
-    before = pull(slope)[0]
-    with jax.named_scope("kernel gradient"):
-        if math.prod(slope.shape[:3]) <= BLOCK or math.prod(kernel.shape[:2]) == 1:
-            _, pull_kernel = jax.vjp(lambda w: _native(x, w, strides), kernel)
-            return before, pull_kernel(slope)[0]
-        return before, _kernel_gradient(x, slope, kernel.shape, strides)
-
-
-by_rows.defvjp(_forward, _backward)
-
-
-def _kernel_gradient(
-    x: Array, slope: Array, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> Array:
-    """Sum over blocks of about BLOCK outputs of x shifted, transposed, times the slope.
-
-    Where the slope has no more features than x and no steps, it is the slope that is shifted, by
-    all columns at once: a third as many products, of matrices three times as wide.
-    """
-    batch, rows, columns, out = slope.shape
-    features = x.shape[-1]
-    images = _divisor(batch, BLOCK // (rows * columns))
-    height = _divisor(rows, BLOCK // columns)
-    reach = [(n - 1) * s + 1 for n, s in zip((height, columns), strides, strict=True)]
-    above, beside = (size // 2 for size in shape[:2])
-    turned = math.prod(strides) == 1 and out <= features
-    in_x, in_slope = (0, beside) if turned else (beside, 0)
-    x = jnp.pad(x, ((0, 0), (above, above), (in_x, in_x), (0, 0)))
-    slope = jnp.pad(slope, ((0, 0), (0, 0), (in_slope, in_slope), (0, 0)))
-
-    def add(total: Array, place: Array) -> tuple[Array, None]:
-        image, row = (place // (rows // height)) * images, (place % (rows // height)) * height
-        block = jax.lax.dynamic_slice(
-            x, (image, row * strides[0], 0, 0),
-            (images, reach[0] + 2 * above, x.shape[2], features),
-        )  # fmt: skip
-        slopes = jax.lax.dynamic_slice(
-            slope, (image, row, 0, 0), (images, height, slope.shape[2], out)
-        )
-        if turned:
-            shifts = [slopes[:, :, j : j + columns] for j in reversed(range(shape[1]))]
-            wide = jnp.concatenate(shifts, axis=-1).reshape(-1, shape[1] * out)
-            shifted = [block[:, i : i + height] for i in range(shape[0])]
-        else:
-            wide = slopes.reshape(-1, out)
-            shifted = [
-                block[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
-                for i in range(shape[0])
-                for j in range(shape[1])
-            ]
-        return total + jnp.stack([part.reshape(-1, features).T @ wide for part in shifted]), None
-
-    blocks = jnp.arange((batch // images) * (rows // height))
-    parts, width = (shape[0], shape[1] * out) if turned else (math.prod(shape[:2]), out)
-    total, _ = jax.lax.scan(add, jnp.zeros((parts, features, width), slope.dtype), blocks)
-    if turned:
-        total = total.reshape(shape[0], features, shape[1], out).transpose(0, 2, 1, 3)
-    return total.reshape(shape)
-
-
-def _divisor(count: int, most: int) -> int:
-    """The largest divisor of `count` that is at most `most`, and at least 1."""
-    return max(d for d in range(1, count + 1) if count % d == 0 and d <= max(most, 1))
 
 
 def kernel(shape: Sequence[int], gain: float, inputs: int) -> nnx.Param:
@@ -200,7 +72,8 @@ class Upsample(nnx.Module):
 class InstanceNorm(nnx.Module):
     """Each feature of each example to mean 0 and variance 1 over space, then scaled and shifted.
 
-    Statistics are taken in float32 whatever the input. Source: Ulyanov et al. 2016.
+    A leaky rectifier of the given slope follows (1: none). Statistics are taken in float32
+    whatever the input. Source: Ulyanov et al. 2016.
     """
 
     def __init__(self, features: int) -> None:
@@ -208,13 +81,46 @@ class InstanceNorm(nnx.Module):
         self.shift = nnx.Param(jnp.zeros(features, jnp.float32))
 
     @jax.named_scope("norm")
-    def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *space f"]:
-        axes = tuple(range(1, x.ndim - 1))
-        wide = x.astype(jnp.float32)
-        mean = wide.mean(axis=axes, keepdims=True)
-        variance = jnp.square(wide - mean).mean(axis=axes, keepdims=True)
-        gain = self.scale[...] * jax.lax.rsqrt(variance + EPSILON)
-        return (wide * gain + (self.shift[...] - mean * gain)).astype(x.dtype)
+    def __call__(
+        self, x: Float[Array, "batch *space feature"], slope: float = 1.0
+    ) -> Float[Array, "batch *space feature"]:
+        return _normalise(x, self.scale[...], self.shift[...], slope)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalise(x: Array, scale: Array, shift: Array, slope: float) -> Array:
+    """Instance norm and rectifier in one, so that a step keeps nothing but x and its moments."""
+    return _normalise_forward(x, scale, shift, slope)[0]
+
+
+def _normalise_forward(x: Array, scale: Array, shift: Array, slope: float) -> tuple[Array, Any]:
+    axes = tuple(range(1, x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(axis=axes, keepdims=True)
+    variance = jnp.square(wide - mean).mean(axis=axes, keepdims=True)
+    rate = jax.lax.rsqrt(variance + EPSILON)
+    out = rectify(_affine(wide, mean, scale * rate, shift), slope)
+    return out.astype(x.dtype), (x, mean, rate, scale, shift)
+
+
+def _normalise_backward(slope: float, saved: Any, out: Array) -> tuple[Array, Array, Array]:
+    x, mean, rate, scale, shift = saved
+    axes = tuple(range(1, x.ndim - 1))
+    wide, gain = x.astype(jnp.float32), scale * rate
+    standard, after = (wide - mean) * rate, out.astype(jnp.float32)
+    if slope != 1.0:
+        after = jnp.where(_affine(wide, mean, gain, shift) >= 0, after, slope * after)
+    sums = [v.sum(axis=axes, keepdims=True) for v in (after * standard, after)]
+    along, level = (v / math.prod(x.shape[1:-1]) for v in sums)
+    of_scale, of_shift = (v.sum(axis=(0, *axes)) for v in sums)
+    return (gain * (after - level - along * standard)).astype(x.dtype), of_scale, of_shift
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _affine(x: Array, mean: Array, gain: Array, shift: Array) -> Array:
+    return x * gain + (shift - mean * gain)
 
 
 class ConvNormAct(nnx.Module):
@@ -234,7 +140,7 @@ class ConvNormAct(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
         # The norm takes away whatever a bias adds.
-        return rectify(self.norm(self.conv.without_bias(x)), self.slope)
+        return self.norm(self.conv.without_bias(x), self.slope)
 
 
 class PlainBlock(nnx.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -27,34 +26,6 @@ def _close(found: Any, wanted: Any, tolerance: float = 2e-5) -> None:
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance * scale)
-
-
-@pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 1)])
-@pytest.mark.parametrize("window", [(3, 3, 3), (1, 3, 3), (1, 1, 1), (3, 3, 1)])
-def test_slices_and_the_native_3d_convolution_agree(rng, strides, window):
-    x, w = _arrays(rng, (2, 6, 8, 10, 3), (*window, 3, 5))
-    ours = partial(blocks.by_slices, strides=strides)
-    native = partial(blocks._native, strides=strides)
-    _close(ours(x, w), native(x, w))
-    out = jnp.asarray(rng.standard_normal(native(x, w).shape), jnp.float32)
-    _close(jax.vjp(ours, x, w)[1](out), jax.vjp(native, x, w)[1](out))
-    # negative control: the neighbours in the wrong order
-    if window[0] == 3:
-        assert not np.allclose(ours(x, w[::-1]), native(x, w), atol=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("shape", "strides"),
-    [((1, 128, 96, 2), (1, 1)), ((1, 264, 66, 2), (2, 2)), ((9, 40, 24, 2), (1, 1)),
-     ((12, 48, 48, 2), (2, 1)), ((1, 97, 89, 2), (1, 1)), ((9, 40, 24, 6), (1, 1)),
-     ((1, 264, 66, 6), (2, 2)), ((1, 97, 89, 4), (1, 1))],
-)  # fmt: skip
-def test_the_kernel_gradient_by_rows_is_the_native_one(rng, shape, strides):
-    x, w = _arrays(rng, shape, (3, 3, shape[-1], 4))
-    out = jnp.asarray(rng.standard_normal(blocks._native(x, w, strides).shape), jnp.float32)
-    assert out[..., 0].size > blocks.BLOCK
-    found = jax.vjp(partial(blocks.by_rows, strides=strides), x, w)[1](out)
-    _close(found, jax.vjp(partial(blocks._native, strides=strides), x, w)[1](out), 1e-4)
 
 
 def test_upsampling_is_the_adjoint_of_a_stepping_convolution(rng):

@@ -1,0 +1,286 @@
+"""How is a convolution computed? On a CPU by what XLA does well there, elsewhere natively.
+
+XLA convolves 2D channels-last arrays well on a CPU and 3D ones badly, so that there a 3D
+convolution is made of 2D ones along its slices, as few of them as Winograd's minimal filtering
+allows; and the gradient of a kernel is a sum of matrix products. Weights and results are the same
+everywhere, up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax._typing import Array, Float
+
+BLOCK = 96 * 96  # outputs a block of the kernel gradient: they stay in the cache
+FEWEST = 8  # features; with fewer, sums of slices cost more than the products they save
+
+
+def convolve(
+    x: Float[Array, "batch *space feature"],
+    kernel: Float[Array, "*window feature out"],
+    strides: Sequence[int],
+) -> Float[Array, "batch *smaller out"]:
+    """Cross-correlation with odd windows and zero padding of half a window on either side.
+
+    Shapes: x (batch, *space, feature); kernel (*window, feature, out), 2D or 3D; strides (dims,).
+    """
+    strides = tuple(strides)
+    window = kernel.shape[:-2]
+    if math.prod(window) == math.prod(strides) == 1:
+        return x @ kernel.reshape(kernel.shape[-2:])
+    on_cpu = by_rows if len(window) == 2 else by_slices
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, w: on_cpu(x, w, strides),
+        default=lambda x, w: _native(x, w, strides),
+    )
+
+
+def _native(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+    letters = "DHW"[-len(strides) :]
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, [(size // 2, size // 2) for size in kernel.shape[:-2]],
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )  # fmt: skip
+
+
+def by_slices(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+    """A 3D convolution made of 2D ones over slices."""
+    minimal = kernel.shape[0] == 3 and math.prod(strides) == 1 and x.dtype == jnp.float32
+    if minimal and x.shape[-1] >= FEWEST and x.shape[1] > 1:
+        return by_filtering(x, kernel)
+    return by_joining(x, kernel, strides)
+
+
+def by_joining(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+    """A 3D convolution as one 2D convolution over slices joined with their neighbours."""
+    depth, window = x.shape[1], kernel.shape[0]
+    half = window // 2
+    padded = _padded_slices(x, half, half)
+    last = depth + 2 * half - window + 1
+    slices = [padded[:, k : k + last : strides[0]] for k in range(window)]
+    joined = jnp.concatenate(slices, axis=-1)
+    batch, planes = joined.shape[:2]
+    flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
+    out = jnp.asarray(by_rows(joined.reshape(-1, *joined.shape[2:]), flat, strides[1:]))
+    return out.reshape(batch, planes, *out.shape[1:])
+
+
+class Filtering(NamedTuple):
+    """Winograd's F(n, 3): n outputs of a window of three by n + 2 products instead of 3 n.
+
+    The outputs are A' [(G kernel) * (B' inputs)] with inputs (n + 2, n + 2 products), kernel
+    (n + 2, 3) and outputs (n + 2 products, n) the matrices B', G and A. Source: Winograd 1980;
+    Lavin & Gray 2016, equations 4 to 7 and section 4.3.
+    """
+
+    inputs: np.ndarray
+    kernel: np.ndarray
+    outputs: np.ndarray
+
+
+TWO = Filtering(
+    np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], float),
+    np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2,
+    np.array([[1, 0], [1, 1], [1, -1], [0, -1]], float),
+)
+FOUR = Filtering(
+    np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ],
+        float,
+    ),
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+    np.array(
+        [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]],
+        float,
+    ),
+)
+
+
+def _filtering(depth: int) -> tuple[Filtering, int]:
+    """The filtering with fewer products, and how many groups of slices it takes."""
+
+    def products(f: Filtering) -> int:
+        return len(f.outputs) * _groups(depth, f)
+
+    best = min((TWO, FOUR), key=products)
+    return best, _groups(depth, best)
+
+
+def _groups(depth: int, filtering: Filtering) -> int:
+    return -(-depth // filtering.outputs.shape[1])
+
+
+@jax.custom_vjp
+def by_filtering(x: Array, kernel: Array) -> Array:
+    """A 3D convolution as 2D ones over sums of slices, half as many as slices times window.
+
+    Between two and four slices' worth of products serve four slices' outputs; rounding errors are
+    about ten times those of the direct sum.
+    """
+    filtering, groups = _filtering(x.shape[1])
+    products = [
+        _native(_over_slices(slices), _combined(kernel, row), (1, 1)).reshape(
+            *slices.shape[:-1], kernel.shape[-1]
+        )
+        for slices, row in zip(
+            _combinations(_inputs(x, filtering, groups), filtering.inputs),
+            filtering.kernel,
+            strict=True,
+        )
+    ]
+    outputs = jnp.stack(_combinations(products, filtering.outputs.T), axis=2)
+    return outputs.reshape(len(x), -1, *outputs.shape[3:])[:, : x.shape[1]]
+
+
+def _filtering_forward(x: Array, kernel: Array) -> tuple[Array, Any]:
+    return by_filtering(x, kernel), (x, kernel)
+
+
+def _filtering_backward(saved: Any, slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    turned = jnp.flip(kernel, (0, 1, 2)).swapaxes(-1, -2)
+    before = by_slices(slope, turned, (1, 1, 1))
+    with jax.named_scope("kernel gradient"):
+        filtering, groups = _filtering(x.shape[1])
+        n = filtering.outputs.shape[1]
+        padded = _padded_slices(slope, 0, n * groups - slope.shape[1])
+        slopes = _combinations([padded[:, i::n] for i in range(n)], filtering.outputs)
+        inputs = _combinations(_inputs(x, filtering, groups), filtering.inputs)
+        of_products = [
+            _gradient_of_kernel(_over_slices(v), _over_slices(s), kernel[0], (1, 1))
+            for v, s in zip(inputs, slopes, strict=True)
+        ]
+        return before, jnp.stack(_combinations(of_products, filtering.kernel.T))
+
+
+by_filtering.defvjp(_filtering_forward, _filtering_backward)
+
+
+def _inputs(x: Array, filtering: Filtering, groups: int) -> list[Array]:
+    """The k-th slice that each group of outputs depends on, for every k; slices outside are 0."""
+    count, n = filtering.outputs.shape
+    padded = _padded_slices(x, 1, n * groups - x.shape[1] + 1)
+    return [padded[:, k : k + n * (groups - 1) + 1 : n] for k in range(count)]
+
+
+def _padded_slices(x: Array, before: int, after: int) -> Array:
+    return jnp.pad(x, ((0, 0), (before, after), *((0, 0),) * (x.ndim - 2)))
+
+
+def _over_slices(x: Array) -> Array:
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _combinations(parts: Sequence[Array], matrix: np.ndarray) -> list[Array]:
+    return [_combined(parts, row) for row in matrix]
+
+
+def _combined(parts: Sequence[Array] | Array, weights: np.ndarray) -> Array:
+    """The weighted sum of parts, written out: a matrix product would copy them first."""
+    terms = [
+        part if weight == 1 else float(weight) * part
+        for part, weight in zip(parts, weights, strict=True)
+        if weight
+    ]
+    return sum(terms[1:], start=terms[0])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def by_rows(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+    """A 2D convolution whose kernel gradient is summed over blocks of rows.
+
+    XLA's own took three to nine times as long as the forward pass on a CPU, and this about half
+    of that (the median of 17 runs at 256^2 and 96^3 on two busy cores).
+    """
+    return _native(x, kernel, strides)
+
+
+def _forward(x: Array, kernel: Array, strides: tuple[int, ...]) -> tuple[Array, Any]:
+    return _native(x, kernel, strides), (x, kernel)
+
+
+def _backward(strides: tuple[int, ...], saved: Any, slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    _, pull = jax.vjp(lambda x: _native(x, kernel, strides), x)
+    before = pull(slope)[0]
+    with jax.named_scope("kernel gradient"):
+        return before, _gradient_of_kernel(x, slope, kernel, strides)
+
+
+by_rows.defvjp(_forward, _backward)
+
+
+def _gradient_of_kernel(x: Array, slope: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
+    if math.prod(slope.shape[:3]) <= BLOCK or math.prod(kernel.shape[:2]) == 1:
+        _, pull = jax.vjp(lambda w: _native(x, w, strides), kernel)
+        return pull(slope)[0]
+    return _by_blocks(x, slope, kernel.shape, strides)
+
+
+def _by_blocks(x: Array, slope: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """Sum over blocks of about BLOCK outputs of x shifted, transposed, times the slope.
+
+    Where the slope has no more features than x and no steps, it is the slope that is shifted, by
+    all columns at once: a third as many products, of matrices three times as wide.
+    """
+    batch, rows, columns, out = slope.shape
+    features = x.shape[-1]
+    images = _divisor(batch, BLOCK // (rows * columns))
+    height = _divisor(rows, BLOCK // columns)
+    reach = [(n - 1) * s + 1 for n, s in zip((height, columns), strides, strict=True)]
+    above, beside = (size // 2 for size in shape[:2])
+    turned = math.prod(strides) == 1 and out <= features
+    in_x, in_slope = (0, beside) if turned else (beside, 0)
+    x = jnp.pad(x, ((0, 0), (above, above), (in_x, in_x), (0, 0)))
+    slope = jnp.pad(slope, ((0, 0), (0, 0), (in_slope, in_slope), (0, 0)))
+
+    def add(total: Array, place: Array) -> tuple[Array, None]:
+        image, row = (place // (rows // height)) * images, (place % (rows // height)) * height
+        block = jax.lax.dynamic_slice(
+            x, (image, row * strides[0], 0, 0),
+            (images, reach[0] + 2 * above, x.shape[2], features),
+        )  # fmt: skip
+        slopes = jax.lax.dynamic_slice(
+            slope, (image, row, 0, 0), (images, height, slope.shape[2], out)
+        )
+        if turned:
+            shifts = [slopes[:, :, j : j + columns] for j in reversed(range(shape[1]))]
+            wide = jnp.concatenate(shifts, axis=-1).reshape(-1, shape[1] * out)
+            shifted = [block[:, i : i + height] for i in range(shape[0])]
+        else:
+            wide = slopes.reshape(-1, out)
+            shifted = [
+                block[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
+                for i in range(shape[0])
+                for j in range(shape[1])
+            ]
+        return total + jnp.stack([part.reshape(-1, features).T @ wide for part in shifted]), None
+
+    blocks = jnp.arange((batch // images) * (rows // height))
+    parts, width = (shape[0], shape[1] * out) if turned else (math.prod(shape[:2]), out)
+    total, _ = jax.lax.scan(add, jnp.zeros((parts, features, width), slope.dtype), blocks)
+    if turned:
+        total = total.reshape(shape[0], features, shape[1], out).transpose(0, 2, 1, 3)
+    return total.reshape(shape)
+
+
+def _divisor(count: int, most: int) -> int:
+    """The largest divisor of `count` that is at most `most`, and at least 1."""
+    return max(d for d in range(1, count + 1) if count % d == 0 and d <= max(most, 1))
