@@ -171,7 +171,7 @@ def _finished(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
 
 
 def _part(scopes: str) -> str:
-    """What an operation of a training step is for, by the scopes in `blocks.py`."""
+    """What an operation of a training step is for, by the scopes in `blocks.py` and `convolution.py`."""
     back = "transpose(" in scopes
     if "kernel gradient" in scopes:
         return "convolution, kernel gradient"
@@ -244,17 +244,17 @@ def training_step(dims: int, edge: int) -> tuple[Any, tuple[Any, ...]]:
     x, labels = (jnp.asarray(v) for v in _example(dims, edge))
     optimiser = optax.adam(1e-3)
 
-    def loss(state: Any) -> jax.Array:
+    def loss(state: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
         logits = nnx.merge(graph, state)(x).logits[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @jax.jit
-    def step(state: Any, moments: Any) -> tuple[Any, Any]:
-        slope = jax.grad(loss)(state)
+    def step(state: Any, moments: Any, x: jax.Array, labels: jax.Array) -> tuple[Any, Any]:
+        slope = jax.grad(loss)(state, x, labels)
         move, moments = optimiser.update(slope, moments)
         return optax.apply_updates(state, move), moments
 
-    return step, (state, optimiser.init(state))
+    return step, (state, optimiser.init(state), x, labels)
 
 
 def torch_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:

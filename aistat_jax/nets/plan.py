@@ -223,8 +223,8 @@ def memory_bytes(architecture: Architecture, patch: Sequence[int], batch: int) -
     (the up-sampled features, joined with the skip); 3 n a class for each head (log-odds,
     probabilities, gradient). The backward pass adds gradients, taken as 8 w n of the finest
     stage. Weights count four times: with their gradient and two moments. Not counted: copies
-    that a compiler or a convolution library makes for speed. XLA on a CPU planned 1.0 times
-    this for 2D networks and 1.5 times for a 3D one, which it convolves by joined slices.
+    that a compiler or a convolution library makes for speed. XLA on a CPU planned 0.7 to 0.9
+    times this for 2D networks and 0.9 to 1.1 times for 3D ones.
     """
     a = architecture
     voxels = [float(math.prod(patch))]

@@ -32,9 +32,9 @@ from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
 
 SIGMA = 1 / 8  # of the Gaussian window, as a share of the patch's edge
-# Of a training step's memory, what XLA planned on a CPU for a forward pass alone: 0.10 to 0.15 in
-# 2D, and 0.41 to 0.49 in 3D, where slices are joined with their neighbours.
-PASS_SHARE = {2: 0.15, 3: 0.5}
+# Of a training step's memory, what XLA planned on a CPU for a forward pass alone: 0.14 to 0.17 in
+# 2D, and 0.22 to 0.24 in 3D, where sums of slices are convolved.
+PASS_SHARE = {2: 0.2, 3: 0.25}
 LARGEST_ODDS = 16.0  # log-odds beyond these are not told apart: float32 probabilities end there
 
 
