@@ -44,10 +44,12 @@ _ROOMS = {
     "aistat_jax.uncertainty.bands": ("Band", "pointwise_band", "simultaneous_band"),
     "aistat_jax.uncertainty.probability": (
         "area_posterior",
+        "draw_masks",
         "probability_contours",
         "probability_map",
         "sample_masks",
     ),
+    "aistat_jax.uncertainty.representatives": ("representatives",),
     "aistat_jax.uncertainty.calibration": ("Ranks", "sbc_ranks"),
     "aistat_jax.uncertainty.readers": ("ged_squared", "matched_iou"),
     "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),

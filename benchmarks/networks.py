@@ -171,7 +171,7 @@ def _finished(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
 
 
 def _part(scopes: str) -> str:
-    """What an operation of a training step is for, by the scopes in `blocks.py` and `convolution.py`."""
+    """What an operation of a training step is for, by the scopes in `nets/`."""
     back = "transpose(" in scopes
     if "kernel gradient" in scopes:
         return "convolution, kernel gradient"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -199,7 +199,7 @@ def _combined(parts: Sequence[Array] | Array, weights: np.ndarray) -> Array:
         for part, weight in zip(parts, weights, strict=True)
         if weight
     ]
-    return sum(terms[1:], start=terms[0])
+    return reduce(jnp.add, terms)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -63,18 +63,33 @@ def sample_masks(
     """
     if count < 1:
         raise InputError(f"at least one sample must be drawn, got {count}")
-    plane = posterior.chart.plane if plane is None else plane
     rng = np.random.default_rng(seed)
+    there = rng.random(count) < posterior.presence
+    radii = posterior.draws[rng.integers(len(posterior.draws), size=int(there.sum()))]
+    plane = posterior.chart.plane if plane is None else plane
+    masks = np.zeros((count, *plane.shape), dtype=bool)
+    masks[there] = _filled(posterior, radii, plane)
+    return masks
+
+
+def draw_masks(posterior: Posterior, plane: Plane | None = None) -> Bool[np.ndarray, "draw u v"]:
+    """The region inside every draw, whatever the presence; see `sample_masks` for the pixels."""
+    plane = posterior.chart.plane if plane is None else plane
+    return _filled(posterior, posterior.draws, plane)
+
+
+def _filled(posterior: Posterior, draws: np.ndarray, plane: Plane) -> np.ndarray:
+    """(draw, nu, nv): along the chord between two rays the inverse radius is interpolated."""
     radius, angle = posterior.chart.polar(plane.points())
-    rays = posterior.draws.shape[1]
+    rays = draws.shape[1]
     step = 2 * np.pi / rays
     before = np.floor(angle / step).astype(int) % rays
     along = angle - before * step
     first, second = np.sin(step - along) / np.sin(step), np.sin(along) / np.sin(step)
-    masks = np.zeros((count, *plane.shape), dtype=bool)
-    for n in np.flatnonzero(rng.random(count) < posterior.presence):
-        inverse = 1 / np.maximum(posterior.draws[rng.integers(len(posterior.draws))], 1e-12)
-        masks[n] = radius * (first * inverse[before] + second * inverse[(before + 1) % rays]) <= 1
+    masks = np.zeros((len(draws), *plane.shape), dtype=bool)
+    for mask, radii in zip(masks, draws, strict=True):
+        inverse = 1 / np.maximum(radii, 1e-12)
+        mask[:] = radius * (first * inverse[before] + second * inverse[(before + 1) % rays]) <= 1
     return masks
 
 
