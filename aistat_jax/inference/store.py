@@ -51,14 +51,22 @@ def save_posterior(
     """Write one posterior, or one per target, to a NetCDF file; returns its path.
 
     The file appears under its name only when it is whole. Raises InputError when there is
-    nothing to save or the folder cannot be written.
+    nothing to save, what is to be saved is something else, or the folder cannot be written.
     """
     from xarray import Dataset
 
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"the path comes first, then what to save, got a {type(path).__name__} as the path: "
+            'save_posterior("fit.nc", posterior)'
+        )
     path = Path(path)
     several = [posteriors] if isinstance(posteriors, Posterior) else list(posteriors)
     if not several:
         raise InputError(f"{path}: there is no posterior to save")
+    for each in several:
+        if not isinstance(each, Posterior):
+            raise InputError(f"{path}: only posteriors can be saved, got a {type(each).__name__}")
     groups = _group_names(several)
     attrs = {"format": FORMAT, "schema": SCHEMA, "groups": json.dumps(groups)}
     try:

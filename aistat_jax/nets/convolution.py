@@ -76,11 +76,11 @@ def by_joining(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
 
 
 class Filtering(NamedTuple):
-    """Winograd's F(n, 3): n outputs of a window of three by n + 2 products instead of 3 n.
+    """Winograd's F(n, 3): n neighbouring outputs of a window of three by n + 2 products, not 3 n.
 
-    The outputs are A' [(G kernel) * (B' inputs)] with inputs (n + 2, n + 2 products), kernel
-    (n + 2, 3) and outputs (n + 2 products, n) the matrices B', G and A. Source: Winograd 1980;
-    Lavin & Gray 2016, equations 4 to 7 and section 4.3.
+    With x the n + 2 values they depend on, the outputs are A' [(G kernel) * (B' x)]: here
+    `inputs` is B' (product, value), `kernel` G (product, 3) and `outputs` A (product, output).
+    Source: Winograd 1980; Lavin & Gray 2016, equations 4 to 7 and section 4.3.
     """
 
     inputs: np.ndarray
@@ -129,10 +129,9 @@ def _groups(depth: int, filtering: Filtering) -> int:
 
 @jax.custom_vjp
 def by_filtering(x: Array, kernel: Array) -> Array:
-    """A 3D convolution as 2D ones over sums of slices, half as many as slices times window.
+    """A 3D convolution as 2D ones over sums of slices: 6 for every 4 slices, where 12 were due.
 
-    Between two and four slices' worth of products serve four slices' outputs; rounding errors are
-    about ten times those of the direct sum.
+    Where fewer do, 4 for every 2. Rounding errors are two to four times those of the direct sum.
     """
     filtering, groups = _filtering(x.shape[1])
     products = [

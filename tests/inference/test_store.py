@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import jax
 import numpy as np
@@ -137,3 +138,14 @@ def test_damaged_files_are_refused(tmp_path, damage):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(InputError, match="not a whole posterior file"):
         load_posterior(path)
+
+
+def test_what_cannot_be_saved_is_told_in_a_sentence(tmp_path):
+    path, posterior = tmp_path / "posterior.nc", rich_posterior()
+    as_users_call_it = inspect.unwrap(save_posterior)  # the tests check types, a user's call none
+    with pytest.raises(InputError, match="the path comes first, then what to save"):
+        as_users_call_it(posterior, path)
+    for wrong in ("posterior", [posterior, 3]):
+        with pytest.raises(InputError, match="only posteriors can be saved, got a"):
+            as_users_call_it(path, wrong)
+    assert not list(tmp_path.iterdir())
