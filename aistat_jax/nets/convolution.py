@@ -69,10 +69,9 @@ def by_joining(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
     last = depth + 2 * half - window + 1
     slices = [padded[:, k : k + last : strides[0]] for k in range(window)]
     joined = jnp.concatenate(slices, axis=-1)
-    batch, planes = joined.shape[:2]
     flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
-    out = jnp.asarray(by_rows(joined.reshape(-1, *joined.shape[2:]), flat, strides[1:]))
-    return out.reshape(batch, planes, *out.shape[1:])
+    out = jnp.asarray(by_rows(_over_slices(joined), flat, strides[1:]))
+    return out.reshape(*joined.shape[:2], *out.shape[1:])
 
 
 class Filtering(NamedTuple):
@@ -134,18 +133,11 @@ def by_filtering(x: Array, kernel: Array) -> Array:
     Where fewer do, 4 for every 2. Rounding errors are two to four times those of the direct sum.
     """
     filtering, groups = _filtering(x.shape[1])
-    products = [
-        _native(_over_slices(slices), _combined(kernel, row), (1, 1)).reshape(
-            *slices.shape[:-1], kernel.shape[-1]
-        )
-        for slices, row in zip(
-            _combinations(_inputs(x, filtering, groups), filtering.inputs),
-            filtering.kernel,
-            strict=True,
-        )
-    ]
-    outputs = jnp.stack(_combinations(products, filtering.outputs.T), axis=2)
-    return outputs.reshape(len(x), -1, *outputs.shape[3:])[:, : x.shape[1]]
+    sums = _combinations(_inputs(x, filtering, groups), filtering.inputs)
+    kernels = _combinations(kernel, filtering.kernel)
+    products = [_native(v, w, (1, 1)) for v, w in zip(sums, kernels, strict=True)]
+    outputs = jnp.stack(_combinations(products, filtering.outputs.T), axis=1)
+    return outputs.reshape(len(x), -1, *outputs.shape[2:])[:, : x.shape[1]]
 
 
 def _filtering_forward(x: Array, kernel: Array) -> tuple[Array, Any]:
@@ -160,11 +152,14 @@ def _filtering_backward(saved: Any, slope: Array) -> tuple[Array, Array]:
         filtering, groups = _filtering(x.shape[1])
         n = filtering.outputs.shape[1]
         padded = _padded_slices(slope, 0, n * groups - slope.shape[1])
-        slopes = _combinations([padded[:, i::n] for i in range(n)], filtering.outputs)
-        inputs = _combinations(_inputs(x, filtering, groups), filtering.inputs)
+        slopes = [_over_slices(padded[:, i::n]) for i in range(n)]
         of_products = [
-            _gradient_of_kernel(_over_slices(v), _over_slices(s), kernel[0], (1, 1))
-            for v, s in zip(inputs, slopes, strict=True)
+            _gradient_of_kernel(v, s, kernel[0], (1, 1))
+            for v, s in zip(
+                _combinations(_inputs(x, filtering, groups), filtering.inputs),
+                _combinations(slopes, filtering.outputs),
+                strict=True,
+            )
         ]
         return before, jnp.stack(_combinations(of_products, filtering.kernel.T))
 
@@ -173,10 +168,13 @@ by_filtering.defvjp(_filtering_forward, _filtering_backward)
 
 
 def _inputs(x: Array, filtering: Filtering, groups: int) -> list[Array]:
-    """The k-th slice that each group of outputs depends on, for every k; slices outside are 0."""
+    """The k-th slice that each group of outputs depends on, for every k; slices outside are 0.
+
+    Each entry (batch x groups, rows, columns, feature).
+    """
     count, n = filtering.outputs.shape
     padded = _padded_slices(x, 1, n * groups - x.shape[1] + 1)
-    return [padded[:, k : k + n * (groups - 1) + 1 : n] for k in range(count)]
+    return [_over_slices(padded[:, k : k + n * (groups - 1) + 1 : n]) for k in range(count)]
 
 
 def _padded_slices(x: Array, before: int, after: int) -> Array:
@@ -187,7 +185,7 @@ def _over_slices(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _combinations(parts: Sequence[Array], matrix: np.ndarray) -> list[Array]:
+def _combinations(parts: Sequence[Array] | Array, matrix: np.ndarray) -> list[Array]:
     return [_combined(parts, row) for row in matrix]
 
 

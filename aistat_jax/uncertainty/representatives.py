@@ -15,11 +15,10 @@ from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
 
 MOST = 1000  # draws that are compared with one another; of more, as many spread evenly
-ROUNDS = 10  # of exchanges, each of which can only come closer; they end by themselves long before
 
 
 def representatives(posterior: Posterior, count: int = 16) -> Posterior:
-    """The `count` outcomes of equal weight with the smallest energy distance to all draws.
+    """`count` outcomes of equal weight that no one exchange would bring closer to all draws.
 
     Where the target may not exist, "nothing there" is an outcome too: of `count`, as many have a
     boundary as stand for the posterior best, and the share of these is the presence of what is
@@ -82,7 +81,8 @@ def nearest_to(
     for n in range(count):
         chosen[n] = np.argmin(to_all - to_chosen / (n + 1))
         to_chosen += distance[:, chosen[n]]
-    for _ in range(ROUNDS):
+    moved = True
+    while moved:  # it ends: every exchange comes closer, and there are finitely many choices
         moved = False
         for n in range(count):
             rest = to_chosen - distance[:, chosen[n]]
@@ -91,6 +91,4 @@ def nearest_to(
             if energy[best] < energy[chosen[n]] - 1e-12:
                 to_chosen = rest + distance[:, best]
                 chosen[n], moved = best, True
-        if not moved:
-            break
     return np.sort(chosen)

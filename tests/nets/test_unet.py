@@ -18,16 +18,6 @@ from aistat_jax.nets.unet import random_net
 SMALL = Architecture(2, 1, 2, (4, 6, 8), ((2, 2), (2, 2)))
 
 
-def _arrays(rng: np.random.Generator, *shapes: tuple[int, ...]) -> list[jax.Array]:
-    return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes]
-
-
-def _close(found: Any, wanted: Any, tolerance: float = 2e-5) -> None:
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        scale = float(jnp.abs(b).max())
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance * scale)
-
-
 def test_upsampling_is_the_adjoint_of_a_stepping_convolution(rng):
     """<up(x), y> = <x, conv(y)> with the same kernel and stride: what a transpose is."""
     for strides in ((2, 2), (1, 2), (2, 2, 1)):
@@ -61,6 +51,42 @@ def test_instance_norm_leaves_mean_zero_and_variance_one(rng):
     y = np.asarray(norm(x))
     np.testing.assert_allclose(y.mean((1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(y.var((1, 2)), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.1, 0.0])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_gradient_of_a_norm_is_that_of_its_formula(rng, slope, dims):
+    """Written down as Ulyanov et al. have it, with a rectifier, and differentiated by JAX."""
+    shape, axes = (2, *(5, 6, 4)[:dims], 3), tuple(range(1, dims + 1))
+    x, out = (jnp.asarray(2 + 3 * rng.standard_normal(shape), jnp.float32) for _ in range(2))
+    scale, shift = (jnp.asarray(rng.standard_normal(3), jnp.float32) for _ in range(2))
+
+    def formula(x, scale, shift):
+        centred = x - x.mean(axes, keepdims=True)
+        standard = centred / jnp.sqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
+        y = scale * standard + shift
+        return jnp.where(y >= 0, y, slope * y)
+
+    def norm(x, scale, shift):
+        return blocks._normalise(x, scale, shift, slope)
+
+    found, pull = jax.vjp(norm, x, scale, shift)
+    wanted, pull_formula = jax.vjp(formula, x, scale, shift)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    for a, b in zip(pull(out), pull_formula(out), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+    # negative control: as if the moments did not depend on x
+    frozen = scale * (jnp.where(wanted >= 0, 1, slope) * out) / x.std(axes, keepdims=True)
+    assert not np.allclose(pull(out)[0], frozen, atol=0.1)
+
+
+def test_a_norm_in_half_precision_keeps_its_statistics_in_float32(rng):
+    x = jnp.asarray(100 + rng.standard_normal((1, 16, 16, 2)), jnp.bfloat16)
+    norm = blocks.InstanceNorm(2)
+    y, pull = jax.vjp(lambda x: norm(x, 0.1), x)
+    wide = norm(x.astype(jnp.float32), 0.1)
+    assert (y.dtype, pull(y)[0].dtype) == (jnp.bfloat16, jnp.bfloat16)
+    np.testing.assert_allclose(y.astype(jnp.float32), wide, atol=0.02)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
