@@ -21,7 +21,7 @@ from aistat_jax.boundary.networks import network_prior
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
-from aistat_jax.nets.contour_head import HARMONICS, RAYS, within
+from aistat_jax.nets.edge_law import HARMONICS, RAYS, median, within
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.recipes import RECIPES, Drawn
@@ -136,7 +136,7 @@ def _edges(
         _count_held(edge, np.log(exits / target.radius), case.patient, held)
         prior = network_prior(net, field, target)
         yield Outlined(boundary_model(target, prior=prior, rays=RAYS), exits, case.patient)
-        drawn = _inside(target, target.radius * np.exp(edge.mean), plane)
+        drawn = _inside(target, target.radius * np.exp(median(edge)), plane)
         note("contour head, slices both see: Dice", case.patient, dice(drawn, expert[:, :, k]))
         note(
             "network, the same slices: Dice", case.patient,
@@ -229,7 +229,7 @@ def readers(net: Net, cases: list[Drawn]) -> list[Row]:
             "Hungarian-matched IoU of representatives": matched_iou(chosen, masks),
             "Brier score of presence": float(np.mean((expit(edge.presence) - drew) ** 2)),
         }
-        middle = _inside(target, target.radius * np.exp(edge.mean), target.plane)
+        middle = _inside(target, target.radius * np.exp(median(edge)), target.plane)
         present = masks[drew]
         values["contour head against a reader who drew: Dice"] = _mean_dice([middle], present)
         if len(present) > 1:

@@ -60,6 +60,22 @@ class BoundaryData:
     def differentiable(self) -> bool:
         return all(term.differentiable for term in self.terms)
 
+    def log_radius(self, coefficients: Float[ArrayLike, " basis"]) -> Float[Array, " ray"]:
+        """The prior mean plus the basis times the coefficients, bent as a learned prior says."""
+        field = self.basis.functions @ coefficients
+        if isinstance(self.prior, LearnedPrior):
+            sd = self.basis.sd
+            field = sd * self.prior.margin.bend(field / sd)
+        return jnp.asarray(self.mean) + field
+
+    def coefficients(self, radii: Float[np.ndarray, " ray"]) -> Float[np.ndarray, " basis"]:
+        """Those whose boundary comes nearest to one, in least squares: `log_radius` undone."""
+        field = np.log(radii) - self.mean
+        if isinstance(self.prior, LearnedPrior):
+            sd = self.basis.sd
+            field = sd * self.prior.margin.straighten(field / sd)[0]
+        return np.linalg.lstsq(np.asarray(self.basis.functions), np.asarray(field))[0]
+
     def smoothed(self) -> BoundaryData:
         """The same data with hard steps replaced by their differentiable stand-ins."""
         terms = tuple(t.smoothed() if isinstance(t, HardStep) else t for t in self.terms)
@@ -137,13 +153,13 @@ def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
 def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[Array, " ray"]:
     """Declare the boundary of these coefficients as "radii" and weigh it by all the evidence.
 
-    The log radius is the prior mean plus the basis times the coefficients. Returns the radii
-    (ray,). To be called in a program.
+    Returns the radii (ray,), of which the log is `data.log_radius(coefficients)`. To be called in a
+    program.
     """
     import numpyro
 
-    log_radius = data.mean + data.basis.functions @ coefficients
-    radii = jnp.asarray(numpyro.deterministic("radii", jnp.exp(log_radius)))
+    radii = jnp.exp(data.log_radius(coefficients))
+    radii = jnp.asarray(numpyro.deterministic("radii", radii))
     numpyro.factor("evidence", log_likelihood(data.terms, radii))
     return radii
 
@@ -188,10 +204,10 @@ def boundary_model(
         mean = population_mean(prior, target.radius, rays)
         basis = circle_basis(chart.angles, harmonics)
     begin = np.zeros(basis.functions.shape[1])
+    data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
     if target.outline is not None:
         radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
-        begin = np.linalg.lstsq(np.asarray(basis.functions), np.log(radii) - mean)[0]
-    data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
+        data = replace(data, start=data.coefficients(radii))
     if not data.terms and isinstance(prior, Prior):
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start

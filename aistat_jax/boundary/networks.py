@@ -8,16 +8,8 @@ from scipy.special import expit
 
 from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.targets import Target
-from aistat_jax.nets.contour_head import (
-    FARTHEST,
-    FINEST,
-    FOURIER,
-    HARMONICS,
-    RAYS,
-    SCALE,
-    Edge,
-    spread,
-)
+from aistat_jax.nets.contour_head import FARTHEST
+from aistat_jax.nets.edge_law import FINEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.weights import Net
@@ -53,7 +45,7 @@ def network_prior(net: Net, image: Image | FeatureField, target: Target) -> Lear
     are left out, noise from ray to ray with them. A `FeatureField` of the image saves making it
     again. Raises InputError for a network without a contour head.
 
-    Source: `nets.contour_head`; Shah, Wilson & Ghahramani 2014, Student-t processes as
+    Source: `nets.edge_law`; Shah, Wilson & Ghahramani 2014, Student-t processes as
     alternatives to Gaussian processes, AISTATS.
     """
     edge = _edge(net, image, target)
@@ -62,7 +54,7 @@ def network_prior(net: Net, image: Image | FeatureField, target: Target) -> Lear
         factor = np.asarray(spread(edge))[:count, :count] / np.sqrt(RAYS)
     mean = (edge.mean @ FOURIER)[:count] / np.sqrt(RAYS)
     groups = tuple(zip(FINEST, np.bincount(SCALE[:count]).tolist(), strict=True))
-    return LearnedPrior(mean, factor, np.asarray(edge.degrees), groups, FARTHEST)
+    return LearnedPrior(mean, factor, np.asarray(edge.degrees), edge.margin, groups, FARTHEST)
 
 
 def _edge(net: Net, image: Image | FeatureField, target: Target) -> Edge:

@@ -16,6 +16,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.space.basis import CircleBasis, circle_basis, equal_angles, host_variance
+from aistat_jax.space.margin import Margin
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
 # nodules and organs (medians .15-.19 and about .45 rad), with generous log-sds.
@@ -66,10 +67,11 @@ class Prior:
 class LearnedPrior:
     """A law of log radius on the circle, which something has learned (a network's contour head).
 
-    log radius = log rough radius + sum_k phi_k (mean + factor (sqrt(w) * c))_k with phi the
-    functions of the circle and c standard normal, a Student-t process in each group of
+    log radius = log rough radius + phi' mean + sigma h(phi' factor (sqrt(w) * c) / sigma) with phi
+    the functions of the circle and c standard normal, a Student-t process in each group of
     coefficients: w_g ~ InvGamma(degrees_g / 2, degrees_g / 2) is how much larger the errors about
-    this one target are than most (Shah, Wilson & Ghahramani 2014). `groups` are the names
+    this one target are than most (Shah, Wilson & Ghahramani 2014). h bends the errors on each ray
+    into the `margin` they have, in units of sigma = |phi' factor|. `groups` are the names
     and numbers of coefficients in each, coarse to fine; the site of w_g in a posterior is its name
     and "_inflation". `reach`: how many rough radii away was looked at.
 
@@ -79,6 +81,7 @@ class LearnedPrior:
     mean: Float[ArrayLike, " basis"]
     factor: Float[ArrayLike, "basis basis"]
     degrees: Float[ArrayLike, " group"]
+    margin: Margin
     groups: tuple[tuple[str, int], ...] = static()
     reach: float = static()
 

@@ -15,8 +15,9 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.nets.contour_head import POSITIONS, RAYS, Edge
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.nets.contour_head import POSITIONS
+from aistat_jax.nets.edge_law import RAYS, Edge
 from aistat_jax.nets.predict import maps
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.basis import equal_angles
@@ -85,10 +86,11 @@ def edge_at(field: FeatureField, plane: Plane, centre: ArrayLike, radius: float)
     """
     graph, state = field.net.head_graph, field.net.head_state()
     features, log_radius = unroll(field, plane, centre, radius)
-    found = _read(graph, state, jnp.asarray(features[None]), jnp.float32([log_radius]))
-    return Edge(*(np.asarray(part, dtype=np.float64) for part in found)).at(0)
+    found = read_edges(graph, state, jnp.asarray(features[None]), jnp.float32([log_radius]))
+    return jax.tree.map(partial(np.asarray, dtype=np.float64), found).at(0)
 
 
 @partial(jax.jit, static_argnums=0)
-def _read(graph: Any, state: Any, features: Array, log_radius: Array) -> Edge:
-    return nnx.merge(graph, state)(features, log_radius)
+def read_edges(graph: Any, state: Any, features: ArrayLike, log_radius: ArrayLike) -> Edge:
+    """What a head of these weights says of targets. Shapes as `ContourHead.__call__`."""
+    return nnx.merge(graph, state)(jnp.asarray(features), jnp.asarray(log_radius))

@@ -1,9 +1,13 @@
-"""How does a contour head learn? From targets unrolled once, by their exact marginal likelihood."""
+"""How does a contour head learn? From targets unrolled once, by their exact marginal likelihood.
+
+Then its margin, from errors on patients that it has not learned from: heads like it learn from all
+but a fold of the patients each, and are held against that fold.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,14 +25,16 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.data.shapes import ray_exits
-from aistat_jax.nets.contour_head import RAYS, ContourHead, log_marginal
-from aistat_jax.nets.edges import FeatureField, unroll
+from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.edge_law import RAYS, errors_on_rays, fitted_margin, log_marginal
+from aistat_jax.nets.edges import FeatureField, read_edges, unroll
 from aistat_jax.nets.unet import drawn
-from aistat_jax.nets.weights import Net, weights_of
+from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.space.grid import Plane
 
+# Of a reader's mask with an edge to learn from. With fewer there is no edge, but something there.
 LEAST_PIXELS = 6
 # How far the centre (in rough radii) and the log of the rough radius stray, as sd, in all copies
 # of a target but the first.
@@ -43,6 +49,7 @@ class HeadSettings:
 
     copies: how many times each target is unrolled, once from where the network sees it and then
     from places astray. absent: how many places without a target are shown for every target.
+    folds: how many heads learn beside it for its margin.
     """
 
     steps: int = 1200
@@ -51,6 +58,7 @@ class HeadSettings:
     weight_decay: float = 1e-3
     copies: int = 3
     absent: float = 0.5
+    folds: int = 4
     seed: int = 0
 
 
@@ -61,7 +69,7 @@ class Unrolled:
     Shapes: features (*batch, ray, position, feature); log_radius (*batch,) in voxels;
     edges (*batch, reader, ray), the log radius relative to the rough one at which each reader
     drew the edge; drew (*batch, reader) 1 where `edges` counts; presence (*batch,), the share of
-    readers who drew anything.
+    readers who drew anything; astray (*batch,) 0 where it is seen from where the network finds it.
     """
 
     features: Float[ArrayLike, "*batch ray position feature"]
@@ -69,6 +77,7 @@ class Unrolled:
     edges: Float[ArrayLike, "*batch reader ray"]
     drew: Float[ArrayLike, "*batch reader"]
     presence: Float[ArrayLike, "*batch"]
+    astray: Float[ArrayLike, "*batch"]
 
 
 def targets_in(
@@ -79,7 +88,7 @@ def targets_in(
     settings: HeadSettings,
 ) -> list[Unrolled]:
     """One slice's target, as several readers drew it, seen from where the network sees it."""
-    if masks.mean(axis=-1).sum() < LEAST_PIXELS:
+    if not masks.any():
         return []
     middle, radius = seen_place(field, np.asarray(masks.any(axis=-1)), plane)
     present = masks.any(axis=(0, 1))
@@ -98,6 +107,7 @@ def targets_in(
                 np.array([np.zeros(RAYS) if e is None else e for e in edges], np.float32),
                 np.array([e is not None for e in edges], np.float32),
                 np.asarray(present.mean(), np.float32),
+                np.asarray(astray, np.float32),
             )
         )
     return found
@@ -155,7 +165,7 @@ def nothing_in(
     return Unrolled(
         features.astype(np.float16), np.asarray(log_radius, np.float32),
         np.zeros((readers, RAYS), np.float32), np.zeros(readers, np.float32),
-        np.zeros((), np.float32),
+        np.zeros((), np.float32), np.zeros((), np.float32),
     )  # fmt: skip
 
 
@@ -188,20 +198,62 @@ def head_loss(head: ContourHead, batch: Unrolled) -> Array:
 
 def train_head(
     net: Net,
-    targets: Iterable[Unrolled],
+    targets: Mapping[str, Sequence[Unrolled]],
     settings: HeadSettings | None = None,
     progress: Callable[[int, float], Any] | None = None,
 ) -> Net:
-    """The network with a contour head that has learned from targets of other cases than its own.
+    """The network with a contour head that has learned from targets of other patients than its own.
 
     The U-Net has seen the cases it was trained on: a head that learned from them would think it
-    better than it is. `progress` is called with the step and its loss.
-    Raises InputError for no targets.
+    better than it is. `targets` are each patient's, by name. `progress` is called with the step,
+    of settings.steps for every head, and its loss.
+    Raises InputError for fewer than two patients of whom something was drawn.
     """
-    settings = settings or HeadSettings()
-    pool = list(targets)
-    if not any(np.any(target.drew) for target in pool):
-        raise InputError("a contour head needs targets to learn from; none was drawn")
+    settings, tell = settings or HeadSettings(), progress or (lambda step, loss: None)
+    drawn_of = [name for name, found in targets.items() if any(np.any(t.drew) for t in found)]
+    if len(drawn_of) < 2:
+        raise InputError(
+            "a contour head needs targets of at least 2 patients to learn from; something was "
+            f"drawn of {len(drawn_of)}"
+        )
+    folds = min(settings.folds, len(drawn_of))
+    shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
+    fold = {str(name): n % folds for n, name in enumerate(shuffled)}
+
+    def part(keep: Callable[[int | None], bool]) -> list[Unrolled]:
+        return [t for name, found in targets.items() if keep(fold.get(name)) for t in found]
+
+    def learned(number: int, pool: list[Unrolled]) -> Weights:
+        before = number * settings.steps
+        return _learned(net, pool, settings, lambda step, loss: tell(before + step, loss))
+
+    head = learned(0, part(lambda _: True))
+    errors = []
+    for k in range(folds):
+        others = replace(net, head=learned(k + 1, part(lambda n, k=k: n != k)))
+        errors += _errors(others, part(lambda n, k=k: n == k))
+    errors, variances = map(np.concatenate, zip(*errors, strict=True))
+    return replace(net, head=head | {"margin": fitted_margin(errors, variances)})
+
+
+def _errors(net: Net, targets: list[Unrolled], batch: int = 256) -> Iterator[tuple[Any, Any]]:
+    """`errors_on_rays` of a head on the targets that somebody drew, as the network finds them."""
+    seen = [target for target in targets if np.any(target.drew) and not target.astray]
+    graph, state = net.head_graph, net.head_state()
+    for first in range(0, len(seen), batch):
+        some = jax.tree.map(lambda *leaves: np.stack(leaves), *seen[first : first + batch])
+        edge = read_edges(graph, state, some.features.astype(np.float32), some.log_radius)
+        which, reader = np.nonzero(some.drew)
+        yield errors_on_rays(edge.at(which), some.edges[which, reader])
+
+
+def _learned(
+    net: Net,
+    pool: list[Unrolled],
+    settings: HeadSettings,
+    progress: Callable[[int, float], Any],
+) -> Weights:
+    """A head's weights, learned from these targets; its margin is none."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *pool)
     graph, state = nnx.split(ContourHead(net.plan.architecture.widths[0] + 1))
     weights = drawn(state, settings.seed)
@@ -222,9 +274,9 @@ def train_head(
         chosen = rng.integers(len(pool), size=settings.batch)
         batch = _varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
         weights, carried, loss = step(weights, carried, batch)
-        if progress is not None and (number + 1) % 50 == 0:
+        if (number + 1) % 50 == 0:
             progress(number + 1, float(loss))
-    return replace(net, head=weights_of(weights))
+    return weights_of(weights)
 
 
 def _varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
@@ -239,5 +291,5 @@ def _varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
     scale, shift = (sd * rng.standard_normal(shape)).astype(np.float32)
     return Unrolled(
         features * np.exp(scale) + shift, batch.log_radius, np.ascontiguousarray(edges),
-        batch.drew, batch.presence,
+        batch.drew, batch.presence, batch.astray,
     )  # fmt: skip

@@ -217,10 +217,11 @@ def train_unet(recipe: Recipe, root: Path | None, folder: Path) -> Net:
 def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
     """The network with its contour head, which learns from the second part of the cases."""
     rng = np.random.default_rng(recipe.head.seed)
-    targets: list[Unrolled] = []
+    targets: dict[str, list[Unrolled]] = {}
     for case in tqdm(recipe.cases(root, "head"), desc="unrolling", unit="case"):
-        targets += _targets_of(net, case, recipe.head, rng)
-    with tqdm(total=recipe.head.steps, desc=f"{recipe.name} head", unit="step") as bar:
+        targets.setdefault(case.patient, []).extend(_targets_of(net, case, recipe.head, rng))
+    heads = 1 + recipe.head.folds
+    with tqdm(total=heads * recipe.head.steps, desc=f"{recipe.name} head", unit="step") as bar:
 
         def show(step: int, loss: float) -> None:
             bar.update(step - bar.n)

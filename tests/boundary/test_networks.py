@@ -19,15 +19,8 @@ from aistat_jax.boundary.networks import (
     network_logits,
     network_prior,
 )
-from aistat_jax.nets.contour_head import (
-    FOURIER,
-    RAYS,
-    SCALE,
-    ContourHead,
-    Edge,
-    covariance,
-    spread,
-)
+from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.edge_law import FOURIER, RAYS, SCALE, Edge, covariance, spread
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import Net, load_net, save_net, untrained, weights_of
@@ -38,10 +31,11 @@ from tests.nets.cases import pet, tiny_plan
 
 @cache
 def a_net() -> Net:
-    """A network and a head of random weights: what they say is nonsense, but definite."""
+    """A network and a head of random weights: what they say is nonsense, but definite; and bent."""
     net = untrained(tiny_plan())
     _, state = nnx.split(ContourHead(net.plan.architecture.widths[0] + 1))
-    return with_(net, head=weights_of(drawn(state, 1)))
+    margin = np.array([0.1, -0.4, -0.2, -0.25], np.float32)
+    return with_(net, head=weights_of(drawn(state, 1)) | {"margin": margin})
 
 
 @cache
@@ -66,8 +60,10 @@ def drawn_from(edge: Edge, count: int) -> np.ndarray:
     inflation = 1 / rng.gamma(half, 1 / half, (count, 3))
     z = np.sqrt(inflation[:, SCALE]) * rng.standard_normal((count, RAYS))
     with jax.enable_x64(True):
-        coefficients = edge.mean @ FOURIER + z @ np.asarray(spread(edge)).T
-    return coefficients[:, :33] @ FOURIER.T[:33]
+        factor = FOURIER[:, :33] @ np.asarray(spread(edge))[:33, :33]
+    sd = np.linalg.norm(factor, axis=1)
+    bent = np.asarray(edge.margin.bend(z[:, :33] @ factor.T / sd))
+    return FOURIER[:, :33] @ (edge.mean @ FOURIER)[:33] + sd * bent
 
 
 @pytest.mark.parametrize("rays", [64, 128])
@@ -106,6 +102,18 @@ def test_a_posterior_without_evidence_is_the_law_itself():
     # negative control: a Gaussian with that covariance would have fewer far out
     z = (found - found.mean(axis=0)) / wanted.std(axis=0)
     assert (np.abs(z) > 4).mean() > 3 * 2 * norm.sf(4)
+
+
+def test_a_boundary_has_its_coefficients_under_a_bent_law():
+    """Where a fit begins: from an outline that the law can make, the coefficients that make it."""
+    prior = network_prior(a_net(), an_image(), a_target())
+    data = aj.boundary_model(a_target(), prior=prior, rays=64).data
+    with jax.enable_x64(True):
+        coefficients = np.random.default_rng(2).standard_normal(33)
+        radii = np.exp(data.log_radius(coefficients))
+        np.testing.assert_allclose(data.coefficients(radii), coefficients, atol=1e-8)
+        straight = data.mean + data.basis.functions @ coefficients
+    assert np.abs(np.log(radii) - straight).max() > 0.01  # negative control: it is bent
 
 
 def test_clicks_move_a_learned_prior_as_the_law_says():

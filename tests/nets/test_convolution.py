@@ -46,6 +46,25 @@ def test_slices_and_the_native_3d_convolution_agree(rng, strides, window, featur
         assert not np.allclose(ours(x, w[::-1]), wrong, atol=1e-2)
 
 
+def test_only_what_filtering_is_made_for_is_filtered(rng):
+    """float32, since half precision would lose what the sums cancel; three slices; every slice."""
+
+    def filtered(x: Any, w: Any, strides: Any = (1, 1, 1)) -> bool:
+        program = jax.make_jaxpr(partial(by_slices, strides=strides))(x, w)
+        return "by_filtering" in str(program)
+
+    x, w = _arrays(rng, (1, 4, 6, 7, FEWEST), (3, 3, 3, FEWEST, 4))
+    assert filtered(x, w)
+    half = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+    assert not filtered(*half)
+    assert not filtered(x, w, (2, 1, 1))
+    assert not filtered(x[:, :1], w)
+    assert not filtered(x, w[:1])
+    found = by_slices(*half, (1, 1, 1))
+    assert found.dtype == jnp.bfloat16
+    _close(found.astype(jnp.float32), by_slices(x, w, (1, 1, 1)), 2e-2)
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_filtering_and_the_native_3d_convolution_agree_at_any_depth(rng, depth):
     x, w = _arrays(rng, (2, depth, 6, 7, 9), (3, 3, 3, 9, 4))

@@ -24,6 +24,7 @@ from aistat_jax.nets.fingerprint import (
     save_fingerprint,
 )
 from aistat_jax.nets.plan import folds, load_plan, memory_bytes, plan_for, save_plan
+from aistat_jax.nets.predict import PASS_SHARE
 from aistat_jax.nets.unet import UNet
 
 GIB = 2**30
@@ -171,21 +172,28 @@ def test_weights_are_counted_right_but_for_biases_and_norms(dims, block):
 
 
 @pytest.mark.slow
-def test_the_memory_estimate_is_what_a_compiler_plans():
-    a = Architecture(2, 2, 2, (8, 16, 32), ((2, 2),) * 2)
+@pytest.mark.parametrize(("dims", "edge"), [(2, 64), (3, 32)])
+def test_the_memory_estimate_is_what_a_compiler_plans(dims, edge):
+    """Of a training step, and of a forward pass as `predict` counts it."""
+    a = Architecture(dims, 2, 2, (8, 16, 32), ((2,) * dims,) * 2)
+    patch = (edge,) * dims
     graph, state = nnx.split(UNet(a))
 
-    def loss(state, x):
-        logits = nnx.merge(graph, state)(x).logits
-        return sum(jnp.square(jax.nn.softmax(each)).mean() for each in logits)
+    def odds(state, x):
+        return nnx.merge(graph, state)(x).logits
 
-    x = jax.ShapeDtypeStruct((4, 64, 64, 2), jnp.float32)
-    planned = jax.jit(jax.grad(loss)).lower(state, x).compile().memory_analysis()
-    counted = memory_bytes(a, (64, 64), 4) - memory_bytes(a, (64, 64), 0)
-    assert 0.7 < planned.temp_size_in_bytes / counted < 1.3
-    # negative control: half the batch is another number
-    half = memory_bytes(a, (64, 64), 2) - memory_bytes(a, (64, 64), 0)
-    assert planned.temp_size_in_bytes / half > 1.3
+    def loss(state, x):
+        return sum(jnp.square(jax.nn.softmax(each)).mean() for each in odds(state, x))
+
+    def planned(function, batch=2):
+        x = jax.ShapeDtypeStruct((batch, *patch, 2), jnp.float32)
+        return jax.jit(function).lower(state, x).compile().memory_analysis().temp_size_in_bytes
+
+    counted = memory_bytes(a, patch, 2) - memory_bytes(a, patch, 0)
+    assert 0.7 < planned(jax.grad(loss)) / counted < 1.3
+    assert 0.7 < planned(lambda *x: odds(*x)[0]) / (PASS_SHARE[dims] * counted) < 1.0
+    # negative control: twice the batch is another number
+    assert planned(jax.grad(loss), batch=4) / counted > 1.3
 
 
 def test_a_coarse_axis_is_halved_later():

@@ -86,6 +86,14 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     assert math.exp(float(found[0].log_radius)) == pytest.approx(7, rel=0.03)
     spread = np.std([float(t.log_radius) for t in found])
     assert 0.18 < spread < 0.45
+    assert [float(t.astray) for t in found] == [0.0] + 39 * [1.0]
+    # one of three drew a few pixels, too few for an edge: it is there to a third all the same
+    few = np.stack([disc(1, (24, 22), (48, 48)), *np.zeros((2, 48, 48), bool)], axis=-1)
+    (small, *_) = targets_in(field, few, grid.plane(0), np.random.default_rng(0), settings)
+    assert float(small.presence) == pytest.approx(1 / 3)
+    assert not small.drew.any()
+    nobody = np.zeros_like(few)
+    assert targets_in(field, nobody, grid.plane(0), np.random.default_rng(0), settings) == []
 
 
 def test_a_field_has_no_chequers_and_keeps_slopes(monkeypatch):

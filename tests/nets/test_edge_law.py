@@ -1,0 +1,157 @@
+"""Is the likelihood of an edge that of the Student-t it claims to be, bent as it was told?"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, multivariate_t
+
+from aistat_jax.nets.edge_law import (
+    FOURIER,
+    RAYS,
+    SCALE,
+    Edge,
+    covariance,
+    errors_on_rays,
+    fitted_margin,
+    log_marginal,
+    margin_of,
+    median,
+    spread,
+    within,
+)
+from aistat_jax.space.margin import Margin
+
+BENT = Margin(0.1, 0.6, -0.2, 0.75)
+
+
+def some_edge(targets: int = 3) -> Edge:
+    rng = np.random.default_rng(0)
+    return Edge(
+        0.1 * rng.standard_normal((targets, RAYS)),
+        0.02 + 0.1 * rng.random((targets, RAYS)),
+        np.geomspace(0.03, 0.3, targets)[:, None] * (0.5 + rng.random((targets, RAYS))),
+        np.geomspace(0.3, 0.03, targets),
+        np.array(0.45),
+        np.array([2.5, 4.5, 8.0]),
+        np.zeros(targets),
+    )
+
+
+def drawn_of(edge: Edge, count: int, seed: int) -> np.ndarray:
+    """Log radii of one target, drawn from its law by numpy."""
+    rng = np.random.default_rng(seed)
+    factor = FOURIER @ np.asarray(spread(edge))
+    half = 0.5 * np.asarray(edge.degrees)
+    inflation = 1 / rng.gamma(half, 1 / half, (count, 3))
+    z = np.sqrt(inflation[:, SCALE]) * rng.standard_normal((count, RAYS))
+    sd = np.sqrt(np.diagonal(covariance(edge)))
+    return edge.mean + sd * np.asarray(edge.margin.bend(z @ factor.T / sd))
+
+
+def log_density(edge: Edge, y: np.ndarray) -> float:
+    """Of one target by scipy: size, then form given size, then detail given both."""
+    with jax.enable_x64(True):
+        whole = FOURIER.T @ np.asarray(covariance(edge)) @ FOURIER
+    error, total = FOURIER.T @ (y - np.asarray(edge.mean)), 0.0
+    for g, degrees in enumerate(np.asarray(edge.degrees)):
+        seen, new = g > SCALE, g == SCALE
+        gain = whole[np.ix_(new, seen)] @ np.linalg.inv(whole[np.ix_(seen, seen)])
+        spread = whole[np.ix_(new, new)] - gain @ whole[np.ix_(seen, new)]
+        total += multivariate_t.logpdf(error[new], gain @ error[seen], spread, df=degrees)
+    return total
+
+
+def test_the_marginal_likelihood_is_that_of_three_student_t():
+    """Through one triangular factor against scipy's densities, conditioned one on another."""
+    edge = some_edge()
+    y = edge.mean + 0.1 * np.random.default_rng(1).standard_normal(edge.mean.shape)
+    wanted = [log_density(edge.at(n), y[n]) for n in range(3)]
+    with jax.enable_x64(True):
+        found = np.asarray(log_marginal(edge, y))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(log_marginal(jax.tree.map(jnp.float32, edge), jnp.float32(y))), wanted, atol=1e-2
+    )
+    # several readers of one target, with the slope that training needs
+    one = jax.tree.map(jnp.float32, edge.at(np.s_[:1]))
+    readers = jnp.float32(np.stack([y[0], y[1]])[None])
+    total, slope = jax.value_and_grad(lambda e: log_marginal(e.at(np.s_[:, None]), readers).sum())(
+        one
+    )
+    again = sum(float(log_marginal(one, readers[:, r])[0]) for r in range(2))
+    assert float(total) == pytest.approx(again, rel=1e-4)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+    # with ever more degrees of freedom, a Gaussian
+    with jax.enable_x64(True):
+        gaussian = np.asarray(log_marginal(edge._replace(degrees=np.full(3, 1e7)), y))
+        normal = multivariate_normal.logpdf(y[0], edge.mean[0], np.asarray(covariance(edge)[0]))
+        other = np.asarray(log_marginal(edge._replace(noise=1.1 * edge.noise), y))
+    assert gaussian[0] == pytest.approx(normal, abs=1e-2)
+    # negative control: other noise, other density
+    assert np.abs(other - wanted).min() > 0.1
+
+
+@pytest.mark.parametrize("margin", [Margin(), BENT])
+def test_intervals_hold_their_share_of_what_the_law_draws(margin):
+    """Per ray, over 1,500 draws of the law; those of another law would not."""
+    edge = some_edge()._replace(margin=margin)
+    y, one = drawn_of(edge.at(0), 1500, seed=3), edge.at(np.s_[:1])
+    for level in (0.5, 0.8, 0.95):
+        held = within(one, y, level).mean(axis=1)
+        error = held.std() / np.sqrt(1500)
+        assert abs(held.mean() - level) < 4 * error + 1e-3  # false alarm 6e-5 each
+    below = (y < median(one)).mean(axis=0)
+    assert abs(below.mean() - 0.5) < 4 * 0.5 / np.sqrt(1500)  # at the least independent of rays
+    gaussian = one._replace(degrees=np.full(3, 1e7))
+    assert within(gaussian, y, 0.95).mean() < 0.925
+    assert abs(within(one._replace(margin=Margin(scale=0.8)), y, 0.5).mean() - 0.5) > 0.03
+
+
+def test_the_likelihood_of_a_bent_law_is_a_density():
+    """Its mean under draws of a straight law, weighted by importance, is one; and by hand."""
+    edge = some_edge().at(np.s_[:1])
+    bent = edge._replace(margin=BENT)
+    with jax.enable_x64(True):
+        y = drawn_of(bent.at(0), 5, seed=1)
+        sd = np.sqrt(np.diagonal(np.asarray(covariance(edge)[0])))
+        straight, log_slope = BENT.straighten((y - edge.mean) / sd)
+        wanted = log_marginal(edge, edge.mean + sd * straight) + np.sum(log_slope, axis=-1)
+        np.testing.assert_allclose(log_marginal(bent, y), wanted, rtol=1e-9)
+        # draws of a law are likelier under it than under another, on average
+        y = drawn_of(bent.at(0), 500, seed=2)
+        gain = np.asarray(log_marginal(bent, y) - log_marginal(edge, y))
+    assert gain.mean() > 5 * gain.std() / np.sqrt(500)
+
+
+def test_a_margin_is_found_again():
+    """From one edge of each of 600 targets drawn from a bent law, whatever their spread."""
+    numbers = np.array([BENT.location, np.log(BENT.scale), BENT.skew, np.log(BENT.tail)])
+    rng = np.random.default_rng(5)
+    targets = some_edge(600)._replace(
+        amplitude=0.05 + 0.1 * rng.random((600, RAYS)), mean_sd=np.full(600, 0.05)
+    )
+    errors = []
+    for n in range(600):
+        edge = targets.at(n)._replace(margin=BENT)
+        errors.append(drawn_of(edge, 1, seed=n))
+    y = np.concatenate(errors)
+    found = fitted_margin(*errors_on_rays(targets, y))
+    straight = targets._replace(margin=Margin())
+    bent = targets._replace(margin=margin_of(found))
+    assert np.abs(found - numbers).max() < 0.2
+    for level in (0.5, 0.8, 0.95):
+        held = within(bent, y, level).mean(axis=1)
+        assert abs(held.mean() - level) < 4 * held.std() / np.sqrt(600)
+    more = within(straight, y, 0.5).mean() - within(bent, y, 0.5).mean()
+    assert more > 0.05  # negative control
+
+
+def test_the_covariance_holds_the_variances_it_was_given():
+    edge = some_edge()
+    matrix = covariance(edge)
+    total = np.square(edge.amplitude) + np.square(edge.mean_sd)[:, None] + np.square(edge.noise)
+    np.testing.assert_allclose(np.diagonal(matrix, axis1=1, axis2=2), total, rtol=1e-3)
+    assert np.linalg.eigvalsh(matrix).min() > 0
