@@ -164,35 +164,54 @@ def within(
     return content <= level * len(inflation)
 
 
-def errors_on_rays(
-    edge: Edge, y: Float[ArrayLike, "target ray"]
-) -> tuple[Float[np.ndarray, "target few"], Float[np.ndarray, "target few point"]]:
-    """Errors in units of their sd, and what their variances would be under 256 quasi-random w.
+class RayErrors(NamedTuple):
+    """How far off a head is on single rays of edges that were drawn.
 
-    On every fourth ray; its neighbours say the same.
+    Shapes: error (edge, few) in units of its sd; variance (edge, few, point), what it would be
+    under each of some quasi-random w; patient and fold (edge,), whose edge it is and which fold
+    of patients was left out when the head learned.
     """
+
+    error: Float[np.ndarray, "edge few"]
+    variance: Float[np.ndarray, "edge few point"]
+    patient: np.ndarray
+    fold: np.ndarray
+
+
+def ray_errors(
+    edge: Edge, y: Float[ArrayLike, "edge ray"], patient: np.ndarray, fold: int
+) -> RayErrors:
+    """Of edges of these patients, on every fourth ray; its neighbours say the same."""
     error, few = np.asarray((np.asarray(y) - edge.mean) / _sd(edge)), np.s_[:, ::4]
-    return error[few], (_parts(edge)[few] @ _inflation(edge, 256).T).astype(np.float32)
+    variance = (_parts(edge)[few] @ _inflation(edge, 256).T).astype(np.float32)
+    return RayErrors(error[few], variance, patient, np.full(len(patient), fold))
 
 
-def fitted_margin(
-    errors: Float[np.ndarray, "target few"], variances: Float[np.ndarray, "target few point"]
-) -> Float[np.ndarray, "4"]:
-    """The margin (`margin_of`) under which `errors_on_rays` are likeliest.
+def fitted_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
+    """The margin (`margin_of`) under which errors on rays are likeliest; none where none pays.
 
-    A composite likelihood: rays count as if they were independent, which leaves the estimate
-    consistent (Varin, Reid & Firth 2011, An overview of composite likelihood methods).
+    By a composite likelihood: rays count as if they were independent, which leaves the estimate
+    consistent (Varin, Reid & Firth 2011, An overview of composite likelihood methods). Fitted
+    without a fold of the patients it must make the rays of that fold likelier, by more than a
+    standard error over patients: of few patients it is better not to believe it.
     """
+    gain = np.zeros(len(found.error))
+    for k in np.unique(found.fold):
+        out, rest = found.fold == k, found.fold != k
+        there = found.error[out], found.variance[out]
+        numbers = _likeliest_margin(found.error[rest], found.variance[rest])
+        gain[out] = np.mean(_log_density(numbers, *there) - _log_density(np.zeros(4), *there), -1)
+    each = np.array([gain[found.patient == name].mean() for name in np.unique(found.patient)])
+    if not each.mean() > each.std(ddof=1) / math.sqrt(len(each)):
+        return np.zeros(4, np.float32)
+    return _likeliest_margin(found.error, found.variance)
+
+
+def _likeliest_margin(error: np.ndarray, variance: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize
 
-    error, variance = jnp.asarray(errors, jnp.float32), jnp.asarray(variances, jnp.float32)
-
-    @jax.jit
-    @jax.value_and_grad
-    def loss(numbers: Array) -> Array:
-        standard, log_slope = margin_of(numbers).straighten(error)
-        exponent = -0.5 * (jnp.log(variance) + jnp.square(standard)[..., None] / variance)
-        return -jnp.mean(log_slope + jax.scipy.special.logsumexp(exponent, axis=-1))
+    loss = jax.jit(jax.value_and_grad(lambda numbers: -jnp.mean(_log_density(numbers, *there))))
+    there = jnp.asarray(error, jnp.float32), jnp.asarray(variance, jnp.float32)
 
     def in_double(numbers: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = loss(jnp.asarray(numbers, jnp.float32))
@@ -200,6 +219,14 @@ def fitted_margin(
 
     found = minimize(in_double, np.zeros(4), jac=True, method="L-BFGS-B")
     return np.asarray(found.x, np.float32)
+
+
+def _log_density(numbers: ArrayLike, error: ArrayLike, variance: ArrayLike) -> Array:
+    """Of single errors, but for a constant: a mixture of normals over w, bent."""
+    standard, log_slope = margin_of(numbers).straighten(error)
+    variance = jnp.asarray(variance)
+    exponent = -0.5 * (jnp.log(variance) + jnp.square(standard)[..., None] / variance)
+    return log_slope + jax.scipy.special.logsumexp(exponent, axis=-1)
 
 
 def margin_of(numbers: Float[ArrayLike, "4"]) -> Margin:

@@ -26,7 +26,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.nets.contour_head import ContourHead
-from aistat_jax.nets.edge_law import RAYS, errors_on_rays, fitted_margin, log_marginal
+from aistat_jax.nets.edge_law import RAYS, RayErrors, fitted_margin, log_marginal, ray_errors
 from aistat_jax.nets.edges import FeatureField, read_edges, unroll
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
@@ -210,7 +210,7 @@ def train_head(
     Raises InputError for fewer than two patients of whom something was drawn.
     """
     settings, tell = settings or HeadSettings(), progress or (lambda step, loss: None)
-    drawn_of = [name for name, found in targets.items() if any(np.any(t.drew) for t in found)]
+    drawn_of = [name for name, found in targets.items() if any(map(_tells, found))]
     if len(drawn_of) < 2:
         raise InputError(
             "a contour head needs targets of at least 2 patients to learn from; something was "
@@ -228,23 +228,34 @@ def train_head(
         return _learned(net, pool, settings, lambda step, loss: tell(before + step, loss))
 
     head = learned(0, part(lambda _: True))
-    errors = []
+    found: list[RayErrors] = []
     for k in range(folds):
         others = replace(net, head=learned(k + 1, part(lambda n, k=k: n != k)))
-        errors += _errors(others, part(lambda n, k=k: n == k))
-    errors, variances = map(np.concatenate, zip(*errors, strict=True))
-    return replace(net, head=head | {"margin": fitted_margin(errors, variances)})
+        held_out = [(name, t) for name in fold if fold[name] == k for t in targets[name]]
+        found += _errors(others, held_out, k)
+    joined = RayErrors(*map(np.concatenate, zip(*found, strict=True)))
+    return replace(net, head=head | {"margin": fitted_margin(joined)})
 
 
-def _errors(net: Net, targets: list[Unrolled], batch: int = 256) -> Iterator[tuple[Any, Any]]:
-    """`errors_on_rays` of a head on the targets that somebody drew, as the network finds them."""
-    seen = [target for target in targets if np.any(target.drew) and not target.astray]
+def _errors(
+    net: Net, targets: list[tuple[str, Unrolled]], fold: int, batch: int = 256
+) -> Iterator[RayErrors]:
+    """Of a head on targets as the network finds them, each with the name of its patient."""
+    seen = [(name, target) for name, target in targets if _tells(target)]
     graph, state = net.head_graph, net.head_state()
     for first in range(0, len(seen), batch):
-        some = jax.tree.map(lambda *leaves: np.stack(leaves), *seen[first : first + batch])
-        edge = read_edges(graph, state, some.features.astype(np.float32), some.log_radius)
-        which, reader = np.nonzero(some.drew)
-        yield errors_on_rays(edge.at(which), some.edges[which, reader])
+        names, some = zip(*seen[first : first + batch], strict=True)
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *some)
+        features = stacked.features.astype(np.float32)
+        edge = read_edges(graph, state, features, stacked.log_radius)
+        which, reader = np.nonzero(stacked.drew)
+        edges = stacked.edges[which, reader]
+        yield ray_errors(edge.at(which), edges, np.array(names)[which], fold)
+
+
+def _tells(target: Unrolled) -> bool:
+    """Of how far off a head is: somebody drew its edge, and it is where the network finds it."""
+    return bool(np.any(target.drew) and not target.astray)
 
 
 def _learned(

@@ -13,12 +13,13 @@ from aistat_jax.nets.edge_law import (
     RAYS,
     SCALE,
     Edge,
+    RayErrors,
     covariance,
-    errors_on_rays,
     fitted_margin,
     log_marginal,
     margin_of,
     median,
+    ray_errors,
     spread,
     within,
 )
@@ -107,7 +108,8 @@ def test_intervals_hold_their_share_of_what_the_law_draws(margin):
     assert abs(below.mean() - 0.5) < 4 * 0.5 / np.sqrt(1500)  # at the least independent of rays
     gaussian = one._replace(degrees=np.full(3, 1e7))
     assert within(gaussian, y, 0.95).mean() < 0.925
-    assert abs(within(one._replace(margin=Margin(scale=0.8)), y, 0.5).mean() - 0.5) > 0.03
+    other = one._replace(margin=BENT if margin is not BENT else Margin())
+    assert abs(within(other, y, 0.5).mean() - 0.5) > 0.03
 
 
 def test_the_likelihood_of_a_bent_law_is_a_density():
@@ -126,27 +128,43 @@ def test_the_likelihood_of_a_bent_law_is_a_density():
     assert gain.mean() > 5 * gain.std() / np.sqrt(500)
 
 
-def test_a_margin_is_found_again():
-    """From one edge of each of 600 targets drawn from a bent law, whatever their spread."""
-    numbers = np.array([BENT.location, np.log(BENT.scale), BENT.skew, np.log(BENT.tail)])
+def bent_targets(margin: Margin) -> tuple[Edge, np.ndarray]:
+    """600 targets, however spread, and an edge of each that was drawn with this margin."""
     rng = np.random.default_rng(5)
     targets = some_edge(600)._replace(
         amplitude=0.05 + 0.1 * rng.random((600, RAYS)), mean_sd=np.full(600, 0.05)
     )
-    errors = []
-    for n in range(600):
-        edge = targets.at(n)._replace(margin=BENT)
-        errors.append(drawn_of(edge, 1, seed=n))
-    y = np.concatenate(errors)
-    found = fitted_margin(*errors_on_rays(targets, y))
-    straight = targets._replace(margin=Margin())
+    ones = [targets.at(n)._replace(margin=margin) for n in range(600)]
+    return targets, np.concatenate([drawn_of(one, 1, seed=n) for n, one in enumerate(ones)])
+
+
+def test_a_margin_is_found_again():
+    numbers = np.array([BENT.location, np.log(BENT.scale), BENT.skew, np.log(BENT.tail)])
+    targets, y = bent_targets(BENT)
+    patient = np.arange(600).astype(str)
+    folds = [np.s_[k * 150 : (k + 1) * 150] for k in range(4)]
+    parts = [ray_errors(targets.at(f), y[f], patient[f], k) for k, f in enumerate(folds)]
+    found = fitted_margin(RayErrors(*map(np.concatenate, zip(*parts, strict=True))))
     bent = targets._replace(margin=margin_of(found))
     assert np.abs(found - numbers).max() < 0.2
     for level in (0.5, 0.8, 0.95):
         held = within(bent, y, level).mean(axis=1)
         assert abs(held.mean() - level) < 4 * held.std() / np.sqrt(600)
-    more = within(straight, y, 0.5).mean() - within(bent, y, 0.5).mean()
+    more = within(targets, y, 0.5).mean() - within(bent, y, 0.5).mean()
     assert more > 0.05  # negative control
+
+
+def test_no_margin_is_made_up():
+    """Where there is none, and where too few patients say so: eight, each bent in its own way."""
+    targets, y = bent_targets(Margin())
+    few = np.arange(8)
+    one = ray_errors(targets.at(few), y[few], few.astype(str), 0)
+    one = one._replace(fold=few % 4)
+    np.testing.assert_array_equal(fitted_margin(one), 0)
+    # negative control: where many patients say one thing, it is believed
+    rng = np.random.default_rng(1)
+    same = one._replace(error=0.7 + 0.3 * rng.standard_normal(one.error.shape))
+    assert np.abs(fitted_margin(same)).max() > 0.3
 
 
 def test_the_covariance_holds_the_variances_it_was_given():
