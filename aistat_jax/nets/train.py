@@ -43,6 +43,7 @@ from aistat_jax.nets.losses import (
 )
 from aistat_jax.nets.plan import Plan
 from aistat_jax.nets.prompts import GUIDES
+from aistat_jax.nets.thrift import Thrifty
 from aistat_jax.nets.unet import UNet, random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, settings_for
 from aistat_jax.nets.weights import Net, weights_of
@@ -319,7 +320,7 @@ def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
     copied = NamedSharding(mesh, PartitionSpec())
     return Programs(
         jax.jit(start, out_shardings=copied),
-        jax.jit(step, donate_argnums=0, out_shardings=copied),
+        Thrifty(jax.jit(step, donate_argnums=0, out_shardings=copied)),
         jax.jit(judge, out_shardings=copied),
     )
 

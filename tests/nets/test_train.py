@@ -134,7 +134,7 @@ def test_one_seed_gives_one_run_and_nothing_is_compiled_twice(straight):
         training._compiled_in(SHORT),
         jax.sharding.Mesh(np.array(jax.devices()), ("data",)),
     )
-    assert programs.step._cache_size() == programs.judge._cache_size() == 1
+    assert len(programs.step.made) == programs.judge._cache_size() == 1
 
 
 def test_under_the_x64_flag_all_arrays_stay_float32():
@@ -144,8 +144,8 @@ def test_under_the_x64_flag_all_arrays_stay_float32():
     with jax.enable_x64(True):
         key = jax.random.key(0)
         begun = jax.eval_shape(programs.start, nnx.state(random_net(disc_plan().architecture)))
-        after, info = jax.eval_shape(programs.step, begun, windows, key)
-        inside = str(jax.make_jaxpr(programs.step)(begun, windows, key))
+        after, info = jax.eval_shape(programs.step.program, begun, windows, key)
+        inside = str(jax.make_jaxpr(programs.step.program)(begun, windows, key))
     kinds = {str(leaf.dtype) for leaf in jax.tree.leaves((begun, after, info))}
     assert kinds == {"float32", "int32", "bool"}
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(begun)]
