@@ -13,7 +13,8 @@ To change the model, write another program with the same signature and pass it o
 
 All methods then work on it, provided it samples "coefficients" from a normal distribution given
 the other sites and declares "radii" (ray,), as `observe` does. A program written out in full may
-do without the two helpers; observed sites of its own count as evidence.
+do without the two helpers; its radii are exp(data.log_radius(coefficients)), which a learned prior
+bends. Observed sites of its own count as evidence.
 """
 
 from __future__ import annotations
@@ -64,17 +65,26 @@ class BoundaryData:
         """The prior mean plus the basis times the coefficients, bent as a learned prior says."""
         field = self.basis.functions @ coefficients
         if isinstance(self.prior, LearnedPrior):
-            sd = self.basis.sd
+            sd = self._sd
             field = sd * self.prior.margin.bend(field / sd)
         return jnp.asarray(self.mean) + field
 
     def coefficients(self, radii: Float[np.ndarray, " ray"]) -> Float[np.ndarray, " basis"]:
-        """Those whose boundary comes nearest to one, in least squares: `log_radius` undone."""
+        """Those whose boundary comes near to one: `log_radius` undone, by least squares.
+
+        Errors are cut off at 6 standard ones: a margin may say that none is as large.
+        """
         field = np.log(radii) - self.mean
         if isinstance(self.prior, LearnedPrior):
-            sd = self.basis.sd
-            field = sd * self.prior.margin.straighten(field / sd)[0]
+            standard, _ = self.prior.margin.straighten(field / self._sd)
+            field = self._sd * jnp.clip(standard, -6, 6)
         return np.linalg.lstsq(np.asarray(self.basis.functions), np.asarray(field))[0]
+
+    @property
+    def _sd(self) -> Float[Array, " ray"]:
+        """Of the field with standard normal coefficients; 1 where it is certain."""
+        squares = jnp.sum(jnp.square(jnp.asarray(self.basis.functions)), axis=-1)
+        return jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
 
     def smoothed(self) -> BoundaryData:
         """The same data with hard steps replaced by their differentiable stand-ins."""

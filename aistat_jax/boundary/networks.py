@@ -54,7 +54,7 @@ def network_prior(net: Net, image: Image | FeatureField, target: Target) -> Lear
         factor = np.asarray(spread(edge))[:count, :count] / np.sqrt(RAYS)
     mean = (edge.mean @ FOURIER)[:count] / np.sqrt(RAYS)
     groups = tuple(zip(FINEST, np.bincount(SCALE[:count]).tolist(), strict=True))
-    return LearnedPrior(mean, factor, np.asarray(edge.degrees), edge.margin, groups, FARTHEST)
+    return LearnedPrior(mean, factor, np.asarray(edge.degrees), groups, FARTHEST, edge.margin)
 
 
 def _edge(net: Net, image: Image | FeatureField, target: Target) -> Edge:

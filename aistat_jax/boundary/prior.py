@@ -81,12 +81,12 @@ class LearnedPrior:
     mean: Float[ArrayLike, " basis"]
     factor: Float[ArrayLike, "basis basis"]
     degrees: Float[ArrayLike, " group"]
-    margin: Margin
     groups: tuple[tuple[str, int], ...] = static()
     reach: float = static()
+    margin: Margin = Margin()
 
     def on(self, angles: Float[np.ndarray, " ray"]) -> tuple[np.ndarray, CircleBasis]:
-        """Its mean (ray,), relative to the rough radius, and the basis of c, at these angles."""
+        """phi' mean (ray,), relative to the rough radius, and the basis of c, at these angles."""
         circle = circle_basis(angles, len(np.asarray(self.mean)) // 2)
         functions = np.asarray(circle.functions)
         return functions @ self.mean, replace(circle, functions=functions @ self.factor)

@@ -18,9 +18,10 @@ and L is lower triangular: form is a t given the size, and detail given both.
 
 h is a margin (space/margin.py), sigma^2 the diagonal of C. The likelihood of whole edges, which a
 head learns by, is about how errors hang together; of how they are spread on any one ray it says
-little, and what it says is not what other patients show. So h is found afterwards, from errors on
-rays alone (`fitted_margin`): in the terms of copulas, by inference functions for margins
-(Joe 2005, Asymptotic efficiency of the two-stage estimation method for copula-based models).
+little, and what it says is not what other patients show. So h is found afterwards, all else held
+fast, from errors on rays alone (`fitted_margin`): the margins are calibrated anew, as Kuleshov,
+Fenner & Ermon 2018 do for single numbers (Accurate uncertainties for deep learning, ICML), and how
+errors hang together stays as it was learned, as by a copula.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ from aistat_jax.space.margin import Margin
 RAYS, HARMONICS, NU = 64, 16, 1.5
 # What has a scale of its own about each target, with its finest harmonic.
 FINEST = {"size": 0, "form": 5, "detail": RAYS // 2}
+# Of how many patients a margin may be believed, and how far from none its numbers may go: errors
+# with tails lighter than a normal's would take scale and tail to infinity together.
+LEAST_PATIENTS, FARTHEST_BEND = 5, 1.0
 
 
 def _fourier() -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +82,7 @@ class Edge(NamedTuple):
 
 
 def covariance(edge: Edge) -> Float[Array, "*batch ray ray"]:
-    """C, the covariance of the log radius at which the edge is said to lie, given that w = 1."""
+    """C, the covariance of v, the errors in log radius before they are bent, given that w = 1."""
     waves, noise = _waves(edge), jnp.square(jnp.asarray(edge.noise))[..., None] * jnp.eye(RAYS)
     return jnp.einsum("...rk,...sk->...rs", waves, waves) + noise
 
@@ -190,19 +194,22 @@ def ray_errors(
 def fitted_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
     """The margin (`margin_of`) under which errors on rays are likeliest; none where none pays.
 
-    By a composite likelihood: rays count as if they were independent, which leaves the estimate
-    consistent (Varin, Reid & Firth 2011, An overview of composite likelihood methods). Fitted
-    without a fold of the patients it must make the rays of that fold likelier, by more than a
-    standard error over patients: of few patients it is better not to believe it.
+    By a composite likelihood: rays count as if they were independent (Varin, Reid & Firth 2011, An
+    overview of composite likelihood methods). Fitted without a fold of the patients it must make
+    the rays of that fold likelier, by more than two standard errors over at least LEAST_PATIENTS:
+    of few it is better not to believe it. No number goes further than FARTHEST_BEND.
     """
+    names = np.unique(found.patient)
+    if len(names) < LEAST_PATIENTS:
+        return np.zeros(4, np.float32)
     gain = np.zeros(len(found.error))
     for k in np.unique(found.fold):
         out, rest = found.fold == k, found.fold != k
         there = found.error[out], found.variance[out]
         numbers = _likeliest_margin(found.error[rest], found.variance[rest])
         gain[out] = np.mean(_log_density(numbers, *there) - _log_density(np.zeros(4), *there), -1)
-    each = np.array([gain[found.patient == name].mean() for name in np.unique(found.patient)])
-    if not each.mean() > each.std(ddof=1) / math.sqrt(len(each)):
+    each = np.array([gain[found.patient == name].mean() for name in names])
+    if not each.mean() > 2 * each.std(ddof=1) / math.sqrt(len(each)):
         return np.zeros(4, np.float32)
     return _likeliest_margin(found.error, found.variance)
 
@@ -217,7 +224,8 @@ def _likeliest_margin(error: np.ndarray, variance: np.ndarray) -> np.ndarray:
         value, slope = loss(jnp.asarray(numbers, jnp.float32))
         return float(value), np.asarray(slope, np.float64)
 
-    found = minimize(in_double, np.zeros(4), jac=True, method="L-BFGS-B")
+    bounds = 4 * [(-FARTHEST_BEND, FARTHEST_BEND)]
+    found = minimize(in_double, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x, np.float32)
 
 

@@ -1,7 +1,7 @@
 """How does a contour head learn? From targets unrolled once, by their exact marginal likelihood.
 
-Then its margin, from errors on patients that it has not learned from: heads like it learn from all
-but a fold of the patients each, and are held against that fold.
+That is with no margin. Then its margin, from errors on patients that a head has not learned from:
+heads like it learn from all but a fold of the patients each, and are held against that fold.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class HeadSettings:
 
     copies: how many times each target is unrolled, once from where the network sees it and then
     from places astray. absent: how many places without a target are shown for every target.
-    folds: how many heads learn beside it for its margin.
+    folds: how many heads learn beside it, each without a part of the patients, for its margin; 0
+    for none.
     """
 
     steps: int = 1200
@@ -207,9 +208,11 @@ def train_head(
     The U-Net has seen the cases it was trained on: a head that learned from them would think it
     better than it is. `targets` are each patient's, by name. `progress` is called with the step,
     of settings.steps for every head, and its loss.
-    Raises InputError for fewer than two patients of whom something was drawn.
+    Raises InputError for fewer than two patients of whom something was drawn, and for 1 fold.
     """
     settings, tell = settings or HeadSettings(), progress or (lambda step, loss: None)
+    if settings.folds < 0 or settings.folds == 1:
+        raise InputError(f"a head's folds must be 0 or at least 2, got {settings.folds}")
     drawn_of = [name for name, found in targets.items() if any(map(_tells, found))]
     if len(drawn_of) < 2:
         raise InputError(
@@ -218,7 +221,7 @@ def train_head(
         )
     folds = min(settings.folds, len(drawn_of))
     shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
-    fold = {str(name): n % folds for n, name in enumerate(shuffled)}
+    fold = {str(name): n % max(folds, 1) for n, name in enumerate(shuffled)}
 
     def part(keep: Callable[[int | None], bool]) -> list[Unrolled]:
         return [t for name, found in targets.items() if keep(fold.get(name)) for t in found]
@@ -228,6 +231,8 @@ def train_head(
         return _learned(net, pool, settings, lambda step, loss: tell(before + step, loss))
 
     head = learned(0, part(lambda _: True))
+    if not folds:
+        return replace(net, head=head)
     found: list[RayErrors] = []
     for k in range(folds):
         others = replace(net, head=learned(k + 1, part(lambda n, k=k: n != k)))

@@ -15,7 +15,8 @@ import jax
 class Thrifty:
     """A jitted function that gives back its compiler's memory before it first runs.
 
-    It is compiled once for every structure, shape and type of arguments, which are all arrays.
+    It is compiled once for every structure, shape, type and sharding of arguments, which are all
+    arrays. To transform or trace it, take its `program`.
     """
 
     def __init__(self, program: Any) -> None:
@@ -24,7 +25,8 @@ class Thrifty:
 
     def __call__(self, *arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        kind = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        kinds = ((leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves)
+        kind = structure, tuple(kinds)
         if kind not in self.made:
             self.made[kind] = self.program.lower(*arguments).compile()
             give_back()

@@ -139,7 +139,8 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     head = folder / "head.safetensors"
     if not head.is_file():
         return Net(plan, members, content)
-    return Net(plan, members, content, _read(head, _head_skeleton(plan.architecture)[1]))
+    straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
+    return Net(plan, members, content, _read(head, _head_skeleton(plan.architecture)[1], straight))
 
 
 def shipped_nets() -> tuple[str, ...]:
@@ -147,12 +148,12 @@ def shipped_nets() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
 
 
-def _read(file: Path, shapes: Any) -> Weights:
+def _read(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        found = load_file(file)
+        found = (missing or {}) | load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"{file}: the weights are damaged ({error}); copy them again, or train again"

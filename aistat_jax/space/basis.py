@@ -32,11 +32,6 @@ class CircleBasis:
     frequency: Float[ArrayLike, " basis"]
     harmonics: int = static()
 
-    @property
-    def sd(self) -> Float[Array, " ray"]:
-        """Of the field with standard normal coefficients, on every ray."""
-        return jnp.sqrt(jnp.sum(jnp.square(jnp.asarray(self.functions)), axis=-1))
-
 
 def equal_angles(rays: int) -> Float[np.ndarray, " ray"]:
     """Angles of equally spaced rays, counter-clockwise from 0."""

@@ -42,7 +42,8 @@ class Margin:
         hyperbolic = self.tail * jnp.arcsinh(x) - self.skew
         log_slope = (
             jnp.log(jnp.asarray(self.tail) / self.scale)
-            + jnp.log(jnp.cosh(hyperbolic))
+            + jnp.logaddexp(hyperbolic, -hyperbolic)
+            - jnp.log(2.0)
             - 0.5 * jnp.log1p(jnp.square(x))
         )
         return jnp.sinh(hyperbolic), log_slope

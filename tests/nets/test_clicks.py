@@ -249,7 +249,7 @@ def test_planes_raters_and_three_dimensions_go_through_a_step(rng, patch, slices
     programs = training._programs(plan, training._compiled_in(settings), mesh)
     weights = nnx.state(random_net(plan.architecture))
     _, info = jax.eval_shape(
-        lambda: programs.step(programs.start(weights), windows, jax.random.key(0))
+        lambda: programs.step.program(programs.start(weights), windows, jax.random.key(0))
     )
     assert info.loss.shape == ()
     assert windows.examples.guidance.shape == (*windows.examples.labels.shape, 3)

@@ -9,8 +9,10 @@ import pytest
 from flax import nnx
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.nets import head_training
 from aistat_jax.nets.contour_head import POSITIONS, ContourHead, _factor
-from aistat_jax.nets.edge_law import RAYS, median, within
+from aistat_jax.nets.edge_law import RAYS, RayErrors, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import untrained
@@ -91,7 +93,49 @@ def test_a_head_learns_an_edge_its_noise_and_presence():
     assert float(head_loss(blank, batch)) > float(head_loss(head, batch)) + 0.5
 
 
-def test_a_head_needs_two_patients():
+def test_a_head_needs_two_patients_and_folds_or_none():
     targets = {"one": edges_to_learn(5, 0)}
     with pytest.raises(InputError, match="2 patients"):
         train_head(untrained(tiny_plan()), targets)
+    with pytest.raises(InputError, match="folds"):
+        train_head(untrained(tiny_plan()), targets, HeadSettings(folds=1))
+
+
+def test_a_margin_is_fitted_to_patients_that_a_head_has_not_learned_from(monkeypatch):
+    """Each patient with an edge is left out once, of the pool of the head that is held against it;
+    who has none is in every pool, and nothing that went astray counts."""
+    targets = {str(n): edges_to_learn(3, n) for n in range(7)}
+    targets["nobody drew"] = [replace(t, drew=0 * t.drew) for t in edges_to_learn(2, 9)]
+    targets["0"][1] = replace(targets["0"][1], astray=np.array(1.0, np.float32))
+    whose = {id(t): name for name, found in targets.items() for t in found}
+    pools, judged = [], []
+
+    def learned(net, pool, settings, progress):
+        pools.append({whose[id(t)] for t in pool})
+        return {"pool": np.array([len(pools) - 1.0], np.float32)}
+
+    def errors(net, held, fold):
+        judged.append((int(net.head["pool"][0]), {name for name, _ in held}))
+        assert all(whose[id(t)] == name for name, t in held)
+        yield RayErrors(*(np.zeros(1) for _ in RayErrors._fields))
+
+    monkeypatch.setattr(head_training, "_learned", learned)
+    monkeypatch.setattr(head_training, "_errors", errors)
+    monkeypatch.setattr(
+        head_training, "fitted_margin", lambda found: np.full(4, len(found.error), np.float32)
+    )
+    trained = train_head(untrained(tiny_plan()), targets, HeadSettings(folds=3))
+    assert pools[0] == set(targets)
+    assert [pool for pool, _ in judged] == [1, 2, 3]
+    for pool, left_out in judged:
+        assert pools[pool] == set(targets) - left_out
+    left = sorted(name for _, found in judged for name in found)
+    assert left == sorted(
+        name for name, found in targets.items() if any(t.drew.any() for t in found)
+    )
+    assert trained.head is not None
+    np.testing.assert_array_equal(trained.head["pool"], 0)
+    np.testing.assert_array_equal(trained.head["margin"], 3)
+    plain = train_head(untrained(tiny_plan()), targets, HeadSettings(folds=0))
+    assert list(plain.head or {}) == ["pool"]
+    assert len(pools) == 5
