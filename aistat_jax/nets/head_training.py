@@ -219,26 +219,23 @@ def train_head(
             "a contour head needs targets of at least 2 patients to learn from; something was "
             f"drawn of {len(drawn_of)}"
         )
-    folds = min(settings.folds, len(drawn_of))
-    shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
-    fold = {str(name): n % max(folds, 1) for n, name in enumerate(shuffled)}
-
-    def part(keep: Callable[[int | None], bool]) -> list[Unrolled]:
-        return [t for name, found in targets.items() if keep(fold.get(name)) for t in found]
 
     def learned(number: int, pool: list[Unrolled]) -> Weights:
         before = number * settings.steps
         return _learned(net, pool, settings, lambda step, loss: tell(before + step, loss))
 
-    head = learned(0, part(lambda _: True))
-    if not folds:
+    head = learned(0, [t for found in targets.values() for t in found])
+    if not settings.folds:
         return replace(net, head=head)
-    found: list[RayErrors] = []
+    folds = min(settings.folds, len(drawn_of))
+    shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
+    errors: list[RayErrors] = []
     for k in range(folds):
-        others = replace(net, head=learned(k + 1, part(lambda n, k=k: n != k)))
-        held_out = [(name, t) for name in fold if fold[name] == k for t in targets[name]]
-        found += _errors(others, held_out, k)
-    joined = RayErrors(*map(np.concatenate, zip(*found, strict=True)))
+        out = {str(name) for name in shuffled[k::folds]}
+        others = learned(k + 1, [t for n, found in targets.items() if n not in out for t in found])
+        held_out = [(name, t) for name in targets if name in out for t in targets[name]]
+        errors += _errors(replace(net, head=others), held_out, k)
+    joined = RayErrors(*map(np.concatenate, zip(*errors, strict=True)))
     return replace(net, head=head | {"margin": fitted_margin(joined)})
 
 

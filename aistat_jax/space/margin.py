@@ -7,7 +7,7 @@ is measured. The sinh-arcsinh transformation
 
 makes v into a u which leans (skew), has heavier tails (tail < 1) or lighter ones (tail > 1). It is
 smooth and increasing with an inverse in closed form: bent, a smooth boundary stays smooth, the
-order of the rays' errors what it was, and every density is one in closed form still.
+order of errors on a ray what it was, and every density is one in closed form still.
 
 Source: Jones & Pewsey 2009, Sinh-arcsinh distributions, Biometrika 96(4), eq. 1-2.
 """

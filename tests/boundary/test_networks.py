@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 from scipy.stats import norm
 
 import aistat_jax as aj
@@ -170,6 +171,11 @@ def test_a_network_keeps_its_head_on_disk_and_one_without_is_refused(tmp_path):
     assert a_net().head is not None
     for name, values in a_net().head.items():
         np.testing.assert_array_equal(again.head[name], values)
+    # a head from before there were margins is one without a bend
+    file = tmp_path / "net" / "head.safetensors"
+    save_file({name: w for name, w in a_net().head.items() if name != "margin"}, file)
+    np.testing.assert_array_equal((load_net(tmp_path / "net").head or {})["margin"], 0)
+    assert np.abs(a_net().head["margin"]).max() > 0
     bare = with_(a_net(), head=None)
     with pytest.raises(InputError, match="no contour head"):
         network_prior(bare, an_image(), a_target())

@@ -136,7 +136,7 @@ class Notebook:
         self.page, self.name = page, name
         # A workspace of its own, or what was open before would be opened beside it.
         workspace = name.removesuffix(".ipynb")
-        page.goto(f"{address}/lab/workspaces/{workspace}/tree/{name}")
+        page.goto("/".join((address, "lab", "workspaces", workspace, "tree", name)))
         page.wait_for_selector(".jp-Notebook", timeout=120_000)
         page.wait_for_function(_LISTENS, timeout=120_000)
         page.wait_for_timeout(1500)  # a first connection may be given up for a second one
