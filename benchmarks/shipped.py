@@ -22,7 +22,7 @@ from aistat_jax.boundary.targets import Target
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.nets.edge_law import HARMONICS, RAYS, median, within
-from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
+from aistat_jax.nets.edges import FeatureField, edge_at, feature_field, region_at
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.recipes import RECIPES, Drawn
 from aistat_jax.nets.weights import SHIPPED, Net, load_net
@@ -283,7 +283,7 @@ def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[An
 
 
 def target_of(field: FeatureField, case: Drawn) -> Target:
-    """The component of the most probable pixel, above half of its probability.
+    """The region of the most probable pixel.
 
     A pixel d from the middle of the crop counts exp(-d^2 / (2 MIDDLE_SD^2)) as much: the crops are
     centred on a nodule, which methods that are trained on whole crops learn by themselves.
@@ -294,8 +294,7 @@ def target_of(field: FeatureField, case: Drawn) -> Target:
     middle = np.exp(-0.5 * np.square(offset).sum(axis=-1) / MIDDLE_SD**2)
     place = np.unravel_index(int((probability * middle).argmax()), odds.shape)
     voxel = tuple(int(n) for n in place)
-    mask = _component(probability >= 0.5 * probability[voxel], voxel)
-    return Target.from_mask(mask, case.image.primary.grid.plane(0))
+    return Target.from_mask(region_at(probability, voxel), case.image.primary.grid.plane(0))
 
 
 def _mean_dice(first: Any, second: Any) -> float:

@@ -15,7 +15,7 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import ArrayLike, Float
+from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.nets.contour_head import POSITIONS
 from aistat_jax.nets.edge_law import RAYS, Edge
 from aistat_jax.nets.predict import maps
@@ -52,6 +52,17 @@ def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
         features = correlate1d(features, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
     values = np.concatenate([features, odds[..., label - 1 : label]], axis=-1)
     return FeatureField(values, prepared.grid, net)
+
+
+def region_at(
+    probability: Float[np.ndarray, "i j"], voxel: tuple[int, ...]
+) -> Bool[np.ndarray, "i j"]:
+    """What a network takes for one with a voxel: all that hangs together with it and has at least
+    half of its probability."""
+    from scipy.ndimage import label
+
+    labels = np.asarray(label(probability >= 0.5 * probability[voxel])[0])  # pyright: ignore[reportIndexIssue]
+    return labels == labels[voxel]
 
 
 def unroll(

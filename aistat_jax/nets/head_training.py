@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.special import expit
 
@@ -27,7 +26,7 @@ from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.data.shapes import ray_exits
 from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.edge_law import RAYS, RayErrors, fitted_margin, log_marginal, ray_errors
-from aistat_jax.nets.edges import FeatureField, read_edges, unroll
+from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
@@ -91,7 +90,7 @@ def targets_in(
     """One slice's target, as several readers drew it, seen from where the network sees it."""
     if not masks.any():
         return []
-    middle, radius = seen_place(field, np.asarray(masks.any(axis=-1)), plane)
+    middle, radius = seen_place(field, masks, plane)
     present = masks.any(axis=(0, 1))
     curves = [_outline(masks[..., r], plane) for r in range(masks.shape[-1])]
     found = []
@@ -115,21 +114,25 @@ def targets_in(
 
 
 def seen_place(
-    field: FeatureField, drawn: Bool[np.ndarray, "u v"], plane: Plane
+    field: FeatureField, masks: Bool[np.ndarray, "u v reader"], plane: Plane
 ) -> tuple[Float[np.ndarray, "2"], float]:
     """Where a network sees what was drawn: the middle and rough radius of its own region.
 
-    The region is all that hangs together with the most probable drawn voxel and has at least half
-    of its probability. A head must learn from targets as they will be found.
+    The region is that of the most probable drawn voxel (`region_at`): a head must learn from
+    targets as they will be found. Where even that voxel has less than half of one reader's share,
+    the network sees nothing, and a region of so low a probability may be the whole slice: then
+    middle and radius are those of all that was drawn.
     """
     odds, places = field.values[:, :, plane.index, -1], _places(field, plane)
     spacing = field.grid.spacing[:2]
-    away = KDTree(plane.points()[drawn]).query(places)[0].reshape(odds.shape)
+    drawn = plane.points()[masks.any(axis=-1)]
+    away = KDTree(drawn).query(places)[0].reshape(odds.shape)
     near = away <= max(away.min(), 0.71 * spacing.max())
-    peak = np.unravel_index(int(np.where(near, odds, -np.inf).argmax()), odds.shape)
-    probability = expit(odds)
-    labels = np.asarray(ndimage.label(probability >= 0.5 * probability[peak])[0])  # pyright: ignore[reportIndexIssue]
-    region = labels == labels[peak]
+    place = np.unravel_index(int(np.where(near, odds, -np.inf).argmax()), odds.shape)
+    peak, probability = tuple(int(n) for n in place), expit(odds)
+    if probability[peak] < 0.5 / masks.shape[-1]:
+        return drawn.mean(axis=0), math.sqrt(len(drawn) * plane.pixel_area / math.pi)
+    region = region_at(probability, peak)
     radius = math.sqrt(region.sum() * np.prod(spacing) / math.pi)
     return places.reshape(*odds.shape, 2)[region].mean(axis=0), radius
 

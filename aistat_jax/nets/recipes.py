@@ -2,7 +2,7 @@
 
 A recipe names its data, splits them by patient into three parts (the U-Net learns from the first,
 the contour head from the second, and nothing from the third, on which the scores are measured)
-and sizes a network that two CPU cores train in well under an hour.
+and sizes a network that two CPU cores train within about an hour.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ RECIPES = {
         Recipe(
             "nodule-ct-2d",
             _plan("nodule-ct-2d", ("CT",), ("HU",), (Normalisation("zscore"),), 64, 16, 1.0, "px"),
-            TrainSettings(steps=5000, learning_rate=2e-3, dtype="float32"),
+            TrainSettings(steps=15_000, learning_rate=2e-3, dtype="float32"),
             HeadSettings(absent=0.0),  # every slice has a nodule that someone drew
             _nodules,
             "CT slices of lung nodules with four readers (LIDC-IDRI), 271 patients to learn "

@@ -64,7 +64,7 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     values[..., 0, -1] = np.where(seen, 3.0, -3.0)
     values[8, 40, 0, -1] = 5.0
     field = FeatureField(values.astype(np.float32), grid, untrained(tiny_plan()))
-    middle, radius = seen_place(field, masks.any(axis=-1), grid.plane(0))
+    middle, radius = seen_place(field, masks, grid.plane(0))
     np.testing.assert_allclose(grid.plane(0).to_index(middle), [25, 22], atol=1e-9)
     assert radius == pytest.approx(14, rel=0.03)
     settings = HeadSettings(copies=40)
@@ -94,6 +94,22 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     assert not small.drew.any()
     nobody = np.zeros_like(few)
     assert targets_in(field, nobody, grid.plane(0), np.random.default_rng(0), settings) == []
+
+
+def test_where_a_network_sees_nothing_a_place_is_where_it_was_drawn():
+    """Single pixels of one reader in two, 2 mm voxels. From a quarter upwards they are seen."""
+    grid = Grid(np.diag([2.0, 2.0, 2.0, 1.0]), (48, 48, 1))
+    masks = np.zeros((48, 48, 2), bool)
+    masks[10, 30, 0] = True
+    for probability, (u, v), radius in (
+        (0.24, (10, 30), math.sqrt(4 / math.pi)),
+        (0.26, (23.5, 23.5), math.sqrt(48 * 48 * 4 / math.pi)),
+    ):
+        values = np.full((48, 48, 1, 2), math.log(probability / (1 - probability)), np.float32)
+        field = FeatureField(values, grid, untrained(tiny_plan()))
+        place, found = seen_place(field, masks, grid.plane(0))
+        np.testing.assert_allclose(grid.plane(0).to_index(place), [u, v], atol=1e-6)
+        assert found == pytest.approx(radius)
 
 
 def test_a_field_has_no_chequers_and_keeps_slopes(monkeypatch):
