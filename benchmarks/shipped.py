@@ -73,12 +73,14 @@ def write_card(name: str, rows: list[Row], notes: list[str]) -> None:
     card["scores"] = {row.figure: {"value": row.measured, "note": row.note} for row in rows}
     card["scores on"] = notes
     write_whole(folder / "card.json", json.dumps(card, indent=1, default=float) + "\n")
+    members = card["parameters"]["members"]
     table = "\n".join(f"| {row.figure} | {row.measured:.3g} | {row.note} |" for row in rows)
     write_whole(
         folder / "MODEL_CARD.md",
         f"# {name}\n\n{card['data']}. Licence of the data: {card['licence']}; {card['limits']}.\n\n"
         f"Made by `{card['command']}`: {card['parts']}. "
-        f"{card['parameters']['unet']:,} parameters in the U-Net and "
+        f"{card['parameters']['unet']:,} parameters in {'each' if members > 1 else 'the'} U-Net "
+        f"{f'of {members} ' if members > 1 else ''}and "
         f"{card['parameters']['contour head']:,} in the contour head.\n\n"
         f"## Scores\n\n{' '.join(notes)}\n\n| score | value | |\n|---|---|---|\n{table}\n",
     )

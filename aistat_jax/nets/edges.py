@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from scipy.special import log_expit
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
@@ -27,7 +28,7 @@ from aistat_jax.space.image import Image
 
 @record
 class FeatureField:
-    """A network's last features and, as the last of them, its log-odds, on the working grid.
+    """A network's last features and, after them, its log-odds, on the working grid.
 
     Shapes: values (i, j, k, feature) float32.
     """
@@ -38,8 +39,9 @@ class FeatureField:
 
 
 def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
-    """Features and log-odds of one label, from one pass of the first member without mirroring.
+    """Features of all members side by side and log-odds of one label, without mirroring.
 
+    The log-odds are those of the members' mean probability.
     Raises InputError as `predict` does, and for a network in three dimensions, whose features a
     star in a plane cannot use.
     """
@@ -47,10 +49,13 @@ def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
         raise InputError(f"the network {net.plan.name} is 3D; a contour head needs a 2D network")
     from scipy.ndimage import correlate1d
 
-    prepared, features, odds = maps(net, image)
+    said = [maps(net, image, member=n) for n in range(len(net.members))]
+    features = np.concatenate([found for _, found, _ in said], axis=-1)
     for axis in (0, 1):  # the last up-sampling leaves a chequered pattern, which this takes out
         features = correlate1d(features, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
-    values = np.concatenate([features, odds[..., label - 1 : label]], axis=-1)
+    each = np.stack([odds[..., label - 1 : label] for _, _, odds in said])
+    odds = np.logaddexp.reduce(log_expit(each)) - np.logaddexp.reduce(log_expit(-each))
+    prepared, values = said[0][0], np.concatenate([features, odds], axis=-1, dtype=np.float32)
     return FeatureField(values, prepared.grid, net)
 
 

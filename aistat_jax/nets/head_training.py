@@ -90,7 +90,7 @@ def targets_in(
     """One slice's target, as several readers drew it, seen from where the network sees it."""
     if not masks.any():
         return []
-    middle, radius = seen_place(field, masks, plane)
+    middle, radius = seen_place(field, np.asarray(masks.any(axis=-1)), plane)
     present = masks.any(axis=(0, 1))
     curves = [_outline(masks[..., r], plane) for r in range(masks.shape[-1])]
     found = []
@@ -114,25 +114,19 @@ def targets_in(
 
 
 def seen_place(
-    field: FeatureField, masks: Bool[np.ndarray, "u v reader"], plane: Plane
+    field: FeatureField, drawn: Bool[np.ndarray, "u v"], plane: Plane
 ) -> tuple[Float[np.ndarray, "2"], float]:
     """Where a network sees what was drawn: the middle and rough radius of its own region.
 
-    The region is that of the most probable drawn voxel (`region_at`): a head must learn from
-    targets as they will be found. Where even that voxel has less than half of one reader's share,
-    the network sees nothing, and a region of so low a probability may be the whole slice: then
-    middle and radius are those of all that was drawn.
+    The region is that of the most probable drawn voxel (`region_at`), and owes nothing else to
+    what was drawn: a head must learn from targets as they will be found.
     """
     odds, places = field.values[:, :, plane.index, -1], _places(field, plane)
     spacing = field.grid.spacing[:2]
-    drawn = plane.points()[masks.any(axis=-1)]
-    away = KDTree(drawn).query(places)[0].reshape(odds.shape)
+    away = KDTree(plane.points()[drawn]).query(places)[0].reshape(odds.shape)
     near = away <= max(away.min(), 0.71 * spacing.max())
     place = np.unravel_index(int(np.where(near, odds, -np.inf).argmax()), odds.shape)
-    peak, probability = tuple(int(n) for n in place), expit(odds)
-    if probability[peak] < 0.5 / masks.shape[-1]:
-        return drawn.mean(axis=0), math.sqrt(len(drawn) * plane.pixel_area / math.pi)
-    region = region_at(probability, peak)
+    region = region_at(expit(odds), tuple(int(n) for n in place))
     radius = math.sqrt(region.sum() * np.prod(spacing) / math.pi)
     return places.reshape(*odds.shape, 2)[region].mean(axis=0), radius
 
@@ -271,7 +265,7 @@ def _learned(
 ) -> Weights:
     """A head's weights, learned from these targets; its margin is none."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *pool)
-    graph, state = nnx.split(ContourHead(net.plan.architecture.widths[0] + 1))
+    graph, state = nnx.split(ContourHead(net.head_inputs))
     weights = drawn(state, settings.seed)
     rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, 100, settings.steps, 0.0)
     optimiser = optax.chain(

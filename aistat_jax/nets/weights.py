@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Net:
 
     members: one dictionary an ensemble member, from a parameter's path ("encoder.0.first.conv.
     kernel") to its float32 array. head: those of the contour head, which reads the features of
-    the first member; None without one.
+    all members; None without one.
     """
 
     plan: Plan
@@ -53,6 +53,11 @@ class Net:
         return _filled(_skeleton(self.plan.architecture)[1], self.members[member])
 
     @property
+    def head_inputs(self) -> int:
+        """How many numbers a voxel a contour head reads: every member's features, one log-odds."""
+        return len(self.members) * self.plan.architecture.widths[0] + 1
+
+    @property
     def head_graph(self) -> Any:
         """The contour head without its weights. Raises InputError for a network without one."""
         if self.head is None:
@@ -60,11 +65,11 @@ class Net:
                 f"the network {self.plan.name} has no contour head; use one of those shipped, or "
                 "train a head for it"
             )
-        return _head_skeleton(self.plan.architecture)[0]
+        return _head_skeleton(self.head_inputs)[0]
 
     def head_state(self) -> Any:
         """The weights of the contour head as an nnx state that goes with `head_graph`."""
-        return _filled(_head_skeleton(self.plan.architecture)[1], self.head or {})
+        return _filled(_head_skeleton(self.head_inputs)[1], self.head or {})
 
     @property
     def parameters(self) -> int:
@@ -140,7 +145,8 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     if not head.is_file():
         return Net(plan, members, content)
     straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
-    return Net(plan, members, content, _read(head, _head_skeleton(plan.architecture)[1], straight))
+    bare = Net(plan, members, content)
+    return replace(bare, head=_read(head, _head_skeleton(bare.head_inputs)[1], straight))
 
 
 def shipped_nets() -> tuple[str, ...]:
@@ -176,9 +182,9 @@ def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=32)
-def _head_skeleton(architecture: Architecture) -> tuple[Any, Any]:
-    """The same of the contour head, which reads the last features and one log-odds."""
-    return nnx.split(nnx.eval_shape(lambda: ContourHead(architecture.widths[0] + 1)))
+def _head_skeleton(inputs: int) -> tuple[Any, Any]:
+    """The same of the contour head."""
+    return nnx.split(nnx.eval_shape(lambda: ContourHead(inputs)))
 
 
 def _filled(shapes: Any, weights: Weights) -> Any:

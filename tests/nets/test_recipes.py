@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from aistat_jax._errors import InputError
 from aistat_jax.data.collections import data_root, lung_nodules, sarcoma_patients
@@ -64,7 +66,7 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     values[..., 0, -1] = np.where(seen, 3.0, -3.0)
     values[8, 40, 0, -1] = 5.0
     field = FeatureField(values.astype(np.float32), grid, untrained(tiny_plan()))
-    middle, radius = seen_place(field, masks, grid.plane(0))
+    middle, radius = seen_place(field, masks.any(axis=-1), grid.plane(0))
     np.testing.assert_allclose(grid.plane(0).to_index(middle), [25, 22], atol=1e-9)
     assert radius == pytest.approx(14, rel=0.03)
     settings = HeadSettings(copies=40)
@@ -96,33 +98,32 @@ def test_targets_are_unrolled_about_their_place_with_every_readers_edge():
     assert targets_in(field, nobody, grid.plane(0), np.random.default_rng(0), settings) == []
 
 
-def test_where_a_network_sees_nothing_a_place_is_where_it_was_drawn():
-    """Single pixels of one reader in two, 2 mm voxels. From a quarter upwards they are seen."""
-    grid = Grid(np.diag([2.0, 2.0, 2.0, 1.0]), (48, 48, 1))
-    masks = np.zeros((48, 48, 2), bool)
-    masks[10, 30, 0] = True
-    for probability, (u, v), radius in (
-        (0.24, (10, 30), math.sqrt(4 / math.pi)),
-        (0.26, (23.5, 23.5), math.sqrt(48 * 48 * 4 / math.pi)),
-    ):
-        values = np.full((48, 48, 1, 2), math.log(probability / (1 - probability)), np.float32)
-        field = FeatureField(values, grid, untrained(tiny_plan()))
-        place, found = seen_place(field, masks, grid.plane(0))
-        np.testing.assert_allclose(grid.plane(0).to_index(place), [u, v], atol=1e-6)
-        assert found == pytest.approx(radius)
-
-
 def test_a_field_has_no_chequers_and_keeps_slopes(monkeypatch):
     grid = Grid(np.eye(4), (16, 16, 1))
     i, j = np.indices((16, 16))
     maps = np.stack([(-1.0) ** (i + j), (-1.0) ** i, i + 2.0 * j], axis=-1)[:, :, None]
     read = (SimpleNamespace(grid=grid), maps, maps[..., :1])
-    monkeypatch.setattr("aistat_jax.nets.edges.maps", lambda net, image: read)
+    monkeypatch.setattr("aistat_jax.nets.edges.maps", lambda net, image, member: read)
     field = feature_field(untrained(tiny_plan()), make_image(16))
     inner = field.values[1:-1, 1:-1]
     np.testing.assert_allclose(inner[..., :2], 0.0, atol=1e-6)
     np.testing.assert_allclose(inner[..., 2], maps[1:-1, 1:-1, :, 2], atol=1e-5)
-    np.testing.assert_array_equal(field.values[..., 3], maps[..., 0])  # log-odds are left alone
+    # log-odds are left alone
+    np.testing.assert_allclose(field.values[..., 3], maps[..., 0], atol=1e-6)
+
+
+def test_a_field_holds_every_members_features_and_the_odds_of_their_mean_probability():
+    first, second = (untrained(tiny_plan(), seed) for seed in (0, 1))
+    image = make_image(16)
+    both = feature_field(replace(first, members=first.members + second.members), image)
+    one, other = (feature_field(net, image) for net in (first, second))
+    width = one.values.shape[-1] - 1
+    np.testing.assert_array_equal(both.values[..., :width], one.values[..., :-1])
+    np.testing.assert_array_equal(both.values[..., width:-1], other.values[..., :-1])
+    p = np.mean([expit(field.values[..., -1].astype(float)) for field in (one, other)], axis=0)
+    np.testing.assert_allclose(both.values[..., -1], logit(p), atol=1e-5)
+    assert both.values.shape[-1] == both.net.head_inputs
+    assert np.abs(one.values - other.values).max() > 0.1
 
 
 def test_a_place_with_nothing_is_far_from_what_was_drawn():
@@ -149,6 +150,7 @@ def test_shipped_networks_are_small_and_say_what_they_are():
     for name, recipe in RECIPES.items():
         net = load_net(name)
         assert net.plan == recipe.plan
+        assert len(net.members) == recipe.members
         assert net.head is not None
         for key in ("data", "licence", "command", "scores", "settings", "limits"):
             assert net.card[key], (name, key)
