@@ -219,7 +219,8 @@ def _channel_of(plan: Plan, image: Image, name: str, quantity: str) -> Channel:
     if name not in image.names:
         raise InputError(
             f"the network {plan.name} needs channel {name} ({quantity}) and the image has "
-            f"{', '.join(image.names)}; pass {name}='...' too"
+            f"{', '.join(image.names)}; pass {name}='...' too (if {name} is what "
+            f"`aistat contour` was given, say --channel-name {name})"
         )
     channel = image[name]
     if channel.quantity != quantity:
