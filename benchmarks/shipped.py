@@ -8,6 +8,7 @@ own region, slice by slice.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -233,9 +234,12 @@ def readers(net: Net, cases: list[Drawn]) -> list[Row]:
         }
         middle = _inside(target, target.radius * np.exp(median(edge)), target.plane)
         present = masks[drew]
-        values["contour head against a reader who drew: Dice"] = _mean_dice([middle], present)
-        if len(present) > 1:
-            values["reader against reader, both drew: Dice"] = _mean_dice(present, present)
+        compared = {
+            "contour head against a reader who drew": [(middle, mask) for mask in present],
+            "reader against reader, both drew": list(itertools.combinations(present, 2)),
+        }
+        for who, pairs in compared.items():
+            values |= {f"{who}: {what}": value for what, value in _mean_scores(pairs).items()}
         for figure, value in values.items():
             table.setdefault(figure, []).append((case.patient, value))
         for mask in present:
@@ -299,6 +303,19 @@ def target_of(field: FeatureField, case: Drawn) -> Target:
     return Target.from_mask(region_at(probability, voxel), case.image.primary.grid.plane(0))
 
 
-def _mean_dice(first: Any, second: Any) -> float:
-    pairs = [dice(a, b) for a in first for b in second if a is not b]
-    return float(np.mean(pairs))
+def _mean_scores(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Means over pairs of masks in pixels; a distance only over those that both hold something."""
+    found = [
+        score_case(
+            one[..., None].astype(int), other[..., None].astype(int), np.ones(3), ["nodule"],
+            tolerance=2.0, unit="px",
+        )[0]
+        for one, other in pairs
+    ]  # fmt: skip
+    scores = {
+        "Dice": [score.dice for score in found],
+        "surface Dice at 2 px": [score.surface_dice for score in found],
+        "HD95, px": [score.hd95 for score in found],
+    }
+    finite = {what: [v for v in each if np.isfinite(v)] for what, each in scores.items()}
+    return {what: float(np.mean(each)) for what, each in finite.items() if each}

@@ -219,8 +219,8 @@ def _channel_of(plan: Plan, image: Image, name: str, quantity: str) -> Channel:
     if name not in image.names:
         raise InputError(
             f"the network {plan.name} needs channel {name} ({quantity}) and the image has "
-            f"{', '.join(image.names)}; pass {name}='...' too (if {name} is what "
-            f"`aistat contour` was given, say --channel-name {name})"
+            f"{', '.join(image.names)}; pass {name}='...' too, or name the "
+            f"channel {name} if that is what it shows"
         )
     channel = image[name]
     if channel.quantity != quantity:

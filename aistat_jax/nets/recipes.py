@@ -162,7 +162,8 @@ def _nodules(root: Path | None, part: str) -> Iterable[Drawn]:
         yield Drawn(image, np.moveaxis(masks, 0, -1)[:, :, None], name)
 
 
-# Of 190 patients much is learned by heart in 5000 steps; turned and stretched ones are new ones.
+# 190 patients are soon learned by heart. So varied, patients left out were read better at 2000
+# steps and no worse at the end.
 _VARIED = replace(
     settings_for((64, 64)),
     rotation_deg=Sometimes(1.0, -180.0, 180.0),
