@@ -8,7 +8,6 @@ out; here the voxels of each channel are read along the rays of a chart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,27 +15,25 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
+from aistat_jax.boundary.discs import Blur, disc_shares, disc_table
+from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
     STATISTICS,
     HardStep,
     StepPrior,
     Term,
+    apparent_radii,
     blurred_step,
     leaves,
 )
+from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
 from aistat_jax.boundary.targets import Target
-from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
 from aistat_jax.space.image import Image
 
-# Standard deviation of the point spread, mm, where the user states none.
-BLUR_MM = {"SUV": 3.0, "HU": 0.8}
-# Noise is taken to be correlated over at most this many blur widths; what is alike further
-# apart is anatomy.
-NOISE_REACH = 3.0
-# Background is looked for outside this multiple of the target's rough radius.
-STRIP_FROM = 1.4
+# From this many blurs on the radius of a target is so large that the edge of its disc is straight
+# but for a shift: where its sections do not change from slice to slice, and where they do.
+FLAT, TAPERED = 5.0, 15.0
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
 FINEST_BLUR = 1e-3
 # Weak conjugate priors; the first two in units of the standardised intensity.
@@ -47,19 +44,6 @@ HYPER = {
     "poisson": (0.5, 0.01, 0.0, 0.0),
 }
 _POSITIVE = {"gaussian": slice(1, 4), "bernoulli": slice(0, 2), "poisson": slice(0, 2)}
-
-
-class Samples(NamedTuple):
-    """Observations in a plane: points (voxel, 2), values and precisions (voxel,), footprint, eta.
-
-    Precisions are relative, with mean one.
-    """
-
-    points: np.ndarray
-    values: np.ndarray
-    precisions: np.ndarray
-    footprint: float
-    eta: float
 
 
 @record
@@ -78,50 +62,77 @@ class Intensity:
     curved: bool = static(default=False)
     noise: str = static(default="constant")
 
+    def samples(self, target: Target, chart: StarChart) -> list[Samples]:
+        """What is read of each channel, or the points."""
+        if self.image is not None:
+            return [
+                channel_samples(
+                    self.image, name, target, chart,
+                    spread=self.blur, temper=self.temper, noise=self.noise,
+                )
+                for name in self.channels
+            ]  # fmt: skip
+        assert self.points is not None
+        assert self.values is not None
+        even, blur = np.ones(len(self.values)), Blur(self.blur or 0.0)
+        return [Samples(self.points, self.values, even, 0.0, float(self.temper), blur)]
+
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        if self.image is None:
-            assert self.points is not None
-            assert self.values is not None
-            even = np.ones(len(self.values))
-            samples = Samples(self.points, self.values, even, 0.0, float(self.temper))
-            return (self._term(samples, chart, self.blur or 0.0),)
-        return tuple(self._from_channel(name, target, chart) for name in self.channels)
+        return tuple(self._term(samples, target, chart) for samples in self.samples(target, chart))
 
-    def _from_channel(self, name: str, target: Target, chart: StarChart) -> Term:
-        assert self.image is not None
-        voxels = voxels_around(self.image, name, target, chart)
-        default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
-        spread = self.blur if self.blur is not None else default
-        blur = float(np.sqrt(spread**2 + voxels.width**2 / 12))  # a voxel is a mean over its area
-        if self.temper == "auto":
-            strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
-            reach = int(np.clip(np.ceil(NOISE_REACH * blur / voxels.width), 3, MAX_LAG))
-            eta = effective_fraction(voxels.slice.values, strip, reach)
-        else:
-            eta = float(self.temper)
-        if self.noise == "poisson":
-            precisions = poisson_precisions(voxels.slice.values)[voxels.inside]
-        else:
-            precisions = np.ones(len(voxels.values))
-        precisions = precisions / precisions.mean()
-        samples = Samples(voxels.points, voxels.values, precisions, voxels.width, eta)
-        return self._term(samples, chart, blur)
+    def inside(
+        self,
+        samples: Samples,
+        target: Target,
+        chart: StarChart,
+        radii: Float[np.ndarray, "draw ray"],
+    ) -> Float[np.ndarray, "draw voxel"]:
+        """What share of the step between the two levels each observation should show."""
+        from scipy.special import ndtr
 
-    def _term(self, samples: Samples, chart: StarChart, blur: float) -> Term:
+        distance, angle = chart.polar(samples.points)
+        place = angle / (chart.angles[1] - chart.angles[0])
+        below = np.floor(place).astype(int)
+        between, rays = place - below, len(chart.angles)
+
+        def at_voxels(values: np.ndarray) -> np.ndarray:
+            return (1 - between) * values[..., below % rays] + between * values[
+                ..., (below + 1) % rays
+            ]
+
+        if self.family != "blurred":
+            return (distance < at_voxels(radii)).astype(float)
+        blur, disc = samples.blur, self._as_disc(samples.blur, target)
+        if self.curved:
+            radii = np.stack(
+                [np.asarray(apparent_radii(r, blur.within, 0.0 if disc else 1.0)) for r in radii]
+            )
+        edge = at_voxels(radii)
+        if disc:
+            return disc_shares(distance, edge, blur, target.taper)
+        return ndtr((edge - distance) / blur.within)
+
+    def _as_disc(self, blur: Blur, target: Target) -> bool:
+        """Whether the image of a disc stands in for the blurred step."""
+        large = FLAT if target.taper is None else TAPERED
+        return self.curved and target.radius < large * blur.within
+
+    def _term(self, samples: Samples, target: Target, chart: StarChart) -> Term:
         y = np.asarray(samples.values, dtype=float)
         if np.ptp(y) == 0:
             raise InputError("the image is constant around the target: no boundary to find")
         shared = share_voxels(chart, samples.points, samples.footprint)
         if self.family == "blurred":
-            return self._blurred_term(samples, y, shared, chart, blur)
+            return self._blurred_term(samples, y, shared, target, chart)
         return self._hard_term(samples, y, shared, chart)
 
     def _blurred_term(
-        self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart, blur: float
+        self, samples: Samples, y: np.ndarray, shared: RayVoxels, target: Target, chart: StarChart
     ) -> Term:
-        if blur < FINEST_BLUR * chart.radius_max:
+        blur = samples.blur
+        if blur.within < FINEST_BLUR * chart.radius_max:
             raise InputError(
-                f"a blur of {blur:.2g} {chart.unit} is too fine for a region of radius "
+                f"a blur of {blur.within:.2g} {chart.unit} is too fine for a region of radius "
                 f"{chart.radius_max:.4g} {chart.unit}; use the hard step family='gaussian'"
             )
         prior = self.prior
@@ -129,9 +140,15 @@ class Intensity:
             prior = StepPrior(*leaves(*STEP_PRIOR))
             y = (y - np.median(y)) / np.std(y)
         w, wy = samples.precisions, samples.precisions * y
-        table = smooth_table(chart, shared, [(w, 1), (w, 2), (wy, 1)], blur)
+        statistics = [(w, 1), (w, 2), (wy, 1)]
+        disc = self._as_disc(blur, target)
+        if disc:
+            table = disc_table(chart, shared, statistics, blur, target.taper)
+        else:
+            table = smooth_table(chart, shared, statistics, blur.within)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
-        return blurred_step(table, totals, samples.eta, prior, blur, self.curved)
+        shrinkage = 0.0 if disc else 1.0
+        return blurred_step(table, totals, samples.eta, prior, blur.within, self.curved, shrinkage)
 
     def _hard_term(
         self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
@@ -156,18 +173,6 @@ class Intensity:
         return HardStep(exact, smooth, totals, eta, hyper, self.family)
 
 
-def poisson_precisions(values: Float[np.ndarray, "nu nv"]) -> Float[np.ndarray, "nu nv"]:
-    """One over the mean of each pixel, as its smoothed neighbourhood tells it.
-
-    Smoothing keeps a pixel's own noise out of its weight; a floor at a tenth of the mean keeps
-    air from counting for everything.
-    """
-    from scipy import ndimage
-
-    level = ndimage.gaussian_filter(values, 1.0)
-    return 1 / np.maximum(level, 0.1 * max(float(level.mean()), 1e-12))
-
-
 def intensity(
     image: Image,
     channels: str | Sequence[str] | None = None,
@@ -188,7 +193,9 @@ def intensity(
     background around the target, 1.0 for independent noise. `prior` and `hyper` replace the weak
     conjugate priors; with them the intensities are used as they are, otherwise standardised.
     `curved` corrects for the point spread being two-dimensional, which draws the apparent edge
-    of a blurred step inwards where it bends (`families.apparent_radii`). `noise` of a blurred
+    of a blurred step inwards where it bends (`families.apparent_radii`); for small targets, and
+    for those whose sections change from slice to slice, the image of a disc stands in for the
+    step (discs.py). `noise` of a blurred
     step is "constant" or "poisson" (variance proportional to the mean; better for noise that is
     uncorrelated, worse for lesions of uneven uptake).
 

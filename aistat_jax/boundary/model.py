@@ -94,7 +94,10 @@ class BoundaryData:
 
 @record
 class BoundaryModel:
-    """A posterior to be computed: chart, data and the NumPyro program that defines it."""
+    """A posterior to be computed: chart, data and the NumPyro program that defines it.
+
+    `evidence` is what the terms in `data` were tabulated from.
+    """
 
     target: Target
     chart: StarChart
@@ -102,6 +105,7 @@ class BoundaryModel:
     program: Callable[[Any], None] = static()
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
+    evidence: Evidence = NOTHING
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
@@ -117,7 +121,8 @@ class BoundaryModel:
         start = time.perf_counter()
         terms = self.data.terms + evidence.tabulate(self.target, self.chart)
         seconds = self.seconds + time.perf_counter() - start
-        return replace(self, data=replace(self.data, terms=terms), seconds=seconds)
+        data, evidence = replace(self.data, terms=terms), self.evidence + evidence
+        return replace(self, data=data, evidence=evidence, seconds=seconds)
 
 
 def boundary_program(data: BoundaryData) -> None:
@@ -211,7 +216,9 @@ def boundary_model(
         mean = np.log(target.radius) + shape
     else:
         prior = (prior or Prior()).check()
-        mean = population_mean(prior, target.radius, rays)
+        radius, unsure = target.size
+        prior = replace(prior, mean_log_sd=float(np.hypot(prior.mean_log_sd, unsure)))
+        mean = population_mean(prior, radius, rays)
         basis = circle_basis(chart.angles, harmonics)
     begin = np.zeros(basis.functions.shape[1])
     data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
@@ -221,7 +228,7 @@ def boundary_model(
     if not data.terms and isinstance(prior, Prior):
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
-    return BoundaryModel(target, chart, data, program, seconds, presence)
+    return BoundaryModel(target, chart, data, program, seconds, presence, evidence)
 
 
 def prior_boundary(

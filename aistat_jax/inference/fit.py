@@ -15,7 +15,8 @@ from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, wei
 from aistat_jax.inference.laplace import laplace_one
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import one_blas_thread
-from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
+from aistat_jax.inference.predictive import image_findings
 from aistat_jax.inference.smc import smc_populations
 
 METHODS = ("laplace", "nuts", "vi", "smc")
@@ -136,6 +137,9 @@ def as_posterior(
 ) -> Posterior:
     """The record, with its timings: reading the evidence, fitting, and both."""
     radii = samples.pop("radii")
+    images, voxel = image_findings(model, radii.reshape(-1, radii.shape[-1]))
+    doubts = tuple(Finding("red", doubt) for doubt in model.target.doubts)
+    diagnostics = replace(diagnostics, findings=doubts + images, voxel=voxel)
     timings = {
         "evidence": model.seconds,
         "fit": seconds,

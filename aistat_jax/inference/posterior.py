@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,21 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.curve import Curve
 
 
+class Finding(NamedTuple):
+    """What was found to speak against a posterior: the best grade it leaves, and a sentence."""
+
+    cap: str
+    text: str
+
+
 @record
 class Diagnostics:
     """Whether the numbers can be trusted, and if not, why, in sentences.
 
     khat is the Pareto shape of the importance weights (None where there are none),
-    ess_min the smallest effective sample size over monitored quantities.
+    ess_min the smallest effective sample size over monitored quantities. `findings` are about the
+    model rather than the computation: what the image, or other evidence, has against it. `voxel`
+    is the side of the finest pixels that were evidence (None: no image was).
     """
 
     converged: bool = static()
@@ -28,6 +37,8 @@ class Diagnostics:
     rhat_max: float | None = static(default=None)
     divergences: int | None = static(default=None)
     reasons: tuple[str, ...] = static(default=())
+    findings: tuple[Finding, ...] = static(default=())
+    voxel: float | None = static(default=None)
 
 
 @record

@@ -19,7 +19,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.grid import Plane
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
         optional("rhat_max", float),
         optional("divergences", int),
         tuple(json.loads(attrs["reasons"])),
+        tuple(Finding(*found) for found in json.loads(attrs.get("findings", "[]"))),
+        optional("voxel", float),
     )
     sites = {site: data[name].values for site, name in json.loads(attrs["sites"]).items()}
     return Posterior(
@@ -202,6 +204,8 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "rhat_max": diagnostics.rhat_max,
         "divergences": diagnostics.divergences,
         "reasons": json.dumps(diagnostics.reasons),
+        "findings": json.dumps(diagnostics.findings),
+        "voxel": diagnostics.voxel,
         "centre": chart.centre,
         "radius_max": chart.radius_max,
         "unit": chart.unit,
