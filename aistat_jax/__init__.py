@@ -39,6 +39,8 @@ _ROOMS = {
     "aistat_jax.inference.fit": ("fit",),
     "aistat_jax.inference.batch": ("fit_many",),
     "aistat_jax.inference.prior": ("prior_draws",),
+    "aistat_jax.inference.log_density": ("LogDensity", "log_density"),
+    "aistat_jax.inference.own_draws": ("as_posterior",),
     "aistat_jax.inference.posterior": ("Diagnostics", "Posterior"),
     "aistat_jax.inference.store": ("load_posterior", "save_posterior", "to_arviz"),
     "aistat_jax.uncertainty.bands": ("Band", "pointwise_band", "simultaneous_band"),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
@@ -131,7 +131,9 @@ class Intensity:
         w, wy = samples.precisions, samples.precisions * y
         table = smooth_table(chart, shared, [(w, 1), (w, 2), (wy, 1)], blur)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
-        return blurred_step(table, totals, samples.eta, prior, blur, self.curved)
+        term = blurred_step(table, totals, samples.eta, prior, blur, self.curved)
+        uneven = 0.5 * samples.eta * np.log(w).sum()  # noise that is not equal everywhere
+        return replace(term, constant=np.asarray(term.constant + uneven))
 
     def _hard_term(
         self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart

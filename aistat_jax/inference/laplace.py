@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import gammaln
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
+from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.transport import COARSE, Density, Program, Transport, find_transport
 
 PROPOSALS_PER_DRAW = 1.5
@@ -26,12 +28,17 @@ DEGREES = 12, 40
 
 
 class LaplaceDraws(NamedTuple):
-    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size."""
+    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size.
+
+    log_evidence is that of the model, by the raw weights, with its standard error.
+    """
 
     sites: dict[str, Array]
     khat: Array
     ess: Array
     transport: Transport
+    log_evidence: Array
+    log_evidence_se: Array
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
@@ -73,11 +80,14 @@ def weighted_draws(
     log_target = jax.vmap(density.log_joint)(u, x) + log_det
     weight, khat, ess = smoothed_weights(log_target - log_proposal)
     chosen = systematic(resample_key, weight, draws)
-    return LaplaceDraws(jax.vmap(density.sites)(u[chosen], x[chosen]), khat, ess, transport)
+    sites = jax.vmap(density.sites)(u[chosen], x[chosen])
+    evidence, error = log_mean(log_target - log_proposal)
+    evidence = evidence + transport.log_volume - proposal_constant(transport)
+    return LaplaceDraws(sites, khat, ess, transport, evidence, error)
 
 
 def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]:
-    """Proposals eps (count, dim) and their log density up to a constant, (count,)."""
+    """Proposals eps (count, dim) and their log density less `proposal_constant`, (count,)."""
     normal_key, *scale_keys = jax.random.split(key, 3)
     normal = jax.random.normal(normal_key, (count, transport.size))
     rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
@@ -91,6 +101,16 @@ def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]
         log_density -= 0.5 * (degrees + z.shape[1]) * tail
         blocks.append(block)
     return jnp.concatenate(blocks, axis=1), log_density
+
+
+def proposal_constant(transport: Transport) -> Array:
+    """The log normalising constant of what `propose` draws from, two multivariate t."""
+    rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
+    constant = jnp.zeros(())
+    for dim, degrees in zip((rough, transport.size - rough), DEGREES, strict=True):
+        constant += gammaln(0.5 * (degrees + dim)) - gammaln(0.5 * degrees)
+        constant -= 0.5 * dim * jnp.log(degrees * jnp.pi)
+    return constant
 
 
 def smoothed_weights(log_ratio: Array) -> tuple[Array, Array, Array]:

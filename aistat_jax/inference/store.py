@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
+# What a sampler noted stands among the draws in a file, under a name no site has.
+NOTED = "sample_stats."
 
 
 def to_arviz(posterior: Posterior) -> Any:
@@ -132,6 +134,8 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
     for site, values in posterior.samples.items():
         dims = _dims(site, values, rays)
         variables[names[site]] = (("chain", "draw", *dims), values, {"site": site})
+    for name, values in posterior.sample_stats.items():
+        variables[f"{NOTED}{name}"] = (("chain", "draw"), values)
     chains, draws = posterior.radii.shape[:2]
     coordinates: dict[str, Any] = {
         "chain": np.arange(chains),
@@ -184,6 +188,13 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
         str(attrs["target"]),
         json.loads(attrs["seconds"]),
         float(attrs.get("presence", 1.0)),
+        log_evidence=optional("log_evidence", float),
+        log_evidence_se=optional("log_evidence_se", float),
+        sample_stats={
+            str(name).removeprefix(NOTED): data[name].values
+            for name in data.data_vars
+            if str(name).startswith(NOTED)
+        },
     )
 
 
@@ -201,6 +212,8 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "khat": diagnostics.khat,
         "rhat_max": diagnostics.rhat_max,
         "divergences": diagnostics.divergences,
+        "log_evidence": posterior.log_evidence,
+        "log_evidence_se": posterior.log_evidence_se,
         "reasons": json.dumps(diagnostics.reasons),
         "centre": chart.centre,
         "radius_max": chart.radius_max,

@@ -180,8 +180,14 @@ class Transport:
     def size(self) -> int:
         return self.hyper_mean.shape[-1] + self.mode.shape[-1]
 
+    @property
+    def log_volume(self) -> Float[Array, ""]:
+        """What `push` leaves out of its log determinant, being the same everywhere."""
+        hyper, spread = jnp.diag(self.hyper_chol), jnp.diag(self.spread)  # both triangular
+        return jnp.sum(jnp.log(jnp.abs(hyper))) + jnp.sum(jnp.log(jnp.abs(spread)))
+
     def push(self, density: Density, eps: Float[Array, " dim"]) -> tuple[Array, Array, Array]:
-        """(u, x, log |d(u, x) / d eps|) of a standard normal eps (hyper + basis,)."""
+        """(u, x, log |d(u, x) / d eps| - log_volume) of a standard normal eps (hyper + basis,)."""
         hypers = self.hyper_mean.shape[-1]
         u = self.hyper_mean + self.hyper_chol @ eps[:hypers]
         here, bar = density.split(u, self.mode), density.split(self.hyper_mean, self.mode)
@@ -192,7 +198,7 @@ class Transport:
         return u, x, jnp.sum(jnp.log(scale))
 
     def log_target(self, density: Density, eps: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Log posterior density of eps, up to a constant; -|eps|^2 / 2 were the map exact."""
+        """Log posterior density of eps; -|eps|^2 / 2 and a constant were the map exact."""
         u, x, log_det = self.push(density, eps)
         return density.log_joint(u, x) + log_det
 
