@@ -75,7 +75,11 @@ class BlurredStep:
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
-        return self.table(apparent_radii(radii, self.blur) if self.curved else radii)
+        return self.table(self.apparent(radii))
+
+    def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
+        """Where the edge of a boundary is looked for."""
+        return apparent_radii(radii, self.blur) if self.curved else radii
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""

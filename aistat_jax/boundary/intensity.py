@@ -79,16 +79,18 @@ class Intensity:
     noise: str = static(default="constant")
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        names = self.channels if self.image is not None else ("points",)
+        read = (self.samples(name, target, chart) for name in names)
+        return tuple(self._term(samples, chart, blur) for samples, blur in read)
+
+    def samples(self, name: str, target: Target, chart: StarChart) -> tuple[Samples, float]:
+        """What is counted of one channel, or of the scattered points, and the blur it has."""
         if self.image is None:
             assert self.points is not None
             assert self.values is not None
             even = np.ones(len(self.values))
             samples = Samples(self.points, self.values, even, 0.0, float(self.temper))
-            return (self._term(samples, chart, self.blur or 0.0),)
-        return tuple(self._from_channel(name, target, chart) for name in self.channels)
-
-    def _from_channel(self, name: str, target: Target, chart: StarChart) -> Term:
-        assert self.image is not None
+            return samples, self.blur or 0.0
         voxels = voxels_around(self.image, name, target, chart)
         default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
         spread = self.blur if self.blur is not None else default
@@ -104,8 +106,15 @@ class Intensity:
         else:
             precisions = np.ones(len(voxels.values))
         precisions = precisions / precisions.mean()
-        samples = Samples(voxels.points, voxels.values, precisions, voxels.width, eta)
-        return self._term(samples, chart, blur)
+        return Samples(voxels.points, voxels.values, precisions, voxels.width, eta), blur
+
+    def standard(self, y: np.ndarray) -> tuple[float, float]:
+        """Centre and scale that the values are freed of, (0, 1) where a prior is in their units."""
+        if self.family == "blurred" and self.prior is None:
+            return float(np.median(y)), float(np.std(y))
+        if self.family == "gaussian" and self.hyper is None:
+            return float(y.mean()), float(y.std())
+        return 0.0, 1.0
 
     def _term(self, samples: Samples, chart: StarChart, blur: float) -> Term:
         y = np.asarray(samples.values, dtype=float)
@@ -127,7 +136,8 @@ class Intensity:
         prior = self.prior
         if prior is None:
             prior = StepPrior(*leaves(*STEP_PRIOR))
-            y = (y - np.median(y)) / np.std(y)
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         w, wy = samples.precisions, samples.precisions * y
         table = smooth_table(chart, shared, [(w, 1), (w, 2), (wy, 1)], blur)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
@@ -144,8 +154,8 @@ class Intensity:
             )
         if self.family == "poisson" and not (y >= 0).all():
             raise InputError(f"the poisson family needs counts of at least 0, got {y.min():g}")
-        if self.family == "gaussian" and self.hyper is None:
-            y = (y - y.mean()) / y.std()
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         hyper = HYPER[self.family] if self.hyper is None else self.hyper
         fields = [y**power for power in range(STATISTICS[self.family])]
         width = np.sqrt(np.pi * chart.radius_max**2 / len(y))

@@ -94,7 +94,11 @@ class BoundaryData:
 
 @record
 class BoundaryModel:
-    """A posterior to be computed: chart, data and the NumPyro program that defines it."""
+    """A posterior to be computed: chart, data and the NumPyro program that defines it.
+
+    `evidence` is what the terms of `data` were made of, for those who want to see its voxels
+    again; fits do not read it.
+    """
 
     target: Target
     chart: StarChart
@@ -102,6 +106,7 @@ class BoundaryModel:
     program: Callable[[Any], None] = static()
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
+    evidence: Evidence | None = None
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
@@ -117,7 +122,9 @@ class BoundaryModel:
         start = time.perf_counter()
         terms = self.data.terms + evidence.tabulate(self.target, self.chart)
         seconds = self.seconds + time.perf_counter() - start
-        return replace(self, data=replace(self.data, terms=terms), seconds=seconds)
+        data = replace(self.data, terms=terms)
+        whole = (self.evidence or NOTHING) + evidence
+        return replace(self, data=data, seconds=seconds, evidence=whole)
 
 
 def boundary_program(data: BoundaryData) -> None:
@@ -221,7 +228,7 @@ def boundary_model(
     if not data.terms and isinstance(prior, Prior):
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
-    return BoundaryModel(target, chart, data, program, seconds, presence)
+    return BoundaryModel(target, chart, data, program, seconds, presence, evidence)
 
 
 def prior_boundary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -83,8 +84,8 @@ class Posterior:
         chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
         return [self.chart.curve(self.draws[i]) for i in chosen]
 
-    def to_arviz(self) -> Any:
-        """As arviz.InferenceData with dims chain, draw, ray and basis; see `store.to_arviz`."""
-        from aistat_jax.inference.store import to_arviz
+    def to_arviz(self, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
+        """As arviz.InferenceData with dims chain, draw, ray and basis; see `to_arviz`."""
+        from aistat_jax.inference.arviz_groups import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, groups, seed)

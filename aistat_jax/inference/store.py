@@ -1,4 +1,4 @@
-"""How does a posterior leave memory? As ArviZ InferenceData, and as a NetCDF file and back.
+"""How does a posterior leave memory? As a NetCDF file, and back.
 
 A file holds one group per target, each with a group "posterior" inside, so that a target can be
 read by `arviz.InferenceData.from_netcdf(path, base_group="z012")` too. Everything a Posterior is
@@ -29,22 +29,6 @@ FORMAT, SCHEMA = "aistat_jax posterior", 1
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
-
-
-def to_arviz(posterior: Posterior) -> Any:
-    """A posterior as arviz.InferenceData, with dims chain, draw, ray and basis.
-
-    Group "posterior" holds radii (chain, draw, ray) in the chart's unit and every site of the
-    model; the coordinate ray is the angle in radians. What is not a draw (chart, plane,
-    diagnostics, method, seed) is in the group's attributes.
-    """
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
-        import arviz
-
-    return arviz.InferenceData(posterior=to_dataset(posterior))
 
 
 def save_posterior(
