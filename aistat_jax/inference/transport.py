@@ -127,7 +127,7 @@ class Density:
 
     def log_joint(self, u: Array, x: Array) -> Float[Array, ""]:
         s = self.split(u, x)
-        return s.log_hyper + s.log_lik + _log_normal(x, s.mean, s.variance)
+        return s.log_hyper + s.log_lik + log_normal(x, s.mean, s.variance)
 
     def log_lik(self, u: Array, x: Array) -> Float[Array, ""]:
         return self.split(u, x).log_lik
@@ -157,7 +157,8 @@ class Density:
         }
 
 
-def _log_normal(x: Array, mean: Array, variance: Array) -> Array:
+def log_normal(x: Array, mean: Array, variance: Array) -> Array:
+    """Log density of independent normals."""
     return -0.5 * jnp.sum(jnp.square(x - mean) / variance + jnp.log(2 * jnp.pi * variance))
 
 
