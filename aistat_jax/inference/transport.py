@@ -74,6 +74,8 @@ class Density:
             raise InputError(
                 f'a boundary program needs a sample site "{LATENT}" and a deterministic "radii"'
             )
+        for name, site in trace.items():
+            _check_counted_once(name, site)
         self.transforms = {name: biject_to(site["fn"].support) for name, site in sites.items()}
         self.shapes = {
             name: self.transforms[name].inverse_shape(jnp.shape(site["value"]))
@@ -155,6 +157,31 @@ class Density:
             for name, site in trace.items()
             if site["type"] == "deterministic" or name in values
         }
+
+
+def _check_counted_once(name: str, site: dict[str, Any]) -> None:
+    """Refuse evidence of a program that NumPyro would count over and over.
+
+    A factor that is an array is summed by NumPyro, so that what is added to each of its numbers
+    counts as often; so do observed values that a distribution of another shape is spread over.
+    """
+    if site["type"] != "sample" or not site["is_observed"]:
+        return
+    batch, given = site["fn"].batch_shape, jnp.shape(site["value"])
+    if site["fn"].event_shape == (0,):  # a factor
+        if batch != ():
+            raise InputError(
+                f'the factor "{name}" of the program must be one number, got an array of shape '
+                f"{batch}; sum it, outside of any plate"
+            )
+        return
+    given = given[: len(given) - site["fn"].event_dim]
+    spread = np.broadcast_shapes(batch, given)
+    if np.prod(spread) > max(np.prod(batch), np.prod(given)):
+        raise InputError(
+            f'the observed site "{name}" of the program sets values of shape {given} against a '
+            f"distribution of shape {batch}, each against every other; give both one shape"
+        )
 
 
 def _log_normal(x: Array, mean: Array, variance: Array) -> Array:
