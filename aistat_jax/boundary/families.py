@@ -282,8 +282,9 @@ class FunctionTerm:
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return jnp.diag(jnp.asarray(radii))  # whose sums over the rays are the radii
 
-    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return jnp.asarray(self.function(sums, *self.values))
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Any:
+        """Whatever the function returns, which `doors.value_of` holds to be one number."""
+        return self.function(sums, *self.values)
 
 
 def leaves(*values: object) -> tuple[Any, ...]:
