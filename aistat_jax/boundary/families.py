@@ -12,7 +12,7 @@ the likelihood: each sum over voxels counts eta times (effective over nominal sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -62,8 +62,9 @@ class BlurredStep:
 
     Table statistics: sum h, sum h^2, sum y h. totals (3,): n, sum y, sum y^2. constant holds
     what no boundary changes (see `blurred_step`). With `curved` the point spread is taken as
-    two-dimensional, and the edge is read where it then appears (`apparent_radii`); `shrinkage` is
-    1 for tables of a straight step, and 0 for those of a disc (discs.py), which have it in them.
+    two-dimensional, and the edge is read where it then appears (`apparent_radii`). `shrinkage` is
+    1 for tables of a straight step, and 0 for those of a disc (discs.py), which have it in them;
+    `section` (blur across slices, height, slope and bend of the taper) is the disc's, else zeros.
     """
 
     table: SmoothTable
@@ -73,13 +74,16 @@ class BlurredStep:
     constant: Float[ArrayLike, ""]
     blur: Float[ArrayLike, ""]
     shrinkage: Float[ArrayLike, ""]
+    section: Float[ArrayLike, "4"]
     curved: bool = static(default=False)
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
-        if self.curved:
-            radii = apparent_radii(radii, self.blur, self.shrinkage)
-        return self.table(radii)
+        return self.table(self.apparent(radii))
+
+    def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
+        """Where the edge of a boundary is looked for."""
+        return apparent_radii(radii, self.blur, self.shrinkage) if self.curved else radii
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""
@@ -127,9 +131,12 @@ def blurred_step(
     prior: StepPrior,
     blur: float,
     curved: bool,
-    shrinkage: float = 1.0,
+    section: Sequence[float] | None = None,
 ) -> BlurredStep:
-    """The term with its constant, so that it is the full log marginal likelihood."""
+    """The term with its constant, so that it is the full log marginal likelihood.
+
+    `section` is that of a disc, None for tables of a straight step.
+    """
     from scipy.special import gammaln
 
     half = 0.5 * eta * float(totals[0])
@@ -141,8 +148,11 @@ def blurred_step(
         - gammaln(shape)
         - half * np.log(2 * np.pi)
     )
-    scale, constant, spread, shrunk = leaves(eta, constant, blur, shrinkage)
-    return BlurredStep(table, totals, scale, prior, constant, spread, shrunk, curved)
+    shrinkage = 1.0 if section is None else 0.0
+    weight, whole, spread, shrunk, cut = leaves(
+        eta, constant, blur, shrinkage, section or np.zeros(4)
+    )
+    return BlurredStep(table, totals, weight, prior, whole, spread, shrunk, cut, curved)
 
 
 @record
@@ -292,8 +302,9 @@ class FunctionTerm:
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return jnp.diag(jnp.asarray(radii))  # whose sums over the rays are the radii
 
-    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return jnp.asarray(self.function(sums, *self.values))
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Any:
+        """Whatever the function returns, which `doors.value_of` holds to be one number."""
+        return self.function(sums, *self.values)
 
 
 def leaves(*values: object) -> tuple[Any, ...]:

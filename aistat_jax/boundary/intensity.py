@@ -12,23 +12,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.boundary.discs import Blur, disc_shares, disc_table
+from aistat_jax.boundary.discs import Blur, disc_table
 from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
     STATISTICS,
     HardStep,
     StepPrior,
     Term,
-    apparent_radii,
     blurred_step,
     leaves,
 )
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.targets import Taper, Target
 from aistat_jax.space.image import Image
 
 # From this many blurs on the radius of a target is so large that the edge of its disc is straight
@@ -62,55 +61,30 @@ class Intensity:
     curved: bool = static(default=False)
     noise: str = static(default="constant")
 
-    def samples(self, target: Target, chart: StarChart) -> list[Samples]:
-        """What is read of each channel, or the points."""
+    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+        names = self.channels if self.image is not None else ("points",)
+        read = (self.samples(name, target, chart) for name in names)
+        return tuple(self._term(samples, target, chart) for samples in read)
+
+    def samples(self, name: str, target: Target, chart: StarChart) -> Samples:
+        """What is counted of one channel, or of the scattered points."""
         if self.image is not None:
-            return [
-                channel_samples(
-                    self.image, name, target, chart,
-                    spread=self.blur, temper=self.temper, noise=self.noise,
-                )
-                for name in self.channels
-            ]  # fmt: skip
+            return channel_samples(
+                self.image, name, target, chart,
+                spread=self.blur, temper=self.temper, noise=self.noise,
+            )  # fmt: skip
         assert self.points is not None
         assert self.values is not None
         even, blur = np.ones(len(self.values)), Blur(self.blur or 0.0)
-        return [Samples(self.points, self.values, even, 0.0, float(self.temper), blur)]
+        return Samples(self.points, self.values, even, 0.0, float(self.temper), blur)
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        return tuple(self._term(samples, target, chart) for samples in self.samples(target, chart))
-
-    def inside(
-        self,
-        samples: Samples,
-        target: Target,
-        chart: StarChart,
-        radii: Float[np.ndarray, "draw ray"],
-    ) -> Float[np.ndarray, "draw voxel"]:
-        """What share of the step between the two levels each observation should show."""
-        from scipy.special import ndtr
-
-        distance, angle = chart.polar(samples.points)
-        place = angle / (chart.angles[1] - chart.angles[0])
-        below = np.floor(place).astype(int)
-        between, rays = place - below, len(chart.angles)
-
-        def at_voxels(values: np.ndarray) -> np.ndarray:
-            return (1 - between) * values[..., below % rays] + between * values[
-                ..., (below + 1) % rays
-            ]
-
-        if self.family != "blurred":
-            return (distance < at_voxels(radii)).astype(float)
-        blur, disc = samples.blur, self._as_disc(samples.blur, target)
-        if self.curved:
-            radii = np.stack(
-                [np.asarray(apparent_radii(r, blur.within, 0.0 if disc else 1.0)) for r in radii]
-            )
-        edge = at_voxels(radii)
-        if disc:
-            return disc_shares(distance, edge, blur, target.taper)
-        return ndtr((edge - distance) / blur.within)
+    def standard(self, y: np.ndarray) -> tuple[float, float]:
+        """Centre and scale that the values are freed of, (0, 1) where a prior is in their units."""
+        if self.family == "blurred" and self.prior is None:
+            return float(np.median(y)), float(np.std(y))
+        if self.family == "gaussian" and self.hyper is None:
+            return float(y.mean()), float(y.std())
+        return 0.0, 1.0
 
     def _as_disc(self, blur: Blur, target: Target) -> bool:
         """Whether the image of a disc stands in for the blurred step."""
@@ -138,7 +112,8 @@ class Intensity:
         prior = self.prior
         if prior is None:
             prior = StepPrior(*leaves(*STEP_PRIOR))
-            y = (y - np.median(y)) / np.std(y)
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         w, wy = samples.precisions, samples.precisions * y
         statistics = [(w, 1), (w, 2), (wy, 1)]
         disc = self._as_disc(blur, target)
@@ -147,8 +122,14 @@ class Intensity:
         else:
             table = smooth_table(chart, shared, statistics, blur.within)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
-        shrinkage = 0.0 if disc else 1.0
-        return blurred_step(table, totals, samples.eta, prior, blur.within, self.curved, shrinkage)
+        section = None
+        if disc:
+            taper = target.taper or Taper(0.0, 0.0)
+            section = (blur.across, blur.offset, taper.slope, taper.bend)
+        eta = samples.eta
+        term = blurred_step(table, totals, eta, prior, blur.within, self.curved, section)
+        uneven = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
+        return replace(term, constant=np.asarray(term.constant + uneven))
 
     def _hard_term(
         self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
@@ -159,8 +140,8 @@ class Intensity:
             )
         if self.family == "poisson" and not (y >= 0).all():
             raise InputError(f"the poisson family needs counts of at least 0, got {y.min():g}")
-        if self.family == "gaussian" and self.hyper is None:
-            y = (y - y.mean()) / y.std()
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         hyper = HYPER[self.family] if self.hyper is None else self.hyper
         fields = [y**power for power in range(STATISTICS[self.family])]
         width = np.sqrt(np.pi * chart.radius_max**2 / len(y))

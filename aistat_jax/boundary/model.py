@@ -30,6 +30,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart, star_chart
+from aistat_jax.boundary.doors import check_terms
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
 from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
@@ -96,7 +97,8 @@ class BoundaryData:
 class BoundaryModel:
     """A posterior to be computed: chart, data and the NumPyro program that defines it.
 
-    `evidence` is what the terms in `data` were tabulated from.
+    `evidence` is what the terms of `data` were made of, for those who want to see its voxels
+    again.
     """
 
     target: Target
@@ -119,10 +121,12 @@ class BoundaryModel:
         if not isinstance(evidence, Evidence):
             return NotImplemented
         start = time.perf_counter()
-        terms = self.data.terms + evidence.tabulate(self.target, self.chart)
+        more = evidence.tabulate(self.target, self.chart)
+        check_terms(more, len(self.chart.angles))
+        terms = self.data.terms + more
         seconds = self.seconds + time.perf_counter() - start
-        data, evidence = replace(self.data, terms=terms), self.evidence + evidence
-        return replace(self, data=data, evidence=evidence, seconds=seconds)
+        data, whole = replace(self.data, terms=terms), self.evidence + evidence
+        return replace(self, data=data, seconds=seconds, evidence=whole)
 
 
 def boundary_program(data: BoundaryData) -> None:
@@ -199,7 +203,8 @@ def boundary_model(
     prior has harmonics of its own, and may do without evidence: it has seen the image.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    for a presence outside (0, 1], and for no evidence under a prior that has not seen the image.
+    for a presence outside (0, 1], for no evidence under a prior that has not seen the image, and
+    for a term whose log-likelihood is not one number.
     """
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
@@ -221,7 +226,9 @@ def boundary_model(
         mean = population_mean(prior, radius, rays)
         basis = circle_basis(chart.angles, harmonics)
     begin = np.zeros(basis.functions.shape[1])
-    data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
+    terms = evidence.tabulate(target, chart)
+    check_terms(terms, rays)
+    data = BoundaryData(basis, prior, mean, terms, begin)
     if target.outline is not None:
         radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))

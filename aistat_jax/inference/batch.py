@@ -73,6 +73,15 @@ def fit_many(
     return [found[i] for i in range(len(models))]
 
 
+def alike(models: Sequence[BoundaryModel]) -> tuple[list[BoundaryModel], list[int]]:
+    """The models, padded so that those of a kind share a compiled program; and where the first
+    of each kind is."""
+    kinds = [_kind(model) for model in models]
+    longest = _longest(models, kinds)
+    padded = [_padded(model, longest[kind]) for model, kind in zip(models, kinds, strict=True)]
+    return padded, [kinds.index(kind) for kind in longest]
+
+
 def _longest(models: Sequence[BoundaryModel], kinds: Sequence[Any]) -> dict[Any, list[int]]:
     """For each kind of model the lengths of its longest tables."""
     longest: dict[Any, list[int]] = {}

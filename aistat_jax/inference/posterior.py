@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +51,11 @@ class Posterior:
     Draws carry equal weight. presence is the probability that there is anything to contour at
     all; the draws are boundaries given that there is. model is what was fitted, for those who
     want to add evidence and fit again; a posterior read from a file has none.
+
+    log_evidence is the log marginal likelihood of all the data under the model, with its standard
+    error: by Laplace (where khat is at most 0.7) and by SMC, None otherwise. Only models of the
+    same data compare (docs/mathematics.md, Log evidence). sample_stats[name] (chain, draw) is what
+    a sampler noted at each draw, by ArviZ's names.
     """
 
     chart: StarChart
@@ -61,6 +68,9 @@ class Posterior:
     seconds: dict[str, float] = static(default_factory=dict)
     presence: float = static(default=1.0)
     model: BoundaryModel | None = None
+    log_evidence: float | None = None
+    log_evidence_se: float | None = None
+    sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -85,8 +95,8 @@ class Posterior:
         chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
         return [self.chart.curve(self.draws[i]) for i in chosen]
 
-    def to_arviz(self) -> Any:
-        """As arviz.InferenceData with dims chain, draw, ray and basis; see `store.to_arviz`."""
-        from aistat_jax.inference.store import to_arviz
+    def to_arviz(self, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
+        """As arviz.InferenceData with dims chain, draw, ray and basis; see `to_arviz`."""
+        from aistat_jax.inference.arviz_groups import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, groups, seed)

@@ -22,9 +22,9 @@ import numpy as np
 
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.families import BlurredStep
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.samples import Samples
+from aistat_jax.boundary.observed import Voxels, inside_shares, voxels_of
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.directions import direction_words
 
@@ -49,38 +49,27 @@ def image_findings(
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
     chosen = radii[np.linspace(0, len(radii) - 1, min(DRAWS, len(radii))).round().astype(int)]
-    found, sides = [], []
-    for piece in model.evidence.pieces:
-        if not isinstance(piece, Intensity):
-            continue
-        for samples in piece.samples(model.target, model.chart):
-            inside = piece.inside(samples, model.target, model.chart, chosen)
-            worst = misfit(samples, inside, model.chart, chosen)
-            found.extend([] if worst is None else [worst])
-            sides.extend([samples.footprint] if samples.footprint > 0 else [])
-    return tuple(found), min(sides, default=None)
+    seen = voxels_of(model)
+    found = [misfit(voxels, model.chart, chosen) for voxels in seen]
+    sides = [voxels.side for voxels in seen if voxels.side > 0]
+    return tuple(f for f in found if f is not None), min(sides, default=None)
 
 
 def misfit(
-    samples: Samples,
-    inside: Float[np.ndarray, "draw voxel"],
-    chart: StarChart,
-    radii: Float[np.ndarray, "draw ray"],
+    voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, "draw ray"]
 ) -> Finding | None:
-    """The worst mean residual of one image, if it is one that should not be.
-
-    Shapes: inside (draw, voxel), the share of the step that each draw expects at each voxel.
-    """
+    """The worst mean residual of one image, if it is one that should not be."""
     from scipy.special import ndtri
 
-    y, weight = np.asarray(samples.values, dtype=float), samples.precisions
+    y, weight, eta = voxels.values, voxels.precisions, float(voxels.term.eta)
+    inside = _inside(voxels, radii)
     share = inside.mean(axis=0)
     rows = np.stack([np.ones_like(share), share], axis=1)
     level, step = np.linalg.lstsq(rows * np.sqrt(weight)[:, None], y * np.sqrt(weight))[0]
     if step == 0:
         return None
     residual = y - level - step * share
-    zones = list(_zones(samples, chart, radii.mean(axis=0)))
+    zones = list(_zones(voxels, chart, radii.mean(axis=0)))
     if not zones:
         return None
     spread = {
@@ -91,7 +80,7 @@ def misfit(
     worst, finding = AMBER_SHARE, None
     for words, within, where in zones:
         mean = float(residual[where].mean())
-        effective = max(1.0, samples.eta * int(where.sum()))
+        effective = max(1.0, eta * int(where.sum()))
         moved = float((step * inside[:, where].mean(axis=1)).var())
         error = np.sqrt(spread[within] ** 2 / effective + moved)
         size = abs(mean / step)
@@ -101,20 +90,32 @@ def misfit(
             cap = "red" if size >= RED_SHARE else "amber"
             finding = Finding(
                 cap,
-                f"{samples.name} does not look as one level inside and another outside: {words} "
+                f"{voxels.name} does not look as one level inside and another outside: {words} "
                 f"it lies {size:.0%} of the step between them {more} what it should "
                 f"({abs(mean) / error:.1f} standard errors, at most {limit:.1f} wanted)",
             )
     return finding
 
 
+def _inside(
+    voxels: Voxels, radii: Float[np.ndarray, "draw ray"]
+) -> Float[np.ndarray, "draw voxel"]:
+    """The share of the step that each draw expects at each voxel."""
+    from scipy.sparse import csr_array
+
+    shared = voxels.shared
+    each = (shared.share, (np.arange(len(shared.voxel)), shared.voxel))
+    by_voxel = csr_array(each, (len(shared.voxel), len(voxels.values)))
+    return inside_shares(voxels.term, shared, radii) @ by_voxel
+
+
 def _zones(
-    samples: Samples, chart: StarChart, radii: Float[np.ndarray, " ray"]
+    voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, " ray"]
 ) -> Iterator[tuple[str, bool, Bool[np.ndarray, " voxel"]]]:
     """Each zone's words, whether it is inside, and its voxels, where there are enough."""
-    distance, angle = chart.polar(samples.points)
+    distance, angle = chart.polar(voxels.points)
     edge = np.interp(angle, np.append(chart.angles, 2 * np.pi), np.append(radii, radii[0]))
-    blur = samples.blur.within
+    blur = float(voxels.term.blur) if isinstance(voxels.term, BlurredStep) else voxels.side
     depth = edge - distance
     core = (distance <= 0.5 * edge) & (depth >= 1.5 * blur)
     within = depth >= blur
