@@ -50,15 +50,21 @@ class Evidence:
 NOTHING = Evidence(())
 
 
-def log_likelihood(terms: Sequence[Term], radii: Float[ArrayLike, " ray"]) -> Float[Array, ""]:
+def log_likelihood(
+    terms: Sequence[Term],
+    radii: Float[ArrayLike, " ray"],
+    weights: Float[ArrayLike, " term"] | None = None,
+) -> Float[Array, ""]:
     """Sum of the terms' log-likelihoods of one boundary; costs a look-up per ray and term.
 
-    Raises InputError for a term whose log-likelihood is not one real number.
+    Each counts once, or `weights` (term,) times. Raises InputError for a term whose log-likelihood
+    is not one real number.
     """
     radii = jnp.asarray(radii)
     total = jnp.zeros(())
-    for term in terms:
-        total = total + value_of(term, radii)
+    for k, term in enumerate(terms):
+        value = value_of(term, radii)
+        total = total + (value if weights is None else weights[k] * value)
     return total
 
 

@@ -49,7 +49,8 @@ REACH = 2.2
 class BoundaryData:
     """Everything the NumPyro program reads: basis, prior, prior mean and tabulated terms.
 
-    `start` (basis,) is where fits begin their search; it does not enter the posterior.
+    `start` (basis,) is where fits begin their search; it does not enter the posterior. `weights`
+    (term,) are how often each term counts: once, but where sources are looked at one by one.
     """
 
     basis: CircleBasis
@@ -57,6 +58,7 @@ class BoundaryData:
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
     start: Float[ArrayLike, " basis"] | None = None
+    weights: Float[ArrayLike, " term"] | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -125,7 +127,8 @@ class BoundaryModel:
         check_terms(more, len(self.chart.angles))
         terms = self.data.terms + more
         seconds = self.seconds + time.perf_counter() - start
-        data, whole = replace(self.data, terms=terms), self.evidence + evidence
+        data = replace(self.data, terms=terms, weights=np.ones(len(terms)))
+        whole = self.evidence + evidence
         return replace(self, data=data, seconds=seconds, evidence=whole)
 
 
@@ -179,7 +182,7 @@ def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[A
 
     radii = jnp.exp(data.log_radius(coefficients))
     radii = jnp.asarray(numpyro.deterministic("radii", radii))
-    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+    numpyro.factor("evidence", log_likelihood(data.terms, radii, data.weights))
     return radii
 
 
@@ -228,7 +231,7 @@ def boundary_model(
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
     check_terms(terms, rays)
-    data = BoundaryData(basis, prior, mean, terms, begin)
+    data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)))
     if target.outline is not None:
         radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))

@@ -11,6 +11,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.inference.conflict import conflicts
 from aistat_jax.inference.diagnostics import (
     KHAT_LIMIT,
     chain_diagnostics,
@@ -42,6 +43,7 @@ def fit(
     guide: str = "full_rank",
     steps: int = 4000,
     fallback: bool = True,
+    compare: bool = True,
 ) -> Posterior:
     """Posterior of one boundary.
 
@@ -51,7 +53,9 @@ def fit(
     have at the scale of a voxel). `draws` is the total number of draws; `chains` counts NUTS
     chains or SMC populations and `warmup` applies to NUTS. When Laplace's khat exceeds 0.7, or
     its weights leave under a tenth of the draws, the fit falls back to NUTS, or to SMC for hard
-    steps, and its diagnostics say so; `fallback=False` keeps the doubtful fit.
+    steps, and its diagnostics say so; `fallback=False` keeps the doubtful fit. Where there are
+    several sources of evidence each is fitted alone too, by Laplace, and those that contradict each
+    other are named in the diagnostics (conflict.py), unless `compare` is False.
 
     Computed in double precision whatever the caller's JAX settings; the same seed gives the
     same draws on one machine. Raises InputError for an unknown method, fewer than 100 draws, or
@@ -61,13 +65,24 @@ def fit(
     settings = {"draws": draws, "seed": seed}
     with one_blas_thread():
         if method == "vi":
-            return _by_vi(model, guide=guide, steps=steps, **settings)
-        if method != "laplace":
-            return _by_chains(model, method, chains=chains, warmup=warmup, **settings)
-        posterior = _by_laplace(model, **settings)
-        if fallback and not trustworthy(posterior.diagnostics, draws):
-            return fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
+            posterior = _by_vi(model, guide=guide, steps=steps, **settings)
+        elif method != "laplace":
+            posterior = _by_chains(model, method, chains=chains, warmup=warmup, **settings)
+        else:
+            posterior = _by_laplace(model, **settings)
+            if fallback and not trustworthy(posterior.diagnostics, draws):
+                posterior = fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
+        return compared(model, posterior) if compare else posterior
+
+
+def compared(model: BoundaryModel, posterior: Posterior) -> Posterior:
+    """The posterior with what its model's sources of evidence have against each other."""
+    draws, diagnostics = len(posterior.draws), posterior.diagnostics
+    found = conflicts(model, lambda alone: _by_laplace(alone, draws=draws, seed=posterior.seed))
+    if not found:
         return posterior
+    findings = found + diagnostics.findings
+    return replace(posterior, diagnostics=replace(diagnostics, findings=findings))
 
 
 def fitted_again(
