@@ -20,17 +20,19 @@ import numpy as np
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import (
-    CHUNK,
+    CANDIDATES,
     COARSE,
-    PRIOR_CHUNK,
+    ROWS,
     Program,
     Transport,
-    derivatives,
+    find_mode,
+    find_start,
     find_transport,
-    in_chunks,
+    log_joint_at,
     log_joints,
     prior_moments,
     prior_splits,
+    sites_at,
     sites_of,
 )
 
@@ -55,8 +57,8 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
-    kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
-    kind = program, jax.tree.structure(data), tuple(kinds), draws
+    leaves, tree = jax.tree.flatten(data)
+    kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
         with one_core.TRACING:
             compile_fit(program, data, smoothed, key, draws)
@@ -76,20 +78,21 @@ def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     def rows(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, kind)
 
-    pair = rows(CHUNK, *mean.shape), rows(CHUNK, *origin.shape)
+    us, xs = rows(ROWS, *mean.shape), rows(ROWS, *origin.shape)
     spread = rows(*origin.shape, *origin.shape)
     map_of = Transport(origin, spread, origin, mean, rows(*mean.shape, *mean.shape), rows())
     count = int(PROPOSALS_PER_DRAW * draws)
     with ThreadPoolExecutor(2) as cores:
-        tasks = [cores.submit(derivatives.lower(program, smoothed, mean, origin).compile)]
+        tasks = [cores.submit(find_mode.lower(program, smoothed, mean, origin).compile)]
         tasks.append(cores.submit(first.compile))
+        z = rows(CANDIDATES, *origin.shape)
+        tasks.append(cores.submit(find_start.lower(program, smoothed, mean, origin, z).compile))
+        tasks.append(cores.submit(log_joints.lower(program, data, us, xs, 0).compile))
         for terms in (smoothed, data) if smoothed is not data else (data,):
-            tasks.append(cores.submit(log_joints.lower(program, terms, *pair).compile))
-            prior = prior_splits.lower(program, terms, rows(PRIOR_CHUNK, *mean.shape))
-            tasks.append(cores.submit(prior.compile))
+            tasks.append(cores.submit(prior_splits.lower(program, terms, us, 0).compile))
         tasks.append(cores.submit(propose.lower(key, count, map_of).compile))
         tasks.append(cores.submit(weigh.lower(rows(count), key, draws).compile))
-        tasks.append(cores.submit(sites_of.lower(program, data, *pair).compile))
+        tasks.append(cores.submit(sites_of.lower(program, data, us, xs, 0).compile))
         for task in tasks:
             task.result()
 
@@ -101,11 +104,10 @@ def weighted_draws(
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
     u, x, log_det = transport.push_many(program, data, eps)
-    log_target = in_chunks(partial(log_joints, program, data), CHUNK, u, x) + log_det
+    log_target = log_joint_at(program, data, u, x) + log_det
     weighed = weigh(log_target - np.asarray(log_proposal), resample_key, draws)
     chosen, khat, ess = (np.asarray(part) for part in weighed)
-    sites = in_chunks(partial(sites_of, program, data), CHUNK, u[chosen], x[chosen])
-    return LaplaceDraws(sites, khat, ess, transport)
+    return LaplaceDraws(sites_at(program, data, u[chosen], x[chosen]), khat, ess, transport)
 
 
 @partial(one_core.quick, level=0, static_argnames="draws")

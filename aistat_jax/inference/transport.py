@@ -18,21 +18,21 @@ preconditioned Newton step towards the mode for u, so that it widens and shrinks
 hyperparameters, funnel and all, without a factorisation per draw. What it misses is corrected by
 importance weights (laplace.py) or by NUTS run in eps (mcmc.py).
 
-Only what depends on the program is compiled: its log density in batches, the same with its two
-derivatives at a point, and its prior. They are small, and nothing of them is compiled twice. The
-search, Newton's steps and the linear algebra between them are NumPy's.
+Compiling all of this costs hundreds of fits. So only what depends on the program is compiled, and
+each part of it for itself: small programs, whose compiler need not try hard (one_core.py), of which
+those without a likelihood serve all kinds of evidence. What lies between them is NumPy's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
@@ -46,8 +46,9 @@ HYPER_ROUNDS = 3
 NEWTON_STEPS = 40
 GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
-# Boundaries go through compiled programs so many at a time, however many there are.
-CHUNK, PRIOR_CHUNK = 64, 512
+# However many boundaries there are, compiled programs take ROWS, and go through them CHUNK at a
+# time, which fills a core's cache and no more. Three halves of the usual 1000 draws are one call.
+ROWS, CHUNK = 1536, 64
 
 
 class Split(NamedTuple):
@@ -254,16 +255,22 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
     `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
     inherit a wrong mode of the expansion. To be called in double precision.
     """
-    mean, sd, origin = (np.asarray(part) for part in prior_moments(program, data))
-    start = _start(program, data, mean, len(origin))
-    x, value, curvature, slope = _newton(program, data, mean, start)
+    mean, sd, variance = (np.asarray(part) for part in prior_moments(program, data))
+    z = np.zeros((CANDIDATES, len(variance)))
+    coarse = min(COARSE, len(variance))
+    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
+    start = find_start(program, data, mean, variance, z)
+    x, value, gradient, hessian, *prior = (
+        np.asarray(part) for part in find_mode(program, data, mean, start)
+    )
+    curvature, slope = _expansion(x, gradient, hessian, *prior)
     u, chol = mean, np.diag(sd)
     if not wide and len(u):
         u, chol = _hyper_moments(program, data, curvature, slope, u, chol)
     _, (centre,), (variance,) = prior_at(program, data, u[None])
     factor = _cholesky(curvature + np.diag(1 / variance))
-    half = solve_triangular(factor, slope + centre / variance, lower=True, check_finite=False)
-    inverse = solve_triangular(factor, np.eye(len(x)), lower=True, trans=1, check_finite=False)
+    inverse = _solved(factor, np.eye(len(x))).T
+    half = _solved(factor, slope + centre / variance)
     return Transport(inverse @ half, inverse, np.diag(curvature), u, chol, value)
 
 
@@ -272,125 +279,162 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
 
 @partial(one_core.quick, level=0, static_argnames="program")
 def prior_moments(program: Program, data: Any) -> tuple[Array, Array, Array]:
-    """Prior mean and sd of the hyperparameters (hyper,), and x = 0 (basis,)."""
+    """Prior mean and sd of the hyperparameters (hyper,), and at that mean the variance of x."""
     density = Density(program, data)
-    return *density.prior_moments(), jnp.zeros(density.basis)
+    mean, sd = density.prior_moments()
+    return mean, sd, density.split(mean, jnp.zeros(density.basis)).variance
+
+
+@partial(one_core.jit, static_argnames="program")
+def log_joints(program: Program, data: Any, u: Array, x: Array, count: Array) -> Array:
+    """The log density of the first `count` of ROWS pairs (u, x); most of a fit's time."""
+    return _row_by_row(Density(program, data).log_joint, count, u, x)
 
 
 @partial(one_core.quick, static_argnames="program")
-def log_joints(program: Program, data: Any, u: Array, x: Array) -> Array:
-    """The log density of CHUNK pairs (u, x)."""
-    return jax.vmap(Density(program, data).log_joint)(u, x)
+def find_start(program: Program, data: Any, u: Array, variance: Array, z: Array) -> Array:
+    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
+    candidates of a cross-entropy search of the first harmonics with the normal points z."""
+    density, coarse = Density(program, data), min(COARSE, len(variance))
+    sd = jnp.sqrt(variance)
+    levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(sd[0], 1.0)
+    candidates = jnp.zeros(z.shape).at[:, 0].set(levels)
+    given = getattr(data, "start", None)
+    if given is not None:  # in the place of the two smallest circles
+        candidates = candidates.at[:2].set(jnp.asarray(given)).at[1, coarse:].set(0.0)
+
+    def narrow(count: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        candidates, scale, likeliest, highest = state
+        value = jax.vmap(density.log_joint, (None, 0))(u, candidates)
+        top, place = jax.lax.top_k(jnp.where(jnp.isfinite(value), value, -jnp.inf), ELITE)
+        likeliest = jnp.where(top[0] > highest, candidates[place[0]], likeliest)
+        rough = candidates[place].at[:, coarse:].set(0.0)
+        mean = jnp.where(count == 0, rough[0], rough.mean(axis=0))
+        scale = jnp.where(count == 0, scale, jnp.maximum(rough.std(axis=0), 1e-3))
+        return mean + z * scale, scale, likeliest, jnp.maximum(top[0], highest)
+
+    state = (candidates, sd.at[0].set(0.2), candidates[0], jnp.asarray(-jnp.inf))
+    return jax.lax.fori_loop(0, SEARCHES + 1, narrow, state)[2]
 
 
 @partial(one_core.quick, static_argnames="program")
-def derivatives(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
-    """The log density at (u, x), its gradient and negative Hessian in x, prior mean, variance."""
+def find_mode(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
+    """Levenberg-damped Newton ascent of the log joint in x.
+
+    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value,
+    gradient and negative Hessian there, and mean and variance of x given u.
+    """
     density = Density(program, data)
+    prior = density.split(u, x)
 
     def climb(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value, gradient = jax.value_and_grad(density.log_joint, 1)(u, x)
         return gradient, (value, gradient)
 
-    hessian, (value, gradient) = jax.jacfwd(climb, has_aux=True)(x)
-    prior = density.split(u, x)
-    return value, gradient, -hessian, prior.mean, prior.variance
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, value, gradient, hessian, damping, _, count = state
+        factor = jnp.linalg.cholesky(hessian + jnp.diag(damping / prior.variance))
+        move = jax.scipy.linalg.cho_solve((factor, True), gradient)
+        move = move * jnp.minimum(1.0, 0.5 / jnp.maximum(jnp.abs(move).max(), 1e-12))
+        promise = 0.5 * jnp.dot(gradient, move)
+        curve, (height, slope) = jax.jacfwd(climb, has_aux=True)(x + move)
+        slack = jnp.where(jnp.isfinite(value), 1e-10 * jnp.abs(value), 0.0)
+        better = jnp.isfinite(height) & (height >= value - slack)
+        kept = [
+            jnp.where(better, new, old)
+            for new, old in zip((x + move, height, slope, -curve), state[:4], strict=True)
+        ]
+        left = jnp.where(better & (damping < 0.1) & (count > 0), promise, jnp.inf)
+        damping = jnp.where(better, damping * 0.1, damping * 10.0 + 1e-2)
+        return (*kept, damping, left, count + 1)
+
+    def going(state: tuple[Array, ...]) -> Array:
+        return (state[5] > GAIN) & (state[6] < NEWTON_STEPS)
+
+    # The first step has no gradient yet, stays where it is and looks: one place to compile.
+    blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, jnp.eye(len(x)), jnp.asarray(1e-2))
+    start = (*blank, jnp.asarray(jnp.inf), jnp.asarray(0))
+    return (*jax.lax.while_loop(going, step, start)[:4], prior.mean, prior.variance)
 
 
 @partial(one_core.quick, static_argnames="program")
-def prior_splits(program: Program, data: Any, u: Array) -> tuple[Array, Array, Array]:
-    """log p(u), and mean and variance of x given u, for PRIOR_CHUNK u."""
+def prior_splits(program: Program, data: Any, u: Array, count: Array) -> tuple[Array, ...]:
+    """log p(u), and mean and variance of x given u, for the first `count` of ROWS u."""
     density = Density(program, data)
-    return jax.vmap(lambda u: density.split(u, jnp.zeros(density.basis))[:3])(u)
+    return _row_by_row(lambda u: density.split(u, jnp.zeros(density.basis))[:3], count, u)
 
 
 @partial(one_core.quick, static_argnames="program")
-def sites_of(program: Program, data: Any, u: Array, x: Array) -> dict[str, Array]:
-    """Every named site of CHUNK pairs (u, x)."""
-    return jax.vmap(Density(program, data).sites)(u, x)
+def sites_of(program: Program, data: Any, u: Array, x: Array, count: Array) -> dict[str, Array]:
+    """Every named site of the first `count` of ROWS pairs (u, x)."""
+    return _row_by_row(Density(program, data).sites, count, u, x)
+
+
+def _row_by_row(function: Callable[..., Any], count: Array, *rows: Array) -> Any:
+    """A function of one row, for the first `count` rows; what follows them is zero."""
+    many = jax.vmap(function)
+
+    def chunk(n: Array) -> Any:
+        return many(*(jax.lax.dynamic_slice_in_dim(row, n * CHUNK, CHUNK) for row in rows))
+
+    def put(n: Array, out: Any) -> Any:
+        return jax.tree.map(
+            lambda all, part: jax.lax.dynamic_update_slice_in_dim(all, part, n * CHUNK, 0),
+            out, chunk(n),
+        )  # fmt: skip
+
+    blank = jax.tree.map(
+        lambda part: jnp.zeros((len(rows[0]), *part.shape[1:]), part.dtype),
+        jax.eval_shape(chunk, 0),
+    )
+    return jax.lax.fori_loop(0, -(-count // CHUNK), put, blank)
 
 
 def prior_at(program: Program, data: Any, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """log p(u) (point,), and mean and variance (point, basis) of x given each u (point, hyper)."""
-    return in_chunks(partial(prior_splits, program, data), PRIOR_CHUNK, u)
+    return in_parts(partial(prior_splits, program, data), u)
 
 
-def in_chunks(function: Callable[..., Any], size: int, *rows: np.ndarray) -> Any:
-    """A compiled function of so many rows, applied to any number of them."""
+def log_joint_at(program: Program, data: Any, u: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The log density (point,) of every pair (u, x) of points (point, hyper) and (point, basis)."""
+    return in_parts(partial(log_joints, program, data), u, x)
+
+
+def sites_at(program: Program, data: Any, u: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Every named site (point, ...) of every pair (u, x)."""
+    return in_parts(partial(sites_of, program, data), u, x)
+
+
+def in_parts(function: Callable[..., Any], *rows: np.ndarray) -> Any:
+    """A compiled function of ROWS rows and how many of them count, applied to any number."""
     count = len(rows[0])
     parts = []
-    for start in range(0, count, size):
-        part = [row[start : start + size] for row in rows]
-        spare = size - len(part[0])
-        parts.append(function(*(np.append(p, p[-1:].repeat(spare, axis=0), axis=0) for p in part)))
+    for start in range(0, count, ROWS):
+        part = [row[start : start + ROWS] for row in rows]
+        held = len(part[0])
+        padded = [np.empty((ROWS, *row.shape[1:])) for row in part]
+        for full, row in zip(padded, part, strict=True):
+            full[:held], full[held:] = row, row[-1]
+        parts.append(function(*padded, held))
+    if len(parts) == 1:
+        return jax.tree.map(lambda found: np.asarray(found)[:count], parts[0])
     return jax.tree.map(lambda *found: np.concatenate(found)[:count], *parts)
 
 
 # --------------------------------------------------------------------------- what is not
 
 
-def _start(program: Program, data: Any, u: np.ndarray, basis: int) -> np.ndarray:
-    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
-    candidates of a cross-entropy search of the first harmonics."""
-    _, _, (variance,) = prior_at(program, data, u[None])
-    coarse = min(COARSE, basis)
-    scale = np.append(0.2, np.sqrt(variance[1:]))
-    z = np.zeros((CANDIDATES, basis))
-    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
-    candidates = np.zeros((CANDIDATES, basis))
-    candidates[:, 0] = np.linspace(-2.5, 1.5, CANDIDATES) * min(np.sqrt(variance[0]), 1.0)
-    given = getattr(data, "start", None)
-    if given is not None:  # in the place of the two smallest circles
-        candidates[:2] = np.asarray(given)
-        candidates[1, coarse:] = 0.0
-    everywhere = np.broadcast_to(u, (CANDIDATES, len(u)))
-    likeliest, highest = candidates[0], -np.inf
-    for count in range(SEARCHES + 1):
-        value = in_chunks(partial(log_joints, program, data), CHUNK, everywhere, candidates)
-        value = np.where(np.isfinite(value), value, -np.inf)
-        place = np.argsort(-value, kind="stable")[:ELITE]
-        if value[place[0]] > highest:
-            likeliest, highest = candidates[place[0]], value[place[0]]
-        rough = candidates[place].copy()
-        rough[:, coarse:] = 0.0
-        mean = rough[0] if count == 0 else rough.mean(axis=0)
-        scale = scale if count == 0 else np.maximum(rough.std(axis=0), 1e-3)
-        candidates = mean + z * scale
-    return likeliest
-
-
-def _newton(
-    program: Program, data: Any, u: np.ndarray, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Levenberg-damped Newton ascent of the log joint in x.
-
-    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value, and
-    the expansion of the log-likelihood there: curvature (made non-negative) and slope.
-    """
-
-    def look(x: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(part) for part in derivatives(program, data, u, x)]
-
-    value, gradient, hessian, mean, variance = look(x)
-    damping, left = 1e-3, np.inf
-    for _ in range(NEWTON_STEPS - 1):  # one look has been taken
-        factor = _cholesky(hessian + np.diag(damping / variance))
-        half = solve_triangular(factor, gradient, lower=True, check_finite=False)
-        move = solve_triangular(factor, half, lower=True, trans=1, check_finite=False)
-        move = move * min(1.0, 0.5 / max(np.abs(move).max(), 1e-12))
-        trial = look(x + move)
-        better = np.isfinite(trial[0]) and not trial[0] < value - 1e-10 * abs(value)
-        if better and damping < 0.1:
-            left = 0.5 * np.sum(gradient * move)
-        if better:
-            x, (value, gradient, hessian, *_) = x + move, trial
-        damping = damping * 0.1 if better else damping * 10.0 + 1e-2
-        if left <= GAIN:
-            break
+def _expansion(
+    x: np.ndarray,
+    gradient: np.ndarray,
+    hessian: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Curvature G of the log-likelihood at x, made non-negative, and slope b."""
     curvature = hessian - np.diag(1 / variance)
     curvature = _non_negative(0.5 * (curvature + curvature.T))
-    slope = curvature @ x + gradient + (x - mean) / variance
-    return x, value, curvature, slope
+    return curvature, curvature @ x + gradient + (x - mean) / variance
 
 
 def _hyper_moments(
@@ -411,10 +455,7 @@ def _hyper_moments(
         precision = 1 / variance
         factor = _cholesky(curvature + precision[:, :, None] * np.eye(len(slope)))
         pull = slope + precision * prior_mean
-        half = np.stack(
-            [solve_triangular(f, p, lower=True, check_finite=False)
-             for f, p in zip(factor, pull, strict=True)]
-        )  # fmt: skip
+        half = np.stack([_solved(*pair) for pair in zip(factor, pull, strict=True)])
         return (
             log_hyper
             - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
@@ -444,6 +485,11 @@ def _cholesky(matrix: np.ndarray) -> np.ndarray:
         return np.full_like(matrix, np.nan)
 
 
+def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """L^-1 b of a lower triangular L; LAPACK alone, without SciPy's care for its arguments."""
+    return dtrtrs(factor.T, right, lower=0, trans=1)[0]
+
+
 def _non_negative(matrix: np.ndarray) -> np.ndarray:
     """A symmetric matrix with its negative eigenvalues set to zero, or nan where it has nan."""
     if not np.isfinite(matrix).all():
@@ -452,6 +498,7 @@ def _non_negative(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
+@cache
 def _normal_points(count: int, dim: int) -> np.ndarray:
     """Quasi-random standard normal points: an additive recurrence through the normal quantile."""
     from scipy.special import ndtri
