@@ -106,17 +106,16 @@ class Density:
     def split(self, u: Array, x: Array) -> Split:
         """The log density at (u, x), split at the latent Gaussian."""
         from numpyro import distributions as dist
-        from numpyro.infer.util import log_density
+        from numpyro.infer.util import compute_log_probs
 
         parts = self._parts(u)
         values = {**self.constrain(u), LATENT: x}
-        total, trace = log_density(self.program, (self.data,), {}, values)
+        log_probs, trace = compute_log_probs(self.program, (self.data,), {}, values)
         jacobian = sum(
             jnp.sum(self.transforms[n].log_abs_det_jacobian(part, values[n]))
             for n, part in parts.items()
         )
-        log_hyper = jacobian + sum(jnp.sum(trace[n]["fn"].log_prob(values[n])) for n in parts)
-        log_hyper = jnp.asarray(log_hyper)  # without hyperparameters it is a plain 0
+        log_hyper = jacobian + sum(log_probs[n] for n in parts)
         prior = trace[LATENT]["fn"]
         base = prior
         while isinstance(base, dist.Independent | dist.ExpandedDistribution):
@@ -125,13 +124,13 @@ class Density:
             raise InputError(
                 f'site "{LATENT}" must be normal given the other sites, got {type(base).__name__}'
             )
-        log_latent = jnp.sum(prior.log_prob(x))
+        evidence = (value for name, value in log_probs.items() if name not in values)
         shape = (self.basis,)
         return Split(
-            log_hyper,
+            jnp.asarray(log_hyper),  # without hyperparameters it is a plain 0, as is the other
             jnp.broadcast_to(jnp.asarray(base.loc), shape),
             jnp.broadcast_to(jnp.square(jnp.asarray(base.scale)), shape),
-            total + jacobian - log_hyper - log_latent,
+            jnp.asarray(sum(evidence, start=0.0)),
         )
 
     def log_joint(self, u: Array, x: Array) -> Float[Array, ""]:
@@ -260,10 +259,10 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
     coarse = min(COARSE, len(variance))
     z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
     start = find_start(program, data, mean, variance, z)
-    x, value, gradient, hessian, *prior = (
-        np.asarray(part) for part in find_mode(program, data, mean, start)
-    )
-    curvature, slope = _expansion(x, gradient, hessian, *prior)
+    found = find_mode(program, data, mean, start)
+    x, value, slope, curvature = (np.asarray(part) for part in found)
+    curvature = _non_negative(0.5 * (curvature + curvature.T))
+    slope = slope + curvature @ x
     u, chol = mean, np.diag(sd)
     if not wide and len(u):
         u, chol = _hyper_moments(program, data, curvature, slope, u, chol)
@@ -321,28 +320,33 @@ def find_start(program: Program, data: Any, u: Array, variance: Array, z: Array)
 def find_mode(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
     """Levenberg-damped Newton ascent of the log joint in x.
 
-    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value,
-    gradient and negative Hessian there, and mean and variance of x given u.
+    Stops once the quadratic model promises less than GAIN nats. The prior of x, which is normal,
+    is differentiated on paper. Returns the mode, the log joint there, and gradient and negative
+    Hessian of the log-likelihood.
     """
     density = Density(program, data)
     prior = density.split(u, x)
+    precision = 1 / prior.variance
 
     def climb(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        value, gradient = jax.value_and_grad(density.log_joint, 1)(u, x)
+        value, gradient = jax.value_and_grad(density.log_lik, 1)(u, x)
         return gradient, (value, gradient)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, value, gradient, hessian, damping, _, count = state
-        factor = jnp.linalg.cholesky(hessian + jnp.diag(damping / prior.variance))
+        x, value, slope, curvature, damping, _, count = state
+        factor = jnp.linalg.cholesky(curvature + jnp.diag((1 + damping) * precision))
+        gradient = slope - precision * (x - prior.mean)
         move = jax.scipy.linalg.cho_solve((factor, True), gradient)
         move = move * jnp.minimum(1.0, 0.5 / jnp.maximum(jnp.abs(move).max(), 1e-12))
+        move = jnp.where(count > 0, move, 0.0)
         promise = 0.5 * jnp.dot(gradient, move)
-        curve, (height, slope) = jax.jacfwd(climb, has_aux=True)(x + move)
+        hessian, (height, new_slope) = jax.jacfwd(climb, has_aux=True)(x + move)
+        height += prior.log_hyper + _log_normal(x + move, prior.mean, prior.variance)
         slack = jnp.where(jnp.isfinite(value), 1e-10 * jnp.abs(value), 0.0)
         better = jnp.isfinite(height) & (height >= value - slack)
         kept = [
             jnp.where(better, new, old)
-            for new, old in zip((x + move, height, slope, -curve), state[:4], strict=True)
+            for new, old in zip((x + move, height, new_slope, -hessian), state[:4], strict=True)
         ]
         left = jnp.where(better & (damping < 0.1) & (count > 0), promise, jnp.inf)
         damping = jnp.where(better, damping * 0.1, damping * 10.0 + 1e-2)
@@ -352,19 +356,19 @@ def find_mode(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, .
         return (state[5] > GAIN) & (state[6] < NEWTON_STEPS)
 
     # The first step has no gradient yet, stays where it is and looks: one place to compile.
-    blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, jnp.eye(len(x)), jnp.asarray(1e-2))
+    blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, 0.0 * jnp.eye(len(x)), jnp.asarray(1e-2))
     start = (*blank, jnp.asarray(jnp.inf), jnp.asarray(0))
-    return (*jax.lax.while_loop(going, step, start)[:4], prior.mean, prior.variance)
+    return jax.lax.while_loop(going, step, start)[:4]
 
 
-@partial(one_core.quick, static_argnames="program")
+@partial(one_core.quick, level=1, static_argnames="program")
 def prior_splits(program: Program, data: Any, u: Array, count: Array) -> tuple[Array, ...]:
     """log p(u), and mean and variance of x given u, for the first `count` of ROWS u."""
     density = Density(program, data)
     return _row_by_row(lambda u: density.split(u, jnp.zeros(density.basis))[:3], count, u)
 
 
-@partial(one_core.quick, static_argnames="program")
+@partial(one_core.quick, level=1, static_argnames="program")
 def sites_of(program: Program, data: Any, u: Array, x: Array, count: Array) -> dict[str, Array]:
     """Every named site of the first `count` of ROWS pairs (u, x)."""
     return _row_by_row(Density(program, data).sites, count, u, x)
@@ -422,19 +426,6 @@ def in_parts(function: Callable[..., Any], *rows: np.ndarray) -> Any:
 
 
 # --------------------------------------------------------------------------- what is not
-
-
-def _expansion(
-    x: np.ndarray,
-    gradient: np.ndarray,
-    hessian: np.ndarray,
-    mean: np.ndarray,
-    variance: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Curvature G of the log-likelihood at x, made non-negative, and slope b."""
-    curvature = hessian - np.diag(1 / variance)
-    curvature = _non_negative(0.5 * (curvature + curvature.T))
-    return curvature, curvature @ x + gradient + (x - mean) / variance
 
 
 def _hyper_moments(
