@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import ArrayLike, Float
 
 
-def log_mean(log_values: Float[Array, " value"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def log_mean(log_values: Float[ArrayLike, " value"]) -> tuple[float, float]:
     """log of the mean of exp(log_values), and the standard error of that log.
 
     The error is that of a mean of independent values, over the mean (delta method). What is not
-    finite counts as nothing: exp(-inf).
+    finite counts as nothing: exp(-inf). Where all is nothing, so is the mean: (-inf, inf).
     """
-    values = jnp.where(jnp.isfinite(log_values), log_values, -jnp.inf)
-    count = len(values)
-    total = jax.scipy.special.logsumexp(values)
-    relative = jnp.exp(values - (total - jnp.log(count)))  # of mean one
-    error = jnp.sqrt(jnp.sum(jnp.square(relative - 1)) / (count * (count - 1)))
-    return total - jnp.log(count), error
+    values = np.asarray(log_values, dtype=float)
+    values = np.where(np.isfinite(values), values, -np.inf)
+    count, highest = len(values), float(values.max())
+    if not np.isfinite(highest):
+        return -np.inf, np.inf
+    relative = np.exp(values - highest)
+    mean = float(relative.mean())
+    return highest + float(np.log(mean)), float(relative.std(ddof=1) / mean / np.sqrt(count))

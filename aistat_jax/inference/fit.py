@@ -18,7 +18,7 @@ from aistat_jax.inference.diagnostics import (
     weight_diagnostics,
 )
 from aistat_jax.inference.evidence import log_mean
-from aistat_jax.inference.laplace import laplace_one
+from aistat_jax.inference.laplace import laplace_one, proposal_constant
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics, Posterior
@@ -178,7 +178,8 @@ def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
         out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
         samples = {name: value[None] for name, value in _host(out.sites).items()}
         khat, ess = float(out.khat), float(out.ess)
-        evidence = float(out.log_evidence), float(out.log_evidence_se)
+        mean, error = log_mean(out.log_ratio)
+        evidence = mean + out.transport.log_volume - proposal_constant(out.transport), error
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
     seconds = time.perf_counter() - start
     believed = evidence if khat <= KHAT_LIMIT else None
@@ -214,8 +215,7 @@ def _by_chains(
             found = smc_populations(model.program, data, data.smoothed(), key, chains, particles)
             kept = np.arange(per_chain) * particles // per_chain
             samples = {name: v[:, kept] for name, v in _host(found.sites).items()}
-            total, error = log_mean(found.log_evidence)
-            evidence = float(total), float(error)
+            evidence = log_mean(found.log_evidence)
         diagnostics = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
     seconds = time.perf_counter() - start
     return finished(model, samples, diagnostics, method, seed, seconds, evidence, notes)

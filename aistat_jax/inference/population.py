@@ -199,7 +199,9 @@ def _fit(
 
         def one(i: int) -> tuple[np.ndarray, np.ndarray]:
             out = _conditional(program, data[i], maps[i], points, keys[i], count)
-            return np.asarray(out[0]), np.asarray(out[1])
+            bare = _held(maps[i])
+            constant = bare.log_volume - proposal_constant(bare)
+            return np.asarray(out[0]) + constant, np.asarray(out[1])
 
         likely, coefficients = zip(*each(one), strict=True)
         prior = np.asarray(_log_hyper(program, data[0], points))
@@ -214,7 +216,7 @@ def _fit(
     points, log_weight = (np.concatenate([r[k] for r in rounds]) for k in (0, 1))
     weight, khat, ess = smoothed_weights(jnp.asarray(log_weight))
     chosen = systematic(jax.random.key(seed), weight, draws)
-    evidence = log_mean(jnp.asarray(log_weight))
+    evidence = log_mean(log_weight)
 
     def placed(i: int) -> dict[str, Array]:
         coefficients = np.concatenate([r[2][i] for r in rounds])
@@ -222,7 +224,7 @@ def _fit(
 
     names = tuple(density.sizes)
     return (
-        each(placed), float(khat), float(ess), (float(evidence[0]), float(evidence[1])), names,
+        each(placed), float(khat), float(ess), evidence, names,
     )  # fmt: skip
 
 
@@ -250,6 +252,11 @@ def _narrowed(law: _Wide, points: np.ndarray, log_weight: np.ndarray) -> _Wide:
     return _Wide(mean, WIDER * np.linalg.cholesky(covariance))
 
 
+def _held(transport: Transport) -> Transport:
+    """The map of the coefficients alone, the hyperparameters held."""
+    return replace(transport, hyper_mean=np.zeros(0), hyper_chol=np.zeros((0, 0)))
+
+
 # ------------------------------------------------------------------------------- compiled
 
 
@@ -257,11 +264,10 @@ def _narrowed(law: _Wide, points: np.ndarray, log_weight: np.ndarray) -> _Wide:
 def _conditional(
     program: Program, data: Any, transport: Transport, points: Array, key: Array, count: int
 ) -> tuple[Array, Array]:
-    """log p(data | u), estimated, at every u (point, hyper), and coefficients (point, basis)
-    drawn given each."""
+    """log p(data | u), estimated up to a constant, at every u (point, hyper), and
+    coefficients (point, basis) drawn given each."""
     density = Density(program, data)
-    bare = replace(transport, hyper_mean=jnp.zeros(0), hyper_chol=jnp.zeros((0, 0)))
-    constant = bare.log_volume - proposal_constant(bare)
+    bare = _held(transport)
 
     def at(point: tuple[Array, Array]) -> tuple[Array, Array]:
         u, key = point
@@ -278,7 +284,7 @@ def _conditional(
         ratio = log_target - log_proposal
         ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
         chosen = jax.random.categorical(choose_key, ratio)
-        return logsumexp(ratio) - jnp.log(count) + constant, x[chosen]
+        return logsumexp(ratio) - jnp.log(count), x[chosen]
 
     return jax.lax.map(at, (points, jax.random.split(key, len(points))))
 

@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 
-from aistat_jax._typing import Array
+from aistat_jax._typing import Array, ArrayLike
 from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
@@ -46,7 +47,7 @@ class ParticleDraws(NamedTuple):
     """Draws of every site (population, particle, ...), and log evidence by each population."""
 
     sites: dict[str, Array]
-    log_evidence: Array
+    log_evidence: ArrayLike
 
 
 def smc_populations(
@@ -61,7 +62,12 @@ def smc_populations(
     it.
     """
     transport = find_transport(program, smoothed, wide=True)
-    return _populations(program, data, transport, key, populations, particles)
+    found = _populations(program, data, transport, key, populations, particles)
+    # the start has density exp(log_start) / (2 pi START_SPREAD^2)^(dim / 2)
+    start_volume = 0.5 * transport.size * np.log(2 * np.pi * START_SPREAD**2)
+    return found._replace(
+        log_evidence=np.asarray(found.log_evidence) + start_volume + transport.log_volume
+    )
 
 
 @partial(one_core.jit, static_argnames=("program", "populations", "particles"))
@@ -143,9 +149,6 @@ def _populations(
     eps, *_, log_ratio = jax.lax.while_loop(
         going, raise_temperature, (*state, jnp.zeros(populations))
     )
-    # the start has density exp(log_start) / (2 pi START_SPREAD^2)^(dim / 2)
-    start_volume = 0.5 * dim * jnp.log(2 * jnp.pi * START_SPREAD**2)
-    log_evidence = log_ratio + start_volume + transport.log_volume
 
     def sites(e: Array) -> dict[str, Array]:
         u, x, _ = transport.push(density, e)
@@ -156,7 +159,7 @@ def _populations(
         name: value.reshape(populations, particles, *value.shape[1:])
         for name, value in flat.items()
     }
-    return ParticleDraws(populated, log_evidence)
+    return ParticleDraws(populated, log_ratio)
 
 
 def _next_rise(ratio: Array, b: Array) -> Array:
