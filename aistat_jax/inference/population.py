@@ -254,7 +254,7 @@ def _narrowed(law: _Wide, points: np.ndarray, log_weight: np.ndarray) -> _Wide:
 
 def _held(transport: Transport) -> Transport:
     """The map of the coefficients alone, the hyperparameters held."""
-    return replace(transport, hyper_mean=np.zeros(0), hyper_chol=np.zeros((0, 0)))
+    return replace(transport, hyper_mean=jnp.zeros(0), hyper_chol=jnp.zeros((0, 0)))
 
 
 # ------------------------------------------------------------------------------- compiled
