@@ -20,7 +20,6 @@ import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.transport import (
     CANDIDATES,
     COARSE,
@@ -46,15 +45,14 @@ DEGREES = 12, 40
 class LaplaceDraws(NamedTuple):
     """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size.
 
-    log_evidence is that of the model, by the raw weights, with its standard error.
+    log_ratio (proposal,) are the raw log weights, up to the constants of map and proposals.
     """
 
     sites: dict[str, np.ndarray]
     khat: np.ndarray
     ess: np.ndarray
     transport: Transport
-    log_evidence: float
-    log_evidence_se: float
+    log_ratio: np.ndarray
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
@@ -120,9 +118,7 @@ def weighted_draws(
     weighed = weigh(log_ratio, resample_key, draws)
     chosen, khat, ess = (np.asarray(part) for part in weighed)
     sites = sites_at(program, data, u[chosen], x[chosen])
-    evidence, error = log_mean(log_ratio)
-    evidence += transport.log_volume - proposal_constant(transport)
-    return LaplaceDraws(sites, khat, ess, transport, evidence, error)
+    return LaplaceDraws(sites, khat, ess, transport, log_ratio)
 
 
 @partial(one_core.quick, level=0, static_argnames="draws")
