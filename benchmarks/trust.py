@@ -150,14 +150,14 @@ def _ring(rng: np.random.Generator) -> tuple[list[Ball], Ball, dict[str, Any]]:
 
 
 def _focus(rng: np.random.Generator) -> tuple[list[Ball], Ball, dict[str, Any]]:
-    """A lesion that takes up more in one place than elsewhere."""
-    ball = Ball(_middle(rng, False), float(rng.uniform(14, 24)), float(rng.uniform(1.5, 4)))
+    """A lesion that takes up 1.5 to 2.5 times as much in one place as elsewhere."""
+    ball = Ball(_middle(rng, False), float(rng.uniform(14, 24)), float(rng.uniform(3, 6)))
     inner = ball.radius * float(rng.uniform(0.35, 0.65))
     off = (ball.radius - inner) * rng.uniform(0.2, 1.0)
     turn = rng.uniform(0, 2 * np.pi)
     x, y, z = ball.centre
     place = (x + off * float(np.cos(turn)), y + off * float(np.sin(turn)), z)
-    return [ball, Ball(place, inner, float(rng.uniform(2, 8)))], ball, {}
+    return [ball, Ball(place, inner, ball.uptake * float(rng.uniform(0.5, 1.5)))], ball, {}
 
 
 def _neighbour(rng: np.random.Generator) -> tuple[list[Ball], Ball, dict[str, Any]]:
@@ -177,7 +177,7 @@ def _tiny(rng: np.random.Generator) -> tuple[list[Ball], Ball, dict[str, Any]]:
 
 KINDS: dict[str, Callable[[np.random.Generator], tuple[list[Ball], Ball, dict[str, Any]]]] = {
     "a cold core": _ring,
-    "a hot focus": _focus,
+    "two levels": _focus,
     "a neighbour that touches": _neighbour,
     "next to no size": _tiny,
 }
