@@ -15,10 +15,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.transport import COARSE, Density, Program, Transport, find_transport
+from aistat_jax.inference.transport import (
+    CANDIDATES,
+    COARSE,
+    ROWS,
+    Program,
+    Transport,
+    find_mode,
+    find_start,
+    find_transport,
+    log_joint_at,
+    log_joints,
+    prior_moments,
+    prior_splits,
+    sites_at,
+    sites_of,
+)
 
 PROPOSALS_PER_DRAW = 1.5
 # Degrees of freedom, both even: hyperparameters and first harmonics, and everything finer.
@@ -28,9 +44,9 @@ DEGREES = 12, 40
 class LaplaceDraws(NamedTuple):
     """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size."""
 
-    sites: dict[str, Array]
-    khat: Array
-    ess: Array
+    sites: dict[str, np.ndarray]
+    khat: np.ndarray
+    ess: np.ndarray
     transport: Transport
 
 
@@ -41,10 +57,11 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
-    kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
-    kind = program, jax.tree.structure(data), tuple(kinds), draws
+    leaves, tree = jax.tree.flatten(data)
+    kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
-        _compile(program, data, smoothed, key, draws)
+        with one_core.TRACING:
+            compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
     return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
 
@@ -52,30 +69,55 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
 _COMPILED: set[Any] = set()
 
 
-def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
-    """Both halves of a fit, compiled side by side; a program is traced in one thread only."""
-    expansion = find_transport.lower(program, smoothed)
-    with ThreadPoolExecutor(1) as other:
-        compiling = other.submit(expansion.compile)
-        weighted_draws.lower(program, data, expansion.out_info, key, draws).compile()
-        compiling.result()
+def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+    """Everything that a fit runs, compiled side by side; a program is traced in one thread only."""
+    first = prior_moments.lower(program, smoothed)
+    mean, _, origin = first.out_info
+    kind = mean.dtype
+
+    def rows(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, kind)
+
+    us, xs = rows(ROWS, *mean.shape), rows(ROWS, *origin.shape)
+    spread = rows(*origin.shape, *origin.shape)
+    map_of = Transport(origin, spread, origin, mean, rows(*mean.shape, *mean.shape), rows())
+    count = int(PROPOSALS_PER_DRAW * draws)
+    with ThreadPoolExecutor(2) as cores:
+        tasks = [cores.submit(find_mode.lower(program, smoothed, mean, origin).compile)]
+        tasks.append(cores.submit(first.compile))
+        z = rows(CANDIDATES, *origin.shape)
+        tasks.append(cores.submit(find_start.lower(program, smoothed, mean, origin, z).compile))
+        tasks.append(cores.submit(log_joints.lower(program, data, us, xs, 0).compile))
+        for terms in (smoothed, data) if smoothed is not data else (data,):
+            tasks.append(cores.submit(prior_splits.lower(program, terms, us, 0).compile))
+        tasks.append(cores.submit(propose.lower(key, count, map_of).compile))
+        tasks.append(cores.submit(weigh.lower(rows(count), key, draws).compile))
+        tasks.append(cores.submit(sites_of.lower(program, data, us, xs, 0).compile))
+        for task in tasks:
+            task.result()
 
 
-@partial(one_core.jit, static_argnames=("program", "draws"))
 def weighted_draws(
     program: Program, data: Any, transport: Transport, key: Array, draws: int
 ) -> LaplaceDraws:
     """Proposals through the map, weighed against the exact posterior and resampled."""
-    density = Density(program, data)
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
-    u, x, log_det = jax.vmap(lambda e: transport.push(density, e))(eps)
-    log_target = jax.vmap(density.log_joint)(u, x) + log_det
-    weight, khat, ess = smoothed_weights(log_target - log_proposal)
-    chosen = systematic(resample_key, weight, draws)
-    return LaplaceDraws(jax.vmap(density.sites)(u[chosen], x[chosen]), khat, ess, transport)
+    u, x, log_det = transport.push_many(program, data, eps)
+    log_target = log_joint_at(program, data, u, x) + log_det
+    weighed = weigh(log_target - np.asarray(log_proposal), resample_key, draws)
+    chosen, khat, ess = (np.asarray(part) for part in weighed)
+    return LaplaceDraws(sites_at(program, data, u[chosen], x[chosen]), khat, ess, transport)
 
 
+@partial(one_core.quick, level=0, static_argnames="draws")
+def weigh(log_ratio: Array, key: Array, draws: int) -> tuple[Array, Array, Array]:
+    """Which proposals are drawn (draw,) by their log density over that proposed, khat and ess."""
+    weight, khat, ess = smoothed_weights(log_ratio)
+    return systematic(key, weight, draws), khat, ess
+
+
+@partial(one_core.quick, level=1, static_argnames="count")
 def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]:
     """Proposals eps (count, dim) and their log density up to a constant, (count,)."""
     normal_key, *scale_keys = jax.random.split(key, 3)
