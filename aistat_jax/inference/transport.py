@@ -48,7 +48,7 @@ GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
 # However many boundaries there are, compiled programs take ROWS, and go through them CHUNK at a
 # time, which fills a core's cache and no more. Three halves of the usual 1000 draws are one call.
-ROWS, CHUNK = 1536, 64
+ROWS, CHUNK = 1536, 128
 
 
 class Split(NamedTuple):
@@ -284,7 +284,7 @@ def prior_moments(program: Program, data: Any) -> tuple[Array, Array, Array]:
     return mean, sd, density.split(mean, jnp.zeros(density.basis)).variance
 
 
-@partial(one_core.jit, static_argnames="program")
+@partial(one_core.Quick, options=one_core.ONE_CORE, static_argnames="program")
 def log_joints(program: Program, data: Any, u: Array, x: Array, count: Array) -> Array:
     """The log density of the first `count` of ROWS pairs (u, x); most of a fit's time."""
     return _row_by_row(Density(program, data).log_joint, count, u, x)
