@@ -9,6 +9,7 @@ skewness is there, and a heavy tail over every direction wastes half of the prop
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,8 +61,7 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     leaves, tree = jax.tree.flatten(data)
     kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
-        with one_core.TRACING:
-            compile_fit(program, data, smoothed, key, draws)
+        compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
     return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
 
@@ -71,30 +71,35 @@ _COMPILED: set[Any] = set()
 
 def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
     """Everything that a fit runs, compiled side by side; a program is traced in one thread only."""
-    first = prior_moments.lower(program, smoothed)
-    mean, _, origin = first.out_info
-    kind = mean.dtype
-
-    def rows(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, kind)
-
-    us, xs = rows(ROWS, *mean.shape), rows(ROWS, *origin.shape)
-    spread = rows(*origin.shape, *origin.shape)
-    map_of = Transport(origin, spread, origin, mean, rows(*mean.shape, *mean.shape), rows())
-    count = int(PROPOSALS_PER_DRAW * draws)
     with ThreadPoolExecutor(2) as cores:
-        tasks = [cores.submit(find_mode.lower(program, smoothed, mean, origin).compile)]
-        tasks.append(cores.submit(first.compile))
-        z = rows(CANDIDATES, *origin.shape)
-        tasks.append(cores.submit(find_start.lower(program, smoothed, mean, origin, z).compile))
-        tasks.append(cores.submit(log_joints.lower(program, data, us, xs, 0).compile))
-        for terms in (smoothed, data) if smoothed is not data else (data,):
-            tasks.append(cores.submit(prior_splits.lower(program, terms, us, 0).compile))
-        tasks.append(cores.submit(propose.lower(key, count, map_of).compile))
-        tasks.append(cores.submit(weigh.lower(rows(count), key, draws).compile))
-        tasks.append(cores.submit(sites_of.lower(program, data, us, xs, 0).compile))
-        for task in tasks:
-            task.result()
+        with one_core.TRACING:
+            lowered = _lowered(program, data, smoothed, key, draws)
+            compiling = [cores.submit(part.compile) for part in lowered]
+        for part in compiling:
+            part.result()
+
+
+def _lowered(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> Iterator[Any]:
+    """The programs of a fit, traced one after another and not yet compiled; the longest first."""
+    first = prior_moments.lower(program, smoothed)
+    mean, _, variance = first.out_info
+
+    def rows(count: int, like: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *like.shape), like.dtype)
+
+    us, xs = rows(ROWS, mean), rows(ROWS, variance)
+    x, u = np.zeros(variance.shape), np.zeros(mean.shape)
+    some_map = Transport(x, np.diag(x), x, u, np.diag(u), np.zeros(()))
+    count = int(PROPOSALS_PER_DRAW * draws)
+    yield find_mode.lower(program, smoothed, mean, variance)
+    yield log_joints.lower(program, data, us, xs, 0)
+    yield find_start.lower(program, smoothed, mean, variance, rows(CANDIDATES, variance))
+    yield first
+    yield propose.lower(key, count, some_map)
+    yield weigh.lower(jax.ShapeDtypeStruct((count,), mean.dtype), key, draws)
+    for terms in (smoothed, data) if smoothed is not data else (data,):
+        yield prior_splits.lower(program, terms, us, 0)
+    yield sites_of.lower(program, data, us, xs, 0)
 
 
 def weighted_draws(

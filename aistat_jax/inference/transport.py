@@ -18,9 +18,9 @@ preconditioned Newton step towards the mode for u, so that it widens and shrinks
 hyperparameters, funnel and all, without a factorisation per draw. What it misses is corrected by
 importance weights (laplace.py) or by NUTS run in eps (mcmc.py).
 
-Compiling all of this costs hundreds of fits. So only what depends on the program is compiled, and
-each part of it for itself: small programs, whose compiler need not try hard (one_core.py), of which
-those without a likelihood serve all kinds of evidence. What lies between them is NumPy's.
+Compiling all of this costs hundreds of fits. So only what depends on the program is compiled, each
+part for itself, with a compiler that tries no harder than the part is worth (one_core.py). What
+lies between the parts is NumPy's.
 """
 
 from __future__ import annotations
