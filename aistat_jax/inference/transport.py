@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg.lapack import dtrtrs
+from scipy.linalg.lapack import dtrtrs  # pyright: ignore[reportAttributeAccessIssue]
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
@@ -215,9 +215,10 @@ class Transport:
 
     def push(self, density: Density, eps: Float[Array, " dim"]) -> tuple[Array, Array, Array]:
         """(u, x, log |d(u, x) / d eps|) of a standard normal eps (hyper + basis,)."""
-        hypers = np.shape(self.hyper_mean)[-1]
-        u = self.hyper_mean + self.hyper_chol @ eps[:hypers]
-        here, bar = density.split(u, self.mode), density.split(self.hyper_mean, self.mode)
+        bar_u, mode = jnp.asarray(self.hyper_mean), jnp.asarray(self.mode)
+        hypers = bar_u.shape[-1]
+        u = bar_u + self.hyper_chol @ eps[:hypers]
+        here, bar = density.split(u, mode), density.split(bar_u, mode)
         centre, square = self._given(here.mean, here.variance, bar.mean, bar.variance)
         x = centre + jnp.sqrt(square) * (self.spread @ eps[hypers:])
         return u, x, 0.5 * jnp.sum(jnp.log(square))
@@ -227,10 +228,10 @@ class Transport:
         self, program: Program, data: Any, eps: Float[ArrayLike, "draw dim"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`push` of many eps at once, outside of a compiled program."""
-        hypers = np.shape(self.hyper_mean)[-1]
-        eps = np.asarray(eps)
-        u = self.hyper_mean + eps[:, :hypers] @ np.asarray(self.hyper_chol).T
-        _, mean, variance = prior_at(program, data, np.concatenate([[self.hyper_mean], u]))
+        eps, bar_u = np.asarray(eps), np.asarray(self.hyper_mean)
+        hypers = len(bar_u)
+        u = bar_u + eps[:, :hypers] @ np.asarray(self.hyper_chol).T
+        _, mean, variance = prior_at(program, data, np.concatenate([[bar_u], u]))
         centre, square = self._given(mean[1:], variance[1:], mean[0], variance[0])
         x = centre + np.sqrt(square) * (eps[:, hypers:] @ np.asarray(self.spread).T)
         return u, x, 0.5 * np.log(square).sum(axis=1)
