@@ -15,7 +15,13 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import observe, prior_scale
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.transport import Density
+from aistat_jax.inference.transport import (
+    ROWS,
+    Density,
+    find_transport,
+    log_joint_at,
+    sites_at,
+)
 from tests.inference.cases import soft_model
 
 
@@ -92,3 +98,26 @@ def crossed(radii):
 def test_evidence_that_would_be_counted_over_and_over_is_refused(extra, sentence):
     with pytest.raises(InputError, match=sentence):
         fit(replace(soft_model(), program=of(extra)))
+
+
+def test_many_points_go_through_compiled_parts_as_single_ones_do():
+    """Whatever their number: fewer than a part takes, and more; pushed one by one or together."""
+    with jax.enable_x64(True):
+        model = soft_model()
+        transport = find_transport(model.program, model.data)
+        density = Density(model.program, model.data)
+        eps = 2 * np.random.default_rng(0).standard_normal((ROWS + 3, transport.size))
+        u, x, log_det = transport.push_many(model.program, model.data, eps)
+        value = log_joint_at(model.program, model.data, u, x)
+        radii = sites_at(model.program, model.data, u, x)["radii"]
+        assert len(value) == len(radii) == ROWS + 3
+        for n in (0, 7, ROWS - 1, ROWS, ROWS + 2):
+            one = transport.push(density, jnp.asarray(eps[n]))
+            np.testing.assert_allclose(u[n], one[0], rtol=1e-12)
+            np.testing.assert_allclose(x[n], one[1], rtol=1e-9, atol=1e-12)
+            assert log_det[n] == pytest.approx(float(one[2]), rel=1e-9, abs=1e-12)
+            assert value[n] == pytest.approx(float(density.log_joint(*one[:2])), rel=1e-10)
+            np.testing.assert_allclose(radii[n], density.sites(*one[:2])["radii"], rtol=1e-10)
+        few = log_joint_at(model.program, model.data, u[:5], x[:5])
+        np.testing.assert_allclose(few, value[:5], rtol=1e-12)
+        assert not np.allclose(value[0], value[1:6])
