@@ -76,7 +76,7 @@ def value_of(term: Term, radii: Float[Array, " ray"]) -> Float[Array, ""]:
     return one_number(term.log_likelihood(sums), name)
 
 
-def check_terms(terms: Sequence[Term], rays: int) -> None:
+def check_terms(terms: Sequence[Any], rays: int) -> None:
     """Refuse terms that cannot be part of a model with so many rays; nothing is computed.
 
     Raises InputError for a term that does not follow the protocol, whose statistics are not

@@ -15,7 +15,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.inference.transport import LATENT, Density, Program, find_transport
+from aistat_jax.inference.density import LATENT, Density, Program
+from aistat_jax.inference.transport import find_transport
 
 
 @record

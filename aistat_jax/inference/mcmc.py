@@ -14,7 +14,8 @@ import jax
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.transport import Density, Program, Transport, find_transport
+from aistat_jax.inference.density import Density, Program
+from aistat_jax.inference.transport import Transport, find_transport
 
 
 class ChainDraws(NamedTuple):

@@ -13,9 +13,9 @@ from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference import one_core
+from aistat_jax.inference.density import Program
 from aistat_jax.inference.fit import finished
 from aistat_jax.inference.posterior import Diagnostics, Posterior
-from aistat_jax.inference.transport import Program
 
 
 def prior_draws(model: BoundaryModel, draws: int = 1000, seed: int = 0) -> Posterior:

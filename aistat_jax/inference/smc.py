@@ -30,7 +30,8 @@ from jax.scipy.special import logsumexp
 
 from aistat_jax._typing import Array, ArrayLike
 from aistat_jax.inference import one_core
-from aistat_jax.inference.transport import Density, Program, Transport, find_transport
+from aistat_jax.inference.density import Density, Program
+from aistat_jax.inference.transport import Transport, find_transport
 
 START_SPREAD = 2.0
 EFFECTIVE = 0.5

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
+from aistat_jax.inference.density import Density, Program
 from aistat_jax.inference.diagnostics import KHAT_LIMIT
 from aistat_jax.inference.laplace import smoothed_weights, systematic
-from aistat_jax.inference.transport import Density, Program, Transport, find_transport
+from aistat_jax.inference.transport import Transport, find_transport
 
 GUIDES = ("mean_field", "full_rank", "low_rank", "flow")
 PROPOSALS_PER_DRAW = 2

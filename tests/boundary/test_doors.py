@@ -13,10 +13,11 @@ from numpyro.infer.util import log_density
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
+from aistat_jax.boundary.doors import check_function, check_terms
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import boundary_model
-from aistat_jax.boundary.opinions import Own, anchors, logits, raters, term
+from aistat_jax.boundary.opinions import anchors, logits, raters, term
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from tests.boundary import brute
@@ -204,7 +205,7 @@ def test_values_that_are_no_numbers_and_what_is_no_function():
     with pytest.raises(InputError, match="the values of the term `wide` must be numbers or arrays"):
         term(wide, np.array(["24 mm"]))
     with pytest.raises(InputError, match=r"made of a function\(radii, \*values\), got a float"):
-        boundary_model(TARGET, Evidence((Own((), 3.5),)))  # type: ignore[arg-type]
+        check_function(3.5, (), np.full(RAYS, 12.0))
 
 
 def test_minus_infinity_is_a_number():
@@ -241,10 +242,11 @@ class LooseTerm:
         (FlatTerm(np.asarray(1.0)), r"of the term `FlatTerm` .* with 64 rays, got \(64,\)"),
         (ManyTerm(np.asarray(1.0)), rf"`ManyTerm` {ONE}, got an array of shape \(1,\); sum it"),
         (LooseTerm(), "`LooseTerm` is not a record of arrays that JAX can walk through"),
-        (object(), "`object` does not follow `families.Term`"),
     ],
 )
 def test_terms_by_the_protocol_are_held_to_it(found, sentence):
     with pytest.raises(InputError, match=sentence):
         boundary_model(TARGET, of(found), rays=RAYS, harmonics=HARMONICS)
+    with pytest.raises(InputError, match=r"`object` does not follow `families.Term`"):
+        check_terms([object()], RAYS)
     assert boundary_model(TARGET, of(AreaTerm(np.asarray(1.0))), rays=RAYS).data.terms

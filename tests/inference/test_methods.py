@@ -22,9 +22,10 @@ import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
+from aistat_jax.inference.density import Density
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.inference.transport import Density, find_transport
+from aistat_jax.inference.transport import find_transport
 from aistat_jax.space.basis import spectral_variance
 from tests.inference.cases import compiled, hard_model, soft_model
 
