@@ -20,9 +20,11 @@ from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior, probability_map
 from aistat_jax.uncertainty.reference import Agreement
 from aistat_jax.views.case import MOST_PANELS, plot_case
-from aistat_jax.views.figures import plot_gallery, plot_probability, plot_unrolled
+from aistat_jax.views.figures import plot_gallery
+from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
+from aistat_jax.views.unrolled import plot_unrolled
 
 SCHEMA = 1
 

@@ -18,16 +18,13 @@ from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
 from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.grading import grade
+from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.checks import plot_chain_ranks, plot_ranks, plot_traces
-from aistat_jax.views.figures import (
-    plot_comparison,
-    plot_contours,
-    plot_gallery,
-    plot_network,
-    plot_probability,
-    plot_unrolled,
-)
+from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.layers import grade_runs, limits_around
+from aistat_jax.views.networks import plot_network
+from aistat_jax.views.probabilities import plot_probability, plot_probability_map
+from aistat_jax.views.unrolled import plot_unrolled
 from tests.helpers import circle, make_image, make_posterior
 
 
@@ -42,7 +39,7 @@ def words_of(figure) -> str:
     for axes in figure.axes:
         texts += [t.get_text() for t in axes.texts]
         texts += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
-    return "\n".join(texts)
+    return "\n".join(texts).replace("\u00a0", " ")
 
 
 def test_contours_name_everything_they_draw(fitted):
@@ -59,8 +56,8 @@ def test_contours_name_everything_they_draw(fitted):
         "95% band, whole boundary",
         "30 posterior draws",
         "reference",
-        "mm, + towards R",
-        "mm, + towards A",
+        "mm to the right (R)",
+        "mm to the front (A)",
     ):
         assert expected in words
 
@@ -192,10 +189,27 @@ def test_a_comparison_lays_posteriors_over_one_another(fitted):
     assert 0 <= radius.get_ylim()[0] < radius.get_ylim()[1] <= 1.05 * reach
     assert spread.get_ylim()[1] <= reach
     assert "beyond the region searched" in words_of(figure)
-    with pytest.raises(InputError, match="one chart"):
-        plot_comparison(image, {"a": posterior, "b": make_posterior(centre=(8.0, 8.0))})
     with pytest.raises(InputError, match="1 to 5 posteriors"):
         plot_comparison(image, {})
+
+
+def test_a_heat_map_is_the_probability_of_being_inside(fitted):
+    image, posterior, *_ = fitted
+    axes = plot_probability_map(image, posterior).axes[0]
+    shown = axes.images[-1]
+    u_min, u_max, v_min, v_max = shown.get_extent()
+    chance = np.asarray(shown.get_array())
+    assert chance.max() == 1.0
+    assert chance[0, 0] == 0.0
+    pixel = (u_max - u_min) / chance.shape[1] * (v_max - v_min) / chance.shape[0]
+    assert chance.sum() * pixel == pytest.approx(area_posterior(posterior).mean, rel=0.01)
+    doubted = replace(posterior, presence=0.4)
+    assert (
+        np.asarray(plot_probability_map(image, doubted).axes[0].images[-1].get_array()).max() == 0.4
+    )
+    # told apart by lightness alone: it rises all along the scale
+    lightness = shown.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(lightness) > 0).all()
 
 
 def test_traces_run_chain_after_chain():
