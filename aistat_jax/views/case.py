@@ -26,6 +26,7 @@ from aistat_jax.views.layers import (
     title_of,
 )
 from aistat_jax.views.paper import Page, page, settle, small_title
+from aistat_jax.views.style import new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,6 +104,33 @@ def plot_case(
             else None
         )
         return settle(made, handles, note=note)
+
+
+def plot_slices(
+    image: Image,
+    posteriors: Sequence[Posterior],
+    bands: Sequence[Band],
+    grades: Sequence[Grade],
+    *,
+    references: Sequence[Region | None] | None = None,
+    channel: str | None = None,
+    inches: float = 2.2,
+) -> list[Figure]:
+    """One square picture a slice, without words around it, all of one field of view."""
+    given = [None] * len(posteriors) if references is None else references
+    drawn = [reference_in(r, p) for r, p in zip(given, posteriors, strict=True)]
+    limits = _common_limits(image, posteriors, bands, drawn, channel)
+    pictures = []
+    for posterior, band, grade, reference in zip(posteriors, bands, grades, drawn, strict=True):
+        with style():
+            figure = new_figure(inches, inches)
+            figure.set_layout_engine("none")
+            axes = figure.add_axes((0.004, 0.004, 0.992, 0.992))
+            shown = slice_shown(image, posterior, channel)
+            draw_slice(axes, shown, limits, small=True)
+            draw_posterior(axes, posterior, band, grade, 12, reference, width=1.5)
+            pictures.append(figure)
+    return pictures
 
 
 def _places(made: Page, count: int) -> tuple[Any, list[Any]]:
