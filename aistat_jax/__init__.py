@@ -56,6 +56,7 @@ _ROOMS = {
     "aistat_jax.uncertainty.readers": ("ged_squared", "matched_iou"),
     "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
+    "aistat_jax.uncertainty.triage": ("triage",),
     "aistat_jax.views.figures": (
         "plot_comparison",
         "plot_contours",
@@ -73,6 +74,7 @@ _ROOMS = {
     "aistat_jax.views.explore": ("compare", "explore"),
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.report": ("write_report",),
+    "aistat_jax.views.cohort": ("cohort_latex", "cohort_table", "write_cohort"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -15,8 +15,10 @@ import aistat_jax
 from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
+from aistat_jax.space.curve import Curve
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.metrics import lebesgue_error, surface_distances
 from aistat_jax.uncertainty.probability import area_posterior, probability_map
 from aistat_jax.uncertainty.reference import Agreement
 from aistat_jax.uncertainty.triage import triage
@@ -73,10 +75,12 @@ def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 1; no value is NaN or infinite.
 
     Beyond the contract of schema 1 it may hold "reference" (agreement with a reference mask) and
-    "skipped" (targets that could not be read, with reasons); readers must not count on either.
+    "skipped" (targets that could not be read, with reasons), and a target its own "reference";
+    readers must not count on any of them.
     Images without spacing have sizes in "px2" and `band_half_width_px`.
     """
-    each = zip(case.posteriors, case.bands, case.grades, strict=True)
+    references = case.references or (None,) * len(case.posteriors)
+    each = zip(case.posteriors, case.bands, case.grades, references, strict=True)
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "version": aistat_jax.__version__,
@@ -96,8 +100,10 @@ def summary_of(case: Case) -> dict[str, Any]:
     return summary
 
 
-def target_summary(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
-    """What summary.json says of one target."""
+def target_summary(
+    posterior: Posterior, band: Band, grade: Grade, reference: Curve | None = None
+) -> dict[str, Any]:
+    """What summary.json says of one target, and how it agrees with a reference if there is one."""
     area, checks = area_posterior(posterior), posterior.diagnostics
     width = band.half_width
     return {
@@ -124,6 +130,19 @@ def target_summary(posterior: Posterior, band: Band, grade: Grade) -> dict[str, 
         },
         "seconds": _seconds(posterior.seconds),
         **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
+        **({} if reference is None else {"reference": _compared(posterior, reference)}),
+    }
+
+
+def _compared(posterior: Posterior, reference: Curve) -> dict[str, Any]:
+    """Dice and surface distances of the estimate's contour against a reference's."""
+    estimate, unit = posterior.chart.curve(posterior.estimate), posterior.unit
+    distances = surface_distances(estimate, reference)
+    apart = lebesgue_error(estimate, reference)
+    return {
+        "dice": max(0.0, 1.0 - apart / (estimate.area + reference.area)),
+        f"assd_{unit}": distances.assd,
+        f"hd95_{unit}": distances.hd95,
     }
 
 
