@@ -70,7 +70,7 @@ def plot_case(
             width_mm=width_mm,
         )  # fmt: skip
     chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_PANELS)).round().astype(int))
-    with page(width_mm, inches=11.4) as made:
+    with page(width_mm, inches=6.0 + 1.8 * -(-len(chosen) // _ROWS)) as made:
         large, places = _places(made, len(chosen))
         limits = _common_limits(image, posteriors, bands, drawn, channel)
         axes = made.figure.add_subplot(large)

@@ -124,13 +124,23 @@ def _add_legend(figure: Figure, handles: Sequence[Any], beside: bool, note: str 
         figure.legend(handles=handles, loc="outside right upper", title=note, alignment="left")
         return
     room = figure.bbox.width * (1 - 4 * MM / figure.get_figwidth())
-    for columns in range(min(len(handles), 5), 0, -1):
+    for columns in _even(len(handles), 5):
         legend = figure.legend(
             handles=handles, loc="outside lower center", ncols=columns, title=note, borderpad=0.1
         )
         if columns == 1 or legend.get_window_extent().width <= room:
             return
         legend.remove()
+
+
+def _even(count: int, most: int) -> list[int]:
+    """Numbers of columns that fill their rows best, from the widest to one.
+
+    >>> _even(6, 5)
+    [3, 2, 1]
+    """
+    columns = range(min(count, most), 0, -1)
+    return sorted({-(-count // -(-count // n)) for n in columns}, reverse=True)
 
 
 def _legend_under(axes: Axes, handles: Sequence[Any], note: str | None) -> None:
@@ -141,7 +151,7 @@ def _legend_under(axes: Axes, handles: Sequence[Any], note: str | None) -> None:
     down = 1.3 * (rcParams["xtick.labelsize"] + rcParams["axes.labelsize"]) + 16
     figure: Any = axes.get_figure()
     under = offset_copy(axes.transAxes, figure, y=-down, units="points")
-    for columns in (3, 2, 1):
+    for columns in _even(len(handles), 3):
         legend = axes.legend(
             handles=handles, loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=under,
             ncols=columns, title=note, borderaxespad=0.0, borderpad=0.1,
