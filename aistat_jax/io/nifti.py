@@ -65,7 +65,7 @@ def read_channel(path: PathLike, name: str = "image") -> Channel:
 def read_mask(path: PathLike, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:
     """Read a mask drawn on the grid of `like`: zero is outside, one other value is inside.
 
-    `like` is a channel of the image, such as `image.primary`, or its grid.
+    `like` is a channel of the image, such as its primary one, or a grid.
 
     The mask may be stored in another axis order than the image, as long as its voxels are the
     same ones. Shapes: returns (i, j, k) on the canonical grid of `like`.

@@ -157,6 +157,9 @@ def test_unrolled_boundary_and_probability_contours(fitted):
     figure = plot_probability(image, posterior, (0.1, 0.5, 0.9))
     figure.canvas.draw()
     assert "P(inside) ≥ 0.9" in words_of(figure)
+    wide, narrow = (plot_probability(image, posterior, width_mm=w).axes[0].lines for w in (180, 88))
+    assert (len(wide), len(narrow)) == (2 * 5, 2 * 3)  # halos and lines
+    assert max(line.get_linewidth() for line in narrow) < 2.0
 
 
 def test_a_tilted_slice_gets_its_own_letters(fitted):
@@ -222,6 +225,15 @@ def test_traces_run_chain_after_chain():
     shown = np.concatenate([line.get_xydata() for line in figure.axes[2].lines])
     np.testing.assert_allclose(shown[:, 0], shown[:, 1])
     assert "chain 4" in words_of(figure)
+    # values that only rise are the worst of chains; shuffled ones are the best
+    told = [axes.get_title(loc="left") for axes in figure.axes[1::2]]
+    assert float(told[1].split()[1]) > 1.5
+    assert float(told[1].split()[-1]) < 20
+    mixed = np.random.default_rng(0).permutation(np.arange(400.0)).reshape(4, 100)
+    again = plot_traces(replace(posterior, radii=radii, samples={"shift": mixed}))
+    rhat, ess = again.axes[3].get_title(loc="left").split()[1::2]
+    assert float(rhat) < 1.05
+    assert float(ess) > 200
     with pytest.raises(InputError, match="no quantity 'size'; there are radius 0°"):
         plot_traces(posterior, ["size"])
 
@@ -232,6 +244,11 @@ def test_rank_histograms_hold_every_rank():
     figure.canvas.draw()
     heights = [axes.patches[-1].get_data().values for axes in figure.axes[:3]]
     assert heights[0].tolist() == [10] * 10
+    top = figure.axes[0].get_ylim()[1]
+    assert top > 1.05 * 100  # room above the highest count
+    flat = plot_ranks(Ranks(values[:, :1], ("flat",))).axes[0]
+    stripe = max(p.get_window_extent().y1 for p in flat.patches if not hasattr(p, "get_data"))
+    assert stripe < flat.get_window_extent().y1 - 2
     assert heights[1].tolist() == [100] + [0] * 9
     assert heights[2].tolist() == [0] * 9 + [100]
     assert "flat\np = 1" in words_of(figure)
