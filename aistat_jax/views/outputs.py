@@ -51,10 +51,12 @@ def write_case(folder: Path, case: Case) -> list[str]:
         references=case.references, focus=case.focus, why=why,
     )  # fmt: skip
     save_figure(overview, folder / "figure.png")
-    small = min(len(case.posteriors), MOST_PANELS)
+    count = len(case.posteriors)
     caption = f"Estimate, draws and band on the image. Large: {why}"
-    if len(case.posteriors) > 1:
-        caption += f"; small: {small} of {len(case.posteriors)} slices, spread evenly"
+    if count > MOST_PANELS:
+        caption += f"; small: {MOST_PANELS} of {count} slices, spread evenly"
+    elif count > 1:
+        caption += f"; small: all {count} slices"
     write_report(
         folder / "report.html",
         title=case.title,

@@ -47,7 +47,7 @@ h2{margin:1.2rem 0 .4rem}
 .opening{display:grid;grid-template-columns:minmax(20rem,2fr) 3fr;gap:1.5rem;align-items:start}
 .opening figure{margin:0}.headline{font-size:1.25rem;font-weight:600;margin:.6rem 0}
 .opening tbody th{width:auto}.opening li{margin:.15rem 0}
-.tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(30rem,1fr));gap:0 2rem}
+.tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:0 2rem}
 .tables td,.tables th{padding:.08rem .6rem .08rem 0;font-size:.88rem}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.5rem,1fr));gap:.8rem 1rem}
 article{break-inside:avoid;scroll-margin-top:1rem;border-top:1px solid #ccc;padding-top:.3rem}
@@ -59,7 +59,7 @@ article h3{margin:.2rem 0}article p{margin:.1rem 0;font-size:.85rem;line-height:
 article .why{color:#444}article details{overflow:hidden}
 article details *{font-size:.85rem}article tbody th{width:45%}
 summary{font-size:.8rem;color:#555;cursor:pointer}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1.5rem;
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(36rem,100%),1fr));gap:1.5rem;
 align-items:start}
 @media (max-width:60rem){.opening{grid-template-columns:1fr}}
 h2{break-after:avoid}
