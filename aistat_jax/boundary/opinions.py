@@ -13,6 +13,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.doors import check_function, function_name
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
 from aistat_jax.boundary.families import (
     AnchorTerm,
@@ -22,6 +23,7 @@ from aistat_jax.boundary.families import (
     Term,
     leaves,
 )
+from aistat_jax.boundary.sameness import first_of
 from aistat_jax.boundary.tables import share_voxels, smooth_table
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.curve import Curve
@@ -179,7 +181,9 @@ class Own:
     differentiable: bool = static(default=True)
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        return (FunctionTerm(leaves(*self.values), self.function, self.differentiable),)
+        values = leaves(*self.values)
+        check_function(self.function, values, np.full(len(chart.angles), float(target.radius)))
+        return (FunctionTerm(values, self.function, self.differentiable),)
 
 
 def term(
@@ -190,15 +194,27 @@ def term(
     `function` is written in jax.numpy and given the boundary's radii (ray,), in the chart's unit,
     ray j at angle 2 pi j / ray counter-clockwise from the first axis of the slice; `values` are
     its data, as arrays. Like all evidence it adds: `intensity(image) + term(mine, clicks)`.
-    Pass data as `values` rather than closing over them, and the same function each time: models
-    that differ in their values alone then share what is compiled. `differentiable=False` for a
+    Pass data as `values` rather than closing over them: models that differ in their values alone
+    then share what is compiled, also where the same function is defined again, if it reads nothing
+    but its arguments and modules such as jax.numpy. `differentiable=False` for a
     log-likelihood that jumps, which is not for NUTS or VI.
 
     Terms read from tables, at a look-up a ray, follow the protocols `evidence.Piece` and
     `families.Term` instead.
 
+    Raises InputError for values that are not numbers; and, when it is made part of a model, for a
+    function that JAX cannot trace, that does not take radii and these values, whose result is not
+    one real number (an array is not summed for you), or is not a number where the fit starts.
+
     >>> def diameter(radii, measured, sd):
     ...     return -0.5 * ((radii[0] + radii[len(radii) // 2] - measured) / sd) ** 2
     >>> evidence = term(diameter, 42.0, 1.5)
     """
-    return Evidence((Own(tuple(values), function, differentiable),))
+    try:
+        leaves(*values)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the values of the term `{function_name(function)}` must be numbers or arrays of "
+            f"numbers, got {', '.join(type(value).__name__ for value in values)}"
+        ) from None
+    return Evidence((Own(tuple(values), first_of(function), differentiable),))

@@ -9,16 +9,33 @@ skewness is there, and a heavy tail over every direction wastes half of the prop
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.transport import COARSE, Density, Program, Transport, find_transport
+from aistat_jax.inference.transport import (
+    CANDIDATES,
+    COARSE,
+    ROWS,
+    Program,
+    Transport,
+    find_mode,
+    find_start,
+    find_transport,
+    log_joint_at,
+    log_joints,
+    prior_moments,
+    prior_splits,
+    sites_at,
+    sites_of,
+)
 
 PROPOSALS_PER_DRAW = 1.5
 # Degrees of freedom, both even: hyperparameters and first harmonics, and everything finer.
@@ -26,12 +43,16 @@ DEGREES = 12, 40
 
 
 class LaplaceDraws(NamedTuple):
-    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size."""
+    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size.
 
-    sites: dict[str, Array]
-    khat: Array
-    ess: Array
+    log_ratio (proposal,) are the raw log weights, up to the constants of map and proposals.
+    """
+
+    sites: dict[str, np.ndarray]
+    khat: np.ndarray
+    ess: np.ndarray
     transport: Transport
+    log_ratio: np.ndarray
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
@@ -41,10 +62,10 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
-    kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
-    kind = program, jax.tree.structure(data), tuple(kinds), draws
+    leaves, tree = jax.tree.flatten(data)
+    kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
-        _compile(program, data, smoothed, key, draws)
+        compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
     return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
 
@@ -52,32 +73,64 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
 _COMPILED: set[Any] = set()
 
 
-def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
-    """Both halves of a fit, compiled side by side; a program is traced in one thread only."""
-    expansion = find_transport.lower(program, smoothed)
-    with ThreadPoolExecutor(1) as other:
-        compiling = other.submit(expansion.compile)
-        weighted_draws.lower(program, data, expansion.out_info, key, draws).compile()
-        compiling.result()
+def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+    """Everything that a fit runs, compiled side by side; a program is traced in one thread only."""
+    with ThreadPoolExecutor(2) as cores:
+        with one_core.TRACING:
+            lowered = _lowered(program, data, smoothed, key, draws)
+            compiling = [cores.submit(part.compile) for part in lowered]
+        for part in compiling:
+            part.result()
 
 
-@partial(one_core.jit, static_argnames=("program", "draws"))
+def _lowered(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> Iterator[Any]:
+    """The programs of a fit, traced one after another and not yet compiled; the longest first."""
+    first = prior_moments.lower(program, smoothed)
+    mean, _, variance = first.out_info
+
+    def rows(count: int, like: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *like.shape), like.dtype)
+
+    us, xs = rows(ROWS, mean), rows(ROWS, variance)
+    x, u = np.zeros(variance.shape), np.zeros(mean.shape)
+    some_map = Transport(x, np.diag(x), x, u, np.diag(u), np.zeros(()))
+    count = int(PROPOSALS_PER_DRAW * draws)
+    yield find_mode.lower(program, smoothed, mean, variance)
+    yield log_joints.lower(program, data, us, xs, 0)
+    yield find_start.lower(program, smoothed, mean, variance, rows(CANDIDATES, variance))
+    yield first
+    yield propose.lower(key, count, some_map)
+    yield weigh.lower(jax.ShapeDtypeStruct((count,), mean.dtype), key, draws)
+    for terms in (smoothed, data) if smoothed is not data else (data,):
+        yield prior_splits.lower(program, terms, us, 0)
+    yield sites_of.lower(program, data, us, xs, 0)
+
+
 def weighted_draws(
     program: Program, data: Any, transport: Transport, key: Array, draws: int
 ) -> LaplaceDraws:
     """Proposals through the map, weighed against the exact posterior and resampled."""
-    density = Density(program, data)
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
-    u, x, log_det = jax.vmap(lambda e: transport.push(density, e))(eps)
-    log_target = jax.vmap(density.log_joint)(u, x) + log_det
-    weight, khat, ess = smoothed_weights(log_target - log_proposal)
-    chosen = systematic(resample_key, weight, draws)
-    return LaplaceDraws(jax.vmap(density.sites)(u[chosen], x[chosen]), khat, ess, transport)
+    u, x, log_det = transport.push_many(program, data, eps)
+    log_target = log_joint_at(program, data, u, x) + log_det
+    log_ratio = log_target - np.asarray(log_proposal)
+    weighed = weigh(log_ratio, resample_key, draws)
+    chosen, khat, ess = (np.asarray(part) for part in weighed)
+    sites = sites_at(program, data, u[chosen], x[chosen])
+    return LaplaceDraws(sites, khat, ess, transport, log_ratio)
 
 
+@partial(one_core.quick, level=0, static_argnames="draws")
+def weigh(log_ratio: Array, key: Array, draws: int) -> tuple[Array, Array, Array]:
+    """Which proposals are drawn (draw,) by their log density over that proposed, khat and ess."""
+    weight, khat, ess = smoothed_weights(log_ratio)
+    return systematic(key, weight, draws), khat, ess
+
+
+@partial(one_core.quick, level=1, static_argnames="count")
 def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]:
-    """Proposals eps (count, dim) and their log density up to a constant, (count,)."""
+    """Proposals eps (count, dim) and their log density less `proposal_constant`, (count,)."""
     normal_key, *scale_keys = jax.random.split(key, 3)
     normal = jax.random.normal(normal_key, (count, transport.size))
     rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
@@ -91,6 +144,18 @@ def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]
         log_density -= 0.5 * (degrees + z.shape[1]) * tail
         blocks.append(block)
     return jnp.concatenate(blocks, axis=1), log_density
+
+
+def proposal_constant(transport: Transport) -> float:
+    """The log normalising constant of what `propose` draws from, two multivariate t."""
+    from scipy.special import gammaln
+
+    rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
+    constant = 0.0
+    for dim, degrees in zip((rough, transport.size - rough), DEGREES, strict=True):
+        constant += gammaln(0.5 * (degrees + dim)) - gammaln(0.5 * degrees)
+        constant -= 0.5 * dim * np.log(degrees * np.pi)
+    return float(constant)
 
 
 def smoothed_weights(log_ratio: Array) -> tuple[Array, Array, Array]:

@@ -14,8 +14,8 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
-from aistat_jax.uncertainty.directions import direction_words
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, PRESENCE_CUTS, CaseGrade, Grade
 
 # By how much two slices must overlap less than those around them do. Slices of a convex body, and

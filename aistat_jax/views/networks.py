@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.image import Image
-from aistat_jax.uncertainty.directions import direction_letter
 from aistat_jax.views.paper import columns_for, page, settle, small_title
 from aistat_jax.views.style import ESTIMATE
 

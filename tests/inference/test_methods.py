@@ -16,18 +16,17 @@ import numpy as np
 import numpyro
 import pytest
 from numpyro import distributions as dist
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.laplace import weighted_draws
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.inference.transport import find_transport
+from aistat_jax.inference.transport import Density, find_transport
 from aistat_jax.space.basis import spectral_variance
-from tests.inference.cases import hard_model, soft_model
+from tests.inference.cases import compiled, hard_model, soft_model
 
 FALSE_ALARM = 1e-3
 ESS_GATE = 400
@@ -123,6 +122,57 @@ def test_smc_agrees_with_weighted_laplace_on_a_hard_step(hard):
     assert disagreement(hard["laplace"], hard["smc"]) < 1
 
 
+def test_laplace_and_smc_agree_on_the_evidence_of_an_image(hard):
+    """Seeds 1 and 2; a false alarm in 1000 for a t with the 3 degrees of four populations."""
+    one, other = (hard[name] for name in ("laplace", "smc"))
+    limit = t.isf(5e-4, 3) * np.hypot(one.log_evidence_se, other.log_evidence_se)
+    assert limit < 1.5
+    assert abs(one.log_evidence - other.log_evidence) < limit
+    with jax.enable_x64(True):
+        transport = find_transport(hard_model().program, hard_model().data.smoothed())
+        lacking = one.log_evidence - float(transport.log_volume)
+    assert abs(lacking - other.log_evidence) > limit  # the negative control
+
+
+@pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping")  # of ArviZ
+def test_the_energy_of_the_chains_can_be_plotted(posteriors):
+    """Kinetic energy is half a chi-square of 15 dimensions: its mean within 5 errors (ESS at
+    least 400), a false alarm in a million."""
+    import arviz
+    import matplotlib.pyplot as plt
+
+    posterior = posteriors["nuts"]
+    data = posterior.to_arviz(groups=["posterior", "sample_stats"])
+    arviz.plot_energy(data)
+    plt.close("all")
+    assert (arviz.bfmi(data) > 0.5).all()
+    for name in ("diverging", "energy", "tree_depth", "n_steps", "acceptance_rate"):
+        np.testing.assert_array_equal(data.sample_stats[name], posterior.sample_stats[name])
+    assert posterior.diagnostics.divergences == posterior.sample_stats["diverging"].sum()
+    model = soft_model()
+    with jax.enable_x64(True):
+        transport = find_transport(model.program, jax.device_put(model.data))
+        density = Density(model.program, model.data)
+        vectors = aj.log_density(model).unconstrain(posterior.samples).reshape(-1, 15)
+
+        def log_det(vector: jax.Array) -> jax.Array:
+            eps = jnp.linalg.solve(transport.hyper_chol, vector[:2] - transport.hyper_mean)
+            return transport.push(density, jnp.concatenate([eps, jnp.zeros(13)]))[2]
+
+        dets = np.asarray(jax.jit(jax.vmap(log_det))(jnp.asarray(vectors)))
+    lp = data.sample_stats["lp"].values
+    kinetic = data.sample_stats["energy"].values + lp + dets.reshape(lp.shape)
+    assert abs(kinetic.mean() - 7.5) < 5 * np.sqrt(7.5 / 400)
+    assert abs((kinetic - lp).mean() - 7.5) > 100 * np.sqrt(7.5 / 400)  # the negative control
+
+
+def test_where_there_is_no_evidence_there_is_none(posteriors):
+    assert posteriors["laplace"].log_evidence is not None
+    for name in ("nuts", "vi"):
+        assert posteriors[name].log_evidence is None
+        assert posteriors[name].log_evidence_se is None
+
+
 @pytest.mark.parametrize("method", ["nuts", "vi"])
 def test_gradient_methods_refuse_a_hard_step(method):
     with pytest.raises(InputError, match="needs gradients, which a hard step does not have"):
@@ -158,19 +208,53 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_flag():
     assert not np.array_equal(first, draws(False, seed=5))
 
 
-def compiled(function: Any) -> int:
-    """How many versions of a jitted function exist."""
-    return function._cache_size()
-
-
 def test_equal_shapes_compile_once():
     fit(soft_model(0), draws=500)
-    before = compiled(find_transport), compiled(weighted_draws)
+    before = compiled()
     radii = [fit(soft_model(seed), draws=500, seed=seed).radii for seed in (1, 2, 3)]
-    assert (compiled(find_transport), compiled(weighted_draws)) == before
+    assert compiled() == before
     assert not np.array_equal(radii[0], radii[1])
-    fit(soft_model(1), draws=501)  # other settings are another function: the guard can fail
-    assert compiled(weighted_draws) == before[1] + 1
+    fit(soft_model(1), draws=501)  # other settings: the guard can fail, by proposals and weights
+    assert compiled() == before + 2
+
+
+def test_another_smoothness_is_no_other_program():
+    """The exponential, Matern and squared-exponential priors share what is compiled, and differ."""
+    data = soft_model().data
+    models = {
+        nu: replace(soft_model(), data=replace(data, prior=aj.Prior(smoothness=nu)))
+        for nu in (0.5, 1.5, 2.5, np.inf)
+    }
+    fit(soft_model(), draws=500, fallback=False)
+    before = compiled()
+    fits = {nu: fit(model, draws=500, fallback=False) for nu, model in models.items()}
+    assert compiled() == before
+    finest = [p.samples["coefficients"][0, :, -2:].std() for p in fits.values()]
+    assert (np.diff(finest) < 0).all()  # the smoother, the less there is of the last harmonic
+
+
+def far_apart(radii, distance, sd):
+    return -0.5 * jnp.square((radii[0] + radii[24] - distance) / sd)
+
+
+def test_terms_of_one_function_compile_once():
+    """Whatever their values, and though the function is written anew each time."""
+
+    def fitted(evidence: aj.Evidence) -> Posterior:
+        return fit(soft_model() + evidence, draws=500, fallback=False)
+
+    first = fitted(aj.term(far_apart, 19.0, 0.2))
+    before = compiled()
+    second = fitted(aj.term(far_apart, 17.0, 0.1))
+    assert compiled() == before
+    width = [(p.draws[:, 0] + p.draws[:, 24]).mean() for p in (first, second)]
+    assert width[0] > width[1] + 0.5
+    anew = [lambda radii, at: -jnp.sum(jnp.square(radii - at)) / 100 for _ in range(2)]
+    fitted(aj.term(anew[0], 9.0))
+    after = compiled()
+    assert after > before  # negative control: another function is another program
+    fitted(aj.term(anew[1], 8.0))
+    assert compiled() == after
 
 
 # ------------------------------------------------------------------------- other programs
