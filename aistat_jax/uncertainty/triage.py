@@ -45,9 +45,9 @@ def triage(
     In this order: contours that do not go with the slices next to them (a slice that overlaps both
     its neighbours by over 10% less, in Dice, than they overlap each other; a step between two
     slices that overlap by over 20% less than those on either side of them); contours that a check
-    refused or another reason than their width made worse; targets that may not be there; and all
-    other amber and red ones, by the area between the edges of their 95% band. Green contours that
-    go with their neighbours are not named.
+    refused, or that something else than their width speaks against; targets that may not be
+    there; and all other amber and red ones, by the area between the edges of their 95% band. Green
+    contours that go with their neighbours are not named.
 
     `bands` saves computing them again. Raises InputError for lists of different lengths.
     """
@@ -65,10 +65,12 @@ def triage(
             rank, (weight, reason) = _NEIGHBOURS, contradictions[place]
         elif not posterior.diagnostics.converged:
             rank, reason = _REFUSED, _refusal(posterior)
+        elif posterior.diagnostics.findings:
+            rank, reason = _REFUSED, _phrase(posterior.diagnostics.findings[0][1])
         elif posterior.presence < PRESENCE_CUTS[0]:
             rank, weight = _ABSENT, 1 - posterior.presence
             reason = f"there may be nothing here: present with probability {posterior.presence:.0%}"
-        elif GRADES.index(grade.case) > _by_agreement(grade):
+        elif GRADES.index(grade.case) > _by_agreement(grade) and not _of_width(grade.reasons[0]):
             rank, reason = _REFUSED, _phrase(grade.reasons[0])
         elif grade.case == "green":
             continue
@@ -157,6 +159,11 @@ def _refusal(posterior: Posterior) -> str:
 def _by_agreement(grade: Grade) -> int:
     """The grade that the expected surface Dice alone would give."""
     return sum(grade.expected_surface_dice < cut for cut in CASE_CUTS)
+
+
+def _of_width(sentence: str) -> bool:
+    """Whether a grade's first reason is the one that every grade has, so that it has no other."""
+    return sentence.startswith("A contour drawn from the posterior")
 
 
 def _phrase(sentence: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.uncertainty.triage import count_grades, triage
 from tests.helpers import make_posterior
@@ -91,6 +91,17 @@ def test_another_reason_for_a_grade_is_told():
     doubted = replace(sure, case="red", reasons=("The inside has a cold core.", *sure.reasons))
     (found,) = triage([posterior], [doubted])
     assert found.reason == "the inside has a cold core"
+
+
+def test_what_the_image_has_against_a_contour_is_told_before_its_width():
+    posterior = make_posterior(sd=0.1)
+    checks = replace(
+        posterior.diagnostics, findings=(Finding("amber", "The inside has a cold core."),)
+    )
+    (found,) = reasons([replace(posterior, diagnostics=checks)])
+    assert found.reason == "the inside has a cold core"
+    (plain,) = reasons([posterior])
+    assert plain.reason.startswith("95% band ± ")
 
 
 def test_several_targets_of_one_slice_are_not_held_against_each_other():
