@@ -38,6 +38,12 @@ def monitored(samples: dict[str, np.ndarray], radii: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, axis=-1).reshape(chains, draws, -1)
 
 
+def chain_summary(values: np.ndarray) -> tuple[float, float]:
+    """(bulk ESS, rank-normalised R-hat) of one quantity. Shapes: values (chain, draw)."""
+    ess, rhat = _chain_summaries(jnp.asarray(values, dtype=float)[..., None])
+    return float(ess[0]), float(rhat[0])
+
+
 def chain_diagnostics(
     samples: dict[str, np.ndarray], radii: np.ndarray, chart: StarChart, divergences: int | None
 ) -> Diagnostics:

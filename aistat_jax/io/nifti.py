@@ -62,8 +62,10 @@ def read_channel(path: PathLike, name: str = "image") -> Channel:
     )  # fmt: skip
 
 
-def read_mask(path: PathLike, like: Channel) -> Bool[np.ndarray, "i j k"]:
+def read_mask(path: PathLike, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:
     """Read a mask drawn on the grid of `like`: zero is outside, one other value is inside.
+
+    `like` is a channel of the image, such as its primary one, or a grid.
 
     The mask may be stored in another axis order than the image, as long as its voxels are the
     same ones. Shapes: returns (i, j, k) on the canonical grid of `like`.
@@ -86,18 +88,24 @@ def read_mask(path: PathLike, like: Channel) -> Bool[np.ndarray, "i j k"]:
     return volume > 0
 
 
-def read_drawn(path: PathLike, like: Channel, what: str) -> np.ndarray:
+def read_drawn(path: PathLike, like: Channel | Grid, what: str) -> np.ndarray:
     """Voxels as stored (i, j, k), but in canonical order, of a file drawn on the grid of `like`.
 
     The file may be stored in another axis order than the image, as long as its voxels are the
     same ones. `what` it is called in refusals. Raises InputError for an unreadable file or
     another grid.
     """
+    if not isinstance(like, Channel | Grid):
+        raise InputError(
+            f"{Path(path)}: a {what} is read on the grid of a channel, such as image.primary, "
+            f"or of a Grid, and not of {type(like).__name__}"
+        )
+    wanted = like.grid if isinstance(like, Channel) else like
     volume, grid = read_as_drawn(path)
-    if not grid.matches(like.grid):
+    if not grid.matches(wanted):
         raise InputError(
             f"{Path(path)}: {what} grid {describe(grid)} does not match image grid "
-            f"{describe(like.grid)}; resample the {what} to the image, or pass its own image"
+            f"{describe(wanted)}; resample the {what} to the image, or pass its own image"
         )
     return volume
 

@@ -12,6 +12,7 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import ChannelSlice, Image
+from aistat_jax.space.outlines import Region, outlines
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
@@ -32,6 +33,10 @@ else:
 
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 Limits = tuple[float, float, float, float]
+Drawn = Curve | Sequence[Curve] | None
+"""A reference as it is drawn: nothing, one curve, or all outlines of a mask."""
+_REFERENCE_DASHES = (0, (6, 2, 1, 2))
+_SIDES = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "feet"}
 
 
 def slice_shown(image: Image, posterior: Posterior, channel: str | None) -> ChannelSlice:
@@ -39,8 +44,19 @@ def slice_shown(image: Image, posterior: Posterior, channel: str | None) -> Chan
     return source.slice_at(posterior.chart.plane)
 
 
+def reference_in(region: Region | None, posterior: Posterior) -> tuple[Curve, ...] | None:
+    """The outlines of a reference in a posterior's slice, empty where it has none there."""
+    return None if region is None else outlines(region, posterior.chart.plane)
+
+
+def curves_of(reference: Drawn) -> list[Curve]:
+    if reference is None:
+        return []
+    return [reference] if isinstance(reference, Curve) else list(reference)
+
+
 def limits_around(
-    posterior: Posterior, band: Band | None, reference: Curve | None, plane: Plane, full: bool
+    posterior: Posterior, band: Band | None, reference: Drawn, plane: Plane, full: bool
 ) -> tuple[float, float, float, float]:
     """What to show, (u_min, u_max, v_min, v_max): a square around the target unless `full`."""
     u_min, u_max, v_min, v_max = plane.extent
@@ -48,8 +64,7 @@ def limits_around(
         return u_min, u_max, v_min, v_max
     outer = np.quantile(posterior.draws, 0.995, axis=0) if band is None else band.upper
     points = posterior.chart.points(outer)
-    if reference is not None:
-        points = np.concatenate([points, reference.points])
+    points = np.concatenate([points, *(curve.points for curve in curves_of(reference))])
     low, high = points.min(axis=0), points.max(axis=0)
     middle = (low + high) / 2
     half = 0.75 * float((high - low).max()) + float(np.max(plane.spacing))
@@ -60,9 +75,7 @@ def limits_around(
     return middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half
 
 
-def limits_around_all(
-    posteriors: Sequence[Posterior], reference: Curve | None, plane: Plane
-) -> Limits:
+def limits_around_all(posteriors: Sequence[Posterior], reference: Drawn, plane: Plane) -> Limits:
     """One square that shows every posterior, so that panels, or slices, are seen alike."""
     each = np.array([limits_around(p, None, reference, plane, full=False) for p in posteriors])
     (u_min, _, v_min, _), (_, u_max, _, v_max) = each.min(axis=0), each.max(axis=0)
@@ -115,8 +128,9 @@ def name_axes(axes: Axes, plane: Plane) -> None:
         axes.set_xlabel("u (px)")
         axes.set_ylabel("v (px)")
         return
-    axes.set_xlabel(f"mm, + towards {direction_letter(plane, (1.0, 0.0))}")
-    axes.set_ylabel(f"mm, + towards {direction_letter(plane, (0.0, 1.0))}")
+    for name, direction in ((axes.set_xlabel, (1.0, 0.0)), (axes.set_ylabel, (0.0, 1.0))):
+        letter = direction_letter(plane, direction)
+        name(f"mm to the {_SIDES[letter]} ({letter})")
 
 
 def draw_posterior(
@@ -125,85 +139,130 @@ def draw_posterior(
     band: Band | None,
     grade: Grade | None,
     draws: int,
-    reference: Curve | None,
+    reference: Drawn,
     width: float = 2.4,
 ) -> None:
-    """Band, draws, reference and estimate, from back to front."""
+    """Band, draws, reference and estimate, from back to front.
+
+    `width` is that of the estimate, in points; all other lines keep their proportion to it.
+    """
     from matplotlib.collections import LineCollection
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    chart = posterior.chart
+    chart, thin = posterior.chart, max(width / 2.4, 0.5)
     if band is not None:
         outer, inner = (loop(chart.points(radii)) for radii in (band.upper, band.lower))
         ring = Path.make_compound_path(Path(outer), Path(inner[::-1]))
         axes.add_patch(PathPatch(ring, facecolor=BAND, alpha=0.30, lw=0, zorder=2))
         for edge in (outer, inner):
-            axes.plot(*edge.T, color=BAND, lw=0.7, zorder=2.1)
+            axes.plot(*edge.T, color=BAND, lw=0.7 * thin, zorder=2.1)
     if draws:
         loops = [loop(chart.points(row)) for row in some_of(posterior.draws, draws)]
         axes.add_collection(
-            LineCollection(loops, colors=DRAW, alpha=0.35, linewidths=0.5, zorder=3)
+            LineCollection(loops, colors=DRAW, alpha=0.35, linewidths=0.5 * thin, zorder=3)
         )
-    if reference is not None:
-        line = loop(reference.points).T
-        axes.plot(*line, color=HALO, lw=2.6, zorder=4)
-        axes.plot(*line, color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2)), zorder=4.1)
+    draw_reference(axes, reference, thin)
     points = loop(chart.points(posterior.estimate))
-    axes.plot(*points.T, color=OUTLINE, lw=width + 1.6, zorder=5)
-    axes.plot(*points.T, color=HALO, lw=width + 0.6, zorder=5.1)
+    axes.plot(*points.T, color=OUTLINE, lw=width + 1.6 * thin, zorder=5)
+    axes.plot(*points.T, color=HALO, lw=width + 0.6 * thin, zorder=5.1)
     for code, at in grade_runs(grade, len(points) - 1):
         axes.plot(*points[at].T, lw=width, zorder=6, **line_look(code))
 
 
+def draw_outlines(
+    axes: Axes, curves: Sequence[Curve], reference: Drawn, width: float = 2.4
+) -> None:
+    """A contour without error bars, and the reference, as `draw_posterior` draws an estimate."""
+    thin = max(width / 2.4, 0.5)
+    draw_reference(axes, reference, thin)
+    for curve in curves:
+        points = loop(curve.points).T
+        axes.plot(*points, color=OUTLINE, lw=width + 1.6 * thin, zorder=5)
+        axes.plot(*points, color=HALO, lw=width + 0.6 * thin, zorder=5.1)
+        axes.plot(*points, lw=width, zorder=6, **line_look(None))
+
+
+def draw_reference(axes: Axes, reference: Drawn, thin: float = 1.0) -> None:
+    """The outlines of a reference, `thin` times as thick as in a figure for the screen."""
+    for curve in curves_of(reference):
+        line = loop(curve.points).T
+        axes.plot(*line, color=HALO, lw=1.2 * thin + 1.0, zorder=4)
+        axes.plot(*line, color=REFERENCE, lw=max(1.2 * thin, 0.7), ls=_REFERENCE_DASHES, zorder=4.1)
+
+
 def legend_handles(
-    posterior: Posterior,
-    band: Band | None,
-    grade: Grade | None,
-    draws: int,
-    reference: Curve | None,
-    with_fractions: bool = True,
+    grades: Sequence[Grade],
+    band: Band | None = None,
+    draws: int = 0,
+    references: Sequence[Drawn] = (),
+    *,
+    shares: bool = True,
+    estimate: bool = True,
+    width: float = 2.4,
 ) -> list[Any]:
-    """One entry for everything drawn; every grade appears, with its share of the boundary."""
+    """One entry for everything drawn and none else: of grades, those that the contours have.
+
+    With `shares` a grade is told with its share of the (first) boundary. A reference that is
+    empty in its slice is named as that, where all are.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = []
-    if grade is None:
-        handles.append(Line2D([], [], color=ESTIMATE, lw=2.4, label="estimate"))
-    else:
-        for look in GRADE_LOOKS:
-            share = f" ({grade.fraction[look.name]:.0%})" if with_fractions else ""
+    thin = max(width / 2.4, 0.5)
+    if estimate and not grades:
+        handles.append(Line2D([], [], color=ESTIMATE, lw=width, label="estimate"))
+    for code, look in enumerate(GRADE_LOOKS):
+        if any(bool((grade.local == code).any()) for grade in grades):
+            share = f" ({grades[0].fraction[look.name]:.0%})" if shares else ""
             label = f"{look.name}: {look.meaning}{share}"
-            handles.append(Line2D([], [], color=look.colour, ls=look.dashes, lw=2.4, label=label))
+            handles.append(Line2D([], [], color=look.colour, ls=look.dashes, lw=width, label=label))
     if band is not None:
         scope = "whole boundary" if band.kind == "simultaneous" else "each ray"
         label = f"{100 * band.level:g}% band, {scope}"
         handles.append(Patch(facecolor=BAND, alpha=0.35, label=label))
     if draws:
-        label = f"{min(draws, len(posterior.draws))} posterior draws"
-        handles.append(Line2D([], [], color=DRAW, alpha=0.6, lw=0.8, label=label))
-    if reference is not None:
         handles.append(
-            Line2D([], [], color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2)), label="reference")
+            Line2D([], [], color=DRAW, alpha=0.6, lw=0.8 * thin, label=f"{draws} posterior draws")
         )
+    given = [curves_of(reference) for reference in references if reference is not None]
+    if any(given):
+        look = {"color": REFERENCE, "lw": max(1.2 * thin, 0.7), "ls": _REFERENCE_DASHES}
+        handles.append(Line2D([], [], **look, label="reference"))
+    elif given:
+        handles.append(Line2D([], [], ls="none", label="reference: none in this slice"))
     return handles
 
 
 def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> str:
-    """The target, its area (median, and if not short its 95% interval), and its grade."""
+    """The target, its area (median, and if not short its 95% interval), and its grade.
+
+    Numbers are glued to their units, so that a line that is too long is broken elsewhere.
+    """
     area, unit = area_posterior(posterior), posterior.unit
-    words = [f"{area.quantile(0.5):,.0f} {unit}²" if short else str(area)]
+    size = f"{area.quantile(0.5):,.0f}\u00a0{unit}²" if short else _glued(str(area))
+    if short:
+        word = "" if grade is None else f", {grade.case}"
+        return f"{posterior.target_id}\n{size}{word}"
     if grade is not None:
-        words.append(grade.case if short else f"grade {grade.case} at {grade.tolerance:g} {unit}")
-    return f"{posterior.target_id}\n{',  '.join(words)}"
+        size += f", grade\u00a0{grade.case} at\u00a0{grade.tolerance:g}\u00a0{unit}"
+    return f"{posterior.target_id}\n{size}"
 
 
-def draw_colour_bar(axes: Axes, picture: Any, shown: ChannelSlice) -> None:
-    """What the grey scale measures, beside the slice."""
+def _glued(size: str) -> str:
+    """1,446 mm² (1,370 to 1,530), broken at the bracket only."""
+    return "\u00a0".join(size.split(" ")).replace("\u00a0(", " (")
+
+
+def draw_colour_bar(
+    axes: Axes, picture: Any, shown: ChannelSlice | str, alpha: float | None = None
+) -> None:
+    """What the grey scale, or a scale of that name, measures, beside the slice."""
+    label = shown if isinstance(shown, str) else f"{shown.name} ({shown.quantity})"
     beside = axes.inset_axes((1.03, 0.125, 0.035, 0.75))
     figure: Any = axes.get_figure()
-    figure.colorbar(picture, cax=beside, label=f"{shown.name} ({shown.quantity})")
+    figure.colorbar(picture, cax=beside, label=label, alpha=alpha)
 
 
 def grade_runs(grade: Grade | None, rays: int) -> Iterator[tuple[int | None, slice]]:
@@ -266,7 +325,8 @@ def window_of(shown: ChannelSlice, limits: Limits) -> tuple[float, float]:
 
 
 def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]:
-    """Patient letters at the four edges, as the axes are turned; returns them."""
+    """Patient letters at the four edges, in small panels at two; returns them."""
+    from matplotlib import rcParams
     from matplotlib.patheffects import withStroke
 
     ink, paper = ("black", "white") if dark else ("white", "black")
@@ -274,7 +334,7 @@ def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]
     right = direction_letter(plane, (-1.0, 0.0))
     top = direction_letter(plane, (0.0, 1.0))
     bottom = direction_letter(plane, (0.0, -1.0))
-    places = ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.97, top), (0.5, 0.03, bottom))
+    places = ((0.03, 0.5, left), (0.5, 0.97, top), (0.97, 0.5, right), (0.5, 0.03, bottom))
     return [
         axes.text(
             x,
@@ -284,12 +344,12 @@ def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]
             ha={0.03: "left", 0.97: "right"}.get(x, "center"),
             va={0.03: "bottom", 0.97: "top"}.get(y, "center"),
             color=ink,
-            fontsize=8 if small else 11,
+            fontsize=(0.9 if small else 1.2) * rcParams["font.size"],
             fontweight="bold",
             path_effects=[withStroke(linewidth=2, foreground=paper, alpha=0.7)],
             zorder=8,
         )
-        for x, y, letter in places
+        for x, y, letter in places[: 2 if small else 4]
     ]
 
 
@@ -312,11 +372,13 @@ def _draw_scale(axes: Axes, limits: Limits, unit: str, dark: bool) -> None:
         path_effects=effects,
         zorder=8,
     )
-    axes.text(
-        0.05,
-        0.075,
+    axes.annotate(
         f"{length} {unit}",
-        transform=axes.transAxes,
+        (0.05, 0.05),
+        xycoords="axes fraction",
+        xytext=(0, 2.0),
+        textcoords="offset points",
+        va="bottom",
         color=ink,
         fontsize=6.5,
         path_effects=[withStroke(linewidth=1.6, foreground=paper, alpha=0.7)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ import aistat_jax
 from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
+from aistat_jax.space.curve import Curve
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.metrics import lebesgue_error, surface_distances
 from aistat_jax.uncertainty.probability import area_posterior, probability_map
 from aistat_jax.uncertainty.reference import Agreement
-from aistat_jax.views.case import MOST_PANELS, plot_case
-from aistat_jax.views.figures import plot_gallery, plot_probability, plot_unrolled
+from aistat_jax.uncertainty.triage import triage
+from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
+from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
+from aistat_jax.views.unrolled import plot_unrolled
 
 SCHEMA = 1
 
@@ -41,16 +45,28 @@ def write_case(folder: Path, case: Case) -> list[str]:
     save_posterior(folder / "posterior.nc", case.posteriors)
     probability = write_probability(folder, case)
     write_contours(folder / "contours.csv", case)
+    why = _why(case)
     overview = plot_case(
         case.image, case.posteriors, case.bands, case.grades,
-        references=case.references, focus=case.focus,
+        references=case.references, focus=case.focus, why=why,
     )  # fmt: skip
     save_figure(overview, folder / "figure.png")
+    count = len(case.posteriors)
+    caption = f"Estimate, draws and band on the image. Large: {why}"
+    if count > MOST_PANELS:
+        caption += f"; small: {MOST_PANELS} of {count} slices, spread evenly"
+    elif count > 1:
+        caption += f"; small: all {count} slices"
     write_report(
         folder / "report.html",
         title=case.title,
         summary=summary,
-        figures=[("Estimate, draws and band on the image.", overview), *_more_figures(case)],
+        figures=[(f"{caption}.", overview), *_more_figures(case)],
+        first=triage(case.posteriors, case.grades, case.bands),
+        pictures=plot_slices(
+            case.image, case.posteriors, case.bands, case.grades, references=case.references
+        ),
+        size=stack_size(case.posteriors),
     )
     return [
         "summary.json", "posterior.nc", probability, "contours.csv", "figure.png", "report.html",
@@ -61,10 +77,12 @@ def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 1; no value is NaN or infinite.
 
     Beyond the contract of schema 1 it may hold "reference" (agreement with a reference mask) and
-    "skipped" (targets that could not be read, with reasons); readers must not count on either.
+    "skipped" (targets that could not be read, with reasons), and a target its own "reference";
+    readers must not count on any of them.
     Images without spacing have sizes in "px2" and `band_half_width_px`.
     """
-    each = zip(case.posteriors, case.bands, case.grades, strict=True)
+    references = case.references or (None,) * len(case.posteriors)
+    each = zip(case.posteriors, case.bands, case.grades, references, strict=True)
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "version": aistat_jax.__version__,
@@ -84,8 +102,10 @@ def summary_of(case: Case) -> dict[str, Any]:
     return summary
 
 
-def target_summary(posterior: Posterior, band: Band, grade: Grade) -> dict[str, Any]:
-    """What summary.json says of one target."""
+def target_summary(
+    posterior: Posterior, band: Band, grade: Grade, reference: Curve | None = None
+) -> dict[str, Any]:
+    """What summary.json says of one target, and how it agrees with a reference if there is one."""
     area, checks = area_posterior(posterior), posterior.diagnostics
     width = band.half_width
     return {
@@ -112,6 +132,19 @@ def target_summary(posterior: Posterior, band: Band, grade: Grade) -> dict[str, 
         },
         "seconds": _seconds(posterior.seconds),
         **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
+        **({} if reference is None else {"reference": _compared(posterior, reference)}),
+    }
+
+
+def _compared(posterior: Posterior, reference: Curve) -> dict[str, Any]:
+    """Dice and surface distances of the estimate's contour against a reference's."""
+    estimate, unit = posterior.chart.curve(posterior.estimate), posterior.unit
+    distances = surface_distances(estimate, reference)
+    apart = lebesgue_error(estimate, reference)
+    return {
+        "dice": max(0.0, 1.0 - apart / (estimate.area + reference.area)),
+        f"assd_{unit}": distances.assd,
+        f"hd95_{unit}": distances.hd95,
     }
 
 
@@ -179,19 +212,19 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
 
 
 def _more_figures(case: Case) -> list[tuple[str, Any]]:
-    """What the report shows beside the overview: the slice in focus closely, and all slices."""
+    """What the report shows beside the overview: the slice in focus closely."""
     at = len(case.posteriors) // 2 if case.focus is None else case.focus
     posterior, band, grade = case.posteriors[at], case.bands[at], case.grades[at]
     where = posterior.target_id
     figures = [
         (
             f"{where}: radius and band half-width by direction from the centre.",
-            plot_unrolled(posterior, band, grade),
+            plot_unrolled(posterior, band, grade, title=None),
         ),
         (
             f"{where}: probability contours; every point within one is inside the boundary with "
             "at least that probability.",
-            plot_probability(case.image, posterior),
+            plot_probability(case.image, posterior, title=None),
         ),
     ]
     if len(case.image.names) > 1:
@@ -203,15 +236,43 @@ def _more_figures(case: Case) -> list[tuple[str, Any]]:
                 (
                     f"{where}: the same contour on {name}.",
                     plot_contours(
-                        case.image, posterior, band, grade, channel=name, reference=reference
+                        case.image,
+                        posterior,
+                        band,
+                        grade,
+                        channel=name,
+                        reference=reference,
+                        title=None,
                     ),
                 )
             )
-    if len(case.posteriors) > MOST_PANELS:
-        figures.append(
-            (
-                "Every slice.",
-                plot_gallery(case.image, case.posteriors, case.bands, case.grades, columns=5),
-            )
-        )
     return figures
+
+
+def stack_size(posteriors: Sequence[Posterior]) -> str:
+    """What the areas of consecutive slices add up to, in words; nothing where they are not that.
+
+    Slices are fitted one by one and know nothing of each other, so the sum has no posterior of its
+    own: its 95% interval is told for errors that are independent, and for errors that are alike.
+    """
+    index = [p.chart.plane.index for p in posteriors]
+    if len(index) < 2 or posteriors[0].unit != "mm":
+        return ""
+    if sorted(index) != list(range(min(index), max(index) + 1)):
+        return ""
+    areas = [area_posterior(p) for p in posteriors]
+    thick = np.array([p.chart.plane.thickness for p in posteriors]) / 1000  # mm2 to ml
+    total = float(thick @ [area.mean for area in areas])
+    sd = thick * [area.sd for area in areas]
+    low, high = (1.96 * float(s) for s in (np.sqrt((sd**2).sum()), sd.sum()))
+    return (
+        f"The areas of {len(index)} slices add up to {total:.3g} ml (95%: ± {low:.2g} ml were the "
+        f"errors of slices independent, ± {high:.2g} ml were they all alike)."
+    )
+
+
+def _why(case: Case) -> str:
+    """By which rule the large slice of the figure was chosen."""
+    if len(case.posteriors) == 1:
+        return "the only slice"
+    return "the middle slice" if case.focus is None else "the slice of the point that was given"

@@ -43,13 +43,18 @@ figure img{max-height:10.5cm}}
 """
 
 
-def write_page(path: str | os.PathLike[str], title: str, parts: Sequence[str]) -> Path:
-    """A page of parts that are HTML already; the file is moved into place when complete."""
+def write_page(
+    path: str | os.PathLike[str], title: str, parts: Sequence[str], css: str = ""
+) -> Path:
+    """A page of parts that are HTML already; the file is moved into place when complete.
+
+    `css` is added to the looks that all pages share.
+    """
     return write_whole(
         Path(path),
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{safe(title)}</title><style>{_CSS}</style></head>\n<body>"
+        f"<title>{safe(title)}</title><style>{_CSS}{css}</style></head>\n<body>"
         + "\n".join(parts)
         + "</body></html>\n",
     )
@@ -57,12 +62,13 @@ def write_page(path: str | os.PathLike[str], title: str, parts: Sequence[str]) -
 
 def figure(caption: str, drawing: Figure) -> str:
     """A figure with its caption, the picture inside the page."""
-    data = base64.b64encode(picture(drawing)).decode("ascii")
-    text = safe(caption)
-    return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+    return f"<figure>{image(caption, drawing)}<figcaption>{safe(caption)}</figcaption></figure>"
+
+
+def image(said: str, drawing: Figure, dpi: int = 150) -> str:
+    """A figure as a picture inside the page; `said` stands for it where it is not seen."""
+    data = base64.b64encode(picture(drawing, dpi)).decode("ascii")
+    return f'<img alt="{safe(said)}" src="data:image/png;base64,{data}">'
 
 
 def picture(drawing: Figure, dpi: int = 150) -> bytes:

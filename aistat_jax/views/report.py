@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from aistat_jax.uncertainty.grading import CASE_CUTS, LOCAL_CUTS, PRESENCE_CUTS
-from aistat_jax.views.page import figure, number, safe, table, write_page
+from aistat_jax._errors import InputError
+from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, LOCAL_CUTS, PRESENCE_CUTS
+from aistat_jax.uncertainty.triage import Concern, count_grades
+from aistat_jax.views.page import figure, image, number, safe, table, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +35,40 @@ _ABOUT = (
     "network gives one, that there is anything to contour in a slice at all: size and band are "
     f"given that there is, and the contour is at best amber below {PRESENCE_CUTS[0]:.0%} and red "
     f"below {PRESENCE_CUTS[1]:.0%}. These cut-offs are this project's own definition, not a "
-    "clinical standard."
+    "clinical standard. In pictures the patient's right is on the left. Positions are millimetres "
+    "of the image's own patient frame (RAS): they grow to the patient's right, to the front and to "
+    "the head, so that the first two have the opposite sign of those in DICOM (LPS)."
 )
+_FIRST = 5  # contours named at the top
+_LONG = 10  # rows that are still one table
+_CSS = """
+body{max-width:100rem;margin:1rem auto}
+h2{margin:1.2rem 0 .4rem}
+.opening{display:grid;grid-template-columns:minmax(20rem,2fr) 3fr;gap:1.5rem;align-items:start}
+.opening figure{margin:0}.headline{font-size:1.25rem;font-weight:600;margin:.6rem 0}
+.opening tbody th{width:auto}.opening li{margin:.15rem 0}
+.tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:0 2rem}
+.tables td,.tables th{padding:.08rem .6rem .08rem 0;font-size:.88rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(11.5rem,1fr));gap:.8rem 1rem}
+article{break-inside:avoid;scroll-margin-top:1rem;border-top:1px solid #ccc;padding-top:.3rem}
+article:target{outline:3px solid #4fa8f0;outline-offset:4px}
+article img{width:100%;height:auto}
+@media (min-width:60rem){article:has(details[open]){grid-column:span 3}
+article:has(details[open]) img{float:left;width:11.5rem;margin:0 1rem .5rem 0}}
+article h3{margin:.2rem 0}article p{margin:.1rem 0;font-size:.85rem;line-height:1.35}
+article .why{color:#444}article details{overflow:hidden}
+article details *{font-size:.85rem}article tbody th{width:45%}
+summary{font-size:.8rem;color:#555;cursor:pointer}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(36rem,100%),1fr));gap:1.5rem;
+align-items:start}
+@media (max-width:60rem){.opening{grid-template-columns:1fr}}
+h2{break-after:avoid}
+@media print{body{font-size:9pt}.opening,.pair,.tables{grid-template-columns:1fr 1fr}
+.cards{grid-template-columns:repeat(5,1fr)}.tables table{break-inside:avoid}
+.tables td,.tables th{font-size:7.5pt;padding-right:.3rem}
+article p{font-size:7.5pt}article img{max-height:none}details{display:none}
+a{color:inherit;text-decoration:none}}
+"""
 
 
 def write_report(
@@ -44,35 +78,85 @@ def write_report(
     summary: Mapping[str, Any],
     figures: Sequence[tuple[str, Figure]] = (),
     version: str = "",
+    first: Sequence[Concern] = (),
+    pictures: Sequence[Figure] = (),
+    size: str = "",
 ) -> Path:
     """One HTML page, with its pictures inside, about every target of a run.
 
-    `summary` is the content of summary.json; `figures` are (caption, figure) in the order shown.
+    It opens with what to do: how many contours have which grade, those to look at `first` (as
+    `triage` ranks them), and the `size` of the whole, in words; then a table of all targets, and
+    every target beside the others with its picture. `summary` is the content of summary.json;
+    `figures` are (caption, figure), the first of which stands at the top; `pictures` are one small
+    figure a target, or none. Inputs are named by their file alone.
+
     Everything is escaped, nothing is fetched, and the file is moved into place when complete.
-    Returns the path written.
+    Returns the path written. Raises InputError for another number of pictures than of targets.
     """
     targets = list(summary.get("targets", ()))
-    inputs = ", ".join(str(name) for name in summary.get("inputs", ())) or "none named"
+    if pictures and len(pictures) != len(targets):
+        raise InputError(
+            f"a report of {len(targets)} targets needs as many pictures, or none, "
+            f"got {len(pictures)}"
+        )
+    inputs = ", ".join(_file_name(str(name)) for name in summary.get("inputs", ())) or "none named"
     made_by = f"aistat_jax {version or summary.get('version', '')}".strip()
+    drawn = [figure(caption, drawing) for caption, drawing in figures]
+    why = {concern.place: concern.reason for concern in first}
+    cards = [
+        _card(n, target, pictures[n] if pictures else None, why.get(n))
+        for n, target in enumerate(targets)
+    ]
     parts = [
         f"<h1>{safe(title)}</h1>",
         f'<p class="meta">{safe(made_by)} · seed {safe(summary.get("seed", "not given"))} · '
-        f"inputs: {safe(inputs)}</p>",
+        f"inputs: {safe(inputs)}{safe(_settings(summary))}</p>",
+        f'<div class="opening"><div>{_what_to_do(targets, first, size)}{_comparison(summary)}</div>'
+        f"{''.join(drawn[:1])}</div>",
         _overview(targets),
-        _comparison(summary),
-        *(figure(caption, drawing) for caption, drawing in figures),
-        *(target_section(target) for target in targets),
+        _left_out(summary),
+        *(
+            ["<h2>Every contour</h2>", f'<div class="cards">{"".join(cards)}</div>']
+            if cards
+            else []
+        ),
+        *([f'<div class="pair">{"".join(drawn[1:])}</div>'] if drawn[1:] else []),
         f'<h2>How to read this</h2><p class="about">{safe(_ABOUT)}</p>',
     ]
-    return write_page(path, title, parts)
+    return write_page(path, title, parts, _CSS)
+
+
+def _what_to_do(targets: Sequence[Mapping[str, Any]], first: Sequence[Concern], size: str) -> str:
+    """Counts of grades, the size, and the contours to look at first, with links to them."""
+    cases = [str(target.get("grade", {}).get("case", "")) for target in targets]
+    graded = [case for case in GRADES for each in cases if each == case]
+    if not targets:
+        return "<p>No target was found.</p>"
+    said = f"{count_grades(graded)}." if graded else f"{len(targets)} contours, not graded."
+    parts = [f'<p class="headline">{safe(said)}</p>']
+    if size:
+        parts.append(f"<p>{safe(size)}</p>")
+    shown = first[:_FIRST]
+    if shown:
+        items = "".join(
+            f'<li><a href="#t{one.place}">{safe(one.target_id)}</a> {_mark(one.grade)} '
+            f"{safe(one.reason)}</li>"
+            for one in shown
+        )
+        rest = len(first) - len(shown)
+        more = f"<p>After them: {rest} more.</p>" if rest else ""
+        parts.append(f"<h2>Look at these first</h2><ol>{items}</ol>{more}")
+    elif graded:
+        parts.append("<p>Nothing is amber or red, and neighbouring slices go together.</p>")
+    return "".join(parts)
 
 
 def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
-    """All targets in one table; how probably each is there, where the evidence says so."""
+    """All targets in tables side by side; how probably each is there, where the evidence says."""
     if not targets:
-        return "<p>No target was found.</p>"
+        return ""
     rows, doubted = [], any("presence" in target for target in targets)
-    for target in targets:
+    for n, target in enumerate(targets):
         size, (unit, band) = target.get("size", {}), _band(target)
         cells = (
             f"{number(size.get('q500'))} {_power(size.get('unit'))} "
@@ -81,19 +165,39 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
             *([_share(target.get("presence", 1.0))] if doubted else []),
         )
         rows.append(
-            f"<tr><td>{safe(target.get('id', ''))}</td><td>{_badge(target)}</td>"
+            f'<tr><td><a href="#t{n}">{safe(target.get("id", ""))}</a></td>'
+            f"<td>{_badge(target)}</td>"
             + "".join(f'<td class="n">{safe(cell)}</td>' for cell in cells)
             + "</tr>"
         )
-    return (
-        "<table><thead><tr><th>Target</th><th>Grade</th><th>Size, median (95%)</th>"
+    head = (
+        "<thead><tr><th>Target</th><th>Grade</th><th>Size, median (95%)</th>"
         f"<th>Band half-width, median</th>{'<th>Present</th>' if doubted else ''}</tr></thead>"
-        "<tbody>" + "".join(rows) + "</tbody></table>"
+    )
+    columns = 1 if len(rows) < _LONG else 2
+    share = -(-len(rows) // columns)
+    tables = (rows[at : at + share] for at in range(0, len(rows), share))
+    body = "".join(f"<table>{head}<tbody>{''.join(part)}</tbody></table>" for part in tables)
+    return f'<div class="tables">{body}</div>'
+
+
+def _card(n: int, target: Mapping[str, Any], drawing: Figure | None, why: str | None) -> str:
+    """One target among the others: picture, size, what is the matter; its numbers when opened."""
+    size, (unit, band) = target.get("size", {}), _band(target)
+    name = str(target.get("id", "target"))
+    seen = "" if drawing is None else image(f"{name}: contour and band on the image", drawing, 130)
+    said = f"{number(size.get('q500'))} ± {number(size.get('sd'))} {_power(size.get('unit'))}"
+    matter = why or f"band ± {number(band.get('median'))} {unit}"
+    return (
+        f'<article id="t{n}">{seen}<h3>{safe(name)} {_badge(target)}</h3><p>{safe(said)}</p>'
+        f'<p class="why">{safe(matter)}</p>'
+        f"<details><summary>Reasons and numbers</summary>{_details(target)}</details>"
+        "</article>"
     )
 
 
 def _comparison(summary: Mapping[str, Any]) -> str:
-    """Agreement with a reference, and the targets that were left out, where there are any."""
+    """Agreement with a reference, where there is one."""
     parts = []
     found = summary.get("reference")
     if found:
@@ -109,14 +213,24 @@ def _comparison(summary: Mapping[str, Any]) -> str:
             ),
         ]
         parts.append(f"<h2>Against the reference</h2>{table(rows)}")
-    skipped = [(str(one["id"]), str(one["reason"])) for one in summary.get("skipped", ())]
-    if skipped:
-        parts.append(f"<h2>Left out</h2>{table(skipped)}")
     return "".join(parts)
+
+
+def _left_out(summary: Mapping[str, Any]) -> str:
+    """The targets that could not be read, and why, where there are any."""
+    skipped = [(str(one["id"]), str(one["reason"])) for one in summary.get("skipped", ())]
+    return f"<h2>Left out</h2>{table(skipped)}" if skipped else ""
 
 
 def target_section(target: Mapping[str, Any]) -> str:
     """Everything about one target: reasons first, then the numbers behind them."""
+    return (
+        f"<section><h2>{safe(target.get('id', 'target'))} {_badge(target)}</h2>"
+        f"{_details(target)}</section>"
+    )
+
+
+def _details(target: Mapping[str, Any]) -> str:
     size, grade = target.get("size", {}), target.get("grade", {})
     unit, band = _band(target)
     diagnostics, seconds = target.get("diagnostics", {}), target.get("seconds", {})
@@ -153,19 +267,35 @@ def target_section(target: Mapping[str, Any]) -> str:
     ]
     reasons = "".join(f"<li>{safe(reason)}</li>" for reason in grade.get("reasons", ()))
     return (
-        f"<section><h2>{safe(target.get('id', 'target'))} {_badge(target)}</h2>"
         f"<h3>Why this grade</h3><ul>{reasons or '<li>No reason was given.</li>'}</ul>"
         f"<h3>Size and uncertainty</h3>{table(numbers)}"
-        f"<h3>Can the numbers be trusted?</h3>{table(checks)}</section>"
+        f"<h3>Can the numbers be trusted?</h3>{table(checks)}"
     )
 
 
 def _badge(target: Mapping[str, Any]) -> str:
-    """The case grade as a shape and a word, so that no colour is needed to read it."""
-    case = str(target.get("grade", {}).get("case", ""))
+    return _mark(str(target.get("grade", {}).get("case", "")))
+
+
+def _mark(case: str) -> str:
+    """A grade as a shape and a word, so that no colour is needed to read it."""
     if case not in MARKS:
         return '<span class="grade">not graded</span>'
     return f'<span class="grade {case}">{MARKS[case]} {case}</span>'
+
+
+def _settings(summary: Mapping[str, Any]) -> str:
+    """Level and tolerance, where the summary has them."""
+    found = summary.get("settings", {})
+    said = [f" · tolerance {value:g} {name.removeprefix('tolerance_')}"
+            for name, value in found.items() if name.startswith("tolerance_")]  # fmt: skip
+    return "".join(said)
+
+
+def _file_name(name: str) -> str:
+    """An input without its folder; words that are no path stay as they are."""
+    path = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
+    return path.name if path.is_absolute() or path.suffix else name
 
 
 def _band(target: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

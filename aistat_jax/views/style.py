@@ -45,8 +45,9 @@ REFERENCE = "#111111"
 HALO = "#FFFFFF"
 OUTLINE = "#202020"
 
-# Below this width (mm) a figure is for one column: smaller words, and its legend underneath.
-NARROW_MM = 120.0
+# Below this width (mm) a figure is for one column: smaller words, thinner lines, and its legend
+# underneath. Nothing is set in less than 6 pt at any width.
+NARROW_MM, NARROWEST_MM = 120.0, 60.0
 _NARROW: Any = {
     "font.size": 7.0,
     "axes.titlesize": 8.0,
@@ -110,28 +111,12 @@ def is_narrow(width_mm: float | None) -> bool:
     """Whether a figure is for one column. Raises InputError for a width that is none."""
     if width_mm is None:
         return False
-    if not (math.isfinite(width_mm) and width_mm >= 60):
-        raise InputError(f"a figure's width must be at least 60 mm, got {width_mm}")
+    if not (math.isfinite(width_mm) and width_mm >= NARROWEST_MM):
+        raise InputError(
+            f"a figure's width must be at least {NARROWEST_MM:g} mm (88 and 180 are common), "
+            f"got {width_mm}"
+        )
     return width_mm < NARROW_MM
-
-
-def new_page(wide: tuple[float, float], tall: float, width_mm: float | None) -> Figure:
-    """An empty figure of the size `wide` (inches), or `width_mm` wide in its proportions.
-
-    For one column its height is `tall` times its width.
-    """
-    if width_mm is None:
-        return new_figure(*wide)
-    width = width_mm / 25.4
-    return new_figure(width, width * (tall if is_narrow(width_mm) else wide[1] / wide[0]))
-
-
-def add_legend(figure: Figure, handles: list[Any], width_mm: float | None) -> None:
-    """A legend beside the panels, or below them where there is one column."""
-    if is_narrow(width_mm):
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    else:
-        figure.legend(handles=handles, loc="outside right upper")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -12,7 +12,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import observe, prior_scale
 from aistat_jax.inference.prior import prior_draws
-from aistat_jax.views.figures import plot_unrolled
+from aistat_jax.views.unrolled import plot_unrolled
 from tests.inference.cases import soft_model
 
 DRAWS = 4000

@@ -267,6 +267,7 @@ def test_a_mask_stored_in_another_order_is_the_same_mask(tmp_path, pet, codes):
     inside = (ball(affine_of()) > 2).astype(np.uint8)
     values, affine = as_axcodes(inside, affine_of(), codes)
     mask = read_mask(save(tmp_path / "mask.nii.gz", values, affine), channel)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", channel.grid), mask)
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, inside)
     back = write_nifti(tmp_path / "out.nii.gz", mask, channel)

@@ -18,16 +18,13 @@ from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
 from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.grading import grade
+from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.checks import plot_chain_ranks, plot_ranks, plot_traces
-from aistat_jax.views.figures import (
-    plot_comparison,
-    plot_contours,
-    plot_gallery,
-    plot_network,
-    plot_probability,
-    plot_unrolled,
-)
+from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.layers import grade_runs, limits_around
+from aistat_jax.views.networks import plot_network
+from aistat_jax.views.probabilities import plot_probability, plot_probability_map
+from aistat_jax.views.unrolled import plot_unrolled
 from tests.helpers import circle, make_image, make_posterior
 
 
@@ -42,7 +39,7 @@ def words_of(figure) -> str:
     for axes in figure.axes:
         texts += [t.get_text() for t in axes.texts]
         texts += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
-    return "\n".join(texts)
+    return "\n".join(texts).replace("\u00a0", " ")
 
 
 def test_contours_name_everything_they_draw(fitted):
@@ -59,8 +56,8 @@ def test_contours_name_everything_they_draw(fitted):
         "95% band, whole boundary",
         "30 posterior draws",
         "reference",
-        "mm, + towards R",
-        "mm, + towards A",
+        "mm to the right (R)",
+        "mm to the front (A)",
     ):
         assert expected in words
 
@@ -160,6 +157,9 @@ def test_unrolled_boundary_and_probability_contours(fitted):
     figure = plot_probability(image, posterior, (0.1, 0.5, 0.9))
     figure.canvas.draw()
     assert "P(inside) ≥ 0.9" in words_of(figure)
+    wide, narrow = (plot_probability(image, posterior, width_mm=w).axes[0].lines for w in (180, 88))
+    assert (len(wide), len(narrow)) == (2 * 5, 2 * 3)  # halos and lines
+    assert max(line.get_linewidth() for line in narrow) < 2.0
 
 
 def test_a_tilted_slice_gets_its_own_letters(fitted):
@@ -192,10 +192,27 @@ def test_a_comparison_lays_posteriors_over_one_another(fitted):
     assert 0 <= radius.get_ylim()[0] < radius.get_ylim()[1] <= 1.05 * reach
     assert spread.get_ylim()[1] <= reach
     assert "beyond the region searched" in words_of(figure)
-    with pytest.raises(InputError, match="one chart"):
-        plot_comparison(image, {"a": posterior, "b": make_posterior(centre=(8.0, 8.0))})
     with pytest.raises(InputError, match="1 to 5 posteriors"):
         plot_comparison(image, {})
+
+
+def test_a_heat_map_is_the_probability_of_being_inside(fitted):
+    image, posterior, *_ = fitted
+    axes = plot_probability_map(image, posterior).axes[0]
+    shown = axes.images[-1]
+    u_min, u_max, v_min, v_max = shown.get_extent()
+    chance = np.asarray(shown.get_array())
+    assert chance.max() == 1.0
+    assert chance[0, 0] == 0.0
+    pixel = (u_max - u_min) / chance.shape[1] * (v_max - v_min) / chance.shape[0]
+    assert chance.sum() * pixel == pytest.approx(area_posterior(posterior).mean, rel=0.01)
+    doubted = replace(posterior, presence=0.4)
+    assert (
+        np.asarray(plot_probability_map(image, doubted).axes[0].images[-1].get_array()).max() == 0.4
+    )
+    # told apart by lightness alone: it rises all along the scale
+    lightness = shown.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(lightness) > 0).all()
 
 
 def test_traces_run_chain_after_chain():
@@ -208,6 +225,15 @@ def test_traces_run_chain_after_chain():
     shown = np.concatenate([line.get_xydata() for line in figure.axes[2].lines])
     np.testing.assert_allclose(shown[:, 0], shown[:, 1])
     assert "chain 4" in words_of(figure)
+    # values that only rise are the worst of chains; shuffled ones are the best
+    told = [axes.get_title(loc="left") for axes in figure.axes[1::2]]
+    assert float(told[1].split()[1]) > 1.5
+    assert float(told[1].split()[-1]) < 20
+    mixed = np.random.default_rng(0).permutation(np.arange(400.0)).reshape(4, 100)
+    again = plot_traces(replace(posterior, radii=radii, samples={"shift": mixed}))
+    rhat, ess = again.axes[3].get_title(loc="left").split()[1::2]
+    assert float(rhat) < 1.05
+    assert float(ess) > 200
     with pytest.raises(InputError, match="no quantity 'size'; there are radius 0°"):
         plot_traces(posterior, ["size"])
 
@@ -218,6 +244,11 @@ def test_rank_histograms_hold_every_rank():
     figure.canvas.draw()
     heights = [axes.patches[-1].get_data().values for axes in figure.axes[:3]]
     assert heights[0].tolist() == [10] * 10
+    top = figure.axes[0].get_ylim()[1]
+    assert top > 1.05 * 100  # room above the highest count
+    flat = plot_ranks(Ranks(values[:, :1], ("flat",))).axes[0]
+    stripe = max(p.get_window_extent().y1 for p in flat.patches if not hasattr(p, "get_data"))
+    assert stripe < flat.get_window_extent().y1 - 2
     assert heights[1].tolist() == [100] + [0] * 9
     assert heights[2].tolist() == [0] * 9 + [100]
     assert "flat\np = 1" in words_of(figure)

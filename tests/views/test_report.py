@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from aistat_jax._errors import InputError
+from aistat_jax.uncertainty.triage import Concern
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import new_figure
 
@@ -89,7 +91,7 @@ def test_page_is_whole_and_fetches_nothing(tmp_path):
     )
     page = read(path)
     assert page.links
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert all(link.startswith(("data:image/png;base64,", "#t")) for link in page.links)
     assert "http" not in path.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -166,3 +168,63 @@ def test_pixel_units_are_named(tmp_path):
     )
     assert "80.0 ± 2.00 px²" in words
     assert "largest - px" in words
+
+
+def many(count):
+    cases = ["red", "amber", "green"]
+    return [
+        a_target(id=f"z{n:03d}", grade={"case": cases[n % 3], "reasons": ["Why."], "fraction": {}})
+        for n in range(count)
+    ]
+
+
+def test_the_page_opens_with_what_to_do(tmp_path):
+    first = [Concern(f"z{n:03d}", n, "red", f"reason {n}") for n in (12, 3, 6, 9, 0, 15)]
+    path = write_report(
+        tmp_path / "r.html", title="T", summary=a_summary(*many(28)), first=first,
+        size="The slices add up to 146 ml.",
+    )  # fmt: skip
+    text, page = path.read_text(encoding="utf-8"), read(path)
+    words = " ".join(page.words)
+    assert words.index("28 contours: 10 red, 9 amber, 9 green.") < words.index("146 ml")
+    assert words.index("146 ml") < words.index("reason 12") < words.index("reason 3 ")
+    assert "reason 15" not in words[: words.index("After them: 1 more.")]
+    assert page.links[:5] == ["#t12", "#t3", "#t6", "#t9", "#t0"]
+    assert set(page.links) == {f"#t{n}" for n in range(28)}
+    # every link leads somewhere, and nowhere twice
+    assert sorted(re.findall(r'id="(t\d+)"', text)) == sorted(f"t{n}" for n in range(28))
+
+
+def test_nothing_to_look_at_is_said(tmp_path):
+    sure = a_target(grade={"case": "green", "reasons": [], "fraction": {}})
+    words = " ".join(
+        read(write_report(tmp_path / "r.html", title="T", summary=a_summary(sure))).words
+    )
+    assert "1 contour: none red, none amber, 1 green." in words
+    assert "Nothing is amber or red" in words
+
+
+def test_inputs_are_named_without_their_folders(tmp_path):
+    given = [
+        "/home/me/secret/pet.nii.gz",
+        "runs/ct.nii",
+        r"C:\scans\mr.nii",
+        "synthetic PET/CT, seed 3",
+    ]
+    summary = {**a_summary(a_target()), "inputs": given}
+    path = write_report(tmp_path / "r.html", title="T", summary=summary)
+    text = path.read_text(encoding="utf-8")
+    assert "inputs: pet.nii.gz, ct.nii, mr.nii, synthetic PET/CT, seed 3" in text
+    assert "secret" not in text
+    assert "scans" not in text
+
+
+def test_each_target_has_its_picture_or_none_has(tmp_path):
+    figures = [new_figure(1.0, 1.0) for _ in range(3)]
+    summary = a_summary(*many(3))
+    text = write_report(
+        tmp_path / "r.html", title="T", summary=summary, pictures=figures
+    ).read_text()
+    assert text.count("<img") == 3
+    with pytest.raises(InputError, match="3 targets needs as many pictures, or none, got 2"):
+        write_report(tmp_path / "r.html", title="T", summary=summary, pictures=figures[:2])

@@ -1,0 +1,109 @@
+"""What does a boundary look like unrolled? Direction from the centre against radius."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.grid import Plane
+from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.views.layers import (
+    angle_label,
+    closed,
+    grade_runs,
+    legend_handles,
+    line_look,
+    some_of,
+    title_of,
+)
+from aistat_jax.views.paper import page, settle
+from aistat_jax.views.style import BAND, DRAW
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
+
+
+def plot_unrolled(
+    posterior: Posterior,
+    band: Band | None = None,
+    grade: Grade | None = None,
+    *,
+    draws: int = 30,
+    title: str | None = "auto",
+    width_mm: float | None = None,
+) -> Figure:
+    """The boundary unrolled: angle against radius above, the band's half-width below.
+
+    Angles run counter-clockwise from the patient's right as named by the letters on the axis;
+    the half-width is coloured and named by local grade, with the tolerance as a line. `title` is
+    of your words, or None for none.
+    """
+    chart, unit = posterior.chart, posterior.unit
+    degrees, rays = around(chart), len(chart.angles)
+    with page(width_mm, inches=7.4) as made:
+        heights = [1.6, 1.0] if made.narrow else [2.4, 1.4]
+        panels = made.figure.subplots(
+            1 if band is None else 2, 1, sharex=True, squeeze=False,
+            height_ratios=heights[: 1 if band is None else 2],
+        )[:, 0]  # fmt: skip
+        top, width = panels[0], 2.4 * made.scale
+        if band is not None:
+            top.fill_between(
+                degrees, closed(band.lower), closed(band.upper), color=BAND, alpha=0.3, lw=0
+            )
+        for row in some_of(posterior.draws, draws):
+            top.plot(degrees, closed(row), color=DRAW, alpha=0.25, lw=max(0.3, 0.5 * made.scale))
+        for code, at in grade_runs(grade, rays):
+            top.plot(degrees[at], closed(posterior.estimate)[at], lw=width, **line_look(code))
+        top.set_ylabel(f"radius ({unit})")
+        made.title(top, title_of(posterior, grade) if title == "auto" else title)
+        if band is not None:
+            _draw_half_width(panels[1], degrees, band, grade, width)
+        direction_axis(panels[-1], chart.plane)
+        handles = legend_handles(
+            [] if grade is None else [grade], band, min(draws, len(posterior.draws)), width=width
+        )
+        return settle(made, handles, beside=True)
+
+
+def _draw_half_width(
+    axes: Axes, degrees: np.ndarray, band: Band, grade: Grade | None, lw: float
+) -> None:
+    from matplotlib import rcParams
+
+    width = closed(band.half_width)
+    highest = float(width.max())
+    for code, at in grade_runs(grade, len(degrees) - 1):
+        look = line_look(code)
+        axes.fill_between(degrees[at], 0, width[at], color=look["color"], alpha=0.25, lw=0)
+        axes.plot(degrees[at], width[at], lw=0.85 * lw, **look)
+    if grade is not None:
+        highest = max(highest, 1.25 * grade.tolerance)
+        axes.axhline(grade.tolerance, color="0.25", lw=0.8)
+        axes.annotate(
+            f"tolerance {grade.tolerance:g} {band.unit}", (360, grade.tolerance), xytext=(-2, 2),
+            textcoords="offset points", ha="right", fontsize=rcParams["legend.fontsize"],
+            color="0.25",
+        )  # fmt: skip
+    axes.set_ylim(0, 1.08 * highest)
+    axes.set_ylabel(f"half-width ({band.unit})")
+
+
+def around(chart: StarChart) -> np.ndarray:
+    """The chart's angles in degrees, and 360 at the end."""
+    return np.append(np.degrees(chart.angles), 360.0)
+
+
+def direction_axis(axes: Axes, plane: Plane) -> None:
+    """Degrees around the centre, with the patient's letters at the quarters."""
+    axes.set_xlim(0, 360)
+    axes.set_xticks(range(0, 361, 45))
+    axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
+    axes.set_xlabel("direction from the centre (degrees)")
