@@ -207,6 +207,15 @@ def test_what_cannot_be_predicted_is_refused(net, scan, tmp_path, capsys, option
     assert list(tmp_path.iterdir()) == []
 
 
+def test_activity_in_place_of_suv_is_refused(net, tmp_path, capsys):
+    pet = save(tmp_path / "bqml.nii.gz", 5200 * ball(0)[0], AFFINE)
+    out = tmp_path / "out"
+    sentence = refused(capsys, net, "--out", out, "--image", f"PT={pet}")
+    assert f"{pet}: values from" in sentence
+    assert "divide Bq/ml by" in sentence
+    assert not out.exists()
+
+
 def test_networks_and_datasets_that_do_not_fit_are_refused(scan, tmp_path, capsys):
     image = ("--image", f"PT={scan}")
     out = tmp_path / "out"
