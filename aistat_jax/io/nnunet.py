@@ -130,7 +130,7 @@ def read_image_of(dataset: Dataset, case: str, folder: str = "imagesTr") -> Imag
     Raises InputError naming the file for channels that are absent, cannot be used, or do not
     share one grid, which nnU-Net's format demands.
     """
-    paths = _channel_paths(dataset, case, folder)
+    paths = channel_paths(dataset, case, folder)
     image = read_image(**dict(zip(dataset.channels, paths, strict=True)))
     first = image.primary
     for channel in image.channels.values():
@@ -200,7 +200,8 @@ def label_names(folder: PathLike) -> tuple[str, ...] | None:
     return None
 
 
-def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
+def channel_paths(dataset: Dataset, case: str, folder: str = "imagesTr") -> list[Path]:
+    """The files of a case's channels, in their order. Raises InputError where one is absent."""
     where = dataset.folder / folder
     paths = [where / f"{case}_{n:04d}{dataset.ending}" for n in range(len(dataset.channels))]
     absent = [path.name for path in paths if not path.is_file()]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
+from aistat_jax._files import write_whole
 from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
@@ -37,7 +38,7 @@ def write_case(folder: Path, case: Case) -> list[str]:
 
     summary = summary_of(case)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "summary.json", text + "\n")
     save_posterior(folder / "posterior.nc", case.posteriors)
     probability = write_probability(folder, case)
     write_contours(folder / "contours.csv", case)
