@@ -96,6 +96,11 @@ def read_dataset(folder: PathLike) -> Dataset:
     cases = _image_cases(folder / "imagesTr", ending, len(channels))
     _check_labels_exist(folder / "labelsTr", ending, cases)
     expected = content["numTraining"]
+    if not isinstance(expected, int) or isinstance(expected, bool):
+        raise InputError(
+            f"{file}: numTraining must be a whole number, got {_as_json(expected)}; write how "
+            "many cases there are"
+        )
     if expected != len(cases):
         raise InputError(
             f"{file}: numTraining is {expected} but {len(cases)} cases were found in "
@@ -312,7 +317,7 @@ def _labels(file: Path, given: Any) -> tuple[str, ...]:
             "one whole number"
         )
     if any(not isinstance(value, int) or isinstance(value, bool) for value in given.values()):
-        kinds = ", ".join(f"{name}: {value!r}" for name, value in given.items())
+        kinds = ", ".join(f"{name}: {_as_json(value)}" for name, value in given.items())
         raise InputError(f"{file}: labels ({kinds}) must be names with whole numbers")
     names = tuple(sorted(given, key=lambda name: given[name]))
     values = [given[name] for name in names]
@@ -380,6 +385,12 @@ def _stems(folder: Path, ending: str) -> list[str]:
         for path in folder.iterdir()
         if path.name.endswith(ending) and not path.name.startswith(".")
     )
+
+
+def _as_json(value: Any) -> str:
+    """A value and its type, in the words of JSON."""
+    kinds = {str: "the text ", list: "the list ", dict: "the object "}
+    return kinds.get(type(value), "") + json.dumps(value)
 
 
 def _few(words: Iterable[str]) -> str:
