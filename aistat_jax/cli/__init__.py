@@ -23,9 +23,9 @@ from aistat_jax.cli.terminal import (
     DONE,
     FAILED,
     KEPT,
-    NOTHING,
     REFUSED,
     SIGNALLED,
+    WRITTEN,
     Stopped,
     complain,
     say,
@@ -107,10 +107,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _refused(error: Exception, sentence: str) -> int:
-    """Status 2 where nothing was written, 1 where something is kept or the disk is full."""
+    """Status 2 where nothing was written, 1 where something was or the disk is full."""
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in _FULL
-    if KEPT.get() == NOTHING and not full:
+    if not WRITTEN.get() and not full:
         if sentence:  # the help has said it all
             complain(sentence)
         return REFUSED

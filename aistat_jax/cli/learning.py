@@ -21,7 +21,7 @@ from aistat_jax.cli.options import (
     within_memory,
     write_results,
 )
-from aistat_jax.cli.terminal import KEPT, say
+from aistat_jax.cli.terminal import KEPT, keep, say
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
@@ -111,7 +111,7 @@ def train(
     which = _folds(fold)
     advice = (
         f"lower --memory-gib (now {memory_gib:g}) or --base-width (now {base_width}) and choose "
-        "another --out"
+        "another --out; checkpoints in this one are intact"
     )
     with within_memory(advice):
         from aistat_jax import training
@@ -134,7 +134,8 @@ def train(
         check_devices()
         _describe(run)
         cases = training.read_cases(run)
-        KEPT.set(f"the checkpoints in {out} are kept; the same command goes on")
+        begun = (out / "run.json").is_file()
+        keep(f"the checkpoints in {out} are kept; the same command goes on", written=not begun)
         training.begin(run)
         chosen = range(len(run.split)) if which is None else which
         for number in chosen:
@@ -167,6 +168,7 @@ def _judged(fold: int, point: Point, steps: int) -> None:
     """Where there is no terminal for a bar, a line in the log."""
     from aistat_jax.training import mean_dice
 
+    keep(KEPT.get())
     if not sys.stderr.isatty():
         say(
             f"fold {fold}, step {point.step} of {steps}: loss {point.loss:.4f}, held out "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.terminal import KEPT, say
+from aistat_jax.cli.terminal import keep, say
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
@@ -94,7 +94,7 @@ def write_results(
     from aistat_jax._folders import filled
 
     def done(out: Path) -> None:
-        KEPT.set(kept or f"the results in {out} are whole")
+        keep(kept or f"the results in {out} are whole")
 
     with filled(place, last, done) as filling:
         found = write(filling.folder)

@@ -23,6 +23,9 @@ NOTHING = "nothing was written"
 KEPT: ContextVar[str] = ContextVar("kept", default=NOTHING)
 """What is there, in words, when a command ends before its time."""
 
+WRITTEN: ContextVar[bool] = ContextVar("written", default=False)
+"""Whether this command has written anything that stays."""
+
 _UNSAID: ContextVar[OSError | None] = ContextVar("unsaid", default=None)
 _PLAIN = {"±": "+-", "²": "^2", "³": "^3", "·": "-", "×": "x", "…": "...", "–": "-", "→": "->"}
 
@@ -33,6 +36,12 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
+
+
+def keep(what: str, written: bool = True) -> None:
+    """From now on this is what there is, in words, should the command end before its time."""
+    KEPT.set(what)
+    WRITTEN.set(written)
 
 
 def say(text: str) -> None:
@@ -75,7 +84,7 @@ def terminal() -> Iterator[list[int]]:
     and log lines of libraries are not shown; an InputWarning is, as a sentence.
     """
     with _streams(), _warnings(), _signals() as stopped:
-        KEPT.set(NOTHING)
+        keep(NOTHING, written=False)
         _UNSAID.set(None)
         yield stopped
 
