@@ -103,6 +103,9 @@ def _run(arguments: Sequence[str]) -> int:
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit as end:  # how Rich answers when the reader of the help has gone
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
     return DONE
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import FolderError, InputError
 from aistat_jax.cli.terminal import keep, say
 
 if TYPE_CHECKING:
@@ -96,8 +96,14 @@ def write_results(
     def done(out: Path) -> None:
         keep(kept or f"the results in {out} are whole")
 
-    with filled(place, last, done) as filling:
-        found = write(filling.folder)
+    try:
+        with filled(place, last, done) as filling:
+            found = write(filling.folder)
+    except (OSError, InputError) as error:  # which may name a file in a folder that is hidden
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and not isinstance(error, FolderError):
+            raise OSError(cause.errno, cause.strerror, str(place.out)) from error
+        raise
     if filling.taken:
         say(f"{place.out}: {filling.taken}, so these results have a folder of their own")
     return filling.out, found

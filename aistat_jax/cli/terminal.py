@@ -102,7 +102,7 @@ def _signals() -> Iterator[list[int]]:
     try:
         if threading.current_thread() is threading.main_thread():
             for kind in STOPS:  # those that are ignored, as under nohup, stay so
-                if signal.getsignal(kind) in (signal.SIG_DFL, signal.default_int_handler):
+                if signal.getsignal(kind) not in (signal.SIG_IGN, None):
                     before[kind] = signal.signal(kind, stop)
         yield stopped
     finally:
