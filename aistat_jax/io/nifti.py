@@ -262,6 +262,8 @@ def _other_transform(
         sform, qform = file.get_sform(), file.get_qform()
     except HeaderDataError:
         return None
+    if np.linalg.det(sform[:3, :3]) == 0:
+        return None  # it will be refused
     ends = np.array([(0, n - 1) for n in (*file.shape, 1, 1, 1)[:3]])
     corners = np.stack(np.meshgrid(*ends, [1], indexing="ij"), axis=-1).reshape(-1, 4)
     apart = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
