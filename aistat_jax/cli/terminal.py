@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -93,40 +93,59 @@ def terminal() -> Iterator[list[int]]:
 def _signals() -> Iterator[list[int]]:
     before: dict[int, Any] = {}
     stopped: list[int] = []
+    again: list[threading.Timer] = []
+    otherwise = sys.unraisablehook
 
     def stop(number: int, _frame: Any) -> None:
         stopped.append(number)
         if len(stopped) == 1:
             raise Stopped(number)
 
+    def unheard(what: Any) -> None:
+        """Raised while an object was being destroyed, it goes nowhere: it is raised once more."""
+        if not isinstance(what.exc_value, Stopped):
+            otherwise(what)
+            return
+        stopped.clear()
+        again.append(threading.Timer(0.02, os.kill, (os.getpid(), what.exc_value.number)))
+        again[-1].start()
+
     try:
         if threading.current_thread() is threading.main_thread():
+            sys.unraisablehook = unheard
             for kind in STOPS:  # those that are ignored, as under nohup, stay so
                 if signal.getsignal(kind) not in (signal.SIG_IGN, None):
                     before[kind] = signal.signal(kind, stop)
         yield stopped
     finally:
+        for timer in again:
+            timer.cancel()
+            timer.join()
         for kind, handler in before.items():
             signal.signal(kind, handler)
+        sys.unraisablehook = otherwise
 
 
 @contextmanager
 def _streams() -> Iterator[None]:
     codecs.register_error("aistat", _plainly)
     before = []
-    for name in ("stdout", "stderr"):
-        stream: Any = getattr(sys, name)
-        if stream is None:  # closed by the caller, `>&-`
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            before.append((stream, stream.errors))
-            stream.reconfigure(errors="aistat")
-    try:
-        yield
-    finally:
-        for stream, errors in before:
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors=errors)
+    with ExitStack() as opened:
+        for name in ("stdout", "stderr"):
+            stream: Any = getattr(sys, name)
+            if stream is None:  # closed by the caller, `>&-`
+                nothing = opened.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                setattr(sys, name, nothing)
+                opened.callback(setattr, sys, name, None)
+            elif hasattr(stream, "reconfigure"):
+                before.append((stream, stream.errors))
+                stream.reconfigure(errors="aistat")
+        try:
+            yield
+        finally:
+            for stream, errors in before:
+                with suppress(OSError, ValueError):
+                    stream.reconfigure(errors=errors)
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -83,8 +83,8 @@ def test_stopped_at_random_moments(tmp_path):
 
 @pytest.mark.slow
 def test_stopped_at_twenty_random_moments(tmp_path):
-    found = ends("stop", tmp_path / "a", 15, "contour", "predict", "evaluate", seed=2)
-    found += ends("stop", tmp_path / "b", 5, "demo", seed=3)
+    found = ends("stop", tmp_path / "a", 18, "contour", "predict", "evaluate", seed=2)
+    found += ends("stop", tmp_path / "b", 2, "demo", seed=3)
     counts = check(found)
     assert {status for _, status in counts} >= {130, 143}
     assert {held for held, _ in counts} == {"old", "new"}
@@ -188,8 +188,8 @@ def test_a_reader_that_has_gone_loses_nothing(tmp_path):
 @pytest.mark.slow
 def test_twenty_readers_that_have_gone(tmp_path):
     names = ("contour", "predict", "evaluate")
-    assert check(ends("pipe", tmp_path / "a", 17, *names)) == {("new", 0): 17}
-    assert check(ends("pipe", tmp_path / "b", 3, "demo", "train")) == {("new", 0): 3}
+    assert check(ends("pipe", tmp_path / "a", 18, *names)) == {("new", 0): 18}
+    assert check(ends("pipe", tmp_path / "b", 2, "demo", "train")) == {("new", 0): 2}
 
 
 def test_standard_output_that_cannot_be_written_is_told(tmp_path):
