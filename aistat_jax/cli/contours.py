@@ -161,7 +161,11 @@ def contour(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results (default aistat-out/NAME).", rich_help_panel=OUT),
+        typer.Option(
+            help="Folder for the results (default aistat-out/NAME, with a number where that is "
+            "taken).",
+            rich_help_panel=OUT,
+        ),
     ] = None,
 ) -> None:
     """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
