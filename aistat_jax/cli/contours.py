@@ -41,6 +41,7 @@ CASE_FILES = (
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
 DEMO_NET = "phantom-petct-2d"
+DEMO_OUT = Path("aistat-out/demo")
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
 _FIT = "How to fit and grade"
@@ -59,8 +60,8 @@ ToleranceMm = Annotated[
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = Path(
-        "aistat-out/demo"
+    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = (
+        DEMO_OUT
     ),
     seed: Seed = 0,
     method: Method = "laplace",
@@ -75,7 +76,8 @@ def demo(
     _check_settings(method, level, draws, seed, tolerance_mm)
     from aistat_jax._folders import Run, claim
 
-    place = claim(out, Run("demo", "", "the demonstration"), CASE_FILES)
+    run = Run("demo", "", "the demonstration")
+    place = claim(out, run, CASE_FILES, numbered=out == DEMO_OUT)
     check_devices()
     from aistat_jax import intensity
     from aistat_jax.case import contour_case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -144,7 +145,7 @@ def write_contours(path: Path, case: Case) -> Path:
     """
     unit = case.image.unit
     names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["target", "slice", "vertex", *names])
         for posterior, band in zip(case.posteriors, case.bands, strict=True):
@@ -156,7 +157,7 @@ def write_contours(path: Path, case: Case) -> Path:
             for vertex, points in enumerate(np.concatenate(world, axis=-1)):
                 values = [f"{value + 0.0:.4f}" for value in points]
                 rows.writerow([posterior.target_id, chart.plane.index, vertex, *values])
-    return path
+        return write_whole(path, stream.getvalue())
 
 
 def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
@@ -175,7 +176,9 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
         return name
     stored = volume if channel.storage is None else volume.reshape(channel.storage.shape)
     name = f"{prefix}probability.npz"
-    np.savez_compressed(folder / name, probability=stored)
+    with io.BytesIO() as buffer:
+        np.savez_compressed(buffer, probability=stored)
+        write_whole(folder / name, buffer.getvalue())
     return name
 
 
