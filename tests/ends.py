@@ -2,8 +2,8 @@
 
 `python -m tests.ends KIND FOLDER COUNT SEED` runs real commands, less the fit of a contour, which
 is a circle, and prints one line of JSON for each. A process of its own, since it is sent signals.
-KIND is stop (a signal at a random moment), pipe (nobody reads standard output), full (a disk), or
-write, which has no command but the writing of folders alone, to be killed hard.
+KIND is stop (a signal at a random moment), pipe (nobody reads standard output) or full (a disk);
+or write and save, which do nothing but write a folder, or a posterior, again and again.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def hidden(folder: Path) -> list[str]:
     return [path.as_posix() for path in folder.rglob(".*")]
 
 
-def verdict(out: Path, before: dict[str, bytes], seed: int, status: int) -> str:
+def verdict(out: Path, before: dict[str, bytes], seed: int) -> str:
     """Whether a folder holds what it did, or all that a run with this seed writes, or neither."""
     found = whole(out) if out.exists() else {}
     if hidden(out.parent):
@@ -108,7 +108,7 @@ def verdict(out: Path, before: dict[str, bytes], seed: int, status: int) -> str:
         seeds |= {posterior.seed for posterior in load_posterior(out / "posterior.nc")}
         if seeds != {seed}:
             return f"mixed {seeds}"
-    if "scores.json" in found and json.loads(found["scores.json"])["seed"] != seed:
+    if "scores.json" in found and not training and json.loads(found["scores.json"])["seed"] != seed:
         return "mixed"
     return "new"
 
@@ -136,7 +136,7 @@ def stop(folder: Path, count: int, seed: int, names: list[str]) -> None:
         timer.cancel()
         timer.join()
         time.sleep(0.01)
-        tell(name, status, said, verdict(out, before, n + 1, status), signal=int(kind))
+        tell(name, status, said, verdict(out, before, n + 1), signal=int(kind))
 
 
 def pipe(folder: Path, count: int, seed: int, names: list[str]) -> None:
@@ -154,7 +154,7 @@ def pipe(folder: Path, count: int, seed: int, names: list[str]) -> None:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
         reader.join()
-        tell(name, status, said, verdict(out, {}, n, status))
+        tell(name, status, said, verdict(out, {}, n))
 
 
 def write(folder: Path, count: int, seed: int, names: list[str]) -> None:
@@ -168,6 +168,19 @@ def write(folder: Path, count: int, seed: int, names: list[str]) -> None:
                 path = filling.folder / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(b"%09d" % version * (1 + seed))
+        if version == 0:
+            print("ready", file=sys.__stdout__, flush=True)
+
+
+def save(folder: Path, count: int, seed: int, names: list[str]) -> None:
+    """Save posterior after posterior under one name, until killed."""
+    from aistat_jax._record import replace
+    from aistat_jax.inference.store import save_posterior
+    from tests.helpers import make_posterior
+
+    posterior = make_posterior(draws=200 + seed)
+    for version in range(count):
+        save_posterior(folder / "posterior.nc", replace(posterior, seed=version))
         if version == 0:
             print("ready", file=sys.__stdout__, flush=True)
 
@@ -193,7 +206,7 @@ def full(folder: Path, count: int, seed: int, names: list[str]) -> None:
         status, said = run(made[name](out, n + 1))
         left = os.statvfs(folder)
         ballast.unlink()
-        tell(name, status, said, verdict(out, before, n + 1, status), free=left.f_bavail, rest=rest)
+        tell(name, status, said, verdict(out, before, n + 1), free=left.f_bavail, rest=rest)
 
 
 def fill(ballast: Path, rest: int) -> None:
@@ -217,10 +230,10 @@ def circles(models: list, _method: str, draws: int, seed: int) -> list:
 
 if __name__ == "__main__":
     what, where, count, seed, *names = sys.argv[1:]
-    if what != "write":
+    if what in ("stop", "pipe", "full"):
         from aistat_jax import case
 
         case._fit = circles
     with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
-        kinds = {"stop": stop, "pipe": pipe, "full": full, "write": write}
+        kinds = {"stop": stop, "pipe": pipe, "full": full, "write": write, "save": save}
         kinds[what](Path(where), int(count), int(seed), names)

@@ -17,7 +17,7 @@ import pytest
 
 from aistat_jax._files import HIDDEN, OLD_FOLDER_S
 from tests.cli.datasets import write_balls
-from tests.ends import inputs
+from tests.ends import inputs, verdict, whole
 
 QUIET = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg"}
 
@@ -74,6 +74,29 @@ def disk(tmp_path):
     yield mount
     for folder in mounted:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_is_half_is_told_from_what_is_whole(tmp_path):
+    """The negative control of all that follows."""
+    out = tmp_path / "out"
+    out.mkdir()
+    record = {"runs": [{"command": "evaluate", "files": ["scores.json", "scores.csv"]}]}
+    (out / "aistat.json").write_text(json.dumps(record))
+    (out / "scores.json").write_text('{"seed": 3}')
+    assert verdict(out, whole(out), 3).startswith("old")
+    assert verdict(out, {}, 3).startswith("files")
+    (out / "scores.csv").touch()
+    assert verdict(out, {}, 3) == "new"
+    assert verdict(out, {}, 4) == "mixed"
+    (tmp_path / f"{HIDDEN}0123456789ab").mkdir()
+    assert verdict(out, whole(out), 3).startswith("hidden")
+    fine = {"command": "evaluate", "status": 143, "signal": 15, "found": "old",
+            "said": "aistat: stopped; nothing was written\n"}  # fmt: skip
+    check([fine])
+    wrong = {"status": 0, "found": "mixed", "said": ""}, {"said": "aistat: stopped"}, {"status": 1}
+    for change in (*wrong, {"found": "new"}):
+        with pytest.raises(AssertionError):
+            check([fine | change])
 
 
 def test_stopped_at_random_moments(tmp_path):
@@ -167,6 +190,26 @@ def test_killed_hard_a_folder_holds_one_version_and_the_next_run_tidies_up(tmp_p
         os.utime(path, (0, time.time() - 2 * OLD_FOLDER_S))
     killed_while_writing(tmp_path, draw)
     assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_posterior_is_whole_whenever_a_script_is_stopped(tmp_path, count):
+    """A script of one's own has no handler: SIGTERM ends it anywhere but while a file is written."""
+    from aistat_jax.inference.store import load_posterior
+
+    draw = random.Random(6)
+    for n in range(count):
+        kind = (signal.SIGTERM, signal.SIGINT)[n % 2]
+        arguments = ["-m", "tests.ends", "save", str(tmp_path), "100000", str(draw.randint(0, 500))]
+        process = started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(draw.uniform(0, 0.5))
+        process.send_signal(kind)
+        process.communicate(timeout=100)
+        assert process.returncode == -kind
+        assert [path.name for path in tmp_path.iterdir()] == ["posterior.nc"]
+        assert load_posterior(tmp_path / "posterior.nc")[0].draws.shape[0] >= 200
 
 
 def test_a_reader_that_has_gone_loses_nothing(tmp_path):
