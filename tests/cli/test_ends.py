@@ -194,7 +194,7 @@ def test_killed_hard_a_folder_holds_one_version_and_the_next_run_tidies_up(tmp_p
 
 @pytest.mark.parametrize("count", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_posterior_is_whole_whenever_a_script_is_stopped(tmp_path, count):
-    """A script of one's own has no handler: SIGTERM ends it anywhere but while a file is written."""
+    """A script of one's own has no handler: SIGTERM ends it, but not while a file is written."""
     from aistat_jax.inference.store import load_posterior
 
     draw = random.Random(6)
