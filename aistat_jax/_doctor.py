@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from aistat_jax._errors import InputError
+
 _PACKAGES = ("jax", "jaxlib", "numpyro", "blackjax", "numpy", "scipy", "nibabel", "matplotlib")
 
 
@@ -25,9 +27,9 @@ def examine(out: Path, seed: int = 0) -> Iterator[Finding]:
     """Look at one thing after another; nothing raises, a failure is a finding."""
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("versions", _versions),
-        ("devices", _devices),
-        ("double precision", _precision),
         ("writing", lambda: _writing(out)),
+        ("devices", devices),
+        ("double precision", _precision),
         ("self test", lambda: _self_test(seed)),
     )
     for name, check in checks:
@@ -36,6 +38,8 @@ def examine(out: Path, seed: int = 0) -> Iterator[Finding]:
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
             yield Finding(name, False, text)
+            if name == "devices":
+                return  # the rest needs one
 
 
 def _versions() -> str:
@@ -50,10 +54,21 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def _devices() -> str:
+def devices() -> str:
+    """The devices that JAX uses. Raises InputError where it cannot use what it is told to."""
+    import os
+
     import jax
 
-    return ", ".join(f"{device.device_kind} ({device.platform})" for device in jax.devices())
+    try:
+        found = jax.devices()
+    except Exception as error:  # RuntimeError, or AssertionError without a word
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX cannot use the device that JAX_PLATFORMS={asked} asks for; unset JAX_PLATFORMS, "
+            "set it to cpu, or install JAX for that device"
+        ) from error
+    return ", ".join(f"{device.device_kind} ({device.platform})" for device in found)
 
 
 def _precision() -> str:
@@ -71,18 +86,11 @@ def _precision() -> str:
 def _writing(out: Path) -> str:
     import shutil
 
-    from aistat_jax._files import staged_folder
+    from aistat_jax._files import check_writable
 
-    class Enough(Exception):
-        """Leaves the staging folder before anything is moved into place."""
-
-    try:
-        with staged_folder(out) as folder:
-            (folder / "probe").write_bytes(b"0")
-            free = shutil.disk_usage(folder).free / 1e9
-            raise Enough
-    except Enough:
-        return f"{out.absolute()} can be written, {free:,.1f} GB free"
+    check_writable(out)
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    return f"{out.absolute()} can be written, {shutil.disk_usage(there).free / 1e9:,.1f} GB free"
 
 
 def _self_test(seed: int) -> str:

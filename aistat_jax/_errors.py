@@ -9,3 +9,11 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """In a notebook the sentence stands alone: the lines that led to it help nobody."""
         return [f"\x1b[31mInputError\x1b[0m: {self}"]
+
+
+class FolderError(InputError):
+    """An output folder that cannot be used; its sentence ends in "choose another folder"."""
+
+
+class InputWarning(UserWarning):
+    """Something about the input that a user must know, and that does not stop the work."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from aistat_jax._errors import InputError
 from aistat_jax._progress import progress_bar
 from aistat_jax.io.nifti import describe
 from aistat_jax.io.nnunet import find_label_maps, label_names, patient_of, read_label_map
 from aistat_jax.uncertainty.scores import LabelScore, score_case
 
+WHITE = 255  # of a picture in 8 bits
 DEFAULT = {"mm": 2.0, "px": 1.0}  # tolerance
 
 
@@ -26,6 +29,8 @@ def evaluate(
     Labels are named as in the dataset.json in or beside either folder, else by their number. The
     tolerance of the surface Dice is 2 mm, or 1 px for label maps without spacing. partial: leave
     references without a prediction out, in place of refusing them.
+    A map of 0 and 255 alone is a mask in 8 bits, whose 255 means 1, where nothing else can be
+    meant: no label above 1 is declared or, without a dataset.json, is in any of the maps.
     Raises InputError for cases without a counterpart, maps on different grids or that cannot be
     read, labels that dataset.json does not declare, and a tolerance in the other unit.
     """
@@ -37,8 +42,9 @@ def evaluate(
     given = {"mm": tolerance_mm, "px": tolerance_px}
     found: list[LabelScore] = []
     for case in progress_bar(list(ours), "scoring", len(ours)):
-        values, grid = read_label_map(ours[case])
-        truth, drawn_on = read_label_map(theirs[case])
+        (values, grid), (truth, drawn_on) = read_label_map(ours[case]), read_label_map(theirs[case])
+        if len(labels) == 1:
+            values, truth = _white_is_1(ours[case], values), _white_is_1(theirs[case], truth)
         if not grid.matches(drawn_on):
             raise InputError(
                 f"{ours[case]}: its grid {describe(grid)} is not that of {theirs[case]} "
@@ -63,9 +69,31 @@ def evaluate(
 
 
 def _numbers(paths: list[Path]) -> tuple[str, ...]:
-    """Labels 1, 2, ... up to the largest there is, or 1 where all is empty."""
-    most = max(int(read_label_map(path)[0].max()) for path in paths)
-    return tuple(str(value) for value in range(1, max(1, most) + 1))
+    """Labels 1, 2, ... up to the largest there is; 1 where all is empty, or a mask."""
+    found: set[int] = set()
+    for path in paths:
+        found |= _values(read_label_map(path)[0])
+    most = 1 if found <= {0, 1, WHITE} else max(found)
+    return tuple(str(value) for value in range(1, most + 1))
+
+
+def _white_is_1(path: Path, volume: np.ndarray) -> np.ndarray:
+    """A map of one label whose 255, where there are no others, stands for it."""
+    found = _values(volume)
+    if WHITE not in found:
+        return volume
+    if 1 in found:
+        raise InputError(
+            f"{path}: the label map holds both 1 and 255, and which of them is meant cannot be "
+            "known; save the region as 1 and everything else as 0"
+        )
+    return (volume == WHITE).astype(volume.dtype) if found <= {0, WHITE} else volume
+
+
+def _values(volume: np.ndarray) -> set[int]:
+    if volume.max() > np.iinfo(np.uint16).max:
+        return set(np.unique(volume).tolist())
+    return set(np.flatnonzero(np.bincount(volume.ravel())).tolist())
 
 
 def _refuse_without_counterpart(
@@ -79,7 +107,7 @@ def _refuse_without_counterpart(
         (sorted(ours.keys() - theirs), predicted, reference, "give both the same names"),
         (
             [] if partial else sorted(theirs.keys() - ours), reference, predicted,
-            "predict them too, or pass --partial to leave them out",
+            "predict them too, or leave them out with partial=True",
         ),
     ):  # fmt: skip
         if spare:
@@ -100,6 +128,6 @@ def _refuse_other_unit(
     other = "px" if unit == "mm" else "mm"
     if given[other] is not None:
         raise InputError(
-            f"{path}: the label map is in {unit}, so --tolerance-{other} means nothing; use "
-            f"--tolerance-{unit}"
+            f"{path}: the label map is in {unit}, so tolerance_{other} means nothing; use "
+            f"tolerance_{unit}"
         )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import FolderError, InputError
 from aistat_jax._files import check_writable, write_whole
 from aistat_jax._progress import progress_bar
 from aistat_jax.io.nnunet import Dataset, patient_of, read_case, read_dataset
@@ -97,7 +97,7 @@ def ready(
     check_writable(out)
     begun = (out / "run.json").is_file()
     if begun and not resume:
-        raise InputError(f"{out}: an earlier run is there; resume it, or choose another --out")
+        raise FolderError(f"{out}: an earlier run is there; resume it, or choose another folder")
     found = load_fingerprint(out / "fingerprint.json") if begun else _measured(dataset, settings)
     _refuse_another_dataset(out, found, dataset)
     patients = {patient_of(case) for case in dataset.cases}
@@ -288,9 +288,9 @@ def _refuse_another_dataset(out: Path, found: Fingerprint, dataset: Dataset) -> 
         old, new = getattr(found, what), getattr(dataset, what)
         if old != new:
             words = f"{len(old)} and {len(new)} {what}" if what == "cases" else f"{old} and {new}"
-            raise InputError(
+            raise FolderError(
                 f"{out}: the run there is of another dataset ({what} differ: {words}); choose "
-                "another --out"
+                "another folder"
             )
 
 
@@ -302,16 +302,16 @@ def _refuse_other_settings(run: Run) -> None:
         before |= _flat(asked["settings"])
         held_out = asked["held out"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: this is not a whole file; choose another --out") from error
+        raise FolderError(f"{file}: this is not a whole file; choose another folder") from error
     new = _asked(run)
     now |= _flat(new["settings"])
     changed = [f"{k} was {before.get(k)} and is {now[k]}" for k in now if before.get(k) != now[k]]
     if not changed and held_out != new["held out"]:
         changed = ["the folds differ"]
     if changed:
-        raise InputError(
+        raise FolderError(
             f"{run.folder}: the run there has other settings ({', '.join(changed[:3])}); repeat "
-            "its command, or choose another --out"
+            "them, or choose another folder"
         )
 
 

@@ -20,7 +20,9 @@ from aistat_jax.data.phantoms import pet_ct_phantom
 from aistat_jax.inference.posterior import Posterior
 from tests.helpers import TRUSTED
 
-NAMES = {"summary.json", "posterior.nc", "contours.csv", "figure.png", "report.html"}
+NAMES = {
+    "summary.json", "posterior.nc", "contours.csv", "figure.png", "report.html", "aistat.json",
+}  # fmt: skip
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -54,6 +56,10 @@ def done(scan):
     arguments += ["--reference", str(folder / "mask.nii.gz"), "--seed", "5", "--out", str(out)]
     assert main(arguments) == 0
     return out, arguments
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def figures_of(path):
@@ -123,13 +129,19 @@ def test_same_seed_same_figures_other_seed_others(done, tmp_path, capsys):
     )
 
 
-def test_a_run_into_an_old_folder_replaces_its_files_only(done, tmp_path):
+def test_a_run_into_an_old_folder_replaces_its_files_only(done, tmp_path, capsys):
     _, arguments = done
     (tmp_path / "mine.txt").write_text("mine")
-    (tmp_path / "summary.json").write_text("old")
-    assert main([*arguments[:-1], str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.iterdir()} == NAMES | {"probability.nii.gz", "mine.txt"}
-    assert json.loads((tmp_path / "summary.json").read_text())["seed"] == 5
+    for seed in ("6", "5"):
+        again = [*arguments[:-4], "--seed", seed, "--out", str(tmp_path), "--slices", "1"]
+        assert main(again) == 0
+        assert {p.name for p in tmp_path.iterdir()} == NAMES | {"probability.nii.gz", "mine.txt"}
+        assert json.loads((tmp_path / "summary.json").read_text())["seed"] == int(seed)
+    before = contents(tmp_path)
+    (tmp_path / "aistat.json").unlink()  # now nobody knows whose files these are
+    assert main(again) == 2
+    assert "summary.json there is not from an earlier run" in capsys.readouterr().err
+    assert contents(tmp_path) == {k: v for k, v in before.items() if k.name != "aistat.json"}
 
 
 def test_mask_and_one_slice(scan, tmp_path):
@@ -287,7 +299,7 @@ def test_out_below_a_file_is_refused_before_the_image_is_read(refused, tmp_path)
     (tmp_path / "file").write_text("x")
     sentence = refused(tmp_path / "none.nii.gz", out=tmp_path / "file" / "out")
     assert "is a file" in sentence
-    assert "--out" in sentence
+    assert sentence.endswith("choose another folder with --out")
 
 
 @pytest.mark.skipif(os.name != "posix" or not os.path.isdir("/proc"), reason="needs /proc")
@@ -403,7 +415,7 @@ def test_failure_while_writing_leaves_nothing(scan, tmp_path, monkeypatch, capsy
     folder, _, point, _ = scan
     arguments = ["contour", str(folder / "pet.nii.gz"), "--point", point, "--draws", "400"]
     assert main([*arguments, "--out", str(tmp_path / "a" / "b")]) == 1
-    assert "No space left" in capsys.readouterr().err
+    assert "no space left on device; nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

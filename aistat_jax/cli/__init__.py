@@ -5,6 +5,7 @@ Heavy libraries are imported by the command that needs them, so that `--help` an
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,19 +13,34 @@ from typing import Annotated, Any
 
 import typer
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import FolderError, InputError
+from aistat_jax._files import why
 from aistat_jax.cli.contours import contour, demo, doctor
 from aistat_jax.cli.learning import train
 from aistat_jax.cli.options import ARGUMENTS
 from aistat_jax.cli.predictions import evaluate, predict
+from aistat_jax.cli.terminal import (
+    DONE,
+    FAILED,
+    KEPT,
+    REFUSED,
+    SIGNALLED,
+    WRITTEN,
+    Stopped,
+    complain,
+    say,
+    terminal,
+    unsaid,
+)
 
 _UsageError: Any = typer.BadParameter.__base__  # lives in click or in typer, by typer's version
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="aistat",
     help="Posterior contours with honest error bars for PET/CT and other medical images.",
-    epilog="Exit status: 0 done, 2 bad input (one sentence says what and what to do), "
-    "1 anything else.",
+    epilog="Exit status: 0 done, 2 bad input (one sentence says what and what to do) and nothing "
+    "written, 130 or 143 stopped by Ctrl-C or SIGTERM, 1 anything else.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -36,35 +52,82 @@ for _command in (demo, contour, train, predict, evaluate, doctor):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status 0, 1 or 2.
+    """Run the command line; returns the exit status.
 
-    What JAX compiles is kept in the user's cache folder, so that the next command starts sooner.
+    0 done; 2 bad input, with one sentence, and nothing written; 128 and the number of a signal that
+    asked to stop (130 for Ctrl-C, 143 for SIGTERM); 1 anything else. What JAX compiles is kept in
+    the user's cache folder, so that the next command starts sooner.
     """
     ARGUMENTS.set(tuple(sys.argv[1:] if arguments is None else arguments))
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
     # JAX keeps what took a second to compile; the parts of a fit are smaller.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's own lines on standard error
+    with terminal() as stopped:
+        try:
+            status = _run(ARGUMENTS.get())
+        except (Exception, KeyboardInterrupt) as error:
+            number = stopped[0] if stopped else Stopped().number
+            if stopped or isinstance(error, KeyboardInterrupt):
+                # raised inside a callback, it may come back as an error of a library
+                complain(f"stopped; {KEPT.get()}")
+                return SIGNALLED + number
+            return _failed(error)
+        if status == DONE and (unread := unsaid()) is not None:
+            complain(f"standard output cannot be written ({why(unread)}); {KEPT.get()}")
+            return FAILED
+        return status
+
+
+def _failed(error: Exception) -> int:
+    """Say in a sentence why a command ended; what is no sentence is a fault and is raised."""
+    if isinstance(error, FolderError):
+        return _refused(error, f"{error} with --out")
+    if isinstance(error, InputError):
+        return _refused(error, str(error))
+    if isinstance(error, _UsageError):
+        return _refused(error, _one_sentence(error))
+    if isinstance(error, BrokenPipeError):  # the help, cut short by its reader
+        return DONE
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        complain(f"{place}{why(error)}; {KEPT.get()}")
+        return FAILED
+    raise error
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """What `app(arguments)` does, less its own ideas of a closed pipe and of Ctrl-C."""
+    command: Any = typer.main.get_command(app)
     try:
-        status = app(args=ARGUMENTS.get(), standalone_mode=False)
-    except InputError as error:
-        return _refused(str(error))
-    except _UsageError as error:
-        return _refused(_one_sentence(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("aistat: stopped; nothing was written", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"aistat: {error}; nothing was written", file=sys.stderr)
-        return 1
-    return status if isinstance(status, int) else 0
+        with command.make_context("aistat", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except SystemExit as end:  # how Rich answers when the reader of the help has gone
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+    return DONE
+
+
+def _refused(error: Exception, sentence: str) -> int:
+    """Status 2 where nothing was written, 1 where something was or the disk is full."""
+    cause = error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in _FULL
+    if not WRITTEN.get() and not full:
+        if sentence:  # the help has said it all
+            complain(sentence)
+        return REFUSED
+    complain(f"{sentence}; {KEPT.get()}")
+    return FAILED
 
 
 def _show_version(wanted: bool) -> bool:
     if wanted:
         from aistat_jax import __version__
 
-        print(f"aistat {__version__}")
+        say(f"aistat {__version__}")
         raise typer.Exit(0)
     return wanted
 
@@ -77,11 +140,6 @@ def _top(
     ] = False,
 ) -> None:
     """Posterior contours with honest error bars for PET/CT and other medical images."""
-
-
-def _refused(sentence: str) -> int:
-    print(f"aistat: {sentence}", file=sys.stderr)
-    return 2
 
 
 def _one_sentence(error: Any) -> str:

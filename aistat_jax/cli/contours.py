@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,9 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.options import OUT, Seed, about, check_seed, point_of, written_to
+from aistat_jax.cli.options import (
+    OUT,
+    Seed,
+    about,
+    check_devices,
+    check_seed,
+    names_of,
+    point_of,
+    say_written,
+    stem_of,
+    write_results,
+)
+from aistat_jax.cli.terminal import complain, say
 
 if TYPE_CHECKING:
+    from aistat_jax._folders import Claim
     from aistat_jax.boundary.evidence import Evidence
     from aistat_jax.boundary.model import BoundaryModel
     from aistat_jax.boundary.targets import Target
@@ -23,9 +34,14 @@ if TYPE_CHECKING:
     from aistat_jax.nets.weights import Net
     from aistat_jax.space.image import Image
 
+CASE_FILES = (
+    "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
+    "figure.png", "report.html",
+)  # fmt: skip
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
 DEMO_NET = "phantom-petct-2d"
+DEMO_OUT = Path("aistat-out/demo")
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
 _FIT = "How to fit and grade"
@@ -44,8 +60,8 @@ ToleranceMm = Annotated[
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = Path(
-        "aistat-out/demo"
+    out: Annotated[Path, typer.Option(help="Folder for the results.", rich_help_panel=OUT)] = (
+        DEMO_OUT
     ),
     seed: Seed = 0,
     method: Method = "laplace",
@@ -58,24 +74,28 @@ def demo(
     The shipped network finds it; what the image says of its boundary makes the posterior.
     """
     _check_settings(method, level, draws, seed, tolerance_mm)
-    with written_to(out) as folder:
-        from aistat_jax import intensity
-        from aistat_jax.case import contour_case
-        from aistat_jax.data.phantoms import demo_phantom
+    from aistat_jax._folders import Run, claim
 
-        phantom = demo_phantom(seed)
-        centre = phantom.centre
-        point = (float(centre[0]), float(centre[1]), float(centre[2]))
-        seen = _seen_by(DEMO_NET, phantom.image, {"point_mm": point})
-        case = contour_case(
-            phantom.image, seen.targets, partial(_by_image, intensity(phantom.image), seen),
-            seed=seed, method=method, draws=draws, level=level, tolerance_mm=tolerance_mm,
-            reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
-            title="Demonstration: a synthetic PET/CT lesion",
-            inputs=(f"synthetic PET/CT, seed {seed}", f"network {DEMO_NET}"),
-            near=point,
-        )  # fmt: skip
-        _finish(folder, out, case)
+    run = Run("demo", "", "the demonstration")
+    place = claim(out, run, CASE_FILES, numbered=out == DEMO_OUT)
+    check_devices()
+    from aistat_jax import intensity
+    from aistat_jax.case import contour_case
+    from aistat_jax.data.phantoms import demo_phantom
+
+    phantom = demo_phantom(seed)
+    centre = phantom.centre
+    point = (float(centre[0]), float(centre[1]), float(centre[2]))
+    seen = _seen_by(DEMO_NET, phantom.image, {"point_mm": point})
+    case = contour_case(
+        phantom.image, seen.targets, partial(_by_image, intensity(phantom.image), seen),
+        seed=seed, method=method, draws=draws, level=level, tolerance_mm=tolerance_mm,
+        reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
+        title="Demonstration: a synthetic PET/CT lesion",
+        inputs=(f"synthetic PET/CT, seed {seed}", f"network {DEMO_NET}"),
+        near=point,
+    )  # fmt: skip
+    _finish(place, case)
 
 
 def contour(
@@ -143,7 +163,11 @@ def contour(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results (default aistat-out/NAME).", rich_help_panel=OUT),
+        typer.Option(
+            help="Folder for the results (default aistat-out/NAME, with a number where that is "
+            "taken).",
+            rich_help_panel=OUT,
+        ),
     ] = None,
 ) -> None:
     """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
@@ -154,38 +178,51 @@ def contour(
             raise InputError(f"--net reads the edge itself, whatever the blur; drop {name}")
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
-    out = out or Path("aistat-out") / image.name.split(".")[0]
-    with written_to(out) as folder:
-        from aistat_jax.boundary.model import boundary_model
-        from aistat_jax.boundary.targets import find_targets
-        from aistat_jax.case import contour_case, image_evidence
-        from aistat_jax.io.nifti import read_image, read_mask
+    from aistat_jax._folders import Run, claim, digest
 
-        files = {channel_name: image} | ({} if ct is None else {"CT": ct})
-        pictures = read_image(**files)
-        primary = pictures.primary
-        _check_units(pictures.unit, str(image), tolerance_mm, tolerance_px, blur_mm, blur_px)
-        if mask is not None:
-            where["mask"] = read_mask(mask, primary)
-        expert = None if reference is None else read_mask(reference, primary)
-        if pictures.unit == "px" and tolerance_px is None:
-            tolerance_px = 1.0
-        if net is None:
-            with about(image):
-                targets = find_targets(pictures, **where)
-            evidence = image_evidence(pictures, blur_mm or blur_px)
-            model_of = partial(boundary_model, evidence=evidence)
-        else:
-            seen = _seen_by(net, pictures, where)
-            targets, model_of = seen.targets, partial(_by_network, seen)
-        case = contour_case(
-            pictures, targets, model_of, seed=seed, method=method, draws=draws,
-            level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
-            reference=expert, whole_volume=slices == "all", title=f"Contours of {image.name}",
-            inputs=tuple(str(path) for path in (image, ct, mask, reference) if path is not None),
-            near=where.get("point_mm"),
-        )  # fmt: skip
-        _finish(folder, out, case)
+    (name,) = names_of([image])
+    run = Run("contour", digest(image), name, at=digest(*_asked(point, mask, threshold, net)))
+    default = Path("aistat-out") / stem_of(image)
+    place = claim(out or default, run, CASE_FILES, numbered=out is None)
+    from aistat_jax.boundary.model import boundary_model
+    from aistat_jax.boundary.targets import find_targets
+    from aistat_jax.case import contour_case, image_evidence
+    from aistat_jax.io.nifti import read_image, read_mask
+
+    files = {channel_name: image} | ({} if ct is None else {"CT": ct})
+    pictures = read_image(**files)
+    primary = pictures.primary
+    _check_units(pictures.unit, str(image), tolerance_mm, tolerance_px, blur_mm, blur_px)
+    if mask is not None:
+        where["mask"] = read_mask(mask, primary)
+    expert = None if reference is None else read_mask(reference, primary)
+    if pictures.unit == "px" and tolerance_px is None:
+        tolerance_px = 1.0
+    check_devices()
+    if net is None:
+        with about(image):
+            targets = find_targets(pictures, **where)
+        evidence = image_evidence(pictures, blur_mm or blur_px)
+        model_of = partial(boundary_model, evidence=evidence)
+    else:
+        seen = _seen_by(net, pictures, where)
+        targets, model_of = seen.targets, partial(_by_network, seen)
+    given = [path for path in (image, ct, mask, reference) if path is not None]
+    case = contour_case(
+        pictures, targets, model_of, seed=seed, method=method, draws=draws,
+        level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
+        reference=expert, whole_volume=slices == "all", title=f"Contours of {name}",
+        inputs=names_of(given), near=where.get("point_mm"),
+    )  # fmt: skip
+    _finish(place, case)
+
+
+def _asked(
+    point: str | None, mask: Path | None, threshold: float | None, net: str | None
+) -> list[str]:
+    """What tells one lesion of an image from another."""
+    drawn = None if mask is None else mask.resolve()
+    return [str(part) for part in (point, drawn, threshold, net)]
 
 
 class _Seen(NamedTuple):
@@ -241,7 +278,7 @@ def doctor(
     sound = True
     for finding in examine(out, seed):
         sound &= finding.sound
-        print(f"{'OK     ' if finding.sound else 'PROBLEM'}  {finding.name}: {finding.text}")
+        say(f"{'OK     ' if finding.sound else 'PROBLEM'}  {finding.name}: {finding.text}")
     if not sound:
         raise typer.Exit(1)
 
@@ -326,25 +363,23 @@ def _slices(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
-def _finish(folder: Path, out: Path, case: Case) -> None:
+def _finish(place: Claim, case: Case) -> None:
     """Write the case, and say what was found and written."""
     from aistat_jax.views.outputs import write_case
 
-    names = write_case(folder, case)
-    for name, why in case.skipped:
-        print(f"left out {name}: {why}", file=sys.stderr)
+    for name, reason in case.skipped:
+        complain(f"left out {name}: {reason}")
+    out, names = write_results(place, partial(write_case, case=case), ("summary.json",))
     for posterior, band, grade in zip(case.posteriors, case.bands, case.grades, strict=True):
-        print(_line(posterior, band, grade))
+        say(_line(posterior, band, grade))
     if case.agreement is not None:
         found = case.agreement
-        print(
+        say(
             f"against the reference ({found.scope}): Dice {found.dice:.3f}, "
             f"ASSD {_length(found.assd, found.unit)}, HD95 {_length(found.hd95, found.unit)}; "
             f"reference inside the 95% band in {_share(found.band_share, found.slices_compared)}"
         )
-    print(f"wrote to {out}{os.sep}")
-    for name in names:
-        print(f"  {name}")
+    say_written(out, names)
 
 
 def _line(posterior: Posterior, band: Any, grade: Any) -> str:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.options import ARGUMENTS, OUT, Seed, check_seed, kept, within_memory, written_to
+from aistat_jax.cli.options import (
+    ARGUMENTS,
+    OUT,
+    Seed,
+    check_devices,
+    check_seed,
+    within_memory,
+    write_results,
+)
+from aistat_jax.cli.terminal import KEPT, keep, say
 
 if TYPE_CHECKING:
+    from aistat_jax._folders import Claim
     from aistat_jax.nets.checkpoints import Point
     from aistat_jax.training import Fold, Run
 
@@ -102,7 +113,7 @@ def train(
         f"lower --memory-gib (now {memory_gib:g}) or --base-width (now {base_width}) and choose "
         "another --out; checkpoints in this one are intact"
     )
-    with within_memory(advice), kept(f"the checkpoints in {out} are kept; repeat to go on"):
+    with within_memory(advice):
         from aistat_jax import training
         from aistat_jax.nets.prompts import GUIDES
         from aistat_jax.nets.train import TrainSettings
@@ -119,8 +130,12 @@ def train(
         run = training.ready(
             dataset, out, sizing, settings, count=folds, which=which, resume=resume
         )
+        place = _claim(run)
+        check_devices()
         _describe(run)
         cases = training.read_cases(run)
+        begun = (out / "run.json").is_file()
+        keep(f"the checkpoints in {out} are kept; the same command goes on", written=not begun)
         training.begin(run)
         chosen = range(len(run.split)) if which is None else which
         for number in chosen:
@@ -131,7 +146,7 @@ def train(
             folds_done = [
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
-            _join(run, [one for one in folds_done if one is not None])
+            _join(run, place, [one for one in folds_done if one is not None])
 
 
 def _folds(text: str) -> tuple[int, ...] | None:
@@ -146,32 +161,42 @@ def _describe(run: Run) -> None:
     from aistat_jax.views.training import describe_run
 
     for name, value in describe_run(run):
-        print(f"{name}: {value}")
+        say(f"{name}: {value}")
 
 
 def _judged(fold: int, point: Point, steps: int) -> None:
     """Where there is no terminal for a bar, a line in the log."""
     from aistat_jax.training import mean_dice
 
+    keep(KEPT.get())
     if not sys.stderr.isatty():
-        print(
+        say(
             f"fold {fold}, step {point.step} of {steps}: loss {point.loss:.4f}, held out "
-            f"{point.validation_loss:.4f}, pseudo-Dice {mean_dice(point):.4f}",
-            flush=True,
+            f"{point.validation_loss:.4f}, pseudo-Dice {mean_dice(point):.4f}"
         )
 
 
-def _join(run: Run, done: list[Fold]) -> None:
+def _claim(run: Run) -> Claim:
+    """The right to write what a person reads; in the folder of this very run its files are ours."""
+    from aistat_jax import _folders
+
+    names = ("curve.csv", "curves.png", "report.html", "scores.csv", "scores.json")
+    begun = (run.folder / "run.json").is_file()
+    about = _folders.Run("train", "", run.found.name)
+    return _folders.claim(run.folder, about, names, known=names if begun else ())
+
+
+def _join(run: Run, place: Claim, done: list[Fold]) -> None:
     """Keep the ensemble of the folds that are done, and what a person reads about them."""
     from aistat_jax.training import ensemble
     from aistat_jax.views.scores import scores_text
     from aistat_jax.views.training import write_training
 
     net = ensemble(run, done, shlex.join(["aistat", *ARGUMENTS.get()]))
-    with written_to(run.folder) as folder:
-        names = write_training(folder, run, done, net.card)
-    print(f"{len(done)} of {len(run.split)} folds are done; on the cases they held out:")
-    print(scores_text([score for fold in done for score in fold.scores], run.settings.seed))
-    print(f"wrote to {run.folder}{os.sep}\n  net{os.sep}")
+    write = partial(write_training, run=run, done=done, card=net.card)
+    _, names = write_results(place, write, kept=KEPT.get())
+    say(f"{len(done)} of {len(run.split)} folds are done; on the cases they held out:")
+    say(scores_text([score for fold in done for score in fold.scores], run.settings.seed))
+    say(f"wrote to {run.folder}{os.sep}\n  net{os.sep}")
     for name in names:
-        print(f"  {name}")
+        say(f"  {name}")

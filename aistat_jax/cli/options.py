@@ -1,22 +1,29 @@
-"""What do commands share? The folder they write to, the seed, and what they say when cut short."""
+"""What do commands share? The folder they write to, the seed, and how a refusal names things."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import FolderError, InputError
+from aistat_jax.cli.terminal import keep, say
+
+if TYPE_CHECKING:
+    from aistat_jax._folders import Claim
 
 ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 """What `aistat` was called with, for files that say how they were made."""
 
+T = TypeVar("T")
 OUT = "Output"
+ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".png", ".npz")
 Seed = Annotated[
     int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=OUT)
 ]
@@ -26,6 +33,13 @@ def check_seed(seed: int) -> None:
     """Raises InputError for a seed below 0."""
     if seed < 0:
         raise InputError(f"--seed {seed} must be 0 or a positive whole number")
+
+
+def check_devices() -> None:
+    """Raises InputError where JAX cannot use the device that it is told to."""
+    from aistat_jax._doctor import devices
+
+    devices()
 
 
 def point_of(option: str, text: str) -> tuple[float, float, float]:
@@ -44,6 +58,63 @@ def point_of(option: str, text: str) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def stem_of(path: Path) -> str:
+    """A file's name less a known ending and leading dots.
+
+    >>> [stem_of(Path(name)) for name in ("1.2.3.45.nii.gz", "a.v2.png", "b.c", ".nii.gz")]
+    ['1.2.3.45', 'a.v2', 'b.c', 'image']
+    """
+    name = path.name
+    for ending in ENDINGS:
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    return name.strip().lstrip(".") or "image"
+
+
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names of files for people, with their folder where two would be alike.
+
+    Bytes that are no UTF-8 are shown as escapes.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = ["/".join(path.absolute().parts[-2:]) for path in paths]
+    return tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
+
+
+def write_results(
+    place: Claim, write: Callable[[Path], T], last: Sequence[str] = (), kept: str = ""
+) -> tuple[Path, T]:
+    """Let `write` fill a folder and put its files where they belong: that folder, and what it says.
+
+    last: files that appear after all others. kept: what is there from then on, in words. A folder
+    with a number, because the one without is taken, is said.
+    """
+    from aistat_jax._folders import filled
+
+    def done(out: Path) -> None:
+        keep(kept or f"the results in {out} are whole")
+
+    try:
+        with filled(place, last, done) as filling:
+            found = write(filling.folder)
+    except (OSError, InputError) as error:  # which may name a file in a folder that is hidden
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and not isinstance(error, FolderError):
+            raise OSError(cause.errno, cause.strerror, str(place.out)) from error
+        raise
+    if filling.taken:
+        say(f"{place.out}: {filling.taken}, so these results have a folder of their own")
+    return filling.out, found
+
+
+def say_written(out: Path, names: Sequence[str]) -> None:
+    say(f"wrote to {out}{os.sep}")
+    for name in names:
+        say(f"  {name}")
+
+
 @contextmanager
 def about(path: Path | str) -> Iterator[None]:
     """Names the file, or the network, in a refusal that does not know it."""
@@ -54,12 +125,16 @@ def about(path: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def written_to(out: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `out`, or leaves nothing, when the work is over."""
-    from aistat_jax._files import staged_folder
-
-    with staged_folder(out) as folder:
-        yield folder
+def in_flags(*arguments: str) -> Iterator[None]:
+    """Gives the arguments that a refusal names, such as tolerance_mm, their names as options."""
+    try:
+        yield
+    except InputError as error:
+        sentence = str(error)
+        for name in arguments:
+            flag = "--" + name.removesuffix("=True").replace("_", "-")
+            sentence = re.sub(rf"\b{re.escape(name)}\b", flag, sentence)
+        raise InputError(sentence) from error
 
 
 @contextmanager
@@ -73,16 +148,3 @@ def within_memory(advice: str) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(f"there is not enough memory on the device; {advice}") from error
-
-
-@contextmanager
-def kept(what: str) -> Iterator[None]:
-    """Says what is kept when work is stopped, or files cannot be written."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        print(f"aistat: stopped; {what}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        print(f"aistat: {error}; {what}", file=sys.stderr)
-        raise typer.Exit(1) from error

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial as bound
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,17 +16,24 @@ from aistat_jax.cli.options import (
     ARGUMENTS,
     OUT,
     Seed,
+    check_devices,
     check_seed,
-    kept,
+    in_flags,
+    names_of,
     point_of,
+    say_written,
+    stem_of,
     within_memory,
-    written_to,
+    write_results,
 )
+from aistat_jax.cli.terminal import say
 
 if TYPE_CHECKING:
+    from aistat_jax._folders import Claim
     from aistat_jax.nets.weights import Net
     from aistat_jax.space.image import Image
 
+SCORE_FILES = ("scores.csv", "scores.json")
 _INPUT = "What to predict (one of these)"
 
 
@@ -103,53 +110,56 @@ def predict(
     }
     files = None if image is None else _channels(image)
     advice = "lower --batch, crop the image, or use a machine with more"
-    with within_memory(advice), kept("cases with a file in labels are whole"):
-        from aistat_jax._files import check_writable, write_whole
+    with within_memory(advice):
         from aistat_jax._progress import progress_bar
         from aistat_jax.nets.predict import predict as predict_image
         from aistat_jax.nets.predict import prediction_bytes
         from aistat_jax.nets.prepare import working_grid
         from aistat_jax.nets.prompts import prompts
         from aistat_jax.nets.weights import load_net
-        from aistat_jax.views.predictions import prediction_card, write_prediction
+        from aistat_jax.views.predictions import write_prediction
 
         loaded = load_net(Path(net) / "net" if (Path(net) / "net" / "plan.json").is_file() else net)
-        check_writable(out)
         cases = _cases(loaded, files, images)
-        for name, read in cases:
-            case = read()
-            needed = prediction_bytes(loaded, case.primary.grid, batch) / 2**30
-            size = " x ".join(map(str, case.primary.grid.shape))
-            print(f"{name}: {size} voxels, needs about {needed:.2g} GiB of memory", flush=True)
+        claims = [_case_claim(out, loaded, case) for case in cases]
+        card = _card_claim(out)
+        check_devices()
+        for done, (case, place) in enumerate(zip(cases, claims, strict=True), 1):
+            name, picture = case.name, case.read()
+            primary = picture.primary
+            needed = prediction_bytes(loaded, primary.grid, batch) / 2**30
+            size = " x ".join(map(str, primary.grid.shape))
+            say(f"{name}: {size} voxels, needs about {needed:.2g} GiB of memory")
+            asked = None
+            if click or not_here:
+                asked = prompts(loaded.plan, working_grid(loaded.plan, primary.grid), **points)
             with progress_bar(None, name) as bar:
 
                 def progress(done: int, total: int, bar: Any = bar) -> None:
                     bar.total = total
                     bar.update(done - bar.n)
 
-                asked = None
-                if click or not_here:
-                    asked = prompts(
-                        loaded.plan, working_grid(loaded.plan, case.primary.grid), **points
-                    )
                 found = predict_image(
-                    loaded, case, guidance=asked, overlap=overlap, mirror=mirror,
+                    loaded, picture, guidance=asked, overlap=overlap, mirror=mirror,
                     dropout_draws=dropout_draws, batch=batch, seed=seed, progress=progress,
                 )  # fmt: skip
-            names, volumes = write_prediction(out, name, found, case.primary)
-            unit = case.primary.unit
+            write = bound(write_prediction, case=name, prediction=found, like=primary)
+            kept = f"{done} of {len(cases)} cases are whole in {out}"
+            _, (names, volumes) = write_results(place, write, (f"labels/{name}",), kept)
             each = zip(found.labels, volumes, strict=True)
-            print("  " + ", ".join(f"{label} {volume:,.0f} {unit}³" for label, volume in each))
+            say(
+                "  " + ", ".join(f"{label} {volume:,.0f} {primary.unit}³" for label, volume in each)
+            )
             for file in names:
-                print(f"  {file}")
+                say(f"  {file}")
         about = {
             "command": shlex.join(["aistat", *ARGUMENTS.get()]), "seed": seed,
             "click": click or [], "not_here": not_here or [],
             "overlap": overlap, "mirror": mirror, "dropout_draws": dropout_draws,
-            "cases": [name for name, _ in cases],
+            "cases": [case.name for case in cases],
         }  # fmt: skip
-        write_whole(out / "prediction.json", prediction_card(loaded, about))
-    print(f"wrote to {out}{os.sep}")
+        write_results(card, bound(_write_card, out=out, net=loaded, about=about), kept=kept)
+    say(f"wrote to {out}{os.sep}")
 
 
 def evaluate(
@@ -179,20 +189,57 @@ def evaluate(
     for tolerance in (tolerance_mm, tolerance_px):
         if tolerance is not None and not 0 < tolerance < float("inf"):
             raise InputError(f"the tolerance {tolerance:g} must be a positive length")
-    with written_to(out) as folder:
-        from aistat_jax.evaluation import evaluate as evaluate_folders
-        from aistat_jax.views.scores import scores_text, write_scores
+    from aistat_jax._folders import Run, claim, digest
 
+    run = Run(
+        "evaluate", digest(predicted, reference), " against ".join(names_of([predicted, reference]))
+    )
+    place = claim(out, run, SCORE_FILES)
+    from aistat_jax.evaluation import evaluate as evaluate_folders
+    from aistat_jax.views.scores import scores_text, write_scores
+
+    with in_flags("tolerance_mm", "tolerance_px", "partial=True"):
         scores = evaluate_folders(
             predicted, reference, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             partial=partial,
         )  # fmt: skip
-        about = {"predicted": str(predicted), "reference": str(reference)}
-        names = write_scores(folder, scores, seed, about)
-    print(scores_text(scores, seed))
-    print(f"wrote to {out}{os.sep}")
-    for name in names:
-        print(f"  {name}")
+    about = {"predicted": str(predicted), "reference": str(reference)}
+    where, names = write_results(place, lambda folder: write_scores(folder, scores, seed, about))
+    say(scores_text(scores, seed))
+    say_written(where, names)
+
+
+class _Case(NamedTuple):
+    """A case to predict: its name, the files of its channels, and how to read them."""
+
+    name: str
+    files: Sequence[Path]
+    read: Callable[[], Image]
+
+
+def _case_claim(out: Path, net: Net, case: _Case) -> Claim:
+    """The right to write a case's files, which no other case of that name may have."""
+    from aistat_jax._folders import Run, claim, digest
+    from aistat_jax.views.predictions import prediction_files
+
+    run = Run("predict", digest(*case.files), names_of(case.files[:1])[0], part=case.name)
+    return claim(out, run, prediction_files(case.name, net.plan.labels[1:]))
+
+
+def _card_claim(out: Path) -> Claim:
+    from aistat_jax._folders import Run, claim
+    from aistat_jax.views.predictions import CARD
+
+    return claim(out, Run("predict", "", "predictions"), [CARD])
+
+
+def _write_card(folder: Path, out: Path, net: Net, about: dict[str, Any]) -> None:
+    """prediction.json, with what earlier runs said of cases that are still theirs."""
+    from aistat_jax._files import write_whole
+    from aistat_jax.views.predictions import CARD, earlier_cards, prediction_card
+
+    earlier = earlier_cards(out / CARD, about["cases"])
+    write_whole(folder / CARD, prediction_card(net, about | earlier))
 
 
 def _channels(given: list[str]) -> dict[str, Path]:
@@ -208,17 +255,17 @@ def _channels(given: list[str]) -> dict[str, Path]:
     return files
 
 
-def _cases(
-    net: Net, files: dict[str, Path] | None, images: Path | None
-) -> list[tuple[str, Callable[[], Image]]]:
-    """Names of the cases, and how to read each."""
+def _cases(net: Net, files: dict[str, Path] | None, images: Path | None) -> list[_Case]:
     from aistat_jax.io.nifti import read_image
-    from aistat_jax.io.nnunet import MAP_ENDINGS, find_images, read_image_of
+    from aistat_jax.io.nnunet import channel_paths, find_images, read_image_of
 
     plan = net.plan
     if images is not None:
         found = find_images(images, plan.channels)
-        return [(name, bound(read_image_of, found, name, ".")) for name in found.cases]
+        return [
+            _Case(name, channel_paths(found, name, "."), bound(read_image_of, found, name, "."))
+            for name in found.cases
+        ]
     given = files or {}
     wanted = dict(zip(plan.channels, plan.quantities, strict=True))
     for name, quantity in wanted.items():
@@ -234,7 +281,5 @@ def _cases(
                 "it out"
             )
     ordered = {name: given[name] for name in plan.channels}
-    first = ordered[plan.channels[0]].name
-    for ending in (*MAP_ENDINGS, "_0000"):
-        first = first.removesuffix(ending)
-    return [(first, bound(read_image, **ordered))]
+    name = stem_of(ordered[plan.channels[0]]).removesuffix("_0000")
+    return [_Case(name, tuple(ordered.values()), bound(read_image, **ordered))]

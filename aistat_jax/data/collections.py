@@ -24,8 +24,8 @@ def data_root(folder: str | os.PathLike[str] | None = None) -> Path:
     named = folder or os.environ.get("AISTAT_DATA")
     if not named or not Path(named).is_dir():
         raise InputError(
-            f"there is no data folder {str(named or '$AISTAT_DATA')!r}; pass --data or set "
-            "AISTAT_DATA to the folder that holds the collections"
+            f"there is no data folder {str(named or '$AISTAT_DATA')!r}; pass the folder that "
+            "holds the collections, or set AISTAT_DATA to it"
         )
     return Path(named)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._files import replaced_file
+from aistat_jax._files import replaced_file, why
+from aistat_jax._signals import undisturbed
 from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.grid import Plane
@@ -39,8 +40,6 @@ def save_posterior(
     The file appears under its name only when it is whole. Raises InputError when there is
     nothing to save, what is to be saved is something else, or the folder cannot be written.
     """
-    from xarray import Dataset
-
     if not isinstance(path, str | os.PathLike):
         raise InputError(
             f"the path comes first, then what to save, got a {type(path).__name__} as the path: "
@@ -55,22 +54,40 @@ def save_posterior(
             raise InputError(f"{path}: only posteriors can be saved, got a {type(each).__name__}")
     groups = _group_names(several)
     attrs = {"format": FORMAT, "schema": SCHEMA, "groups": json.dumps(groups)}
+    whole = netcdf_bytes(
+        attrs,
+        {
+            f"{group}/posterior": to_dataset(posterior)
+            for group, posterior in zip(groups, several, strict=True)
+        },
+    )
     try:
-        with replaced_file(path) as temporary:
-            Dataset(attrs=attrs).to_netcdf(temporary, mode="w", engine="h5netcdf")
-            for group, posterior in zip(groups, several, strict=True):
-                data = to_dataset(posterior)
-                checked = {
-                    name: {"fletcher32": True, "_FillValue": None} for name in data.data_vars
-                }
-                data.to_netcdf(
-                    temporary, mode="a", engine="h5netcdf",
-                    group=f"{group}/posterior", encoding=checked,
-                )  # fmt: skip
+        with undisturbed(), replaced_file(path) as temporary:
+            temporary.write_bytes(whole)
     except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise InputError(f"{path}: the file cannot be written ({why}); choose another") from error
+        raise InputError(
+            f"{path}: the file cannot be written ({why(error)}); choose another"
+        ) from error
     return path
+
+
+def netcdf_bytes(attrs: Mapping[str, Any], groups: Mapping[str, xarray.Dataset]) -> bytes:
+    """A NetCDF-4 file of groups, with checksums, as it would lie on a disk.
+
+    It is made in memory: HDF5 ends the process when a disk becomes full under it.
+    """
+    import io
+
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        file.attrs.update(attrs)
+        for group, data in groups.items():
+            checked = {name: {"fletcher32": True, "_FillValue": None} for name in data.data_vars}
+            data.dump_to_store(H5NetCDFStore(file, group=group, mode="a"), encoding=checked)
+    return buffer.getvalue()
 
 
 def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:

@@ -7,15 +7,17 @@ spacing and live in pixels.
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Bool
+from aistat_jax.io.formats import NIFTI, READ, Content, content_of, unpacked
 from aistat_jax.space.grid import (
     Grid,
     canonical_axes,
@@ -27,6 +29,8 @@ from aistat_jax.space.grid import (
 from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array, quantity_of
 
 PathLike = str | os.PathLike[str]
+
+SAME_TRANSFORM = 0.1  # voxels between sform and qform that are rounding
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.error)
@@ -55,10 +59,10 @@ def read_channel(path: PathLike, name: str = "image") -> Channel:
             _read_pixels(source), np.eye(4), name=name, quantity=quantity, source=str(source),
             in_px=True,
         )  # fmt: skip
-    values, affine, mm_per_unit, codes = _read_nifti(source)
+    stored = _read_nifti(source)
     return channel_from_array(
-        values, affine, name=name, quantity=quantity, source=str(source),
-        mm_per_unit=mm_per_unit, codes=codes,
+        stored.values, stored.affine, name=name, quantity=quantity, source=str(source),
+        mm_per_unit=stored.mm_per_unit, codes=stored.codes, qform=stored.qform,
     )  # fmt: skip
 
 
@@ -120,7 +124,7 @@ def read_as_drawn(path: PathLike) -> tuple[np.ndarray, Grid]:
         affine, mm_per_unit, unit = np.eye(4), 1.0, "px"
         stored = _read_pixels(source)
     else:
-        stored, affine, mm_per_unit, _ = _read_nifti(source)
+        stored, affine, mm_per_unit, *_ = _read_nifti(source)
         unit = "mm"
     volume = as_volume(stored, str(source))
     world = affine * np.array([[mm_per_unit]] * 3 + [[1.0]])
@@ -132,7 +136,7 @@ def read_as_drawn(path: PathLike) -> tuple[np.ndarray, Grid]:
 
 
 def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:
-    """Write canonical voxels in the stored orientation and affine of the input `like`.
+    """Write canonical voxels in the stored orientation and with the transforms of the input `like`.
 
     Written to a temporary name and moved into place. bool and integer values are stored as
     uint8, anything else as float32. Shapes: values (i, j, k) on the grid of `like`.
@@ -166,7 +170,8 @@ def write_nifti(path: PathLike, values: np.ndarray, like: Channel) -> Path:
     file = nibabel.Nifti1Image(stored, affine)
     file.header.set_xyzt_units(_unit_name(storage.mm_per_unit))
     file.set_sform(affine, code=sform or qform)
-    file.set_qform(affine, code=qform or sform)
+    other = affine if storage.qform is None else np.array(storage.qform)
+    file.set_qform(other, code=qform or sform)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(target) as temporary:
         nibabel.save(file, temporary)
@@ -182,21 +187,32 @@ def _existing(path: PathLike) -> Path:
     return source
 
 
-def _read_nifti(source: Path) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
-    """Stored voxels, affine, millimetres per length unit, and (sform, qform) codes."""
+class _Stored(NamedTuple):
+    """Stored voxels, affine, millimetres per length unit, (sform, qform) codes, a qform apart."""
+
+    values: np.ndarray
+    affine: np.ndarray
+    mm_per_unit: float
+    codes: tuple[int, int]
+    qform: np.ndarray | None
+
+
+def _read_nifti(source: Path) -> _Stored:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
     broken = (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError)
+    content = content_of(source)
     try:
-        file: Any = nibabel.load(source)
+        file: Any
+        if content.header and content.gzipped != (source.suffix.lower() == ".gz"):
+            file = getattr(nibabel, NIFTI[content.header]).from_bytes(unpacked(source, content))
+        else:
+            file = nibabel.load(source)
     except broken as error:
-        raise InputError(
-            f"{source}: this is not a readable NIfTI file; pass .nii or .nii.gz, "
-            "or convert it (DICOM with dcm2niix)"
-        ) from error
+        raise InputError(f"{source}: {_not_nifti(source, content)}") from error
     if not isinstance(file, nibabel.Nifti1Pair):
         raise InputError(
             f"{source}: this is a {type(file).__name__}, not a NIfTI file; convert it to .nii.gz"
@@ -214,15 +230,60 @@ def _read_nifti(source: Path) -> tuple[np.ndarray, np.ndarray, float, tuple[int,
             f"{source}: the voxel spacing in the header is {tuple(float(p) for p in pixdim)} "
             "and must be positive along every axis; repair the header"
         )
-    unit = str(header.get_xyzt_units()[0])
+    mm_per_unit = _MM_PER_UNIT.get(str(header.get_xyzt_units()[0]), 1.0)
     try:
         values = np.asanyarray(file.dataobj)
-        _check_whole(source)
+        if content.gzipped:
+            _check_whole(source)
     except (*broken, MemoryError) as error:
         raise InputError(
             f"{source}: the voxel data are cut short or damaged; copy or export the file again"
         ) from error
-    return values, np.asarray(file.affine, dtype=np.float64), _MM_PER_UNIT.get(unit, 1.0), codes
+    affine = np.asarray(file.affine, dtype=np.float64)
+    qform = _other_transform(file, source, codes, mm_per_unit)
+    return _Stored(values, affine, mm_per_unit, codes, qform)
+
+
+def _not_nifti(source: Path, content: Content) -> str:
+    """Why a file is not read, and what is."""
+    if content.kind == "a DICOM file":
+        return "this is a DICOM file; convert its series with dcm2niix and pass the .nii.gz"
+    if content.kind and not content.header:
+        return f"this is {content.kind}, which is not read; {READ}"
+    if source.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
+        return (
+            "this is not a readable NIfTI file; pass .nii or .nii.gz, or convert it (DICOM with "
+            "dcm2niix)"
+        )
+    return f"files of this kind are not read; {READ}"
+
+
+def _other_transform(
+    file: Any, source: Path, codes: tuple[int, int], mm_per_unit: float
+) -> np.ndarray | None:
+    """The qform of a file that is read by its sform, where the two differ; that is said."""
+    from nibabel.spatialimages import HeaderDataError
+
+    if 0 in codes:
+        return None
+    try:
+        sform, qform = file.get_sform(), file.get_qform()
+    except HeaderDataError:
+        return None
+    if np.linalg.det(sform[:3, :3]) == 0:
+        return None  # it will be refused
+    ends = np.array([(0, n - 1) for n in (*file.shape, 1, 1, 1)[:3]])
+    corners = np.stack(np.meshgrid(*ends, [1], indexing="ij"), axis=-1).reshape(-1, 4)
+    apart = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
+    if not apart > SAME_TRANSFORM * np.linalg.norm(sform[:3, :3], axis=0).min():
+        return None
+    warnings.warn(
+        f"{source}: its two transforms, sform and qform, place it up to {apart * mm_per_unit:.3g} "
+        "mm apart; the sform is used, and files on its grid keep both",
+        InputWarning,
+        stacklevel=2,
+    )
+    return qform
 
 
 def _stored_spacing(file: Any) -> np.ndarray:
@@ -234,13 +295,12 @@ def _stored_spacing(file: Any) -> np.ndarray:
 
 
 def _check_whole(source: Path) -> None:
-    """Read a .gz to its end, where the checksum is: damage in the middle shows nowhere else."""
+    """Read gzip to its end, where the checksum is: damage in the middle shows nowhere else."""
     import gzip
 
-    if source.suffix.lower() == ".gz":
-        with gzip.open(source) as stream:
-            while stream.read(1 << 24):
-                pass
+    with gzip.open(source) as stream:
+        while stream.read(1 << 24):
+            pass
 
 
 def _read_pixels(source: Path) -> np.ndarray:
@@ -256,9 +316,8 @@ def _read_png(source: Path) -> np.ndarray:
                 picture = picture.convert("RGB")
             pixels = np.asarray(picture)
     except (*_UNREADABLE, SyntaxError) as error:
-        raise InputError(
-            f"{source}: this is not a readable PNG; export the picture again"
-        ) from error
+        kind = content_of(source).kind or "not a readable PNG"
+        raise InputError(f"{source}: this is {kind}; export the picture as PNG again") from error
     if pixels.ndim == 3:
         colours = pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]
         if (colours != colours[..., :1]).any():

@@ -96,6 +96,11 @@ def read_dataset(folder: PathLike) -> Dataset:
     cases = _image_cases(folder / "imagesTr", ending, len(channels))
     _check_labels_exist(folder / "labelsTr", ending, cases)
     expected = content["numTraining"]
+    if not isinstance(expected, int) or isinstance(expected, bool):
+        raise InputError(
+            f"{file}: numTraining must be a whole number, got {_as_json(expected)}; write how "
+            "many cases there are"
+        )
     if expected != len(cases):
         raise InputError(
             f"{file}: numTraining is {expected} but {len(cases)} cases were found in "
@@ -130,7 +135,7 @@ def read_image_of(dataset: Dataset, case: str, folder: str = "imagesTr") -> Imag
     Raises InputError naming the file for channels that are absent, cannot be used, or do not
     share one grid, which nnU-Net's format demands.
     """
-    paths = _channel_paths(dataset, case, folder)
+    paths = channel_paths(dataset, case, folder)
     image = read_image(**dict(zip(dataset.channels, paths, strict=True)))
     first = image.primary
     for channel in image.channels.values():
@@ -200,7 +205,8 @@ def label_names(folder: PathLike) -> tuple[str, ...] | None:
     return None
 
 
-def _channel_paths(dataset: Dataset, case: str, folder: str) -> list[Path]:
+def channel_paths(dataset: Dataset, case: str, folder: str = "imagesTr") -> list[Path]:
+    """The files of a case's channels, in their order. Raises InputError where one is absent."""
     where = dataset.folder / folder
     paths = [where / f"{case}_{n:04d}{dataset.ending}" for n in range(len(dataset.channels))]
     absent = [path.name for path in paths if not path.is_file()]
@@ -311,7 +317,7 @@ def _labels(file: Path, given: Any) -> tuple[str, ...]:
             "one whole number"
         )
     if any(not isinstance(value, int) or isinstance(value, bool) for value in given.values()):
-        kinds = ", ".join(f"{name}: {value!r}" for name, value in given.items())
+        kinds = ", ".join(f"{name}: {_as_json(value)}" for name, value in given.items())
         raise InputError(f"{file}: labels ({kinds}) must be names with whole numbers")
     names = tuple(sorted(given, key=lambda name: given[name]))
     values = [given[name] for name in names]
@@ -379,6 +385,12 @@ def _stems(folder: Path, ending: str) -> list[str]:
         for path in folder.iterdir()
         if path.name.endswith(ending) and not path.name.startswith(".")
     )
+
+
+def _as_json(value: Any) -> str:
+    """A value and its type, in the words of JSON."""
+    kinds = {str: "the text ", list: "the list ", dict: "the object "}
+    return kinds.get(type(value), "") + json.dumps(value)
 
 
 def _few(words: Iterable[str]) -> str:

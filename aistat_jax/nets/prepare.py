@@ -16,6 +16,7 @@ from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.nets.plan import Normalisation, Plan
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.plausible import implausible
 
 SAME_SPACING = 1e-3  # relative difference below which an axis is left as it is
 SAME_PLACE = 1e-3  # voxels between two grids below which nothing is interpolated
@@ -46,8 +47,9 @@ def prepare(plan: Plan, image: Image) -> Prepared:
     takes its lowest value. An image or a plan in px keeps the image's own grid.
 
     Neighbouring planes of a 2.5D network are joined later (`join_planes`). Shapes: see `Prepared`.
-    Raises InputError for a channel of the plan that the image lacks, holds in another quantity,
-    or that does not overlap the primary channel.
+    Raises InputError for a channel of the plan that the image lacks, holds in another quantity or
+    with values that cannot be of it (see `implausible`), or that does not overlap the primary
+    channel.
     """
     native = image.primary.grid
     grid = working_grid(plan, native)
@@ -228,4 +230,7 @@ def _channel_of(plan: Plan, image: Image, name: str, quantity: str) -> Channel:
             f"channel {name} is in {channel.quantity} but the network {plan.name} was trained on "
             f"{quantity}; convert it first"
         )
+    doubt = implausible(channel.values, quantity) if channel.unit == "mm" else None
+    if doubt is not None:
+        raise InputError(f"{channel.source or f'channel {name}'}: {doubt}")
     return channel

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from aistat_jax._errors import InputError
+from aistat_jax._files import files_in, move_in, staged_folder, write_whole
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.plan import Plan, load_plan, save_plan
@@ -95,27 +94,20 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
 
     Raises InputError when something is there already that is not a network.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder = Path(folder)
     if folder.exists() and not (folder / "plan.json").is_file():
         raise InputError(f"{folder} exists and holds no network; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with staged_folder(folder) as staged:
         save_plan(net.plan, staged / "plan.json")
-        (staged / "card.json").write_text(json.dumps(net.card, indent=1) + "\n", encoding="utf-8")
+        write_whole(staged / "card.json", json.dumps(net.card, indent=1) + "\n")
         parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
         for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
-            file = staged / f"{name}.safetensors"
-            save_file(weights, file)
-            file.chmod(0o644)  # safetensors lets nobody else read what it writes
-        staged.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            write_whole(staged / f"{name}.safetensors", save(weights))
+        ours = ("plan.json", "card.json")
+        old = [f for f in files_in(folder) if f in ours or f.endswith(".safetensors")]
+        move_in(staged, folder, old, ours)
     return folder
 
 

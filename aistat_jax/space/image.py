@@ -29,6 +29,7 @@ class Storage:
 
     axes: canonical axis -> (stored axis, flipped). shape and affine (row by row) are those of
     the file, in the file's own length unit; mm_per_unit converts it; codes are (sform, qform).
+    qform is the file's second transform (row by row), where that is another one.
     """
 
     axes: Axes
@@ -36,6 +37,7 @@ class Storage:
     affine: tuple[tuple[float, ...], ...]
     mm_per_unit: float = 1.0
     codes: tuple[int, int] = (1, 1)
+    qform: tuple[tuple[float, ...], ...] | None = None
 
 
 @record
@@ -205,6 +207,7 @@ def channel_from_array(
     in_px: bool = False,
     mm_per_unit: float = 1.0,
     codes: tuple[int, int] = (1, 1),
+    qform: Float[np.ndarray, "4 4"] | None = None,
 ) -> Channel:
     """A channel from voxels in any stored order, brought into canonical order.
 
@@ -244,6 +247,7 @@ def channel_from_array(
         affine=tuple(tuple(float(a) for a in row) for row in affine),
         mm_per_unit=float(mm_per_unit),
         codes=codes,
+        qform=None if qform is None else tuple(tuple(float(a) for a in row) for row in qform),
     )
     return Channel(
         values=np.ascontiguousarray(to_canonical(volume, axes)),

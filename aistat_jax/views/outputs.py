@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
+from aistat_jax._files import write_whole
 from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
@@ -41,7 +43,7 @@ def write_case(folder: Path, case: Case) -> list[str]:
 
     summary = summary_of(case)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "summary.json", text + "\n")
     save_posterior(folder / "posterior.nc", case.posteriors)
     probability = write_probability(folder, case)
     write_contours(folder / "contours.csv", case)
@@ -176,7 +178,7 @@ def write_contours(path: Path, case: Case) -> Path:
     """
     unit = case.image.unit
     names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["target", "slice", "vertex", *names])
         for posterior, band in zip(case.posteriors, case.bands, strict=True):
@@ -188,7 +190,7 @@ def write_contours(path: Path, case: Case) -> Path:
             for vertex, points in enumerate(np.concatenate(world, axis=-1)):
                 values = [f"{value + 0.0:.4f}" for value in points]
                 rows.writerow([posterior.target_id, chart.plane.index, vertex, *values])
-    return path
+        return write_whole(path, stream.getvalue())
 
 
 def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
@@ -207,7 +209,9 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
         return name
     stored = volume if channel.storage is None else volume.reshape(channel.storage.shape)
     name = f"{prefix}probability.npz"
-    np.savez_compressed(folder / name, probability=stored)
+    with io.BytesIO() as buffer:
+        np.savez_compressed(buffer, probability=stored)
+        write_whole(folder / name, buffer.getvalue())
     return name
 
 

@@ -7,8 +7,9 @@ images without spacing.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from aistat_jax.nets.weights import Net
 from aistat_jax.space.image import Channel
 
 SCHEMA = 1
+CARD = "prediction.json"
 
 
 def write_prediction(
@@ -43,6 +45,29 @@ def write_prediction(
     return names, counts * np.prod(like.grid.spacing)
 
 
+def prediction_files(case: str, labels: tuple[str, ...]) -> list[str]:
+    """Every file that a case may be written to, as paths inside the folder."""
+    stems = [f"labels/{case}"]
+    stems += [
+        f"{what}/{case}_{word}" for what in ("log_odds", "spread") for word in _file_words(labels)
+    ]
+    return [stem + ending for stem in stems for ending in (".nii.gz", ".npz")]
+
+
+def earlier_cards(path: Path, done: Sequence[str]) -> dict[str, Any]:
+    """What a card that is there already said of cases not in `done`: "earlier", a list of cards."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        cards = [card, *card.pop("earlier", ())]
+        left = [
+            one | {"cases": [name for name in one["cases"] if name not in done]} for one in cards
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    left = [one for one in left if one["cases"]]
+    return {"earlier": left} if left else {}
+
+
 def prediction_card(net: Net, about: Mapping[str, Any]) -> str:
     """What a folder of predictions says of itself, as JSON: the network, its labels, and more."""
     content = {
@@ -56,9 +81,9 @@ def prediction_card(net: Net, about: Mapping[str, Any]) -> str:
 def _file_words(labels: tuple[str, ...]) -> list[str]:
     """Labels as parts of file names, told apart even where they differ in signs alone."""
     words = [re.sub(r"\W+", "-", label) for label in labels]
-    if len(set(words)) == len(words):
-        return words
-    return [f"{value}-{word}" for value, word in enumerate(words, 1)]
+    if len(set(words)) < len(words):
+        words = [f"{value}-{word}" for value, word in enumerate(words, 1)]
+    return [os.fsdecode(word.encode("utf-8")) for word in words]  # UTF-8 in any locale
 
 
 def _write(path: Path, values: np.ndarray, like: Channel) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aistat_jax
+from aistat_jax._files import write_whole
 from aistat_jax.uncertainty.scores import (
     METRICS,
     LabelScore,
@@ -39,17 +41,18 @@ def write_scores(
     """
     unit = scores[0].unit
     names = (*METRICS, *_VOLUMES)
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as stream:
+    with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(["case", "patient", "label", *(column(name, unit) for name in names)])
         for score in scores:
             values = asdict(score)
             cells = ["" if math.isnan(values[n]) else f"{values[n]:.6g}" for n in names]
             rows.writerow([score.case, score.patient, score.label, *cells])
+        write_whole(folder / "scores.csv", stream.getvalue())
     content = {"schema": SCHEMA, "version": aistat_jax.__version__, "seed": seed}
     content |= (about or {}) | means_content(scores, seed)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "scores.json", text + "\n")
     return ["scores.csv", "scores.json"]
 
 

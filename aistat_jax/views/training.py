@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aistat_jax._files import write_whole
 from aistat_jax.nets.plan import memory_bytes
 from aistat_jax.training import Fold, Run, mean_dice
 from aistat_jax.uncertainty.scores import RULE
@@ -64,7 +66,7 @@ def write_training(
 
 def write_curve(path: Path, labels: Sequence[str], done: Sequence[Fold]) -> Path:
     """Every step of every fold as a row; cells are empty where nothing was judged."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
         dice = [f"pseudo_dice_{label}" for label in labels]
         rows.writerow(["fold", "step", "loss", "learning_rate", "validation_loss", *dice])
@@ -76,7 +78,7 @@ def write_curve(path: Path, labels: Sequence[str], done: Sequence[Fold]) -> Path
                 cells = ["" if v is None or np.isnan(v) else f"{v:.9g}" for v in judged]
                 taken = [f"{point.loss:.9g}", f"{point.learning_rate:.9g}"]
                 rows.writerow([fold.number, point.step, *taken, *cells])
-    return path
+        return write_whole(path, stream.getvalue())
 
 
 def plot_curves(done: Sequence[Fold]) -> Figure:

@@ -65,7 +65,8 @@ def refused(capsys, *arguments):
 
 def test_scores_are_those_of_hand(folders, tmp_path, capsys):
     rows, content = scored(folders, tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scores.csv", "scores.json"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["aistat.json", "scores.csv", "scores.json"]
     same, off = rows["P1_visit1", "tumour"], rows["P1_visit2", "tumour"]
     assert [float(same[n]) for n in ("dice", "surface_dice", "hd95_mm", "assd_mm")] == [1, 1, 0, 0]
     # five of six layers in common; the faces across the shift are 3 mm off, beyond 2 mm
@@ -124,7 +125,7 @@ def test_references_may_be_left_out_when_asked(folders, tmp_path, capsys):
     out = tmp_path / "out"
     sentence = refused(capsys, *folders, "--out", out)
     assert "1 cases (P2) have no label map in" in sentence
-    assert "pass --partial to leave them out" in sentence
+    assert "leave them out with --partial" in sentence
     rows, _ = scored(folders, out, "--partial")
     assert "P2" not in {case for case, _ in rows}
     save(folders[0] / "P9.nii.gz", box(5))
@@ -179,3 +180,37 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path, capsys):
     (tmp_path / "file").touch()
     sentence = refused(capsys, *folders, "--out", tmp_path / "file")
     assert "is a file, so no folder can be made there" in sentence
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_masks_of_0_and_255_mean_1_where_nothing_else_can(folders, tmp_path, declared, capsys):
+    ours, data = folders
+    for path in (ours / "P3.nii.gz", data / "labelsTr" / "P3.nii.gz"):
+        path.unlink()  # the one with a second label
+    if declared:
+        card = json.loads((data / "dataset.json").read_text())
+        card |= {"labels": {"background": 0, "tumour": 1}, "numTraining": 4}
+        (data / "dataset.json").write_text(json.dumps(card))
+    else:
+        (data / "dataset.json").unlink()
+    plain, _ = scored(folders, tmp_path / "plain")
+    save(ours / "P1_visit2.nii.gz", 255 * box(6))
+    save(data / "labelsTr" / "P2.nii.gz", 255 * box(5))
+    assert scored(folders, tmp_path / "white")[0] == plain
+    both = 255 * box(6)
+    both[0, 0, 0] = 1
+    save(ours / "P1_visit2.nii.gz", both)
+    sentence = refused(capsys, *folders, "--out", tmp_path / "both")
+    assert "P1_visit2.nii.gz: the label map holds both 1 and 255" in sentence
+
+
+def test_255_among_several_labels_is_a_label(folders, tmp_path, capsys):
+    """It is not taken for 1, whether labels are declared or known by their numbers alone."""
+    ours, data = folders
+    save(ours / "P1_visit1.nii.gz", 255 * box(5))
+    sentence = refused(capsys, *folders, "--out", tmp_path / "a")
+    assert "the label 255 is not among the 2 of dataset.json (tumour, node)" in sentence
+    (data / "dataset.json").unlink()
+    rows, _ = scored(folders, tmp_path / "b")
+    assert float(rows["P1_visit1", "1"]["dice"]) == 0
+    assert float(rows["P1_visit1", "255"]["dice"]) == 0

@@ -58,7 +58,7 @@ def test_one_case_on_its_own_grid(net, scan, tmp_path, capsys):
     assert main(["predict", str(net), "--out", str(out), "--image", f"PT={scan}"]) == 0
     each = [f"{what}/pet_{label}.nii.gz" for what in ("log_odds", "spread")
             for label in ("lesion", "organ")]  # fmt: skip
-    assert files(out) == sorted([*each, "labels/pet.nii.gz", "prediction.json"])
+    assert files(out) == sorted([*each, "aistat.json", "labels/pet.nii.gz", "prediction.json"])
     found = predict(Net(PLAN, load(net).members), read_image(PT=scan))
     for n, label in enumerate(("lesion", "organ")):
         for what in ("log_odds", "spread"):
@@ -132,8 +132,12 @@ def test_a_folder_of_images_a_dataset_and_a_run(net, tmp_path, monkeypatch, caps
     (balls / "imagesTr").rename(balls / "imagesTs")
     (balls / "imagesTs" / "P2_0000.nii.gz").write_bytes(b"damaged")
     before = sorted(p.name for p in tmp_path.iterdir())
-    sentence = refused(capsys, net, "--out", tmp_path / "cut", "--images", balls / "imagesTs")
+    capsys.readouterr()
+    arguments = ["predict", str(net), "--images", str(balls / "imagesTs")]
+    assert main([*arguments, "--out", str(tmp_path / "cut")]) == 1  # not 2: something is written
+    sentence = capsys.readouterr().err
     assert "P2_0000.nii.gz: this is not a readable NIfTI file" in sentence
+    assert "2 of 5 cases are whole in" in sentence
     assert sorted(p.name for p in (tmp_path / "cut" / "labels").iterdir()) == [
         "P1_visit1.nii.gz", "P1_visit2.nii.gz",
     ]  # fmt: skip
@@ -205,6 +209,15 @@ def test_what_cannot_be_predicted_is_refused(net, scan, tmp_path, capsys, option
     given = [text.format(scan=scan, folder=scan.parent) for text in options]
     assert words in refused(capsys, net, "--out", tmp_path / "a" / "b", *given)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_activity_in_place_of_suv_is_refused(net, tmp_path, capsys):
+    pet = save(tmp_path / "bqml.nii.gz", 5200 * ball(0)[0], AFFINE)
+    out = tmp_path / "out"
+    sentence = refused(capsys, net, "--out", out, "--image", f"PT={pet}")
+    assert f"{pet}: values from" in sentence
+    assert "divide Bq/ml by" in sentence
+    assert not out.exists()
 
 
 def test_networks_and_datasets_that_do_not_fit_are_refused(scan, tmp_path, capsys):

@@ -24,7 +24,7 @@ from tests.cli.datasets import PATIENTS, QUICK, write_balls
 
 NAMES = {
     "fingerprint.json", "plan.json", "run.json", "fold-0", "fold-1", "net", "curve.csv",
-    "curves.png", "scores.csv", "scores.json", "report.html",
+    "curves.png", "scores.csv", "scores.json", "report.html", "aistat.json",
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_stopped_and_out_of_memory_checkpoints_are_kept(run, balls, tmp_path, mo
         monkeypatch.setattr(steps, "save_checkpoint", saved)
 
     fail_at(4, KeyboardInterrupt())
-    assert main(arguments) == 1
+    assert main(arguments) == 130
     assert f"stopped; the checkpoints in {out} are kept" in capsys.readouterr().err
     kept = (out / "fold-0" / "checkpoint.safetensors").read_bytes()
     for error in (
@@ -210,13 +210,13 @@ def test_stopped_and_out_of_memory_checkpoints_are_kept(run, balls, tmp_path, mo
         MemoryError(),
     ):
         fail_at(4, error)
-        sentence = refused(capsys, *arguments[1:])
+        sentence = refused(capsys, *arguments[1:])  # 2: nothing new was written
         assert "not enough memory" in sentence
         assert "lower --memory-gib (now 0.003) or --base-width (now 4)" in sentence
         assert (out / "fold-0" / "checkpoint.safetensors").read_bytes() == kept
     fail_at(4, OSError(28, "No space left on device"))
     assert main(arguments) == 1
-    assert "No space left on device; the checkpoints in" in capsys.readouterr().err
+    assert "no space left on device; the checkpoints in" in capsys.readouterr().err
     # any other error is a fault of the program and keeps its traceback
     fail_at(4, RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
@@ -240,9 +240,21 @@ def test_a_run_of_another_kind_is_refused_and_left_alone(run, balls, tmp_path, c
         (balls, ["--folds", "3"], "folds was 2 and is 3"),
         (balls, ["--seed", "1"], "seed was 0 and is 1"),
         (balls, ["--dropout", "0.2"], "dropout was 0.0 and is 0.2"),
-        (balls, ["--no-resume"], "an earlier run is there; resume it, or choose another --out"),
-        (other, [], "of another dataset (cases differ: 5 and 4 cases); choose another --out"),
-        (renamed, [], "of another dataset (name differ: Balls and Cubes); choose another --out"),
+        (
+            balls,
+            ["--no-resume"],
+            "an earlier run is there; resume it, or choose another folder with --out",
+        ),
+        (
+            other,
+            [],
+            "of another dataset (cases differ: 5 and 4 cases); choose another folder with --out",
+        ),
+        (
+            renamed,
+            [],
+            "of another dataset (name differ: Balls and Cubes); choose another folder with --out",
+        ),
     ]:
         assert words in refused(capsys, dataset, "--out", run, *QUICK, *options)
     assert contents(run) == before

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as Picture
 from scipy.spatial.transform import Rotation
 
-from aistat_jax._errors import InputError
-from aistat_jax.io.nifti import read_channel, read_image, read_mask, write_nifti
+from aistat_jax._errors import InputError, InputWarning
+from aistat_jax.io.nifti import read_as_drawn, read_channel, read_image, read_mask, write_nifti
 from aistat_jax.space.curve import contours_from_mask
 
 SHAPE = (24, 22, 6)
@@ -181,9 +181,10 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "scan.dcm", "scan"])
 def test_a_file_that_is_not_nifti_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"not an image at all" * 40)
-    refuse(tmp_path / name, "not a readable NIfTI file; pass .nii or .nii.gz")
+    named = "not a readable NIfTI file; pass .nii or .nii.gz"
+    refuse(tmp_path / name, named if ".nii" in name else "files of this kind are not read; read")
     (tmp_path / name).write_bytes(b"")
-    refuse(tmp_path / name, "not a readable NIfTI file")
+    refuse(tmp_path / name, "this is an empty file, which is not read")
 
 
 def test_another_image_format_is_refused(tmp_path):
@@ -378,6 +379,101 @@ def test_unusable_pictures_and_arrays_are_refused(tmp_path, pet, rng):
 
 
 # ---- real images
+
+
+# ---- content against name, two transforms
+
+
+def test_what_is_packed_is_told_by_content(tmp_path, pet):
+    """A name that says gzip where there is none, and the other way round, with both headers."""
+    expected = read_channel(pet)
+    for image in (nib.load(pet), nib.Nifti2Image(ball(affine_of()), affine_of())):
+        raw = image.to_bytes()
+        for name, data in (("bare.nii.gz", raw), ("packed.nii", gzip.compress(raw))):
+            path = tmp_path / name
+            path.write_bytes(data)
+            channel = read_channel(path)
+            np.testing.assert_array_equal(channel.values, expected.values)
+            np.testing.assert_allclose(channel.grid.affine, expected.grid.affine, atol=1e-4)
+            assert read_mask_of(path, expected).any()
+            path.write_bytes(data[: len(data) // 2])  # negative control
+            sentence = refusal(read_channel, path)
+            assert "damaged" in sentence or "not a readable" in sentence
+
+
+def refusal(read, path: Path) -> str:
+    with pytest.raises(InputError) as refused:
+        read(path)
+    return str(refused.value)
+
+
+def read_mask_of(path: Path, like) -> np.ndarray:
+    values, _ = read_as_drawn(path)
+    return values > values.mean()
+
+
+KINDS = {
+    "slice.tif": (b"II*\0", "this is a TIFF picture"),
+    "a.npy": (b"\x93NUMPY\x01\0", "this is a NumPy array (.npy)"),
+    "scan.nii": (bytes(128) + b"DICM", "this is a DICOM file; convert its series with dcm2niix"),
+    "scan.nii.gz": (b"\x89PNG\r\n\x1a\n", "this is a PNG picture"),
+    "empty.nii": (b"", "this is an empty file"),
+    "words.nii": (b"hello", "this is not a readable NIfTI file"),
+    "words.xyz": (b"hello", "files of this kind are not read"),
+    "photo.png": (b"\xff\xd8\xff\xe0", "this is a JPEG picture"),
+    "odd.png": (b"hello", "this is not a readable PNG"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_not_read_is_named(tmp_path, name):
+    data, words = KINDS[name]
+    path = tmp_path / name
+    path.write_bytes(data + bytes(100) if data and data != b"hello" else data)
+    sentence = refusal(read_channel, path)
+    assert f"{path}: {words}" in sentence
+    if "which is not read" in sentence:
+        assert "read are NIfTI (.nii, .nii.gz), greyscale PNG (.png)" in sentence
+
+
+def two_transforms(path: Path, shift_mm: float, codes=(1, 1)) -> Path:
+    image = nib.Nifti1Image(ball(affine_of()), affine_of())
+    other = affine_of(0.0)
+    other[0, 3] += shift_mm
+    image.set_sform(affine_of(), code=codes[0])
+    image.set_qform(other, code=codes[1])
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["pet.nii.gz", "pet.nii"])
+def test_two_transforms_that_differ_are_told_and_kept(tmp_path, name):
+    path = two_transforms(tmp_path / name, 30.0, (1, 2))
+    with pytest.warns(InputWarning, match=r"place it up to 30 mm apart; the sform is used"):
+        channel = read_channel(path)
+    back = nib.load(write_nifti(tmp_path / "back.nii.gz", channel.values, channel))
+    stored = nib.load(path)
+    for which in ("get_sform", "get_qform"):
+        (one, code), (other, wanted) = (getattr(f, which)(coded=True) for f in (back, stored))
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        assert code == wanted
+    assert np.abs(back.get_sform() - back.get_qform()).max() > 29  # negative control
+
+
+def test_transforms_that_agree_or_are_alone_are_not_told(tmp_path):
+    for shift, codes in ((0.1, (1, 1)), (30.0, (1, 0)), (30.0, (0, 1))):
+        read_channel(two_transforms(tmp_path / "pet.nii", shift, codes))  # warnings are errors
+
+
+def test_masks_of_0_and_255_are_masks(tmp_path, pet):
+    channel = read_channel(pet)
+    inside = ball(affine_of()) > 2
+    masks = [
+        read_mask(save(tmp_path / f"{white}.nii", (inside * white).astype(np.uint8), affine_of()),
+                  channel)
+        for white in (1, 255)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*masks)
 
 
 def test_real_pet_and_ct_with_their_masks(data_root):

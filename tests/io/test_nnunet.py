@@ -202,6 +202,10 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path, folder):
         ({"labels": {"background": 0}}, "must be 'background' for 0 and at least one more"),
         ({"labels": {}}, "labels must be like"),
         ({"numTraining": 3}, "numTraining is 3 but 2 cases were found"),
+        ({"numTraining": "2"}, 'numTraining must be a whole number, got the text "2"'),
+        ({"numTraining": 2.0}, "numTraining must be a whole number, got 2.0"),
+        ({"numTraining": [2]}, "numTraining must be a whole number, got the list "),
+        ({"numTraining": True}, "numTraining must be a whole number, got true"),
         ({"channel_names": {"0": "PT"}}, "case a_02 has the channels 0000, 0001 and must have"),
     ],
 )

@@ -218,6 +218,18 @@ def test_channels_that_are_absent_or_in_another_quantity_are_refused(rng):
         prepare(plan_of("PT"), Image.of(raw))
 
 
+def test_values_that_cannot_be_of_their_quantity_are_refused(rng):
+    native = grid_of()
+    suv = rng.gamma(1.0, 1.0, native.shape)
+    prepare(plan_of("PT"), Image.of(channel(suv, native, "PT")))
+    with pytest.raises(InputError, match="channel PT: values from .* cannot be SUV.*Bq/ml"):
+        prepare(plan_of("PT"), Image.of(channel(5200 * suv, native, "PT")))
+    with pytest.raises(InputError, match="channel CT: values from .* cannot be HU.*a PET"):
+        prepare(plan_of("CT"), Image.of(channel(suv, native, "CT")))
+    grey = Image.from_arrays(PT=255 * (suv[:, :, 0] > 1))  # a picture shows grey values
+    prepare(plan_of("PT", dims=2, unit="px"), grey)
+
+
 def test_pixels_pass_through(rng):
     values = rng.normal(size=(11, 9))
     image = Image.from_arrays(MR=values)

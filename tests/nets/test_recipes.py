@@ -35,7 +35,7 @@ def test_a_patient_is_in_one_part_for_good():
 
 def test_collections_that_are_not_there_are_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("AISTAT_DATA", raising=False)
-    with pytest.raises(InputError, match="--data or set AISTAT_DATA"):
+    with pytest.raises(InputError, match="pass the folder .* or set AISTAT_DATA"):
         data_root()
     for read in (sarcoma_patients, lambda root: lung_nodules(root, "val")):
         with pytest.raises(InputError, match="see data_cards"):
