@@ -46,24 +46,21 @@ def fit_many(
     for model in models:
         check(model, "laplace", draws, 2)
     report = progress or (lambda count: None)
-    kinds = [_kind(model) for model in models]
-    longest = _longest(models, kinds)
+    kinds = [kind_of(model) for model in models]
+    padded = alike(models)
     found: dict[int, Posterior] = {}
 
-    def alike(i: int) -> BoundaryModel:
-        return _padded(models[i], longest[kinds[i]])
-
     def fitted(i: int) -> Posterior:
-        return fit(alike(i), draws=draws, seed=seed + i, fallback=False)
+        return fit(padded[i], draws=draws, seed=seed + i, fallback=False)
 
     def settled(i: int, posterior: Posterior) -> None:
         """Whatever traces a program or samples is done by the calling thread alone."""
         if fallback and not trustworthy(posterior.diagnostics, draws):
-            posterior = fitted_again(alike(i), posterior, draws=draws, seed=seed + i)
+            posterior = fitted_again(padded[i], posterior, draws=draws, seed=seed + i)
         found[i] = posterior
         report(1)
 
-    first = [kinds.index(kind) for kind in longest]
+    first = [kinds.index(kind) for kind in dict.fromkeys(kinds)]
     rest = [i for i in range(len(models)) if i not in first]
     with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as cores:
         for i in first:
@@ -71,6 +68,13 @@ def fit_many(
         for i, posterior in zip(rest, cores.map(fitted, rest), strict=True):
             settled(i, posterior)
     return [found[i] for i in range(len(models))]
+
+
+def alike(models: Sequence[BoundaryModel]) -> list[BoundaryModel]:
+    """The same posteriors with tables as long as the longest of their kind, to compile once."""
+    kinds = [kind_of(model) for model in models]
+    longest = _longest(models, kinds)
+    return [_padded(model, longest[kind]) for model, kind in zip(models, kinds, strict=True)]
 
 
 def _longest(models: Sequence[BoundaryModel], kinds: Sequence[Any]) -> dict[Any, list[int]]:
@@ -100,7 +104,7 @@ def _lengths(model: BoundaryModel) -> list[int]:
     return [_length(table) for table in _tables(model.data)]
 
 
-def _kind(model: BoundaryModel) -> Any:
+def kind_of(model: BoundaryModel) -> Any:
     """What models must share to be one kind: program, structure, and all shapes but lengths."""
     bare = _pad(model.data, None)
     shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(bare))

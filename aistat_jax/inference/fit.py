@@ -14,7 +14,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
 from aistat_jax.inference.laplace import laplace_one
 from aistat_jax.inference.mcmc import nuts_chains
-from aistat_jax.inference.one_core import one_blas_thread
+from aistat_jax.inference.one_core import TRACING, one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.inference.smc import smc_populations
 
@@ -178,7 +178,7 @@ def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: in
     from aistat_jax.inference.vi import vi_draws
 
     start = time.perf_counter()
-    with jax.enable_x64(True):
+    with TRACING, jax.enable_x64(True):
         data, key = jax.device_put(model.data), jax.random.key(seed)
         sites, khat, ess = vi_draws(model.program, data, key, guide, steps, draws)
         samples = _host(sites)
@@ -191,7 +191,7 @@ def _by_chains(
 ) -> Posterior:
     start = time.perf_counter()
     per_chain = -(-draws // chains)
-    with jax.enable_x64(True):
+    with TRACING, jax.enable_x64(True):
         data, key = jax.device_put(model.data), jax.random.key(seed)
         if method == "nuts":
             out = nuts_chains(model.program, data, key, chains, warmup, per_chain)

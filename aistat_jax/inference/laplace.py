@@ -54,10 +54,12 @@ _COMPILED: set[Any] = set()
 
 def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
     """Both halves of a fit, compiled side by side; a program is traced in one thread only."""
-    expansion = find_transport.lower(program, smoothed)
     with ThreadPoolExecutor(1) as other:
-        compiling = other.submit(expansion.compile)
-        weighted_draws.lower(program, data, expansion.out_info, key, draws).compile()
+        with one_core.TRACING:
+            expansion = find_transport.lower(program, smoothed)
+            compiling = other.submit(expansion.compile)
+            weighing = weighted_draws.lower(program, data, expansion.out_info, key, draws)
+        weighing.compile()
         compiling.result()
 
 

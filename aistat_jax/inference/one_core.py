@@ -8,11 +8,15 @@ deadlock another, as FFTs can that XLA shares out to the very pool they run in.
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from typing import Any
 
 import jax
+
+# NumPyro's handlers lie on one stack for all threads: whoever traces a program holds this.
+TRACING = threading.RLock()
 
 jit = partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
 

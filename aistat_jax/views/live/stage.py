@@ -89,6 +89,15 @@ class Stage:
         corner = self._still.get_extents()[:2]
         self.canvas.restore_region(self._still, bbox=box, xy=corner)
 
+    def resize(self, width: float, height: float, scale: float) -> None:
+        """Another size in pixels, with words and lines `scale` times as large. Needs `redraw`."""
+        ratio = getattr(self.canvas, "device_pixel_ratio", 1.0)
+        # What a canvas multiplies by its screen's ratio of pixels.
+        setattr(self.figure, "_original_dpi", DPI * scale)  # noqa: B010
+        self.figure.set_dpi(DPI * scale * ratio)
+        self.figure.set_size_inches(width / (DPI * scale), height / (DPI * scale), forward=True)
+        self._empty = self._still = None
+
     def redraw(self) -> None:
         """Draw everything anew; needed only when axes, ticks or labels change."""
         with style():
