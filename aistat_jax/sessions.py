@@ -34,14 +34,9 @@ FORMAT, SCHEMA = "aistat_jax session", 1
 def save_session(path: str | os.PathLike[str], session: Session) -> Path:
     """Write a session of edits (an explorer's `session`) to one .npz file; returns its path.
 
-    The file appears under its name only when it is whole. Raises InputError for something else
-    than a session, or a file that cannot be written.
+    The file appears under its name only when it is whole. Raises InputError when it cannot be
+    written.
     """
-    if not isinstance(session, Session):
-        raise InputError(
-            f"{path}: only a session can be saved, got a {type(session).__name__}; pass "
-            "explorer.session, or use save_posterior for posteriors"
-        )
     path = Path(path).expanduser()
     arrays: dict[str, np.ndarray] = {}
     seen: dict[int, int] = {}
@@ -98,7 +93,7 @@ def load_session(
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             told = json.loads(str(archive["session"]))
             if told["format"] != FORMAT:
                 raise InputError(f"{path}: not a session; save one with save_session")

@@ -50,10 +50,10 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     chart = posterior.chart
     log_radius = np.log(np.maximum(posterior.draws, 1e-9 * chart.radius_max))
     mean = log_radius.mean(axis=0)
-    _, spread, along = np.linalg.svd(log_radius - mean, full_matrices=False)
-    kept = min(COMPONENTS, len(spread))
+    variance, along = np.linalg.eigh(np.cov(log_radius.T))
+    kept = min(COMPONENTS, len(log_radius) - 1, len(variance))
     functions = np.zeros((len(chart.angles), COMPONENTS))
-    functions[:, :kept] = along[:kept].T * spread[:kept] / np.sqrt(len(log_radius) - 1)
+    functions[:, :kept] = (along * np.sqrt(np.maximum(variance, 0.0)))[:, ::-1][:, :kept]
     functions *= np.sqrt((DEGREES - 2) / DEGREES)  # a t's covariance is larger than its scale
     nothing: Any = np.zeros(COMPONENTS)
     data = BoundaryData(CircleBasis(functions, nothing, 0), Prior(), mean, (), nothing)

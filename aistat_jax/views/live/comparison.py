@@ -48,7 +48,7 @@ class Comparison(View):
         self.sliders = make_sliders(draws, level)
         self.table = widgets.HTML()
         side = min(PANEL, 0.94 * WIDTH / len(self.posteriors))
-        self.stage = Stage(WIDTH, side + BELOW, live=True)
+        self.stage = Stage(WIDTH, side + BELOW, live=True, lock=self.line.lock)
         with style():
             self._place(side)
         s = self.sliders

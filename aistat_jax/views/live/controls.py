@@ -37,7 +37,7 @@ EXPORTS = {
 }
 # Pixels of everything around the picture while no page is open, and of pages that are kept in sight
 # with it.
-AROUND = 186
+AROUND = 192
 PAGES = {"Look": 98, "Clicks": 104, "Save": 150}
 
 
@@ -70,7 +70,7 @@ class Controls:
     redo: widgets.Button
     remove: widgets.Button
     sample: widgets.Button
-    fit: widgets.Button
+    reset: widgets.Button
     target: Any
     clicks: widgets.HTML
     status: widgets.HTML
@@ -95,7 +95,15 @@ class Controls:
         """What is said of the contour, and what can be pressed to correct it."""
         words = widgets.HBox([self.header, self.status])
         words.layout = widgets.Layout(justify_content="space-between", width="100%")
-        pressed = [self.mode, self.target, self.undo, self.redo, self.remove, self.sample, self.fit]
+        pressed = [
+            self.mode,
+            self.target,
+            self.undo,
+            self.redo,
+            self.remove,
+            self.sample,
+            self.reset,
+        ]
         return [words, widgets.HBox(pressed, layout=_in_one_row())]
 
     def below(self) -> widgets.Widget:
@@ -175,7 +183,7 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
         redo=button("redo", "repeat", "make it again"),
         remove=button("remove", "trash", "remove the chosen click"),
         sample=button("sample", "random", "settle what was refused by sampling (slow)"),
-        fit=button("fit", "expand", "see the usual part of the slice again"),
+        reset=button("reset view", "expand", "see the usual part of the slice again"),
         target=widgets.Dropdown(
             options=[], description="contour", style={"description_width": "4.6em"},
             layout=widgets.Layout(width="200px", display="none"),

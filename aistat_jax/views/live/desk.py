@@ -15,7 +15,7 @@ from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
 from aistat_jax.space.image import Image
 from aistat_jax.views.live.controls import EXPORTS
-from aistat_jax.views.live.exports import session_lines, write_export
+from aistat_jax.views.live.exports import case_of, session_lines, write_export
 from aistat_jax.views.live.queue import EditQueue, Order
 from aistat_jax.views.live.told import told
 
@@ -37,7 +37,7 @@ class Desk:
 
     def __init__(self, explorer: Explorer, session: Session) -> None:
         self.explorer, self.line = explorer, explorer.line
-        self.queue = EditQueue(session, self._heard, explorer.tick)
+        self.queue = EditQueue(session, self._heard, explorer.tick, self.line.lock)
         self.refused: Order | None = None
 
     @property
@@ -121,7 +121,7 @@ class Desk:
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
             with self.line.lock:  # figures are drawn by one thread at a time
-                case = e.case_of(session, target, level)
+                case = case_of(session, e.image, e.home, e.references, target, level)
                 lines = session_lines(session, level, channel)
                 return session, f"Wrote {write_export(what, folder, case, lines, channel)}"
 
@@ -243,3 +243,11 @@ def _edits(session: Session) -> str:
 def _rounded(point: tuple[float, float]) -> tuple[float, float]:
     """A point as finely as a hand can click, so that it reads well in lines of Python."""
     return round(float(point[0]), 2), round(float(point[1]), 2)
+
+
+def by_slice(session: Session) -> dict[int, list[int]]:
+    """The targets in each slice that has one."""
+    found: dict[int, list[int]] = {}
+    for edit in session.given:
+        found.setdefault(edit.posterior.chart.plane.index, []).append(edit.target)
+    return found

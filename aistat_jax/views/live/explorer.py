@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,7 +11,6 @@ import numpy as np
 
 from aistat_jax import editing
 from aistat_jax._errors import InputError
-from aistat_jax.case import Case
 from aistat_jax.editing import Click, Edit, Session
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
@@ -22,13 +21,13 @@ from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.layers import Limits
 from aistat_jax.views.live.controls import AROUND, HELLO, PAGES, Controls, make_controls
-from aistat_jax.views.live.desk import FROM_FILE, Desk
+from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
 from aistat_jax.views.live.exports import python_lines
 from aistat_jax.views.live.gestures import Gestures
 from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
 from aistat_jax.views.live.scene import Scene
-from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, told
+from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
 from aistat_jax.views.outputs import target_summary
 from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
@@ -58,9 +57,9 @@ class Explorer(View):
         self.ray: int | None = None
         self.chosen: int | None = None
         self._kept: tuple[Posterior | None, float, Band | None] | None = None
-        self._at = _by_slice(session)
+        self._at = by_slice(session)
         middle = session.given[len(session) // 2].posterior
-        self.scene = Scene(image, home, [edit.posterior for edit in session.given])
+        self.scene = Scene(image, home, [edit.posterior for edit in session.given], self.line.lock)
         self.controls = make_controls(
             image.names, home.grid.shape[2], middle.chart.plane.index, len(middle.draws), level
         )
@@ -184,6 +183,7 @@ class Explorer(View):
 
     @told
     def tick(self) -> None:
+        """Say what is being done, and for how long."""
         state = self.desk.queue.state
         self.controls.status.value = f'<span class="aistat-status">{safe(state)}</span>'
         self.controls.sample.disabled = self.desk.refused is None
@@ -192,7 +192,7 @@ class Explorer(View):
         """Another session has been opened."""
         if len(self.references) != len(self.session):
             self.references = [None] * len(self.session)
-        self._at, self.chosen, self.desk.refused = _by_slice(self.session), None, None
+        self._at, self.chosen, self.desk.refused = by_slice(self.session), None, None
         c = self.controls
         fewest = min(len(edit.posterior.draws) for edit in self.session.given)
         c.draw.value = min(c.draw.value, fewest)
@@ -210,20 +210,8 @@ class Explorer(View):
         if target == self.target:
             self.chosen = len(self.clicks) - 1 if self.clicks else None
 
-    def case_of(self, session: Session, focus: int, level: float) -> Case:
-        """All targets as they are now."""
-        edits = [session[n] for n in range(len(session))]
-        others = [c for name, c in self.image.channels.items() if name != self.home.name]
-        return Case(
-            Image.of(self.home, *others),
-            tuple(edit.posterior for edit in edits),
-            tuple(simultaneous_band(edit.posterior, level) for edit in edits),
-            tuple(edit.grade for edit in edits),
-            references=tuple(self.references) if any(self.references) else None,
-            title="Contours, edited", inputs=(), seed=session.given[0].posterior.seed, focus=focus,
-        )  # fmt: skip
-
     def sure(self, found: Any) -> Any:
+        """What was found; refused where the slice in sight has no contour."""
         if found is None:
             raise InputError(f"{self._nothing_here()}; choose a slice that has a contour")
         return found
@@ -231,7 +219,7 @@ class Explorer(View):
     def _nothing_here(self) -> str:
         return (
             f"no contour in slice {self.controls.slice.value}: "
-            f"{'contours are' if len(self._at) > 1 else 'the contour is'} in {_spans(self._at)}"
+            f"{'contours are' if len(self._at) > 1 else 'the contour is'} in {spans(self._at)}"
         )
 
     # ------------------------------------------------------------------------- getting ready
@@ -266,7 +254,7 @@ class Explorer(View):
         calls(c.redo, self.desk.redo)
         calls(c.sample, self.desk.sample)
         calls(c.remove, self.gestures.remove_chosen)
-        calls(c.fit, lambda: self.look_closer(None))
+        calls(c.reset, lambda: self.look_closer(None))
         calls(c.save, lambda: self.desk.save(c.session.value))
         calls(c.open, lambda: self.desk.open(c.session.value))
         for what, button in c.exports.items():
@@ -451,7 +439,9 @@ class Explorer(View):
     def _follow_mode(self) -> None:
         mode = self.controls.mode.value
         if mode == "zoom":
-            self.line.say("Draw a box around what is to be seen closely; “fit” shows all again.")
+            self.line.say(
+                "Draw a box around what is to be seen closely; “reset view” shows all again."
+            )
         elif mode != "look":
             self.sure(self.edit)
             self.warm_up()
@@ -512,24 +502,3 @@ _MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
 def _wait_for(order: Order | None) -> None:
     if order is not None:
         order.done.wait()
-
-
-def _by_slice(session: Session) -> dict[int, list[int]]:
-    """The targets in each slice that has one."""
-    found: dict[int, list[int]] = {}
-    for edit in session.given:
-        found.setdefault(edit.posterior.chart.plane.index, []).append(edit.target)
-    return found
-
-
-def _spans(slices: Iterable[int]) -> str:
-    """Slices as words: runs, and those that stand alone."""
-    runs: list[list[int]] = []
-    for k in sorted(slices):
-        if runs and k == runs[-1][-1] + 1:
-            runs[-1].append(k)
-        else:
-            runs.append([k])
-    parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"slice {words}" if len(runs) == len(runs[0]) == 1 else f"slices {words}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from aistat_jax._errors import InputError
@@ -9,6 +10,9 @@ from aistat_jax._files import staged_folder, write_whole
 from aistat_jax.case import Case
 from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.store import save_posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Channel, Image
+from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.outputs import write_case, write_contours, write_probability
 from aistat_jax.views.style import save_figure
@@ -53,6 +57,27 @@ def write_export(
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{folder}: cannot be written ({why}); choose another folder") from error
+
+
+def case_of(
+    session: Session,
+    image: Image,
+    home: Channel,
+    references: Sequence[Curve | None],
+    focus: int,
+    level: float,
+) -> Case:
+    """All targets of a session as they are now, on the grid of the channel they were found in."""
+    edits = [session[n] for n in range(len(session))]
+    others = [channel for name, channel in image.channels.items() if name != home.name]
+    return Case(
+        Image.of(home, *others),
+        tuple(edit.posterior for edit in edits),
+        tuple(simultaneous_band(edit.posterior, level) for edit in edits),
+        tuple(edit.grade for edit in edits),
+        references=tuple(references) if any(references) else None,
+        title="Contours, edited", seed=session.given[0].posterior.seed, focus=focus,
+    )  # fmt: skip
 
 
 def session_lines(session: Session, level: float, channel: str) -> str:

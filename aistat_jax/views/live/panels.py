@@ -302,7 +302,7 @@ class RingPanel:
         self.axes.set_ylim(0, highest)
         self.axes.set_xticks(range(0, 361, 90))
         self.axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 90)])
-        self.axes.set_ylabel(f"half-width ({plane.unit})")
+        self.axes.set_ylabel(f"half-width\n({plane.unit})")
 
     def show_tolerance(self, grade: Grade | None) -> None:
         self.tolerance.set_visible(grade is not None)

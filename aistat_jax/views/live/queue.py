@@ -11,7 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aistat_jax import editing
 from aistat_jax.boundary.opinions import CLICK_BUCKET
@@ -44,12 +46,17 @@ class Order:
 class EditQueue:
     """A session, and the orders that change it. `heard` is told of each order that was carried
     out or refused, `ticked` every second while something is done; both by the queue's own thread.
+    The session changes, and that is heard, under one `lock`.
     """
 
     def __init__(
-        self, session: Session, heard: Callable[[Order], None], ticked: Callable[[], None]
+        self,
+        session: Session,
+        heard: Callable[[Order], None],
+        ticked: Callable[[], None],
+        lock: AbstractContextManager[Any],
     ) -> None:
-        self.session = session
+        self.session, self._lock = session, lock
         self._heard, self._ticked = heard, ticked
         self._orders: deque[Order] = deque()
         self._ahead: deque[tuple[object, int, int]] = deque()  # kind, target, buckets
@@ -144,15 +151,18 @@ class EditQueue:
 
     def _carry_out(self, order: Order) -> None:
         start = time.perf_counter()
+        after = self.session
         try:
-            self.session, order.said = order.work(self.session, order.sample)
+            after, order.said = order.work(after, order.sample)
         except BaseException as error:
             order.error = error
         order.seconds = time.perf_counter() - start
-        with self._changes:
-            self._orders.popleft()
         try:
-            self._heard(order)
+            with self._lock:
+                with self._changes:
+                    self._orders.popleft()
+                self.session = after
+                self._heard(order)
         finally:
             order.done.set()
 

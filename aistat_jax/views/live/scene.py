@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ PLAIN_HEIGHT, LARGEST = (
 )  # of a picture whose words have their own size; how large they get
 HEADROOM = 1.2  # of the half-width's axis above the band at its widest level
 # Inches: what axes leave at the left and below for their names, and one row of the legend.
-LEFT, BELOW, TOP, GAP, RIGHT, ROW = 0.6, 0.44, 0.08, 0.72, 0.12, 0.2
+LEFT, BELOW, TOP, GAP, RIGHT, ROW = 0.6, 0.44, 0.08, 0.8, 0.12, 0.2
 ENTRY = 1.75  # inches across of one entry of the legend
 CLOSEST = 2.0  # pixels of the image: no closer look than this
 
@@ -38,7 +39,13 @@ class Scene:
     says which part is looked at closely.
     """
 
-    def __init__(self, image: Image, home: Channel, posteriors: Sequence[Posterior]) -> None:
+    def __init__(
+        self,
+        image: Image,
+        home: Channel,
+        posteriors: Sequence[Posterior],
+        lock: AbstractContextManager[Any],
+    ) -> None:
         self.image, self.home = image, home
         self.limits = limits_around_all(posteriors, None, home.grid.plane(0))
         self.closer: Limits | None = None
@@ -50,7 +57,7 @@ class Scene:
             except InputError:
                 shown = channel.slice(channel.grid.shape[2] // 2)
             self.windows[name] = window_of(shown, self.limits)
-        self.stage = Stage(WIDTH / DPI, HEIGHT / DPI, live=True)
+        self.stage = Stage(WIDTH / DPI, HEIGHT / DPI, live=True, lock=lock)
         self._legend: Any = None
         self._listed: tuple[Any, ...] = ()
         with style():

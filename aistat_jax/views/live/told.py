@@ -6,7 +6,7 @@ import base64
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -159,3 +159,16 @@ def chains_page(posterior: Posterior) -> str:
             "what tells whether to trust them is the Pareto k on the page of numbers.</p>"
         )
     return "".join(pages)
+
+
+def spans(slices: Iterable[int]) -> str:
+    """Slices as words: runs, and those that stand alone."""
+    runs: list[list[int]] = []
+    for k in sorted(slices):
+        if runs and k == runs[-1][-1] + 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"slice {words}" if len(runs) == len(runs[0]) == 1 else f"slices {words}"
