@@ -61,7 +61,10 @@ def test_a_click_made_while_it_compiles_lands_where_it_was_made(stand):
     taken = stand.until(lambda state: state["waiting"] == 1)
     assert "is taken" in taken["said"]
     assert "s so far" in taken["said"]
+    stand.page.wait_for_timeout(1500)
     stand.notebook.screenshot("explorer-waits", ".aistat")
+    shown = "print(explorer.scene.panel.waiting.get_xydata().shape, explorer.clicks)"
+    assert stand.notebook.ask(shown).strip() == "(1, 2) ()"
     stand.slide("slice")
     stand.until(lambda state: state["slice"] == before["slice"] + 1)
     stand.page.mouse.click(*stand.on_ray(90, 1.0))

@@ -300,7 +300,7 @@ class Explorer(View):
             "band": True, "surely": True, "perhaps": True,
             "bundle": c.bundle.value, "draw": c.draw.value, "ray": self.ray is not None,
             "reference": self.references[self.target] is not None,
-            "click": self.clicks, "waiting": self.desk.waiting(self.target),
+            "click": self.clicks,
         }  # fmt: skip
         grades = {name for name, part in grade.fraction.items() if part > 0}
         return grades | {name for name, seen in there.items() if seen}

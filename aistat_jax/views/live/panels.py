@@ -54,7 +54,7 @@ else:
 OVERLAY_COLOURS = "inferno"
 CLICK_MARKS = {"edge": "o", "inside": "P", "outside": "X"}
 PROBABILITY_DASHES = ((0, (5, 1.5)), (0, (1.5, 1.5)))
-LEGEND = ("band", "bundle", "draw", "surely", "perhaps", "ray", "reference", "click", "waiting")
+LEGEND = ("band", "bundle", "draw", "surely", "perhaps", "ray", "reference", "click")
 _NOWHERE = np.full((1, 2), np.nan)
 _POINTS = 200  # along a ray
 
@@ -269,7 +269,6 @@ def legend_of(shown: Collection[str]) -> list[Any]:
         "ray": line("ray looked along", color=OUTLINE, lw=0.9),
         "reference": line("reference", color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2))),
         "click": line("click", ls="none", marker="o", ms=7, mfc="#FFFFFF", mec=OUTLINE, mew=1.6),
-        "waiting": line("click that waits", ls="none", marker="o", ms=7, mfc="none", mec=OUTLINE),
     }
     return [look for name, look in looks.items() if name in shown]
 
@@ -372,7 +371,7 @@ class ProfilePanel:
         low, high = window
         self.axes.set_xlim(0, reach)
         self.axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
-        self.axes.set_xlabel(f"distance from the centre along the ray ({channel.unit})")
+        self.axes.set_xlabel(f"distance along the ray ({channel.unit})")
         self.axes.set_ylabel(f"{channel.name} ({channel.quantity})")
 
     def show(

@@ -20,10 +20,7 @@ from aistat_jax.views.style import style
 
 WIDTH, HEIGHT = 920, 480  # pixels, until the page has told how much room there is
 LEAST, MOST = (600, 330), (1900, 900)  # pixels
-PLAIN_HEIGHT, LARGEST = (
-    480,
-    1.35,
-)  # of a picture whose words have their own size; how large they get
+LARGEST = 1.35  # of words in a large picture, where those at WIDTH and HEIGHT are 1
 HEADROOM = 1.2  # of the half-width's axis above the band at its widest level
 # Inches: what axes leave at the left and below for their names, and one row of the legend.
 LEFT, BELOW, TOP, GAP, RIGHT, ROW = 0.6, 0.44, 0.08, 0.8, 0.12, 0.2
@@ -79,7 +76,7 @@ class Scene:
         height = float(np.clip(height, LEAST[1], min(MOST[1], 0.62 * width)))
         if np.allclose((width, height), self.size, atol=1.5):
             return False
-        scale = float(np.clip(height / PLAIN_HEIGHT, 1.0, LARGEST))
+        scale = float(np.clip(min(height / HEIGHT, width / WIDTH), 1.0, LARGEST))
         self.stage.resize(width, height, scale)
         self._listed = ()
         return True
