@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 from threadpoolctl import threadpool_info
 
-from aistat_jax.inference import one_core
+from aistat_jax.inference import laplace, one_core
 from aistat_jax.inference.diagnostics import weight_diagnostics
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.one_core import one_blas_thread
@@ -79,3 +81,28 @@ def test_programs_are_compiled_for_one_thread():
     assert float(double(jnp.asarray(1.5))) == 3.0
     with pytest.raises(Exception, match="no_such_option"):  # unknown options do not pass unseen
         jax.jit(lambda x: 2 * x, compiler_options={"no_such_option": False})(jnp.asarray(1.5))
+
+
+def test_programs_are_traced_by_one_thread_at_a_time_and_compiled_side_by_side(monkeypatch):
+    """NumPyro has one stack of handlers for all threads: two traces at once would mix."""
+    at_work: list[str] = []
+
+    class Traced:
+        out_info = None
+
+        def lower(self, *_: Any) -> Traced:
+            assert not at_work
+            at_work.append("tracing")
+            time.sleep(0.02)
+            at_work.remove("tracing")
+            return self
+
+        def compile(self) -> None:
+            both.wait(10)  # all four halves: the lock is not held while they compile
+
+    both, key = threading.Barrier(4), jax.random.key(0)
+    monkeypatch.setattr(laplace, "find_transport", Traced())
+    monkeypatch.setattr(laplace, "weighted_draws", Traced())
+    with ThreadPoolExecutor(2) as threads:
+        for one in [threads.submit(laplace._compile, print, 0, 0, key, 0) for _ in range(2)]:
+            one.result()

@@ -13,6 +13,7 @@ MODES = {
     "look": "look", "zoom ⌕": "zoom", "edge ○": "edge", "inside ✚": "inside",
     "outside ✖": "outside",
 }  # fmt: skip
+MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
 HELLO = (
     "Point at the boundary to look along a ray; choose “edge”, “inside” or “outside” to correct it "
     "by clicks. Mouse and keys: page Help."

@@ -89,7 +89,9 @@ class Desk:
         self.line.say(
             f"Sampling {self.name(last.target)} by chains: how long it has taken is said."
         )
-        return self._put(Order(last.target, words, last.work, last.click, sample=True))
+        return self._put(
+            Order(last.target, words, last.work, last.click, sample=True, then=last.then)
+        )
 
     @told
     def undo(self) -> Order:

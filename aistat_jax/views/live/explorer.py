@@ -20,7 +20,7 @@ from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.layers import Limits
-from aistat_jax.views.live.controls import AROUND, HELLO, PAGES, Controls, make_controls
+from aistat_jax.views.live.controls import AROUND, HELLO, MEANINGS, PAGES, Controls, make_controls
 from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
 from aistat_jax.views.live.exports import python_lines
 from aistat_jax.views.live.gestures import Gestures
@@ -181,12 +181,10 @@ class Explorer(View):
         """Go on with a session that was saved (`load_session`), in place of this one."""
         _wait_for(self.desk.open(path))
 
-    @told
     def tick(self) -> None:
-        """Say what is being done, and for how long."""
+        """Say what is being done, and for how long; it waits for nothing."""
         state = self.desk.queue.state
         self.controls.status.value = f'<span class="aistat-status">{safe(state)}</span>'
-        self.controls.sample.disabled = self.desk.refused is None
 
     def adopt(self) -> None:
         """Another session has been opened."""
@@ -446,7 +444,7 @@ class Explorer(View):
             self.sure(self.edit)
             self.warm_up()
             self.line.say(
-                f"Click on the image: the boundary is to go {_MEANINGS[mode]} there. Drag a click "
+                f"Click on the image: the boundary is to go {MEANINGS[mode]} there. Drag a click "
                 "to move it."
             )
 
@@ -494,9 +492,6 @@ class Explorer(View):
             c.slice.value, c.channel.value, whole=c.whole.value,
             posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
         )  # fmt: skip
-
-
-_MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
 
 
 def _wait_for(order: Order | None) -> None:
