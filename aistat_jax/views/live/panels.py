@@ -363,7 +363,16 @@ class ProfilePanel:
                       clip_on=False)[0]
         )  # fmt: skip
         self.words = add(
-            axes.text(0.0, 1.03, "", transform=axes.transAxes, fontsize=8.5, va="bottom", zorder=6)
+            axes.text(
+                1.0,
+                1.03,
+                "",
+                transform=axes.transAxes,
+                fontsize=8.5,
+                va="bottom",
+                ha="right",
+                zorder=6,
+            )
         )
 
     def frame(self, channel: Channel, reach: float, window: tuple[float, float]) -> None:
