@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace as replaced
 from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.model import BoundaryModel
@@ -22,9 +23,9 @@ from aistat_jax.inference.batch import alike, kind_of
 from aistat_jax.inference.diagnostics import chart_reasons, trustworthy
 from aistat_jax.inference.earlier import model_of
 from aistat_jax.inference.fit import fit, restarted
-from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.posterior import Finding, Posterior
+from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.directions import direction_words
 from aistat_jax.uncertainty.grading import Grade, grade
 from aistat_jax.uncertainty.probability import area_posterior
 
@@ -108,7 +109,7 @@ def session_of(
     if not (np.isfinite(sd) and sd > 0):
         raise InputError(f"a click's standard deviation must be positive, got {click_sd}")
     pairs = zip(posteriors, grades, strict=True)
-    models = tuple(alike([model_of(posterior) for posterior in posteriors]))
+    models = tuple(alike([model_of(posterior) for posterior in posteriors])[0])
     return Session(tuple(Edit(n, (), *pair) for n, pair in enumerate(pairs)), sd, models)
 
 
@@ -190,10 +191,24 @@ def _fitted(
     if not sample and not trustworthy(posterior.diagnostics, draws):
         again = fit(restarted(model, posterior), draws=draws, seed=first.seed, fallback=False)
         if again.diagnostics.converged:  # as `fit` itself goes on, chains apart
-            return replace(again, model=model), True
+            return replaced(again, model=model), True
     if not posterior.diagnostics.converged:
         raise refusal(before, posterior, clicks, sd, sample)
-    return posterior, sample
+    return (with_earlier_doubts(posterior, first) if first.model is None else posterior), sample
+
+
+def with_earlier_doubts(edited: Posterior, first: Posterior) -> Posterior:
+    """A posterior edited by draws alone, with all that spoke against them.
+
+    Without the image it cannot be looked at again, so that no click takes it away.
+    """
+    earlier, found = first.diagnostics, edited.diagnostics
+    doubts = earlier.findings
+    if not earlier.converged:
+        why = "; ".join(earlier.reasons) or "its draws cannot be trusted"
+        doubts += (Finding("red", f"the fit that was edited did not pass its checks: {why}"),)
+    found = replaced(found, findings=doubts + found.findings, voxel=earlier.voxel)
+    return replaced(edited, diagnostics=found)
 
 
 def refusal(

@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks._table import save
 
 NAMES = (
-    "speed", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration", "real_pet",
+    "speed", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration", "trust",
+    "real_pet",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
 )  # fmt: skip
 

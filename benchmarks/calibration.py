@@ -22,6 +22,7 @@ from aistat_jax.boundary.families import BlurredStep, StepPrior
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model, prior_boundary
 from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.simulate import blurred_values
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.simulators import interpolate_radii
 from aistat_jax.data.textures import correlated_noise
@@ -77,11 +78,9 @@ def simulate(
     radii, hyper = prior_boundary(seed, PRIOR, RADIUS, angles, HARMONICS)
     position = RADIUS_MAX * (np.arange(POINTS_A_RAY) + rng.uniform(size=(RAYS, POINTS_A_RAY)))
     position = position / POINTS_A_RAY
-    sd = np.sqrt(float(STEP.rate) / rng.gamma(float(STEP.shape)))
-    level, delta = STEP.mean + sd / np.sqrt(STEP.precision) * rng.standard_normal(2)
     # as the tables do, beyond their end
     inside = ndtr((np.minimum(radii, RADIUS_MAX)[:, None] - position) / BLUR)
-    values = level + delta * inside + sd * rng.standard_normal(position.shape)
+    values = blurred_values(rng, inside, STEP)
     centre = np.full(2, 47.5)
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     points = centre + position[..., None] * directions[:, None, :]

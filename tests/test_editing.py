@@ -11,6 +11,7 @@ from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.opinions import CLICK_BUCKET, anchors
 from aistat_jax.editing import Click
+from aistat_jax.inference.posterior import Finding
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,21 @@ def test_a_posterior_without_a_model_is_edited_by_its_draws(session):
     assert editing.click_removed(editing.click_added(bare, 0, click), 0, 0)[0].posterior is (
         bare[0].posterior
     )
+
+
+def test_what_spoke_against_draws_speaks_against_them_when_edited(session):
+    given = aj.replace(session[0].posterior, model=None)
+    found = aj.replace(given.diagnostics, findings=(Finding("red", "a cold core"),))
+    edited = editing.with_earlier_doubts(session[0].posterior, aj.replace(given, diagnostics=found))
+    assert aj.grade(edited).case == "red"
+    failed = aj.Diagnostics(False, 3.0, khat=2.0, reasons=("chains disagree",))
+    edited = editing.with_earlier_doubts(
+        session[0].posterior, aj.replace(given, diagnostics=failed)
+    )
+    assert aj.grade(edited).case == "red"
+    assert "chains disagree" in " ".join(aj.grade(edited).reasons)
+    clean = editing.with_earlier_doubts(session[0].posterior, given)
+    assert aj.grade(clean).case == session[0].grade.case
 
 
 def doubtful(session) -> aj.Posterior:

@@ -43,6 +43,11 @@ class StarChart:
         """The closed, counter-clockwise curve of one boundary."""
         return Curve(points=self.points(radii), unit=self.unit)
 
+    def areas(self, radii: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch"]:
+        """Area inside the polygon of each boundary."""
+        sine = np.sin(self.angles[1] - self.angles[0])
+        return 0.5 * sine * np.sum(radii * np.roll(radii, -1, axis=-1), axis=-1)
+
     def polar(self, points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Radius and angle in [0, 2 pi) of in-plane points (..., 2)."""
         offset = np.asarray(points, dtype=float) - self.centre

@@ -12,7 +12,7 @@ the likelihood: each sum over voxels counts eta times (effective over nominal sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -62,7 +62,9 @@ class BlurredStep:
 
     Table statistics: sum h, sum h^2, sum y h. totals (3,): n, sum y, sum y^2. constant holds
     what no boundary changes (see `blurred_step`). With `curved` the point spread is taken as
-    two-dimensional, and the edge is read where it then appears (`apparent_radii`).
+    two-dimensional, and the edge is read where it then appears (`apparent_radii`). `shrinkage` is
+    1 for tables of a straight step, and 0 for those of a disc (discs.py), which have it in them;
+    `section` (blur across slices, height, slope and bend of the taper) is the disc's, else zeros.
     """
 
     table: SmoothTable
@@ -71,11 +73,17 @@ class BlurredStep:
     prior: StepPrior
     constant: Float[ArrayLike, ""]
     blur: Float[ArrayLike, ""]
+    shrinkage: Float[ArrayLike, ""]
+    section: Float[ArrayLike, "4"]
     curved: bool = static(default=False)
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
-        return self.table(apparent_radii(radii, self.blur) if self.curved else radii)
+        return self.table(self.apparent(radii))
+
+    def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
+        """Where the edge of a boundary is looked for."""
+        return apparent_radii(radii, self.blur, self.shrinkage) if self.curved else radii
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""
@@ -92,7 +100,9 @@ class BlurredStep:
 
 
 def apparent_radii(
-    radii: Float[ArrayLike, " ray"], blur: Float[ArrayLike, ""]
+    radii: Float[ArrayLike, " ray"],
+    blur: Float[ArrayLike, ""] | float,
+    shrinkage: Float[ArrayLike, ""] | float = 1.0,
 ) -> Float[Array, " ray"]:
     """Where a boundary seems to lie once a Gaussian point spread of sd s has blurred it.
 
@@ -100,21 +110,33 @@ def apparent_radii(
     intensities moves under it with normal speed equal to its curvature (Merriman, Bence & Osher
     1994). About a circle of radius R, the mean radius, that flow is linear: the mean shrinks by
     s^2 / (2 R) and harmonic k >= 1 is damped by exp(-(k^2 - 1) (s / R)^2 / 2). A shift (k = 1)
-    is kept, corners are rounded, and ripples finer than the blur do not show.
+    is kept, corners are rounded, and ripples finer than the blur do not show. With `shrinkage` 0
+    the mean is left, for tables in which a disc of the mean radius has been blurred already; to a
+    shift such a disc answers by a factor exp(-(s / R)^2 / 2) less than to a change of its radius.
     """
     radii = jnp.asarray(radii)
     count = radii.shape[-1]
     mean = jnp.mean(radii)
     order = np.arange(count // 2 + 1)
-    damping = jnp.exp(-0.5 * np.maximum(order**2 - 1.0, 0.0) * jnp.square(blur / mean))
+    power = jnp.where(order > 0, order**2 - jnp.asarray(shrinkage), 0.0)
+    damping = jnp.exp(-0.5 * power * jnp.square(blur / mean))
     smooth = jnp.fft.irfft(jnp.fft.rfft(radii) * damping, n=count)
-    return smooth - 0.5 * jnp.square(blur) / mean
+    return smooth - 0.5 * shrinkage * jnp.square(blur) / mean
 
 
 def blurred_step(
-    table: SmoothTable, totals: np.ndarray, eta: float, prior: StepPrior, blur: float, curved: bool
+    table: SmoothTable,
+    totals: np.ndarray,
+    eta: float,
+    prior: StepPrior,
+    blur: float,
+    curved: bool,
+    section: Sequence[float] | None = None,
 ) -> BlurredStep:
-    """The term with its constant, so that it is the full log marginal likelihood."""
+    """The term with its constant, so that it is the full log marginal likelihood.
+
+    `section` is that of a disc, None for tables of a straight step.
+    """
     from scipy.special import gammaln
 
     half = 0.5 * eta * float(totals[0])
@@ -126,9 +148,11 @@ def blurred_step(
         - gammaln(shape)
         - half * np.log(2 * np.pi)
     )
-    return BlurredStep(
-        table, totals, np.asarray(eta), prior, np.asarray(constant), np.asarray(blur), curved
+    shrinkage = 1.0 if section is None else 0.0
+    weight, whole, spread, shrunk, cut = leaves(
+        eta, constant, blur, shrinkage, section or np.zeros(4)
     )
+    return BlurredStep(table, totals, weight, prior, whole, spread, shrunk, cut, curved)
 
 
 @record
@@ -278,8 +302,9 @@ class FunctionTerm:
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return jnp.diag(jnp.asarray(radii))  # whose sums over the rays are the radii
 
-    def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
-        return jnp.asarray(self.function(sums, *self.values))
+    def log_likelihood(self, sums: Float[Array, " stat"]) -> Any:
+        """Whatever the function returns, which `doors.value_of` holds to be one number."""
+        return self.function(sums, *self.values)
 
 
 def leaves(*values: object) -> tuple[Any, ...]:

@@ -8,15 +8,15 @@ out; here the voxels of each channel are read along the rays of a chart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
+from aistat_jax.boundary.discs import Blur, disc_table
+from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
     STATISTICS,
     HardStep,
@@ -25,18 +25,14 @@ from aistat_jax.boundary.families import (
     blurred_step,
     leaves,
 )
+from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
-from aistat_jax.boundary.targets import Target
-from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
+from aistat_jax.boundary.targets import Taper, Target
 from aistat_jax.space.image import Image
 
-# Standard deviation of the point spread, mm, where the user states none.
-BLUR_MM = {"SUV": 3.0, "HU": 0.8}
-# Noise is taken to be correlated over at most this many blur widths; what is alike further
-# apart is anatomy.
-NOISE_REACH = 3.0
-# Background is looked for outside this multiple of the target's rough radius.
-STRIP_FROM = 1.4
+# From this many blurs on the radius of a target is so large that the edge of its disc is straight
+# but for a shift: where its sections do not change from slice to slice, and where they do.
+FLAT, TAPERED = 5.0, 15.0
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
 FINEST_BLUR = 1e-3
 # Weak conjugate priors; the first two in units of the standardised intensity.
@@ -47,19 +43,6 @@ HYPER = {
     "poisson": (0.5, 0.01, 0.0, 0.0),
 }
 _POSITIVE = {"gaussian": slice(1, 4), "bernoulli": slice(0, 2), "poisson": slice(0, 2)}
-
-
-class Samples(NamedTuple):
-    """Observations in a plane: points (voxel, 2), values and precisions (voxel,), footprint, eta.
-
-    Precisions are relative, with mean one.
-    """
-
-    points: np.ndarray
-    values: np.ndarray
-    precisions: np.ndarray
-    footprint: float
-    eta: float
 
 
 @record
@@ -79,59 +62,74 @@ class Intensity:
     noise: str = static(default="constant")
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        if self.image is None:
-            assert self.points is not None
-            assert self.values is not None
-            even = np.ones(len(self.values))
-            samples = Samples(self.points, self.values, even, 0.0, float(self.temper))
-            return (self._term(samples, chart, self.blur or 0.0),)
-        return tuple(self._from_channel(name, target, chart) for name in self.channels)
+        names = self.channels if self.image is not None else ("points",)
+        read = (self.samples(name, target, chart) for name in names)
+        return tuple(self._term(samples, target, chart) for samples in read)
 
-    def _from_channel(self, name: str, target: Target, chart: StarChart) -> Term:
-        assert self.image is not None
-        voxels = voxels_around(self.image, name, target, chart)
-        default = BLUR_MM.get(voxels.slice.quantity, voxels.width) if chart.unit == "mm" else 1.0
-        spread = self.blur if self.blur is not None else default
-        blur = float(np.sqrt(spread**2 + voxels.width**2 / 12))  # a voxel is a mean over its area
-        if self.temper == "auto":
-            strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
-            reach = int(np.clip(np.ceil(NOISE_REACH * blur / voxels.width), 3, MAX_LAG))
-            eta = effective_fraction(voxels.slice.values, strip, reach)
-        else:
-            eta = float(self.temper)
-        if self.noise == "poisson":
-            precisions = poisson_precisions(voxels.slice.values)[voxels.inside]
-        else:
-            precisions = np.ones(len(voxels.values))
-        precisions = precisions / precisions.mean()
-        samples = Samples(voxels.points, voxels.values, precisions, voxels.width, eta)
-        return self._term(samples, chart, blur)
+    def samples(self, name: str, target: Target, chart: StarChart) -> Samples:
+        """What is counted of one channel, or of the scattered points."""
+        if self.image is not None:
+            return channel_samples(
+                self.image, name, target, chart,
+                spread=self.blur, temper=self.temper, noise=self.noise,
+            )  # fmt: skip
+        assert self.points is not None
+        assert self.values is not None
+        even, blur = np.ones(len(self.values)), Blur(self.blur or 0.0)
+        return Samples(self.points, self.values, even, 0.0, float(self.temper), blur)
 
-    def _term(self, samples: Samples, chart: StarChart, blur: float) -> Term:
+    def standard(self, y: np.ndarray) -> tuple[float, float]:
+        """Centre and scale that the values are freed of, (0, 1) where a prior is in their units."""
+        if self.family == "blurred" and self.prior is None:
+            return float(np.median(y)), float(np.std(y))
+        if self.family == "gaussian" and self.hyper is None:
+            return float(y.mean()), float(y.std())
+        return 0.0, 1.0
+
+    def _as_disc(self, blur: Blur, target: Target) -> bool:
+        """Whether the image of a disc stands in for the blurred step."""
+        large = FLAT if target.taper is None else TAPERED
+        return self.curved and target.radius < large * blur.within
+
+    def _term(self, samples: Samples, target: Target, chart: StarChart) -> Term:
         y = np.asarray(samples.values, dtype=float)
         if np.ptp(y) == 0:
             raise InputError("the image is constant around the target: no boundary to find")
         shared = share_voxels(chart, samples.points, samples.footprint)
         if self.family == "blurred":
-            return self._blurred_term(samples, y, shared, chart, blur)
+            return self._blurred_term(samples, y, shared, target, chart)
         return self._hard_term(samples, y, shared, chart)
 
     def _blurred_term(
-        self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart, blur: float
+        self, samples: Samples, y: np.ndarray, shared: RayVoxels, target: Target, chart: StarChart
     ) -> Term:
-        if blur < FINEST_BLUR * chart.radius_max:
+        blur = samples.blur
+        if blur.within < FINEST_BLUR * chart.radius_max:
             raise InputError(
-                f"a blur of {blur:.2g} {chart.unit} is too fine for a region of radius "
+                f"a blur of {blur.within:.2g} {chart.unit} is too fine for a region of radius "
                 f"{chart.radius_max:.4g} {chart.unit}; use the hard step family='gaussian'"
             )
         prior = self.prior
         if prior is None:
             prior = StepPrior(*leaves(*STEP_PRIOR))
-            y = (y - np.median(y)) / np.std(y)
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         w, wy = samples.precisions, samples.precisions * y
-        table = smooth_table(chart, shared, [(w, 1), (w, 2), (wy, 1)], blur)
+        statistics = [(w, 1), (w, 2), (wy, 1)]
+        disc = self._as_disc(blur, target)
+        if disc:
+            table = disc_table(chart, shared, statistics, blur, target.taper)
+        else:
+            table = smooth_table(chart, shared, statistics, blur.within)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
-        return blurred_step(table, totals, samples.eta, prior, blur, self.curved)
+        section = None
+        if disc:
+            taper = target.taper or Taper(0.0, 0.0)
+            section = (blur.across, blur.offset, taper.slope, taper.bend)
+        eta = samples.eta
+        term = blurred_step(table, totals, eta, prior, blur.within, self.curved, section)
+        uneven = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
+        return replace(term, constant=np.asarray(term.constant + uneven))
 
     def _hard_term(
         self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
@@ -142,8 +140,8 @@ class Intensity:
             )
         if self.family == "poisson" and not (y >= 0).all():
             raise InputError(f"the poisson family needs counts of at least 0, got {y.min():g}")
-        if self.family == "gaussian" and self.hyper is None:
-            y = (y - y.mean()) / y.std()
+        centre, scale = self.standard(y)
+        y = (y - centre) / scale
         hyper = HYPER[self.family] if self.hyper is None else self.hyper
         fields = [y**power for power in range(STATISTICS[self.family])]
         width = np.sqrt(np.pi * chart.radius_max**2 / len(y))
@@ -154,18 +152,6 @@ class Intensity:
         totals = np.array([f.sum() for f in fields])
         totals, eta, hyper = leaves(totals, samples.eta, hyper)
         return HardStep(exact, smooth, totals, eta, hyper, self.family)
-
-
-def poisson_precisions(values: Float[np.ndarray, "nu nv"]) -> Float[np.ndarray, "nu nv"]:
-    """One over the mean of each pixel, as its smoothed neighbourhood tells it.
-
-    Smoothing keeps a pixel's own noise out of its weight; a floor at a tenth of the mean keeps
-    air from counting for everything.
-    """
-    from scipy import ndimage
-
-    level = ndimage.gaussian_filter(values, 1.0)
-    return 1 / np.maximum(level, 0.1 * max(float(level.mean()), 1e-12))
 
 
 def intensity(
@@ -188,7 +174,9 @@ def intensity(
     background around the target, 1.0 for independent noise. `prior` and `hyper` replace the weak
     conjugate priors; with them the intensities are used as they are, otherwise standardised.
     `curved` corrects for the point spread being two-dimensional, which draws the apparent edge
-    of a blurred step inwards where it bends (`families.apparent_radii`). `noise` of a blurred
+    of a blurred step inwards where it bends (`families.apparent_radii`); for small targets, and
+    for those whose sections change from slice to slice, the image of a disc stands in for the
+    step (discs.py). `noise` of a blurred
     step is "constant" or "poisson" (variance proportional to the mean; better for noise that is
     uncorrelated, worse for lesions of uneven uptake).
 

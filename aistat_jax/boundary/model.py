@@ -30,6 +30,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart, star_chart
+from aistat_jax.boundary.doors import check_terms
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import HardStep, Term
 from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
@@ -48,7 +49,8 @@ REACH = 2.2
 class BoundaryData:
     """Everything the NumPyro program reads: basis, prior, prior mean and tabulated terms.
 
-    `start` (basis,) is where fits begin their search; it does not enter the posterior.
+    `start` (basis,) is where fits begin their search; it does not enter the posterior. `weights`
+    (term,) are how often each term counts: once, but where sources are looked at one by one.
     """
 
     basis: CircleBasis
@@ -56,6 +58,7 @@ class BoundaryData:
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
     start: Float[ArrayLike, " basis"] | None = None
+    weights: Float[ArrayLike, " term"] | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -94,7 +97,11 @@ class BoundaryData:
 
 @record
 class BoundaryModel:
-    """A posterior to be computed: chart, data and the NumPyro program that defines it."""
+    """A posterior to be computed: chart, data and the NumPyro program that defines it.
+
+    `evidence` is what the terms of `data` were made of, for those who want to see its voxels
+    again.
+    """
 
     target: Target
     chart: StarChart
@@ -102,6 +109,7 @@ class BoundaryModel:
     program: Callable[[Any], None] = static()
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
+    evidence: Evidence = NOTHING
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
@@ -115,9 +123,13 @@ class BoundaryModel:
         if not isinstance(evidence, Evidence):
             return NotImplemented
         start = time.perf_counter()
-        terms = self.data.terms + evidence.tabulate(self.target, self.chart)
+        more = evidence.tabulate(self.target, self.chart)
+        check_terms(more, len(self.chart.angles))
+        terms = self.data.terms + more
         seconds = self.seconds + time.perf_counter() - start
-        return replace(self, data=replace(self.data, terms=terms), seconds=seconds)
+        data = replace(self.data, terms=terms, weights=np.ones(len(terms)))
+        whole = self.evidence + evidence
+        return replace(self, data=data, seconds=seconds, evidence=whole)
 
 
 def boundary_program(data: BoundaryData) -> None:
@@ -170,7 +182,7 @@ def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[A
 
     radii = jnp.exp(data.log_radius(coefficients))
     radii = jnp.asarray(numpyro.deterministic("radii", radii))
-    numpyro.factor("evidence", log_likelihood(data.terms, radii))
+    numpyro.factor("evidence", log_likelihood(data.terms, radii, data.weights))
     return radii
 
 
@@ -194,7 +206,8 @@ def boundary_model(
     prior has harmonics of its own, and may do without evidence: it has seen the image.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    for a presence outside (0, 1], and for no evidence under a prior that has not seen the image.
+    for a presence outside (0, 1], for no evidence under a prior that has not seen the image, and
+    for a term whose log-likelihood is not one number.
     """
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
@@ -211,17 +224,21 @@ def boundary_model(
         mean = np.log(target.radius) + shape
     else:
         prior = (prior or Prior()).check()
-        mean = population_mean(prior, target.radius, rays)
+        radius, unsure = target.size
+        prior = replace(prior, mean_log_sd=float(np.hypot(prior.mean_log_sd, unsure)))
+        mean = population_mean(prior, radius, rays)
         basis = circle_basis(chart.angles, harmonics)
     begin = np.zeros(basis.functions.shape[1])
-    data = BoundaryData(basis, prior, mean, evidence.tabulate(target, chart), begin)
+    terms = evidence.tabulate(target, chart)
+    check_terms(terms, rays)
+    data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)))
     if target.outline is not None:
         radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))
     if not data.terms and isinstance(prior, Prior):
         raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
-    return BoundaryModel(target, chart, data, program, seconds, presence)
+    return BoundaryModel(target, chart, data, program, seconds, presence, evidence)
 
 
 def prior_boundary(

@@ -13,6 +13,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.doors import check_function, function_name
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
 from aistat_jax.boundary.families import (
     AnchorTerm,
@@ -180,7 +181,9 @@ class Own:
     differentiable: bool = static(default=True)
 
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        return (FunctionTerm(leaves(*self.values), self.function, self.differentiable),)
+        values = leaves(*self.values)
+        check_function(self.function, values, np.full(len(chart.angles), float(target.radius)))
+        return (FunctionTerm(values, self.function, self.differentiable),)
 
 
 def term(
@@ -198,8 +201,19 @@ def term(
     Terms read from tables, at a look-up a ray, follow the protocols `evidence.Piece` and
     `families.Term` instead.
 
+    Raises InputError for values that are not numbers; and, when it is made part of a model, for a
+    function that JAX cannot trace, that does not take radii and these values, whose result is not
+    one real number (an array is not summed for you), or is not a number where the fit starts.
+
     >>> def diameter(radii, measured, sd):
     ...     return -0.5 * ((radii[0] + radii[len(radii) // 2] - measured) / sd) ** 2
     >>> evidence = term(diameter, 42.0, 1.5)
     """
+    try:
+        leaves(*values)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the values of the term `{function_name(function)}` must be numbers or arrays of "
+            f"numbers, got {', '.join(type(value).__name__ for value in values)}"
+        ) from None
     return Evidence((Own(tuple(values), function, differentiable),))

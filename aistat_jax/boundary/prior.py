@@ -43,24 +43,19 @@ class Prior:
     lengthscale_log_sd: float = LENGTHSCALE_LOG_SD
     mean_log_sd: float = MEAN_LOG_SD
     shape: Float[np.ndarray, " ray"] | None = None
-    smoothness: float = static(default=1.5)
+    smoothness: float = 1.5
     fixed: tuple[str, ...] = static(default=())
 
     def check(self) -> Prior:
-        """This prior, or InputError when a scale is not a positive number."""
-        for name in (
-            "amplitude",
-            "amplitude_log_sd",
-            "lengthscale",
-            "lengthscale_log_sd",
-            "mean_log_sd",
-            "smoothness",
-        ):
-            if not getattr(self, name) > 0:
-                raise InputError(f"prior {name} must be positive, got {getattr(self, name)}")
+        """This prior with floats for numbers, or InputError when a scale is not a positive one."""
+        names = ("amplitude", "amplitude_log_sd", "lengthscale", "lengthscale_log_sd")
+        scales = {name: getattr(self, name) for name in (*names, "mean_log_sd", "smoothness")}
+        for name, scale in scales.items():
+            if not scale > 0:
+                raise InputError(f"prior {name} must be positive, got {scale}")
         if unknown := set(self.fixed) - {"amplitude", "lengthscale"}:
             raise InputError(f"only amplitude and lengthscale can be fixed, not {sorted(unknown)}")
-        return self
+        return replace(self, **{name: float(scale) for name, scale in scales.items()})
 
 
 @record

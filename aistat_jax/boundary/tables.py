@@ -153,7 +153,7 @@ def smooth_table(
     """
     step = blur / NODES_PER_BLUR
     rays = len(chart.angles)
-    nodes = int(np.ceil(chart.radius_max / step / NODE_BUCKET)) * NODE_BUCKET
+    nodes = node_count(chart.radius_max, blur)
     cells = nodes + 1 + MARGIN
     near = np.rint(shared.position / step).astype(int)
     keep = near < cells
@@ -187,7 +187,17 @@ def smooth_table(
                 for d in range(3)
             ]
         )
-    return SmoothTable(_quintic_pieces(np.array(columns)), np.asarray(step))
+    return hermite_table(np.array(columns), step)
+
+
+def node_count(radius_max: float, blur: float) -> int:
+    """How many pieces a table has from 0 to the outer radius, in whole buckets."""
+    return int(np.ceil(radius_max / blur * NODES_PER_BLUR / NODE_BUCKET)) * NODE_BUCKET
+
+
+def hermite_table(columns: Float[np.ndarray, "stat 3 ray node"], step: float) -> SmoothTable:
+    """The table with these values and two derivatives at its nodes, in units of their spacing."""
+    return SmoothTable(_quintic_pieces(columns), np.asarray(step))
 
 
 def _moments(

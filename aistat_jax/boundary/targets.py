@@ -1,9 +1,8 @@
 """What is to be contoured? A target: a slice, a centre in it and a rough radius.
 
 `find_targets` makes one target per slice from a point, a mask or a threshold. From a point it
-looks for the lesion first (`region_at`): among the connected regions around the point at many
-intensity levels, the one whose boundary runs along the steepest uptake. The posterior contours
-then start from, but are not held to, that region.
+looks for the lesion first (regions.py). The posterior contours then start from, but are not held
+to, the region found.
 """
 
 from __future__ import annotations
@@ -13,22 +12,30 @@ from collections.abc import Sequence
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.regions import Region, point_spread, region_at, section_areas
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
 
-LEVELS = 40
-# A point may lie in a cold core: hot tissue within the first length belongs to the lesion, and
-# the region may pass the point by at most the second; a region that does counts for less.
-LENGTHS = {"mm": (20.0, 15.0), "px": (5.0, 4.0)}
-# Below this uptake (SUV) differences are noise, not tissue.
-SUV_FLOOR = 0.2
-# Large regions are preferred a little, regions cut off by the image border much less.
-SIZE_POWER, BORDER_POWER = 0.1, 3
-MIN_VOXELS = 8
 MIN_PIXELS = 6
+# Sections within this many rough radii (but at least two slices) tell a taper. At each pixel of
+# its edge an area is off by this share of a pixel: whole pixels, and levels between them.
+TAPER_REACH = 0.8
+WHOLE, BETWEEN = float(1 / np.sqrt(12)), 0.05
+
+
+@record
+class Taper:
+    """How the sections of a target change across its slices: a parabola.
+
+    area / pi = (area / pi here) + slope z + bend z^2 / 2 at a height z above the slice, in the
+    plane's unit. A ball has bend -2 everywhere, a cylinder no taper at all.
+    """
+
+    slope: float
+    bend: float
 
 
 @record
@@ -37,7 +44,11 @@ class Target:
 
     Shapes: centre (2,) in-plane coordinates, radius a scalar (of the circle of equal area); unit
     of the plane. `outline` is a rough contour, where one is known: fits start from it. It is not
-    evidence: it was read off the same image.
+    evidence: it was read off the same image. `taper` says how the target changes across slices,
+    None where it is not known to: it is then taken to be the same all along. `seen_through` is the
+    sd of the point spread that has widened the rough region, 0 for one that somebody drew.
+    `doubts` are reasons not to trust that this is what was meant, in sentences: whatever is fitted
+    here is graded red.
     """
 
     centre: Float[np.ndarray, "2"]
@@ -45,10 +56,23 @@ class Target:
     plane: Plane
     id: str = static(default="target")
     outline: Curve | None = None
+    taper: Taper | None = None
+    seen_through: float = static(default=0.0)
+    doubts: tuple[str, ...] = static(default=())
 
     @property
     def unit(self) -> str:
         return self.plane.unit
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Its radius without the blur it was found through, and what that adds to its log sd.
+
+        The steepest edge of a small blurred disc lies outside of its own: by squares, about twice
+        the point spread's sd.
+        """
+        share = self.seen_through / self.radius
+        return self.radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
 
     @staticmethod
     def from_mask(mask: Bool[np.ndarray, "nu nv"], plane: Plane, name: str = "target") -> Target:
@@ -124,26 +148,60 @@ def find_targets(
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
     if mask is not None:
-        region = np.asarray(mask, dtype=bool)
-        if region.shape != chosen.values.shape:
+        region = Region(np.asarray(mask, dtype=bool))
+        if region.mask.shape != chosen.values.shape:
             raise InputError(
-                f"the mask's grid {region.shape} does not match channel {chosen.name}'s "
+                f"the mask's grid {region.mask.shape} does not match channel {chosen.name}'s "
                 f"{chosen.values.shape}; resample the mask onto the image"
             )
-        if not region.any():
+        if not region.mask.any():
             raise InputError("the mask is empty; pass one that marks the target")
     elif threshold is not None:
-        region = _component_at(chosen.values >= threshold, index, chosen, threshold)
+        hot = _component_at(chosen.values >= threshold, index, chosen, threshold)
+        region = Region(hot, threshold)
     elif index is not None:
         region = region_at(chosen, index)
     else:
         raise InputError("a target needs a point, a mask or a threshold")
-    area = region.sum(axis=(0, 1))
-    met = [int(k) for k in np.flatnonzero(area >= min(MIN_PIXELS, int(area.max())))]
-    return [
-        Target.from_mask(region[:, :, k], chosen.grid.plane(k), f"z{k:03d}")
-        for k in _choose(slices, met, index, area)
-    ]
+    pixels, areas = region.mask.sum(axis=(0, 1)), section_areas(chosen, region)
+    met = [int(k) for k in np.flatnonzero(pixels >= min(MIN_PIXELS, int(pixels.max())))]
+    drawn = region.level is None
+    found = []
+    for k in _choose(slices, met, index, pixels):
+        target = Target.from_mask(region.mask[:, :, k], chosen.grid.plane(k), f"z{k:03d}")
+        taper = taper_at(areas, k, target.plane, WHOLE if drawn else BETWEEN)
+        seen_through = 0.0 if drawn else point_spread(chosen)
+        found.append(replace(target, taper=taper, seen_through=seen_through, doubts=region.doubts))
+    return found
+
+
+def taper_at(areas: Float[np.ndarray, " k"], k: int, plane: Plane, error: float) -> Taper | None:
+    """How a region's sections change about slice `k`: a parabola through the areas near it.
+
+    Fitted by least squares with a weak belief between a cylinder and a ball (bend -1 +- 1), which
+    is all there is where a region is one slice thick. `error` is the sd of what an area misses at
+    each pixel of its edge, in pixels. None for images without spacing or of one slice.
+    Shapes: areas (slice,), in the square of the plane's unit.
+    """
+    if plane.unit == "px" or len(areas) == 1:
+        return None
+    square = areas / np.pi
+    radius = float(np.sqrt(square[k]))
+    height = plane.thickness * (np.arange(len(areas)) - k)
+    reach = max(TAPER_REACH * radius, 2 * plane.thickness)
+    low, high = k, k
+    while low > 0 and areas[low - 1] > 0 and -height[low - 1] <= reach:
+        low -= 1
+    while high + 1 < len(areas) and areas[high + 1] > 0 and height[high + 1] <= reach:
+        high += 1
+    z, q = height[low : high + 1], square[low : high + 1]
+    pixels = 2 * np.pi * radius / np.sqrt(plane.pixel_area)
+    sd = error * plane.pixel_area * np.sqrt(pixels) / np.pi
+    rows = np.stack([np.ones_like(z), z, 0.5 * z**2], axis=1)
+    belief = np.array([0.0, 1 / radius**2, 1.0])  # precisions, of which the first is none
+    precision = rows.T @ rows / sd**2 + np.diag(belief)
+    _, slope, bend = np.linalg.solve(precision, rows.T @ q / sd**2 - [0.0, 0.0, 1.0])
+    return Taper(float(slope), float(bend))
 
 
 def _choose(
@@ -204,89 +262,3 @@ def _component_at(
                 f"{threshold}; move the point into the target or lower the threshold"
             )
     return labels == wanted
-
-
-def region_at(channel: Channel, index: np.ndarray) -> Bool[np.ndarray, "i j k"]:
-    """The bright region around a voxel whose boundary runs along the steepest intensity.
-
-    For each of LEVELS levels the component at (or next to) the voxel is scored by the mean
-    gradient along its surface, of log uptake for SUV (a hot spot inside a lesion then counts
-    for no more than the lesion's own edge) and of the intensity itself otherwise; by its size
-    and by how far it passes the voxel by. Holes in a slice (necrosis) are filled.
-
-    Raises InputError when nothing around the voxel stands out (the point lies in air).
-    """
-    from scipy import ndimage
-
-    values, spacing = channel.values, channel.grid.spacing
-    suv = channel.quantity == "SUV"
-    tone = np.log(np.maximum(values, 0.0) + SUV_FLOOR) if suv else values
-    smooth = ndimage.gaussian_filter(tone, 0.7)
-    used = [axis for axis in range(3) if values.shape[axis] > 1]
-    steepness = np.sqrt(
-        sum(np.square(np.gradient(smooth, spacing[axis], axis=axis)) for axis in used)
-    )
-    offset = (np.indices(values.shape).reshape(3, -1).T - index) * spacing
-    distance = np.linalg.norm(offset, axis=1).reshape(values.shape)
-    reach, gap = LENGTHS[channel.grid.unit]
-    near = values[distance <= reach]
-    floor, peak = float(np.median(values)), float(near.max())
-    if not peak > floor + (SUV_FLOOR if suv else 0.0):
-        raise InputError(
-            f"nothing within {reach:.0f} {channel.grid.unit} of the point stands out from the "
-            f"background of channel {channel.name} (peak {peak:.3g}, background {floor:.3g} "
-            f"{channel.quantity}); move the point into the target or pass a mask"
-        )
-    low = max(0.1 * peak, 1e-6) if suv else floor
-    levels = np.geomspace(low, 0.95 * peak, LEVELS) if suv else np.linspace(low, peak, LEVELS + 2)
-    best, best_score = None, 0.0
-    for level in levels[: None if suv else -1]:
-        labels, _ = _components(values >= level)
-        label, passed_by = int(labels[tuple(index)]), 0.0
-        if label == 0:
-            beside = np.where(labels > 0, distance, np.inf)
-            nearest = np.unravel_index(int(beside.argmin()), values.shape)
-            passed_by = float(beside[nearest])
-            if passed_by > gap:
-                continue
-            label = int(labels[nearest])
-        region = _filled(labels == label)
-        volume = int(region.sum())
-        if volume < min(MIN_VOXELS, region.size // 4):
-            continue
-        score = _edge_score(region, steepness, used) * volume**SIZE_POWER
-        if not region[tuple(index)]:
-            score *= 1 - 0.5 * passed_by / gap
-        if score > best_score:
-            best, best_score = region, score
-    if best is None:
-        raise InputError(
-            f"no region around the point has an edge inside channel {channel.name}; "
-            "move the point into the target or pass a mask"
-        )
-    return best
-
-
-def _filled(region: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    slices = np.moveaxis(region, 2, 0)
-    return np.stack([np.asarray(ndimage.binary_fill_holes(s)) for s in slices], axis=2).astype(bool)
-
-
-def _edge_score(region: np.ndarray, steepness: np.ndarray, axes: list[int]) -> float:
-    """Mean steepness on both sides of a region's surface, less what the image border cuts."""
-    from scipy import ndimage
-
-    structure = ndimage.generate_binary_structure(3, 1)
-    for axis in set(range(3)) - set(axes):
-        structure = structure & (np.indices((3, 3, 3))[axis] == 1)
-    eroded = np.asarray(ndimage.binary_erosion(region, structure, border_value=1), dtype=bool)
-    inner = region & ~eroded
-    outer = np.asarray(ndimage.binary_dilation(region, structure)) & ~region
-    edge = inner | outer
-    if not edge.any():
-        return 0.0
-    sides = sum(region.take(end, axis=a).sum() for a in axes[:2] for end in (0, -1))
-    cut = min(float(sides) / max(int(inner.sum()), 1), 1.0)
-    return float(steepness[edge].mean()) * (1 - cut) ** BORDER_POWER

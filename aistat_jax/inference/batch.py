@@ -22,7 +22,7 @@ from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
 from aistat_jax.inference.diagnostics import trustworthy
-from aistat_jax.inference.fit import check, fit, fitted_again
+from aistat_jax.inference.fit import check, compared, fit, fitted_again
 from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
@@ -47,34 +47,40 @@ def fit_many(
         check(model, "laplace", draws, 2)
     report = progress or (lambda count: None)
     kinds = [kind_of(model) for model in models]
-    padded = alike(models)
+    longest = _longest(models, kinds)
     found: dict[int, Posterior] = {}
 
+    def alike(i: int) -> BoundaryModel:
+        return _padded(models[i], longest[kinds[i]])
+
     def fitted(i: int) -> Posterior:
-        return fit(padded[i], draws=draws, seed=seed + i, fallback=False)
+        return fit(alike(i), draws=draws, seed=seed + i, fallback=False, compare=False)
 
     def settled(i: int, posterior: Posterior) -> None:
         """Whatever traces a program or samples is done by the calling thread alone."""
         if fallback and not trustworthy(posterior.diagnostics, draws):
-            posterior = fitted_again(padded[i], posterior, draws=draws, seed=seed + i)
+            posterior = fitted_again(alike(i), posterior, draws=draws, seed=seed + i)
         found[i] = posterior
         report(1)
 
-    first = [kinds.index(kind) for kind in dict.fromkeys(kinds)]
+    first = [kinds.index(kind) for kind in longest]
     rest = [i for i in range(len(models)) if i not in first]
     with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as cores:
         for i in first:
             settled(i, fitted(i))
         for i, posterior in zip(rest, cores.map(fitted, rest), strict=True):
             settled(i, posterior)
-    return [found[i] for i in range(len(models))]
+        everything = range(len(models))
+        return list(cores.map(lambda i: compared(alike(i), found[i]), everything))
 
 
-def alike(models: Sequence[BoundaryModel]) -> list[BoundaryModel]:
-    """The same posteriors with tables as long as the longest of their kind, to compile once."""
+def alike(models: Sequence[BoundaryModel]) -> tuple[list[BoundaryModel], list[int]]:
+    """The models, padded so that those of a kind share a compiled program; and where the first
+    of each kind is."""
     kinds = [kind_of(model) for model in models]
     longest = _longest(models, kinds)
-    return [_padded(model, longest[kind]) for model, kind in zip(models, kinds, strict=True)]
+    padded = [_padded(model, longest[kind]) for model, kind in zip(models, kinds, strict=True)]
+    return padded, [kinds.index(kind) for kind in longest]
 
 
 def _longest(models: Sequence[BoundaryModel], kinds: Sequence[Any]) -> dict[Any, list[int]]:

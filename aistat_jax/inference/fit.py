@@ -11,16 +11,25 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
+from aistat_jax.inference.conflict import conflicts
+from aistat_jax.inference.diagnostics import (
+    KHAT_LIMIT,
+    chain_diagnostics,
+    trustworthy,
+    weight_diagnostics,
+)
+from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.laplace import laplace_one
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING, one_blas_thread
-from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
+from aistat_jax.inference.predictive import image_findings
 from aistat_jax.inference.smc import smc_populations
 
 METHODS = ("laplace", "nuts", "vi", "smc")
 # Fewer particles than this do not tell a covariance.
 MIN_PARTICLES = 256
+MIN_DRAWS = 100
 
 
 def fit(
@@ -34,6 +43,7 @@ def fit(
     guide: str = "full_rank",
     steps: int = 4000,
     fallback: bool = True,
+    compare: bool = True,
 ) -> Posterior:
     """Posterior of one boundary.
 
@@ -43,7 +53,9 @@ def fit(
     have at the scale of a voxel). `draws` is the total number of draws; `chains` counts NUTS
     chains or SMC populations and `warmup` applies to NUTS. When Laplace's khat exceeds 0.7, or
     its weights leave under a tenth of the draws, the fit falls back to NUTS, or to SMC for hard
-    steps, and its diagnostics say so; `fallback=False` keeps the doubtful fit.
+    steps, and its diagnostics say so; `fallback=False` keeps the doubtful fit. Where there are
+    several sources of evidence each is fitted alone too, by Laplace, and those that contradict each
+    other are named in the diagnostics (conflict.py), unless `compare` is False.
 
     Computed in double precision whatever the caller's JAX settings; the same seed gives the
     same draws on one machine. Raises InputError for an unknown method, fewer than 100 draws, or
@@ -53,13 +65,24 @@ def fit(
     settings = {"draws": draws, "seed": seed}
     with one_blas_thread():
         if method == "vi":
-            return _by_vi(model, guide=guide, steps=steps, **settings)
-        if method != "laplace":
-            return _by_chains(model, method, chains=chains, warmup=warmup, **settings)
-        posterior = _by_laplace(model, **settings)
-        if fallback and not trustworthy(posterior.diagnostics, draws):
-            return fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
+            posterior = _by_vi(model, guide=guide, steps=steps, **settings)
+        elif method != "laplace":
+            posterior = _by_chains(model, method, chains=chains, warmup=warmup, **settings)
+        else:
+            posterior = _by_laplace(model, **settings)
+            if fallback and not trustworthy(posterior.diagnostics, draws):
+                posterior = fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
+        return compared(model, posterior) if compare else posterior
+
+
+def compared(model: BoundaryModel, posterior: Posterior) -> Posterior:
+    """The posterior with what its model's sources of evidence have against each other."""
+    draws, diagnostics = len(posterior.draws), posterior.diagnostics
+    found = conflicts(model, lambda alone: _by_laplace(alone, draws=draws, seed=posterior.seed))
+    if not found:
         return posterior
+    findings = found + diagnostics.findings
+    return replace(posterior, diagnostics=replace(diagnostics, findings=findings))
 
 
 def fitted_again(
@@ -126,16 +149,21 @@ def _total(first: Posterior, second: Posterior, kept: Posterior) -> dict[str, fl
     return kept.seconds | {"fit": fitting, "total": kept.seconds["evidence"] + fitting}
 
 
-def as_posterior(
+def finished(
     model: BoundaryModel,
     samples: dict[str, np.ndarray],
     diagnostics: Diagnostics,
     method: str,
     seed: int,
     seconds: float,
+    evidence: tuple[float, float] | None = None,
+    notes: dict[str, np.ndarray] | None = None,
 ) -> Posterior:
     """The record, with its timings: reading the evidence, fitting, and both."""
     radii = samples.pop("radii")
+    images, voxel = image_findings(model, radii.reshape(-1, radii.shape[-1]))
+    doubts = tuple(Finding("red", doubt) for doubt in model.target.doubts)
+    diagnostics = replace(diagnostics, findings=doubts + images, voxel=voxel)
     timings = {
         "evidence": model.seconds,
         "fit": seconds,
@@ -143,15 +171,15 @@ def as_posterior(
     }
     return Posterior(
         model.chart, radii, samples, diagnostics, method, seed, model.target.id, timings,
-        model.presence, model,
+        model.presence, model, *(evidence or (None, None)), notes or {},
     )  # fmt: skip
 
 
 def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
-    if draws < 100:
-        raise InputError(f"at least 100 draws are needed for a band, got {draws}")
+    if draws < MIN_DRAWS:
+        raise InputError(f"at least {MIN_DRAWS} draws are needed for a band, got {draws}")
     if chains < 2:
         raise InputError(f"at least 2 chains are needed to compare them, got {chains}")
     if method in ("nuts", "vi") and not model.data.differentiable:
@@ -169,9 +197,11 @@ def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
         out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
         samples = {name: value[None] for name, value in _host(out.sites).items()}
         khat, ess = float(out.khat), float(out.ess)
+        evidence = out.log_evidence, out.log_evidence_se
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
     seconds = time.perf_counter() - start
-    return as_posterior(model, samples, diagnostics, "laplace", seed, seconds)
+    believed = evidence if khat <= KHAT_LIMIT else None
+    return finished(model, samples, diagnostics, "laplace", seed, seconds, believed)
 
 
 def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: int) -> Posterior:
@@ -183,7 +213,7 @@ def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: in
         sites, khat, ess = vi_draws(model.program, data, key, guide, steps, draws)
         samples = _host(sites)
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
-    return as_posterior(model, samples, diagnostics, "vi", seed, time.perf_counter() - start)
+    return finished(model, samples, diagnostics, "vi", seed, time.perf_counter() - start)
 
 
 def _by_chains(
@@ -191,18 +221,22 @@ def _by_chains(
 ) -> Posterior:
     start = time.perf_counter()
     per_chain = -(-draws // chains)
+    divergences, evidence, notes = None, None, None
     with TRACING, jax.enable_x64(True):
         data, key = jax.device_put(model.data), jax.random.key(seed)
         if method == "nuts":
             out = nuts_chains(model.program, data, key, chains, warmup, per_chain)
-            samples, divergences = _host(out.sites), int(out.divergences)
+            samples, notes = _host(out.sites), _host(out.notes)
+            divergences = int(notes["diverging"].sum())
         else:
             particles = max(per_chain, MIN_PARTICLES)
             found = smc_populations(model.program, data, data.smoothed(), key, chains, particles)
             kept = np.arange(per_chain) * particles // per_chain
-            samples, divergences = {name: v[:, kept] for name, v in _host(found).items()}, None
+            samples = {name: v[:, kept] for name, v in _host(found.sites).items()}
+            evidence = log_mean(found.log_evidence)
         diagnostics = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
-    return as_posterior(model, samples, diagnostics, method, seed, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return finished(model, samples, diagnostics, method, seed, seconds, evidence, notes)
 
 
 def _host(sites: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -15,10 +15,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.transport import COARSE, Density, Program, Transport, find_transport
+from aistat_jax.inference.evidence import log_mean
+from aistat_jax.inference.transport import (
+    CHUNK,
+    COARSE,
+    PRIOR_CHUNK,
+    Program,
+    Transport,
+    derivatives,
+    find_transport,
+    in_chunks,
+    log_joints,
+    prior_moments,
+    prior_splits,
+    sites_of,
+)
 
 PROPOSALS_PER_DRAW = 1.5
 # Degrees of freedom, both even: hyperparameters and first harmonics, and everything finer.
@@ -26,12 +41,17 @@ DEGREES = 12, 40
 
 
 class LaplaceDraws(NamedTuple):
-    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size."""
+    """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size.
 
-    sites: dict[str, Array]
-    khat: Array
-    ess: Array
+    log_evidence is that of the model, by the raw weights, with its standard error.
+    """
+
+    sites: dict[str, np.ndarray]
+    khat: np.ndarray
+    ess: np.ndarray
     transport: Transport
+    log_evidence: float
+    log_evidence_se: float
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
@@ -44,7 +64,8 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
     kind = program, jax.tree.structure(data), tuple(kinds), draws
     if kind not in _COMPILED:
-        _compile(program, data, smoothed, key, draws)
+        with one_core.TRACING:
+            compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
     return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
 
@@ -52,34 +73,60 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
 _COMPILED: set[Any] = set()
 
 
-def _compile(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
-    """Both halves of a fit, compiled side by side; a program is traced in one thread only."""
-    with ThreadPoolExecutor(1) as other:
-        with one_core.TRACING:
-            expansion = find_transport.lower(program, smoothed)
-            compiling = other.submit(expansion.compile)
-            weighing = weighted_draws.lower(program, data, expansion.out_info, key, draws)
-        weighing.compile()
-        compiling.result()
+def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+    """Everything that a fit runs, compiled side by side; a program is traced in one thread only."""
+    first = prior_moments.lower(program, smoothed)
+    mean, _, origin = first.out_info
+    kind = mean.dtype
+
+    def rows(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, kind)
+
+    pair = rows(CHUNK, *mean.shape), rows(CHUNK, *origin.shape)
+    spread = rows(*origin.shape, *origin.shape)
+    map_of = Transport(origin, spread, origin, mean, rows(*mean.shape, *mean.shape), rows())
+    count = int(PROPOSALS_PER_DRAW * draws)
+    with ThreadPoolExecutor(2) as cores:
+        tasks = [cores.submit(derivatives.lower(program, smoothed, mean, origin).compile)]
+        tasks.append(cores.submit(first.compile))
+        for terms in (smoothed, data) if smoothed is not data else (data,):
+            tasks.append(cores.submit(log_joints.lower(program, terms, *pair).compile))
+            prior = prior_splits.lower(program, terms, rows(PRIOR_CHUNK, *mean.shape))
+            tasks.append(cores.submit(prior.compile))
+        tasks.append(cores.submit(propose.lower(key, count, map_of).compile))
+        tasks.append(cores.submit(weigh.lower(rows(count), key, draws).compile))
+        tasks.append(cores.submit(sites_of.lower(program, data, *pair).compile))
+        for task in tasks:
+            task.result()
 
 
-@partial(one_core.jit, static_argnames=("program", "draws"))
 def weighted_draws(
     program: Program, data: Any, transport: Transport, key: Array, draws: int
 ) -> LaplaceDraws:
     """Proposals through the map, weighed against the exact posterior and resampled."""
-    density = Density(program, data)
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
-    u, x, log_det = jax.vmap(lambda e: transport.push(density, e))(eps)
-    log_target = jax.vmap(density.log_joint)(u, x) + log_det
-    weight, khat, ess = smoothed_weights(log_target - log_proposal)
-    chosen = systematic(resample_key, weight, draws)
-    return LaplaceDraws(jax.vmap(density.sites)(u[chosen], x[chosen]), khat, ess, transport)
+    u, x, log_det = transport.push_many(program, data, eps)
+    log_target = in_chunks(partial(log_joints, program, data), CHUNK, u, x) + log_det
+    log_ratio = log_target - np.asarray(log_proposal)
+    weighed = weigh(log_ratio, resample_key, draws)
+    chosen, khat, ess = (np.asarray(part) for part in weighed)
+    sites = in_chunks(partial(sites_of, program, data), CHUNK, u[chosen], x[chosen])
+    evidence, error = log_mean(log_ratio)
+    evidence += transport.log_volume - proposal_constant(transport)
+    return LaplaceDraws(sites, khat, ess, transport, evidence, error)
 
 
+@partial(one_core.quick, level=0, static_argnames="draws")
+def weigh(log_ratio: Array, key: Array, draws: int) -> tuple[Array, Array, Array]:
+    """Which proposals are drawn (draw,) by their log density over that proposed, khat and ess."""
+    weight, khat, ess = smoothed_weights(log_ratio)
+    return systematic(key, weight, draws), khat, ess
+
+
+@partial(one_core.quick, level=1, static_argnames="count")
 def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]:
-    """Proposals eps (count, dim) and their log density up to a constant, (count,)."""
+    """Proposals eps (count, dim) and their log density less `proposal_constant`, (count,)."""
     normal_key, *scale_keys = jax.random.split(key, 3)
     normal = jax.random.normal(normal_key, (count, transport.size))
     rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
@@ -93,6 +140,18 @@ def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]
         log_density -= 0.5 * (degrees + z.shape[1]) * tail
         blocks.append(block)
     return jnp.concatenate(blocks, axis=1), log_density
+
+
+def proposal_constant(transport: Transport) -> float:
+    """The log normalising constant of what `propose` draws from, two multivariate t."""
+    from scipy.special import gammaln
+
+    rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
+    constant = 0.0
+    for dim, degrees in zip((rough, transport.size - rough), DEGREES, strict=True):
+        constant += gammaln(0.5 * (degrees + dim)) - gammaln(0.5 * degrees)
+        constant -= 0.5 * dim * np.log(degrees * np.pi)
+    return float(constant)
 
 
 def smoothed_weights(log_ratio: Array) -> tuple[Array, Array, Array]:

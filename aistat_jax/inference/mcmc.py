@@ -18,10 +18,14 @@ from aistat_jax.inference.transport import Density, Program, Transport, find_tra
 
 
 class ChainDraws(NamedTuple):
-    """Draws of every site (chain, draw, ...) and the number of divergent transitions."""
+    """Draws of every site (chain, draw, ...), and what the sampler noted at each (chain, draw).
+
+    Names of the notes are those of ArviZ: diverging, energy, tree_depth, n_steps,
+    acceptance_rate.
+    """
 
     sites: dict[str, Array]
-    divergences: Array
+    notes: dict[str, Array]
 
 
 def nuts_chains(
@@ -48,7 +52,7 @@ def _nuts(
     def target(eps: Array) -> Array:
         return transport.log_target(density, eps)
 
-    def one_chain(key: Array) -> tuple[Array, Array]:
+    def one_chain(key: Array) -> tuple[Array, dict[str, Array]]:
         start_key, adapt_key, run_key = jax.random.split(key, 3)
         start = jax.random.normal(start_key, (transport.size,))
         adaptation: Any = blackjax.window_adaptation(
@@ -57,14 +61,21 @@ def _nuts(
         adapted, _ = adaptation.run(adapt_key, start, num_steps=warmup)
         kernel: Any = blackjax.nuts(target, **adapted.parameters)
 
-        def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+        def step(state: Any, key: Array) -> tuple[Any, tuple[Array, dict[str, Array]]]:
             state, info = kernel.step(key, state)
-            return state, (state.position, info.is_divergent)
+            notes = {
+                "diverging": info.is_divergent,
+                "energy": info.energy,
+                "tree_depth": info.num_trajectory_expansions,
+                "n_steps": info.num_integration_steps,
+                "acceptance_rate": info.acceptance_rate,
+            }
+            return state, (state.position, notes)
 
         return jax.lax.scan(step, adapted.state, jax.random.split(run_key, draws))[1]
 
-    eps, divergent = jax.vmap(one_chain)(jax.random.split(key, chains))
-    return ChainDraws(_sites(density, transport, eps), divergent.sum())
+    eps, notes = jax.vmap(one_chain)(jax.random.split(key, chains))
+    return ChainDraws(_sites(density, transport, eps), notes)
 
 
 def _sites(density: Density, transport: Transport, eps: Array) -> dict[str, Array]:

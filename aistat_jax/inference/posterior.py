@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +16,21 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.curve import Curve
 
 
+class Finding(NamedTuple):
+    """What was found to speak against a posterior: the best grade it leaves, and a sentence."""
+
+    cap: str
+    text: str
+
+
 @record
 class Diagnostics:
     """Whether the numbers can be trusted, and if not, why, in sentences.
 
     khat is the Pareto shape of the importance weights (None where there are none),
-    ess_min the smallest effective sample size over monitored quantities.
+    ess_min the smallest effective sample size over monitored quantities. `findings` are about the
+    model rather than the computation: what the image, or other evidence, has against it. `voxel`
+    is the side of the finest pixels that were evidence (None: no image was).
     """
 
     converged: bool = static()
@@ -28,6 +39,8 @@ class Diagnostics:
     rhat_max: float | None = static(default=None)
     divergences: int | None = static(default=None)
     reasons: tuple[str, ...] = static(default=())
+    findings: tuple[Finding, ...] = static(default=())
+    voxel: float | None = static(default=None)
 
 
 @record
@@ -38,6 +51,11 @@ class Posterior:
     Draws carry equal weight. presence is the probability that there is anything to contour at
     all; the draws are boundaries given that there is. model is what was fitted, for those who
     want to add evidence and fit again; a posterior read from a file has none.
+
+    log_evidence is the log marginal likelihood of all the data under the model, with its standard
+    error: by Laplace (where khat is at most 0.7) and by SMC, None otherwise. Only models of the
+    same data compare (docs/mathematics.md, Log evidence). sample_stats[name] (chain, draw) is what
+    a sampler noted at each draw, by ArviZ's names.
     """
 
     chart: StarChart
@@ -50,6 +68,9 @@ class Posterior:
     seconds: dict[str, float] = static(default_factory=dict)
     presence: float = static(default=1.0)
     model: BoundaryModel | None = None
+    log_evidence: float | None = None
+    log_evidence_se: float | None = None
+    sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -74,8 +95,8 @@ class Posterior:
         chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
         return [self.chart.curve(self.draws[i]) for i in chosen]
 
-    def to_arviz(self) -> Any:
-        """As arviz.InferenceData with dims chain, draw, ray and basis; see `store.to_arviz`."""
-        from aistat_jax.inference.store import to_arviz
+    def to_arviz(self, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
+        """As arviz.InferenceData with dims chain, draw, ray and basis; see `to_arviz`."""
+        from aistat_jax.inference.arviz_groups import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, groups, seed)

@@ -13,7 +13,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference import one_core
-from aistat_jax.inference.fit import as_posterior
+from aistat_jax.inference.fit import finished
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.inference.transport import Program
 
@@ -37,7 +37,7 @@ def prior_draws(model: BoundaryModel, draws: int = 1000, seed: int = 0) -> Poste
     if "radii" not in samples:
         raise InputError('a boundary program needs a deterministic "radii"')
     independent = Diagnostics(converged=True, ess_min=float(draws))
-    return as_posterior(model, samples, independent, "prior", seed, time.perf_counter() - start)
+    return finished(model, samples, independent, "prior", seed, time.perf_counter() - start)
 
 
 @partial(one_core.jit, static_argnames=("program",))

@@ -20,13 +20,15 @@ like chains.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import logsumexp
 
-from aistat_jax._typing import Array
+from aistat_jax._typing import Array, ArrayLike
 from aistat_jax.inference import one_core
 from aistat_jax.inference.transport import Density, Program, Transport, find_transport
 
@@ -41,10 +43,17 @@ TEMPERATURES = 200
 CHUNK = 32
 
 
+class ParticleDraws(NamedTuple):
+    """Draws of every site (population, particle, ...), and log evidence by each population."""
+
+    sites: dict[str, Array]
+    log_evidence: ArrayLike
+
+
 def smc_populations(
     program: Program, data: Any, smoothed: Any, key: Array, populations: int, particles: int
-) -> dict[str, Array]:
-    """Draws of every site (population, particle, ...).
+) -> ParticleDraws:
+    """Populations of particles from the posterior.
 
     The map comes from the smoothed evidence, the posterior from the exact one; for hard steps
     the two differ. The map keeps the hyperparameters as wide as their prior. Narrowed to what the
@@ -53,7 +62,12 @@ def smc_populations(
     it.
     """
     transport = find_transport(program, smoothed, wide=True)
-    return _populations(program, data, transport, key, populations, particles)
+    found = _populations(program, data, transport, key, populations, particles)
+    # the start has density exp(log_start) / (2 pi START_SPREAD^2)^(dim / 2)
+    start_volume = 0.5 * transport.size * np.log(2 * np.pi * START_SPREAD**2)
+    return found._replace(
+        log_evidence=np.asarray(found.log_evidence) + start_volume + transport.log_volume
+    )
 
 
 @partial(one_core.jit, static_argnames=("program", "populations", "particles"))
@@ -64,7 +78,7 @@ def _populations(
     key: Array,
     populations: int,
     particles: int,
-) -> dict[str, Array]:
+) -> ParticleDraws:
     density = Density(program, data)
     count, dim = populations * particles, transport.size
 
@@ -81,13 +95,15 @@ def _populations(
         return (state[2] < 1) & (state[5] < TEMPERATURES)
 
     def raise_temperature(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        eps, value, b, size, key, steps = state
+        eps, value, b, size, key, steps, log_evidence = state
         key, resample_key, move_key = jax.random.split(key, 3)
         ratio = value - log_start(eps)
         rise = _next_rise(ratio, b)
         last = b + rise >= 1
         b = jnp.where(last, 1.0, b + rise)
         weight = jax.nn.softmax(rise * ratio)
+        gain = logsumexp((rise * ratio).reshape(populations, particles), axis=1)
+        log_evidence = log_evidence + gain - jnp.log(particles)
         mean = weight @ eps
         covariance = (weight[:, None] * (eps - mean)).T @ (eps - mean)
         factor = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(dim))
@@ -125,22 +141,25 @@ def _populations(
 
         start = (eps[chosen], value[chosen], size, move_key, jnp.ones(()), jnp.asarray(0))
         eps, value, size, *_ = jax.lax.while_loop(restless, move, start)
-        return eps, value, b, size, key, steps + 1
+        return eps, value, b, size, key, steps + 1, log_evidence
 
     start_key, key = jax.random.split(key)
     eps = START_SPREAD * jax.random.normal(start_key, (count, dim))
     state = (eps, log_posterior(eps), jnp.zeros(()), jnp.asarray(0.5), key, jnp.asarray(0))
-    eps = jax.lax.while_loop(going, raise_temperature, state)[0]
+    eps, *_, log_ratio = jax.lax.while_loop(
+        going, raise_temperature, (*state, jnp.zeros(populations))
+    )
 
     def sites(e: Array) -> dict[str, Array]:
         u, x, _ = transport.push(density, e)
         return density.sites(u, x)
 
     flat = jax.lax.map(sites, eps, batch_size=min(CHUNK, count))
-    return {
+    populated = {
         name: value.reshape(populations, particles, *value.shape[1:])
         for name, value in flat.items()
     }
+    return ParticleDraws(populated, log_ratio)
 
 
 def _next_rise(ratio: Array, b: Array) -> Array:

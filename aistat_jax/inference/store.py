@@ -1,4 +1,4 @@
-"""How does a posterior leave memory? As ArviZ InferenceData, and as a NetCDF file and back.
+"""How does a posterior leave memory? As a NetCDF file, and back.
 
 A file holds one group per target, each with a group "posterior" inside, so that a target can be
 read by `arviz.InferenceData.from_netcdf(path, base_group="z012")` too. Everything a Posterior is
@@ -19,7 +19,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.inference.posterior import Diagnostics, Posterior
+from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.grid import Plane
 
 if TYPE_CHECKING:
@@ -27,22 +27,8 @@ if TYPE_CHECKING:
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
-
-
-def to_arviz(posterior: Posterior) -> Any:
-    """A posterior as arviz.InferenceData, with dims chain, draw, ray and basis.
-
-    Group "posterior" holds radii (chain, draw, ray) in the chart's unit and every site of the
-    model; the coordinate ray is the angle in radians. What is not a draw (chart, plane,
-    diagnostics, method, seed) is in the group's attributes.
-    """
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
-        import arviz
-
-    return arviz.InferenceData(posterior=to_dataset(posterior))
+# What a sampler noted stands among the draws in a file, under a name no site has.
+NOTED = "sample_stats."
 
 
 def save_posterior(
@@ -132,6 +118,8 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
     for site, values in posterior.samples.items():
         dims = _dims(site, values, rays)
         variables[names[site]] = (("chain", "draw", *dims), values, {"site": site})
+    for name, values in posterior.sample_stats.items():
+        variables[f"{NOTED}{name}"] = (("chain", "draw"), values)
     chains, draws = posterior.radii.shape[:2]
     coordinates: dict[str, Any] = {
         "chain": np.arange(chains),
@@ -172,6 +160,8 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
         optional("rhat_max", float),
         optional("divergences", int),
         tuple(json.loads(attrs["reasons"])),
+        tuple(Finding(*found) for found in json.loads(attrs.get("findings", "[]"))),
+        optional("voxel", float),
     )
     sites = {site: data[name].values for site, name in json.loads(attrs["sites"]).items()}
     return Posterior(
@@ -184,6 +174,13 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
         str(attrs["target"]),
         json.loads(attrs["seconds"]),
         float(attrs.get("presence", 1.0)),
+        log_evidence=optional("log_evidence", float),
+        log_evidence_se=optional("log_evidence_se", float),
+        sample_stats={
+            str(name).removeprefix(NOTED): data[name].values
+            for name in data.data_vars
+            if str(name).startswith(NOTED)
+        },
     )
 
 
@@ -201,7 +198,11 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "khat": diagnostics.khat,
         "rhat_max": diagnostics.rhat_max,
         "divergences": diagnostics.divergences,
+        "log_evidence": posterior.log_evidence,
+        "log_evidence_se": posterior.log_evidence_se,
         "reasons": json.dumps(diagnostics.reasons),
+        "findings": json.dumps(diagnostics.findings),
+        "voxel": diagnostics.voxel,
         "centre": chart.centre,
         "radius_max": chart.radius_max,
         "unit": chart.unit,

@@ -17,6 +17,10 @@ rescales every coefficient by r = sqrt(diag A_bar / diag A(u)) and moves it by o
 preconditioned Newton step towards the mode for u, so that it widens and shrinks with the
 hyperparameters, funnel and all, without a factorisation per draw. What it misses is corrected by
 importance weights (laplace.py) or by NUTS run in eps (mcmc.py).
+
+Only what depends on the program is compiled: its log density in batches, the same with its two
+derivatives at a point, and its prior. They are small, and nothing of them is compiled twice. The
+search, Newton's steps and the linear algebra between them are NumPy's.
 """
 
 from __future__ import annotations
@@ -28,11 +32,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
+from scipy.linalg import solve_triangular
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
-from aistat_jax._typing import Array, Float
+from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.inference import one_core
 
 Program = Callable[[Any], None]
@@ -42,6 +46,8 @@ HYPER_ROUNDS = 3
 NEWTON_STEPS = 40
 GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
+# Boundaries go through compiled programs so many at a time, however many there are.
+CHUNK, PRIOR_CHUNK = 64, 512
 
 
 class Split(NamedTuple):
@@ -74,6 +80,8 @@ class Density:
             raise InputError(
                 f'a boundary program needs a sample site "{LATENT}" and a deterministic "radii"'
             )
+        for name, site in trace.items():
+            _check_counted_once(name, site)
         self.transforms = {name: biject_to(site["fn"].support) for name, site in sites.items()}
         self.shapes = {
             name: self.transforms[name].inverse_shape(jnp.shape(site["value"]))
@@ -127,7 +135,7 @@ class Density:
 
     def log_joint(self, u: Array, x: Array) -> Float[Array, ""]:
         s = self.split(u, x)
-        return s.log_hyper + s.log_lik + _log_normal(x, s.mean, s.variance)
+        return s.log_hyper + s.log_lik + log_normal(x, s.mean, s.variance)
 
     def log_lik(self, u: Array, x: Array) -> Float[Array, ""]:
         return self.split(u, x).log_lik
@@ -157,7 +165,33 @@ class Density:
         }
 
 
-def _log_normal(x: Array, mean: Array, variance: Array) -> Array:
+def _check_counted_once(name: str, site: dict[str, Any]) -> None:
+    """Refuse evidence of a program that NumPyro would count over and over.
+
+    A factor that is an array is summed by NumPyro, so that what is added to each of its numbers
+    counts as often; so do observed values that a distribution of another shape is spread over.
+    """
+    if site["type"] != "sample" or not site["is_observed"]:
+        return
+    batch, given = site["fn"].batch_shape, jnp.shape(site["value"])
+    if site["fn"].event_shape == (0,):  # a factor
+        if batch != ():
+            raise InputError(
+                f'the factor "{name}" of the program must be one number, got an array of shape '
+                f"{batch}; sum it, outside of any plate"
+            )
+        return
+    given = given[: len(given) - site["fn"].event_dim]
+    spread = np.broadcast_shapes(batch, given)
+    if np.prod(spread) > max(np.prod(batch), np.prod(given)):
+        raise InputError(
+            f'the observed site "{name}" of the program sets values of shape {given} against a '
+            f"distribution of shape {batch}, each against every other; give both one shape"
+        )
+
+
+def log_normal(x: Array, mean: Array, variance: Array) -> Array:
+    """Log density of independent normals."""
     return -0.5 * jnp.sum(jnp.square(x - mean) / variance + jnp.log(2 * jnp.pi * variance))
 
 
@@ -169,173 +203,260 @@ class Transport:
     (hyper,), hyper_chol L (hyper, hyper); value is the log joint density at the mode.
     """
 
-    mode: Float[Array, " basis"]
-    spread: Float[Array, "basis basis"]
-    curvature: Float[Array, " basis"]
-    hyper_mean: Float[Array, " hyper"]
-    hyper_chol: Float[Array, "hyper hyper"]
-    value: Float[Array, ""]
+    mode: Float[ArrayLike, " basis"]
+    spread: Float[ArrayLike, "basis basis"]
+    curvature: Float[ArrayLike, " basis"]
+    hyper_mean: Float[ArrayLike, " hyper"]
+    hyper_chol: Float[ArrayLike, "hyper hyper"]
+    value: Float[ArrayLike, ""]
 
     @property
     def size(self) -> int:
-        return self.hyper_mean.shape[-1] + self.mode.shape[-1]
+        return np.shape(self.hyper_mean)[-1] + np.shape(self.mode)[-1]
+
+    @property
+    def log_volume(self) -> float:
+        """What `push` leaves out of its log determinant, being the same everywhere."""
+        hyper, spread = np.diag(self.hyper_chol), np.diag(self.spread)  # both triangular
+        return float(np.log(np.abs(hyper)).sum() + np.log(np.abs(spread)).sum())
 
     def push(self, density: Density, eps: Float[Array, " dim"]) -> tuple[Array, Array, Array]:
-        """(u, x, log |d(u, x) / d eps|) of a standard normal eps (hyper + basis,)."""
-        hypers = self.hyper_mean.shape[-1]
+        """(u, x, log |d(u, x) / d eps| - log_volume) of a standard normal eps (hyper + basis,)."""
+        hypers = np.shape(self.hyper_mean)[-1]
         u = self.hyper_mean + self.hyper_chol @ eps[:hypers]
         here, bar = density.split(u, self.mode), density.split(self.hyper_mean, self.mode)
-        total = self.curvature + 1 / here.variance
-        pull = (self.mode - bar.mean) / bar.variance - (self.mode - here.mean) / here.variance
-        scale = jnp.sqrt((self.curvature + 1 / bar.variance) / total)
-        x = self.mode + pull / total + scale * (self.spread @ eps[hypers:])
-        return u, x, jnp.sum(jnp.log(scale))
+        centre, square = self._given(here.mean, here.variance, bar.mean, bar.variance)
+        x = centre + jnp.sqrt(square) * (self.spread @ eps[hypers:])
+        return u, x, 0.5 * jnp.sum(jnp.log(square))
+
+    @np.errstate(all="ignore")
+    def push_many(
+        self, program: Program, data: Any, eps: Float[ArrayLike, "draw dim"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`push` of many eps at once, outside of a compiled program."""
+        hypers = np.shape(self.hyper_mean)[-1]
+        eps = np.asarray(eps)
+        u = self.hyper_mean + eps[:, :hypers] @ np.asarray(self.hyper_chol).T
+        _, mean, variance = prior_at(program, data, np.concatenate([[self.hyper_mean], u]))
+        centre, square = self._given(mean[1:], variance[1:], mean[0], variance[0])
+        x = centre + np.sqrt(square) * (eps[:, hypers:] @ np.asarray(self.spread).T)
+        return u, x, 0.5 * np.log(square).sum(axis=1)
+
+    def _given(self, mean: Any, variance: Any, bar_mean: Any, bar_variance: Any) -> tuple[Any, Any]:
+        """Centre and squared scale of x given the prior moments of one u, or of many in rows."""
+        total = self.curvature + 1 / variance
+        pull = (self.mode - bar_mean) / bar_variance - (self.mode - mean) / variance
+        return self.mode + pull / total, (self.curvature + 1 / bar_variance) / total
 
     def log_target(self, density: Density, eps: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Log posterior density of eps, up to a constant; -|eps|^2 / 2 were the map exact."""
+        """Log posterior density of eps; -|eps|^2 / 2 and a constant were the map exact."""
         u, x, log_det = self.push(density, eps)
         return density.log_joint(u, x) + log_det
 
 
-def fit_transport(density: Density, wide: bool = False) -> Transport:
+@np.errstate(all="ignore")  # what is not a number is said by the weights
+def find_transport(program: Program, data: Any, wide: bool = False) -> Transport:
     """Find the mode coarse to fine, expand there, integrate the hyperparameters, and move the mode.
 
     `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
-    inherit a wrong mode of the expansion.
+    inherit a wrong mode of the expansion. To be called in double precision.
     """
-    u, spread = density.prior_moments()
-    x, value, curvature, slope = _newton(density, u, _start(density, u))
-    chol = jnp.diag(spread)
-    if not wide:
-        u, chol = _hyper_moments(density, curvature, slope, u, chol)
-    prior = density.split(u, x)
-    factor = jnp.linalg.cholesky(curvature + jnp.diag(1 / prior.variance))
-    mode = jax.scipy.linalg.cho_solve((factor, True), slope + prior.mean / prior.variance)
-    identity = jnp.eye(density.basis)
-    inverse = solve_triangular(factor, identity, lower=True, trans=1)
-    return Transport(mode, inverse, jnp.diag(curvature), u, chol, value)
+    mean, sd, origin = (np.asarray(part) for part in prior_moments(program, data))
+    start = _start(program, data, mean, len(origin))
+    x, value, curvature, slope = _newton(program, data, mean, start)
+    u, chol = mean, np.diag(sd)
+    if not wide and len(u):
+        u, chol = _hyper_moments(program, data, curvature, slope, u, chol)
+    _, (centre,), (variance,) = prior_at(program, data, u[None])
+    factor = _cholesky(curvature + np.diag(1 / variance))
+    half = solve_triangular(factor, slope + centre / variance, lower=True, check_finite=False)
+    inverse = solve_triangular(factor, np.eye(len(x)), lower=True, trans=1, check_finite=False)
+    return Transport(inverse @ half, inverse, np.diag(curvature), u, chol, value)
 
 
-@partial(one_core.jit, static_argnames=("program", "wide"))
-def find_transport(program: Program, data: Any, wide: bool = False) -> Transport:
-    """The map of one contour, compiled once for every method that uses it."""
-    return fit_transport(Density(program, data), wide)
+# ------------------------------------------------------------------------ what is compiled
 
 
-def _start(density: Density, u: Array) -> Array:
-    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
-    candidates of a cross-entropy search of the first harmonics."""
-    prior = density.split(u, jnp.zeros(density.basis))
-    coarse = min(COARSE, density.basis)
-    scale = jnp.sqrt(prior.variance).at[0].set(0.2)
-    z = np.zeros((CANDIDATES, density.basis))
-    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
-    levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(jnp.sqrt(prior.variance[0]), 1.0)
-    candidates = jnp.zeros((CANDIDATES, density.basis)).at[:, 0].set(levels)
-    given = getattr(density.data, "start", None)
-    if given is not None:  # in the place of the two smallest circles
-        rough = jnp.asarray(given).at[coarse:].set(0.0)
-        candidates = candidates.at[:2].set(jnp.stack([jnp.asarray(given), rough]))
-
-    def narrow(count: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        candidates, scale, likeliest, highest = state
-        value = jax.vmap(density.log_joint, (None, 0))(u, candidates)
-        top, place = jax.lax.top_k(jnp.where(jnp.isfinite(value), value, -jnp.inf), ELITE)
-        likeliest = jnp.where(top[0] > highest, candidates[place[0]], likeliest)
-        rough = candidates[place].at[:, coarse:].set(0.0)
-        mean = jnp.where(count == 0, rough[0], rough.mean(axis=0))
-        scale = jnp.where(count == 0, scale, jnp.maximum(rough.std(axis=0), 1e-3))
-        return mean + z * scale, scale, likeliest, jnp.maximum(top[0], highest)
-
-    state = (candidates, scale, candidates[0], jnp.asarray(-jnp.inf))
-    return jax.lax.fori_loop(0, SEARCHES + 1, narrow, state)[2]
+@partial(one_core.quick, level=0, static_argnames="program")
+def prior_moments(program: Program, data: Any) -> tuple[Array, Array, Array]:
+    """Prior mean and sd of the hyperparameters (hyper,), and x = 0 (basis,)."""
+    density = Density(program, data)
+    return *density.prior_moments(), jnp.zeros(density.basis)
 
 
-def _newton(density: Density, u: Array, x: Array) -> tuple[Array, Array, Array, Array]:
-    """Levenberg-damped Newton ascent of the log joint in x.
+@partial(one_core.quick, static_argnames="program")
+def log_joints(program: Program, data: Any, u: Array, x: Array) -> Array:
+    """The log density of CHUNK pairs (u, x)."""
+    return jax.vmap(Density(program, data).log_joint)(u, x)
 
-    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value, and
-    the expansion of the log-likelihood there: curvature (made non-negative) and slope.
-    """
-    precision = 1 / density.split(u, x).variance
+
+@partial(one_core.quick, static_argnames="program")
+def derivatives(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
+    """The log density at (u, x), its gradient and negative Hessian in x, prior mean, variance."""
+    density = Density(program, data)
 
     def climb(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value, gradient = jax.value_and_grad(density.log_joint, 1)(u, x)
         return gradient, (value, gradient)
 
-    def look(x: Array) -> tuple[Array, Array, Array]:
-        hessian, (value, gradient) = jax.jacfwd(climb, has_aux=True)(x)
-        return value, gradient, -hessian
-
-    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, value, gradient, hessian, damping, _, count = state
-        factor = jax.scipy.linalg.cho_factor(hessian + jnp.diag(damping * precision))
-        move = jax.scipy.linalg.cho_solve(factor, gradient)
-        move = move * jnp.minimum(1.0, 0.5 / jnp.maximum(jnp.abs(move).max(), 1e-12))
-        promise = 0.5 * jnp.sum(gradient * move)
-        trial = look(x + move)
-        slack = jnp.where(jnp.isfinite(value), 1e-10 * jnp.abs(value), 0.0)
-        better = jnp.isfinite(trial[0]) & (trial[0] >= value - slack)
-        kept = [
-            jnp.where(better, new, old)
-            for new, old in zip((x + move, *trial), (x, value, gradient, hessian), strict=True)
-        ]
-        left = jnp.where(better & (damping < 0.1) & (count > 0), promise, jnp.inf)
-        damping = jnp.where(better, damping * 0.1, damping * 10.0 + 1e-2)
-        return (*kept, damping, left, count + 1)
-
-    def going(state: tuple[Array, ...]) -> Array:
-        return (state[5] > GAIN) & (state[6] < NEWTON_STEPS)
-
-    # The first step has no gradient yet, stays where it is and looks: one `look` to compile.
-    blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, jnp.eye(len(x)), jnp.asarray(1e-2))
-    start = (*blank, jnp.asarray(jnp.inf), jnp.asarray(0))
-    x, value, gradient, hessian, *_ = jax.lax.while_loop(going, step, start)
+    hessian, (value, gradient) = jax.jacfwd(climb, has_aux=True)(x)
     prior = density.split(u, x)
-    curvature = hessian - jnp.diag(precision)
-    values, vectors = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
-    curvature = (vectors * jnp.maximum(values, 0.0)) @ vectors.T
-    slope = curvature @ x + gradient + precision * (x - prior.mean)
+    return value, gradient, -hessian, prior.mean, prior.variance
+
+
+@partial(one_core.quick, static_argnames="program")
+def prior_splits(program: Program, data: Any, u: Array) -> tuple[Array, Array, Array]:
+    """log p(u), and mean and variance of x given u, for PRIOR_CHUNK u."""
+    density = Density(program, data)
+    return jax.vmap(lambda u: density.split(u, jnp.zeros(density.basis))[:3])(u)
+
+
+@partial(one_core.quick, static_argnames="program")
+def sites_of(program: Program, data: Any, u: Array, x: Array) -> dict[str, Array]:
+    """Every named site of CHUNK pairs (u, x)."""
+    return jax.vmap(Density(program, data).sites)(u, x)
+
+
+def prior_at(program: Program, data: Any, u: np.ndarray) -> tuple[np.ndarray, ...]:
+    """log p(u) (point,), and mean and variance (point, basis) of x given each u (point, hyper)."""
+    return in_chunks(partial(prior_splits, program, data), PRIOR_CHUNK, u)
+
+
+def in_chunks(function: Callable[..., Any], size: int, *rows: np.ndarray) -> Any:
+    """A compiled function of so many rows, applied to any number of them."""
+    count = len(rows[0])
+    parts = []
+    for start in range(0, count, size):
+        part = [row[start : start + size] for row in rows]
+        spare = size - len(part[0])
+        parts.append(function(*(np.append(p, p[-1:].repeat(spare, axis=0), axis=0) for p in part)))
+    return jax.tree.map(lambda *found: np.concatenate(found)[:count], *parts)
+
+
+# --------------------------------------------------------------------------- what is not
+
+
+def _start(program: Program, data: Any, u: np.ndarray, basis: int) -> np.ndarray:
+    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
+    candidates of a cross-entropy search of the first harmonics."""
+    _, _, (variance,) = prior_at(program, data, u[None])
+    coarse = min(COARSE, basis)
+    scale = np.append(0.2, np.sqrt(variance[1:]))
+    z = np.zeros((CANDIDATES, basis))
+    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
+    candidates = np.zeros((CANDIDATES, basis))
+    candidates[:, 0] = np.linspace(-2.5, 1.5, CANDIDATES) * min(np.sqrt(variance[0]), 1.0)
+    given = getattr(data, "start", None)
+    if given is not None:  # in the place of the two smallest circles
+        candidates[:2] = np.asarray(given)
+        candidates[1, coarse:] = 0.0
+    everywhere = np.broadcast_to(u, (CANDIDATES, len(u)))
+    likeliest, highest = candidates[0], -np.inf
+    for count in range(SEARCHES + 1):
+        value = in_chunks(partial(log_joints, program, data), CHUNK, everywhere, candidates)
+        value = np.where(np.isfinite(value), value, -np.inf)
+        place = np.argsort(-value, kind="stable")[:ELITE]
+        if value[place[0]] > highest:
+            likeliest, highest = candidates[place[0]], value[place[0]]
+        rough = candidates[place].copy()
+        rough[:, coarse:] = 0.0
+        mean = rough[0] if count == 0 else rough.mean(axis=0)
+        scale = scale if count == 0 else np.maximum(rough.std(axis=0), 1e-3)
+        candidates = mean + z * scale
+    return likeliest
+
+
+def _newton(
+    program: Program, data: Any, u: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Levenberg-damped Newton ascent of the log joint in x.
+
+    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value, and
+    the expansion of the log-likelihood there: curvature (made non-negative) and slope.
+    """
+
+    def look(x: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(part) for part in derivatives(program, data, u, x)]
+
+    value, gradient, hessian, mean, variance = look(x)
+    damping, left = 1e-3, np.inf
+    for _ in range(NEWTON_STEPS - 1):  # one look has been taken
+        factor = _cholesky(hessian + np.diag(damping / variance))
+        half = solve_triangular(factor, gradient, lower=True, check_finite=False)
+        move = solve_triangular(factor, half, lower=True, trans=1, check_finite=False)
+        move = move * min(1.0, 0.5 / max(np.abs(move).max(), 1e-12))
+        trial = look(x + move)
+        better = np.isfinite(trial[0]) and not trial[0] < value - 1e-10 * abs(value)
+        if better and damping < 0.1:
+            left = 0.5 * np.sum(gradient * move)
+        if better:
+            x, (value, gradient, hessian, *_) = x + move, trial
+        damping = damping * 0.1 if better else damping * 10.0 + 1e-2
+        if left <= GAIN:
+            break
+    curvature = hessian - np.diag(1 / variance)
+    curvature = _non_negative(0.5 * (curvature + curvature.T))
+    slope = curvature @ x + gradient + (x - mean) / variance
     return x, value, curvature, slope
 
 
 def _hyper_moments(
-    density: Density, curvature: Array, slope: Array, mean: Array, chol: Array
-) -> tuple[Array, Array]:
+    program: Program,
+    data: Any,
+    curvature: np.ndarray,
+    slope: np.ndarray,
+    mean: np.ndarray,
+    chol: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and Cholesky factor of u by adaptive quasi-random importance sampling.
 
     The integrand is the closed-form marginal of u under the expanded likelihood.
     """
-    if density.hypers == 0:
-        return mean, chol
-    zero = jnp.zeros(density.basis)
 
-    def marginal(u: Array) -> Array:
-        prior = density.split(u, zero)
-        precision = 1 / prior.variance
-        factor = jnp.linalg.cholesky(curvature + jnp.diag(precision))
-        half = solve_triangular(factor, slope + precision * prior.mean, lower=True)
+    def marginal(u: np.ndarray) -> np.ndarray:
+        log_hyper, prior_mean, variance = prior_at(program, data, u)
+        precision = 1 / variance
+        factor = _cholesky(curvature + precision[:, :, None] * np.eye(len(slope)))
+        pull = slope + precision * prior_mean
+        half = np.stack(
+            [solve_triangular(f, p, lower=True, check_finite=False)
+             for f, p in zip(factor, pull, strict=True)]
+        )  # fmt: skip
         return (
-            prior.log_hyper
-            - jnp.sum(jnp.log(jnp.diag(factor)))
-            + 0.5 * jnp.sum(jnp.log(precision))
-            + 0.5 * jnp.sum(jnp.square(half))
-            - 0.5 * jnp.sum(precision * jnp.square(prior.mean))
+            log_hyper
+            - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+            + 0.5 * np.log(precision).sum(axis=1)
+            + 0.5 * np.square(half).sum(axis=1)
+            - 0.5 * (precision * np.square(prior_mean)).sum(axis=1)
         )
 
-    z = 1.3 * jnp.asarray(_normal_points(HYPER_POINTS, density.hypers))
-
-    def narrow(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        mean, chol = state
+    z = 1.3 * _normal_points(HYPER_POINTS, len(mean))
+    for _ in range(HYPER_ROUNDS):
         points = mean + z @ chol.T
-        log_weight = jax.lax.map(marginal, points) + 0.5 * jnp.sum(jnp.square(z), axis=1) / 1.3**2
-        weight = jax.nn.softmax(log_weight)
+        log_weight = marginal(points) + 0.5 * np.square(z).sum(axis=1) / 1.3**2
+        weight = np.exp(log_weight - log_weight.max())
+        weight = weight / weight.sum()
         mean = weight @ points
         centred = points - mean
         floor = 0.05**2 * (chol @ chol.T)
-        return mean, jnp.linalg.cholesky((weight[:, None] * centred).T @ centred + floor)
+        chol = _cholesky((weight[:, None] * centred).T @ centred + floor)
+    return mean, chol
 
-    return jax.lax.fori_loop(0, HYPER_ROUNDS, narrow, (mean, chol))
+
+def _cholesky(matrix: np.ndarray) -> np.ndarray:
+    """The lower Cholesky factor, or nan throughout where there is none."""
+    try:
+        return np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return np.full_like(matrix, np.nan)
+
+
+def _non_negative(matrix: np.ndarray) -> np.ndarray:
+    """A symmetric matrix with its negative eigenvalues set to zero, or nan where it has nan."""
+    if not np.isfinite(matrix).all():
+        return np.full_like(matrix, np.nan)
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
 def _normal_points(count: int, dim: int) -> np.ndarray:

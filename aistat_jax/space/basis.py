@@ -60,7 +60,7 @@ def spectral_variance(
     frequency: Float[ArrayLike, " basis"],
     amplitude: Float[ArrayLike, ""] | float,
     lengthscale: Float[ArrayLike, ""] | float,
-    smoothness: float,
+    smoothness: Float[ArrayLike, ""] | float,
 ) -> Float[Array, " basis"]:
     """Prior variances of the coefficients of a stationary process on the circle.
 
@@ -68,17 +68,17 @@ def spectral_variance(
     infinity gives the squared exponential exp(-k^2 l^2 / 2). Normalised over the harmonics
     k >= 1 in use, so that `amplitude` is the pointwise standard deviation of the field about
     its circular mean whatever the truncation. The constant (k = 0) gets variance zero here:
-    the mean has a prior of its own. lengthscale in radians.
+    the mean has a prior of its own. lengthscale in radians. All but the frequencies may be traced:
+    another smoothness compiles nothing anew.
 
     Source: Borovitskiy et al. 2020, Matern Gaussian processes on Riemannian manifolds, eq. 9-10.
     """
     k2 = jnp.square(frequency)
-    if np.isinf(smoothness):
-        log_density = -0.5 * k2 * jnp.square(lengthscale)
-    else:
-        # Relative to k = 0: no cancellation, so that large nu tends to the squared exponential.
-        ratio = 0.5 * k2 * jnp.square(lengthscale) / smoothness
-        log_density = -(smoothness + 0.5) * jnp.log1p(ratio)
+    smooth = jnp.isinf(smoothness)
+    nu = jnp.where(smooth, 1.0, smoothness)
+    squared = 0.5 * k2 * jnp.square(lengthscale)
+    # Relative to k = 0: no cancellation, so that large nu tends to the squared exponential.
+    log_density = jnp.where(smooth, -squared, -(nu + 0.5) * jnp.log1p(squared / nu))
     log_density = jnp.where(frequency > 0, log_density, -jnp.inf)
     relative = jnp.maximum(log_density - jnp.max(log_density), LEAST_LOG_DENSITY)
     density = jnp.where(frequency > 0, jnp.exp(relative), 0.0)
@@ -90,10 +90,8 @@ def host_variance(
 ) -> Float[np.ndarray, " basis"]:
     """`spectral_variance` outside JAX: numpy, double precision whatever the JAX settings."""
     with jax.enable_x64(True):
-        k, sd, length = (
-            jnp.asarray(v, dtype=jnp.float64) for v in (frequency, amplitude, lengthscale)
-        )
-        return np.asarray(_compiled_variance(k, sd, length, smoothness))
+        values = (frequency, amplitude, lengthscale, smoothness)
+        return np.asarray(_compiled_variance(*(jnp.asarray(v, dtype=jnp.float64) for v in values)))
 
 
-_compiled_variance = jax.jit(spectral_variance, static_argnames="smoothness")
+_compiled_variance = jax.jit(spectral_variance)

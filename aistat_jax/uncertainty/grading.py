@@ -6,7 +6,7 @@ below are meant to be read, argued with and calibrated on held-out cases.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,14 +14,17 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float, Int
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.directions import direction_words
+from aistat_jax.uncertainty.probability import area_posterior
 
 CaseGrade = Literal["green", "amber", "red"]
 GRADES: tuple[CaseGrade, ...] = ("green", "amber", "red")
 LOCAL_CUTS = (0.05, 0.25)  # probability of being off by more than the tolerance
 CASE_CUTS = (0.95, 0.80)  # posterior expected surface Dice at the tolerance
 PRESENCE_CUTS = (0.95, 0.50)  # probability that there is anything to contour
+SIZE_CUTS = (0.25, 0.75)  # half the 95% interval of the area, as a share of its median
+FINEST_TOLERANCE = 0.5  # pixels: below it no contour read off an image is green
 DEFAULT_TOLERANCE_MM = 2.0
 _DRAWS = 200  # draws in the expected surface Dice
 _BLOCK = 500_000  # point-edge pairs measured at once
@@ -33,9 +36,10 @@ class Grade:
 
     local is 0 (green), 1 (amber) or 2 (red) along each ray; exceedance is the posterior
     probability that the boundary is off by more than the tolerance along that ray; fraction
-    is the share of the estimate's length with each local grade.
+    is the share of the estimate's length with each local grade. trusted_to is the smallest
+    tolerance at which the case would be green, None where there is none.
 
-    Shapes: local, exceedance (ray,). tolerance in `unit`.
+    Shapes: local, exceedance (ray,). tolerance and trusted_to in `unit`.
     """
 
     local: Int[np.ndarray, " ray"]
@@ -46,6 +50,7 @@ class Grade:
     reasons: tuple[str, ...] = static()
     tolerance: float = static()
     unit: str = static(default="mm")
+    trusted_to: float | None = static(default=None)
 
     @property
     def tolerance_mm(self) -> float:
@@ -65,8 +70,11 @@ def grade(
     above, measured along the ray, which is never shorter than the distance at right angles
     to the boundary. The case: green when the posterior expected surface Dice of a draw
     against the estimate, at the tolerance, is at least 0.95, amber from 0.80, red below; it
-    uses true distances between the two contours. Where it is doubtful that there is a target at
-    all, the case is amber below a presence of 0.95 and red below 0.5. A posterior whose
+    uses true distances between the two contours. Whatever the band, a case is amber at best, or
+    red, where it is doubtful that there is a target at all (presence below 0.95, and 0.5), where
+    the image or other evidence has something against the model (`Diagnostics.findings`; the whole
+    boundary then has no better colour), where half the 95% interval of the area is more than 25%,
+    and 75%, of its median, and where the tolerance is below half a pixel. A posterior whose
     diagnostics refuse is red everywhere. The cut-offs are the project's own.
 
     Raises InputError for a tolerance that is not positive, a tolerance in another unit than
@@ -78,24 +86,29 @@ def grade(
     estimate = np.asarray(posterior.estimate, dtype=float)
     exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
-    agreement = expected_surface_dice(posterior, tolerance)
+    distance, weight = _distances(posterior)
+    agreement = float(weight[distance <= tolerance].sum())
     share = _vertex_lengths(posterior.chart.points(estimate))
     share = share / share.sum()
 
-    case = GRADES[int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])]
+    case = int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])
     reasons = (
         f"A contour drawn from the posterior is expected to agree with the estimate within "
         f"{tolerance:.1f} {unit} along {_percent(agreement)} of its length "
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
-    doubt = sum(posterior.presence < cut for cut in PRESENCE_CUTS)
-    if doubt:
-        case = GRADES[max(GRADES.index(case), doubt)]
-        there = f"There is a target here with probability {_percent(posterior.presence)} only."
-        reasons = (there, *reasons)
+    cautions = _cautions(posterior)
+    local = np.maximum(local, max((c.code for c in cautions if c.everywhere), default=0))
+    case = max(case, *(c.code for c in cautions), 0)
+    reasons = (*(_sentence(c.text) for c in cautions), *reasons)
+    trusted_to = None if cautions else _trusted_to(posterior, distance, weight)
+    if trusted_to is not None and tolerance < trusted_to:
+        at_best = _at_best(posterior)
+        case = max(case, int(tolerance < at_best))
+        reasons = (*reasons, _from_where_on(tolerance, trusted_to, at_best, unit))
     if not posterior.diagnostics.converged:
-        case, local = "red", np.full_like(local, 2)
+        case, local, trusted_to = 2, np.full_like(local, 2), None
         reasons = (
             "The fit did not pass its own checks, so nothing about this contour is trusted.",
             *(_sentence(reason) for reason in posterior.diagnostics.reasons),
@@ -103,13 +116,67 @@ def grade(
     return Grade(
         local=local,
         exceedance=exceedance,
-        case=case,
+        case=GRADES[case],
         fraction={name: float(share[local == code].sum()) for code, name in enumerate(GRADES)},
         expected_surface_dice=agreement,
         reasons=reasons,
         tolerance=tolerance,
         unit=unit,
+        trusted_to=trusted_to,
     )
+
+
+class _Caution(NamedTuple):
+    """The best grade that is left, as a code, and why; `everywhere`: along the boundary too."""
+
+    code: int
+    text: str
+    everywhere: bool = False
+
+
+def _cautions(posterior: Posterior) -> list[_Caution]:
+    """What speaks against a green case whatever its band, worst first."""
+    found = [
+        _Caution(GRADES.index(cap), text, True) for cap, text in posterior.diagnostics.findings
+    ]  # type: ignore[arg-type]
+    presence = posterior.presence
+    if doubt := sum(presence < cut for cut in PRESENCE_CUTS):
+        there = f"There is a target here with probability {_percent(presence)} only."
+        found.append(_Caution(doubt, there))
+    low, middle, high = area_posterior(posterior).quantiles.values()
+    unsure = (high - low) / (2 * middle) if middle > 0 else np.inf
+    if doubt := sum(unsure > cut for cut in SIZE_CUTS):
+        found.append(
+            _Caution(
+                doubt,
+                f"The area is known to within {unsure:.0%} only (half its 95% interval; green "
+                f"up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
+            )
+        )
+    return sorted(found, key=lambda caution: -caution.code)
+
+
+def _at_best(posterior: Posterior) -> float:
+    """The tolerance below which no contour read off such pixels is green; 0 without an image."""
+    return FINEST_TOLERANCE * (posterior.diagnostics.voxel or 0.0)
+
+
+def _trusted_to(posterior: Posterior, distance: np.ndarray, weight: np.ndarray) -> float:
+    """The smallest tolerance at which the posterior expected surface Dice is that of a green."""
+    order = np.argsort(distance)
+    enough = np.searchsorted(np.cumsum(weight[order]), CASE_CUTS[0])
+    needed = float(distance[order][min(int(enough), len(order) - 1)])
+    return max(needed, _at_best(posterior))
+
+
+def _from_where_on(tolerance: float, trusted_to: float, at_best: float, unit: str) -> str:
+    needed = np.ceil(10 * trusted_to) / 10
+    if tolerance < at_best:
+        return (
+            f"At {tolerance:.1f} {unit} no contour of this image can be green, since its pixels "
+            f"are {at_best / FINEST_TOLERANCE:.1f} {unit} wide; at {needed:.1f} {unit} this one is."
+        )
+    return f"At a tolerance of {needed:.1f} {unit} this contour is green."
 
 
 def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:
@@ -118,20 +185,25 @@ def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:
     Up to 200 draws, spread evenly. Vertices carry half the length of their two edges, and
     distances are to the other contour's polyline, in both directions.
     """
+    distance, weight = _distances(posterior)
+    return float(weight[distance <= tolerance].sum())
+
+
+def _distances(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Distances between draws and estimate, both ways, and the weight of each (they sum to 1)."""
     chosen = np.linspace(0, len(posterior.draws) - 1, min(_DRAWS, len(posterior.draws)))
     draws = posterior.chart.points(posterior.draws[chosen.round().astype(int)])
     estimate = posterior.chart.points(posterior.estimate)
     rays = len(estimate)
     estimate_length = _vertex_lengths(estimate)
-    scores = []
+    distances, weights = [], []
     for part in np.array_split(draws, max(1, len(draws) * rays * rays // _BLOCK)):
-        there = _distance_to_polygons(part, estimate[None])
-        back = _distance_to_polygons(np.broadcast_to(estimate, part.shape), part)
+        distances.append(_distance_to_polygons(part, estimate[None]))
+        distances.append(_distance_to_polygons(np.broadcast_to(estimate, part.shape), part))
         length = _vertex_lengths(part)
-        close = (length * (there <= tolerance)).sum(axis=1)
-        close += (estimate_length * (back <= tolerance)).sum(axis=1)
-        scores.append(close / (length.sum(axis=1) + estimate_length.sum()))
-    return float(np.concatenate(scores).mean())
+        whole = len(draws) * (length.sum(axis=1, keepdims=True) + estimate_length.sum())
+        weights += [length / whole, estimate_length / whole]
+    return np.concatenate(distances).ravel(), np.concatenate(weights).ravel()
 
 
 def _tolerance(unit: str, tolerance_mm: float | None, tolerance_px: float | None) -> float:

@@ -154,7 +154,5 @@ class AreaPosterior:
 
 def area_posterior(posterior: Posterior) -> AreaPosterior:
     """Area inside each draw's polygon, in the square of the chart's unit."""
-    draws = np.asarray(posterior.draws, dtype=float)
-    step = 2 * np.pi / draws.shape[1]
-    areas = 0.5 * np.sin(step) * np.sum(draws * np.roll(draws, -1, axis=1), axis=1)
+    areas = posterior.chart.areas(np.asarray(posterior.draws, dtype=float))
     return AreaPosterior(draws=areas, unit=f"{posterior.unit}2")

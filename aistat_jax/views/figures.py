@@ -14,9 +14,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band, pointwise_band
-from aistat_jax.uncertainty.directions import direction_letter
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior, probability_contours
 from aistat_jax.views.layers import (

@@ -9,10 +9,10 @@ import numpy as np
 
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import ChannelSlice, Image
 from aistat_jax.uncertainty.bands import Band
-from aistat_jax.uncertainty.directions import direction_letter
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.style import (

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from aistat_jax.boundary.evidence import log_likelihood
-from aistat_jax.boundary.intensity import intensity, point_intensity
+from aistat_jax.boundary.intensity import intensity, point_intensity, poisson_precisions
 from aistat_jax.boundary.opinions import anchors, logits, raters
 from aistat_jax.boundary.tables import NODES_PER_BLUR, share_voxels, smooth_table
 from aistat_jax.space.curve import Curve
@@ -97,6 +97,26 @@ def test_blurred_step_is_a_multivariate_t_density(rng):
         value = brute.table_value(evidence, chart, radii)
         assert close(value, brute.student(y, h, brute.STEP_PRIOR))
         assert not close(value, brute.student(y, off, brute.STEP_PRIOR))
+
+
+def test_noise_that_grows_with_uptake_has_a_density_of_its_own(rng):
+    """sqrt(v) y is a regression with equal noise; the density of y has sqrt(v) besides."""
+    chart = brute.a_chart()
+    image = brute.step_image(rng, chart)
+    points, y, width = brute.voxels_of(image, "PT", chart)
+    near = chart.polar(chart.plane.points())[0] <= chart.radius_max
+    v = poisson_precisions(image["PT"].values[:, :, 0])[near]
+    v = v / v.mean()
+    shared, eta = share_voxels(chart, points, width), 0.4
+    blur = np.sqrt(2.3**2 + width**2 / 12)
+    how = {"blur": 2.3, "temper": eta, "prior": brute.STEP_PRIOR, "curved": False}
+    radii = brute.boundaries(chart, 1)[0]
+    value = brute.table_value(intensity(image, noise="poisson", **how), chart, radii)
+    h = stats.norm.cdf(radii[shared.ray], loc=shared.position, scale=blur)
+    x, weight = np.stack([np.ones_like(h), h], axis=1), eta * shared.share * v[shared.voxel]
+    equal = brute.linear_regression(y[shared.voxel], x, weight, brute.STEP_PRIOR)
+    assert close(value, equal + 0.5 * eta * np.log(v).sum())
+    assert not close(value, equal)
 
 
 # --------------------------------------------------------------------------- hard steps

@@ -76,6 +76,39 @@ def gaussian_model() -> BoundaryModel:
     return BoundaryModel(target, chart, data, gaussian_program)
 
 
+def scaled_program(data: BoundaryData) -> None:
+    """`gaussian_program` with the size of the prior not known: log-normal about 1."""
+    size = jnp.asarray(numpyro.sample("size", dist.LogNormal(0.0, 0.5)))
+    scale = size * jnp.asarray(PRIOR_SD)
+    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
+    log_radius = data.basis.functions @ coefficients
+    numpyro.deterministic("radii", jnp.exp(log_radius))
+    error = (data.mean - log_radius) / NOISE_SD
+    numpyro.factor("evidence", -0.5 * jnp.sum(jnp.square(error)))
+
+
+def gaussian_evidence(size: float = 1.0) -> float:
+    """log of the integral of prior times likelihood, whose factor exp(-error^2/2) is no density."""
+    from scipy.stats import multivariate_normal
+
+    data = gaussian_model().data
+    functions = np.asarray(data.basis.functions)
+    covariance = functions @ np.diag((size * PRIOR_SD) ** 2) @ functions.T + np.diag(NOISE_SD**2)
+    normal = multivariate_normal(np.zeros(RAYS), covariance)
+    left_out = np.log(NOISE_SD).sum() + 0.5 * RAYS * np.log(2 * np.pi)
+    return float(normal.logpdf(np.asarray(data.mean)) + left_out)
+
+
+def scaled_evidence() -> float:
+    """`gaussian_evidence` under `scaled_program`, by quadrature over the log of the size."""
+    from scipy.special import logsumexp
+    from scipy.stats import norm
+
+    nodes = np.linspace(-6, 6, 241)  # the trapezium rule is exact to rounding for smooth tails
+    values = [gaussian_evidence(np.exp(0.5 * z)) for z in nodes]
+    return float(logsumexp(values, b=0.05 * norm.pdf(nodes)))
+
+
 def gaussian_answer() -> tuple[np.ndarray, np.ndarray]:
     """Mean (basis,) and precision (basis, basis) of the coefficients, in closed form."""
     data = gaussian_model().data

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import t
 
+from aistat_jax._record import replace
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.laplace import DEGREES, PROPOSALS_PER_DRAW
+from aistat_jax.inference.laplace import DEGREES, PROPOSALS_PER_DRAW, proposal_constant
+from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import Density, find_transport
 from aistat_jax.inference.vi import fit_guide
-from tests.inference.cases import gaussian_answer, gaussian_model, gaussian_program
+from tests.inference.cases import (
+    gaussian_answer,
+    gaussian_evidence,
+    gaussian_model,
+    gaussian_program,
+    scaled_evidence,
+    scaled_program,
+)
 
 DIM = 7
 
@@ -51,13 +63,66 @@ def test_weighted_draws_of_a_normal_posterior_have_its_moments_and_known_efficie
     _check_moments(posterior.samples["coefficients"][0], mean, np.linalg.inv(precision), ess)
 
 
+@cache
+def by_smc() -> Posterior:
+    return fit(gaussian_model(), "smc", draws=8000, seed=1)
+
+
 def test_smc_draws_of_a_normal_posterior_have_its_moments():
     mean, precision = gaussian_answer()
-    posterior = fit(gaussian_model(), "smc", draws=8000, seed=1)
+    posterior = by_smc()
     assert posterior.diagnostics.converged
     draws = posterior.samples["coefficients"].reshape(-1, DIM)
     # The particles are nearly independent; half of them is a floor that leaves room for siblings.
     _check_moments(draws, mean, np.linalg.inv(precision), len(draws))
+
+
+# A false alarm in 1000; SMC's error is the spread of four populations, 3 degrees of freedom.
+WEIGHTED, POPULATIONS = t.isf(5e-4, np.inf), t.isf(5e-4, 3)
+
+
+def off(posterior: Posterior, exact: float) -> float:
+    """By how many of its standard errors a log evidence is off."""
+    assert posterior.log_evidence is not None
+    assert posterior.log_evidence_se is not None
+    return abs(posterior.log_evidence - exact) / posterior.log_evidence_se
+
+
+def test_laplace_finds_the_evidence_known_in_closed_form():
+    """Seeds 0 to 3, each a false alarm in 1000; the errors are also neither far too small nor
+    too large: their mean square has a chi-square of 4 degrees, within its 99.8%."""
+    model = gaussian_model()
+    errors = [off(fit(model, draws=4000, seed=seed), gaussian_evidence()) for seed in range(4)]
+    assert max(errors) < WEIGHTED
+    assert 0.09 < np.square(errors).sum() < 18.5
+
+
+def test_smc_finds_the_evidence_known_in_closed_form():
+    assert off(by_smc(), gaussian_evidence()) < POPULATIONS
+
+
+def test_the_evidence_is_right_where_hyperparameters_are_integrated_out():
+    """Seed 5, a false alarm in 1000, against quadrature."""
+    posterior = fit(replace(gaussian_model(), program=scaled_program), draws=4000, seed=5)
+    assert off(posterior, scaled_evidence()) < WEIGHTED
+    assert off(posterior, gaussian_evidence()) > WEIGHTED  # another model
+
+
+def test_a_constant_left_out_of_the_evidence_is_noticed():
+    """The negative control: without what the map stretches, or what normalises the proposals."""
+    posterior = fit(gaussian_model(), draws=4000)
+    assert posterior.log_evidence is not None
+    with jax.enable_x64(True):
+        transport = find_transport(gaussian_program, gaussian_model().data)
+        constants = float(transport.log_volume), float(proposal_constant(transport))
+    for constant in constants:
+        lacking = replace(posterior, log_evidence=posterior.log_evidence - constant)
+        assert off(lacking, gaussian_evidence()) > 100
+    smc = by_smc()
+    assert smc.log_evidence is not None
+    start = 0.5 * DIM * np.log(2 * np.pi * 4)
+    lacking = replace(smc, log_evidence=smc.log_evidence - start)
+    assert off(lacking, gaussian_evidence()) > POPULATIONS
 
 
 def _check_moments(

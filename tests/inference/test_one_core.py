@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,26 +82,22 @@ def test_programs_are_compiled_for_one_thread():
         jax.jit(lambda x: 2 * x, compiler_options={"no_such_option": False})(jnp.asarray(1.5))
 
 
-def test_programs_are_traced_by_one_thread_at_a_time_and_compiled_side_by_side(monkeypatch):
+def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     """NumPyro has one stack of handlers for all threads: two traces at once would mix."""
     at_work: list[str] = []
 
-    class Traced:
-        out_info = None
+    def traced(*_: Any) -> None:
+        assert not at_work
+        at_work.append("tracing")
+        time.sleep(0.05)
+        at_work.remove("tracing")
 
-        def lower(self, *_: Any) -> Traced:
-            assert not at_work
-            at_work.append("tracing")
-            time.sleep(0.02)
-            at_work.remove("tracing")
-            return self
-
-        def compile(self) -> None:
-            both.wait(10)  # all four halves: the lock is not held while they compile
-
-    both, key = threading.Barrier(4), jax.random.key(0)
-    monkeypatch.setattr(laplace, "find_transport", Traced())
-    monkeypatch.setattr(laplace, "weighted_draws", Traced())
+    monkeypatch.setattr(laplace, "compile_fit", traced)
+    monkeypatch.setattr(laplace, "find_transport", lambda *_: None)
+    monkeypatch.setattr(laplace, "weighted_draws", lambda *_: found)
+    monkeypatch.setattr(laplace, "_COMPILED", set())
+    found, key = object.__new__(laplace.LaplaceDraws), jax.random.key(0)
     with ThreadPoolExecutor(2) as threads:
-        for one in [threads.submit(laplace._compile, print, 0, 0, key, 0) for _ in range(2)]:
+        fits = [threads.submit(laplace.laplace_one, print, n, None, key, n) for n in (1, 2)]
+        for one in fits:
             one.result()

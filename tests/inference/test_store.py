@@ -32,7 +32,9 @@ def rich_posterior(seed: int = 0, **changes: object) -> Posterior:
         "scope/basis": rng.integers(0, 9, (2, 50)),
         "basis": rng.random((2, 50)) < 0.5,
     }
-    return replace(posterior, radii=radii, samples=samples, **changes)
+    notes = {"energy": rng.standard_normal((2, 50)), "diverging": rng.random((2, 50)) < 0.1}
+    posterior = replace(posterior, log_evidence=-320.1 / 3, log_evidence_se=0.03)
+    return replace(posterior, radii=radii, samples=samples, sample_stats=notes, **changes)
 
 
 def assert_same(a: Posterior, b: Posterior) -> None:
@@ -44,6 +46,7 @@ def assert_same(a: Posterior, b: Posterior) -> None:
         assert one.shape == other.shape
         assert one.tobytes() == other.tobytes()
     assert list(a.samples) == list(b.samples)
+    assert list(a.sample_stats) == list(b.sample_stats)
     for x, y in ((a, b), (a.chart.plane, b.chart.plane), (a.diagnostics, b.diagnostics)):
         for field in dataclasses.fields(x):
             if field.metadata.get("static") and field.name != "diagnostics":
@@ -56,6 +59,13 @@ def test_one_posterior_round_trips_bit_for_bit(tmp_path, diagnostics):
     path = save_posterior(tmp_path / "posterior.nc", posterior)
     assert_same(load_posterior(path)[0], posterior)
     assert [p.name for p in tmp_path.iterdir()] == ["posterior.nc"]
+
+
+def test_no_evidence_and_no_notes_come_back_as_none(tmp_path):
+    plain = replace(rich_posterior(), log_evidence=None, log_evidence_se=None, sample_stats={})
+    (loaded,) = load_posterior(save_posterior(tmp_path / "posterior.nc", plain))
+    assert_same(loaded, plain)
+    assert loaded.log_evidence is None
 
 
 def test_targets_come_back_in_order_even_with_like_names(tmp_path):

@@ -17,10 +17,10 @@ from matplotlib.path import Path
 from aistat_jax.editing import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
-from aistat_jax.uncertainty.directions import direction_words
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (

@@ -1,0 +1,259 @@
+"""Which observations does a term count, and how likely is each, given a boundary?
+
+The collapsed likelihood of an image is a function of sums over its voxels. Here it is taken apart
+again: the intensities are drawn back from their conjugate conditional given the boundary, and with
+them the likelihood, tempered as in the fit, is a product over voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from aistat_jax._typing import Float, Int
+from aistat_jax.boundary.discs import Blur, disc_shares
+from aistat_jax.boundary.families import BlurredStep, HardStep, Term
+from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.boundary.tables import RayVoxels, share_voxels
+from aistat_jax.boundary.targets import Taper
+
+# Pairs of voxel and ray, times draws, that are held in memory at once.
+CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels, or scattered points, that one intensity term counts.
+
+    `values` are those of the image; the term counts (values - centre) / scale, with relative
+    `precisions`. `side` is that of a voxel, 0 for points. Shapes: points (voxel, 2), values,
+    precisions, block (voxel,).
+    """
+
+    name: str
+    term: BlurredStep | HardStep
+    shared: RayVoxels
+    points: Float[np.ndarray, "voxel 2"]
+    values: Float[np.ndarray, " voxel"]
+    precisions: Float[np.ndarray, " voxel"]
+    side: float
+    block: Int[np.ndarray, " voxel"]
+    centre: float
+    scale: float
+
+    @property
+    def counted(self) -> Float[np.ndarray, " voxel"]:
+        return (self.values - self.centre) / self.scale
+
+
+@dataclass(frozen=True)
+class Given:
+    """Draws given draws of the boundary, in the image's units.
+
+    Shapes: block_log_likelihood (draw, block), in the term's units; predicted (draw, voxel).
+    """
+
+    block_log_likelihood: np.ndarray
+    predicted: np.ndarray
+
+
+def pieces_with_terms(model: BoundaryModel) -> Iterator[tuple[Any, tuple[Term, ...]]]:
+    """Each piece of a model's evidence beside the terms that were made of it."""
+    terms = list(model.data.terms)
+    for piece in model.evidence.pieces:
+        if isinstance(piece, Intensity):
+            count = len(piece.channels) if piece.image is not None else 1
+        else:
+            count = len(piece.tabulate(model.target, model.chart))
+        yield piece, tuple(terms[:count])
+        del terms[:count]
+
+
+def voxels_of(model: BoundaryModel) -> list[Voxels]:
+    """What every intensity term of a model counts, read again from its image."""
+    found = []
+    for piece, terms in pieces_with_terms(model):
+        if not isinstance(piece, Intensity):
+            continue
+        for name, term in zip(piece.channels or ("points",), terms, strict=True):
+            assert isinstance(term, BlurredStep | HardStep)
+            samples = piece.samples(name, model.target, model.chart)
+            values = np.asarray(samples.values, dtype=float)
+            centre, scale = piece.standard(values)
+            side = samples.footprint * np.ceil(1 / np.sqrt(float(term.eta)))
+            found.append(
+                Voxels(
+                    name,
+                    term,
+                    share_voxels(model.chart, samples.points, samples.footprint),
+                    samples.points,
+                    values,
+                    samples.precisions,
+                    samples.footprint,
+                    _blocks(samples.points, side),
+                    centre,
+                    scale,
+                )
+            )
+    return found
+
+
+def _blocks(points: np.ndarray, side: float) -> np.ndarray:
+    """Numbers of the squares of a side that hold the points; each its own where they have none."""
+    if side <= 0:
+        return np.arange(len(points))
+    cell = np.floor((points - points.min(axis=0)) / side + 1e-6).astype(int)
+    return np.unique(cell, axis=0, return_inverse=True)[1].ravel()
+
+
+def inside_shares(
+    term: BlurredStep | HardStep, shared: RayVoxels, radii: Float[np.ndarray, "draw ray"]
+) -> Float[np.ndarray, "draw pair"]:
+    """How far each pair of voxel and ray lies inside each boundary: h, or 0 and 1."""
+    from scipy.special import ndtr
+
+    if isinstance(term, HardStep):
+        return (shared.position < radii[:, shared.ray]).astype(float)
+    with jax.enable_x64(True):
+        seen = np.asarray(jax.vmap(term.apparent)(radii))
+    edge, blur = seen[:, shared.ray], float(term.blur)
+    if float(term.shrinkage) > 0 or not term.curved:
+        return ndtr((edge - shared.position) / blur)
+    across, offset, slope, bend = (float(v) for v in np.asarray(term.section))
+    taper = Taper(slope, bend) if slope or bend else None
+    return disc_shares(shared.position, edge, Blur(blur, across, offset), taper)
+
+
+def given_boundaries(
+    voxels: Voxels, radii: Float[np.ndarray, "draw ray"], rng: np.random.Generator
+) -> Given:
+    """Log-likelihoods of blocks and predicted voxels, the intensities drawn given each boundary."""
+    from scipy.sparse import csr_array
+
+    shared, eta = voxels.shared, float(voxels.term.eta)
+    pairs = np.arange(len(shared.voxel))
+    blocks = int(voxels.block.max()) + 1
+    by_block = csr_array(
+        (eta * shared.share, (pairs, voxels.block[shared.voxel])), (len(pairs), blocks)
+    )
+    by_voxel = csr_array((shared.share, (pairs, shared.voxel)), (len(pairs), len(voxels.values)))
+    law = _Blurred(voxels) if isinstance(voxels.term, BlurredStep) else _Hard(voxels)
+    logs, predicted = [], []
+    for part in np.array_split(radii, max(1, len(radii) * len(pairs) // CHUNK)):
+        inside = inside_shares(voxels.term, shared, part)
+        parameters = law.parameters(inside, rng)
+        logs.append(law.log_density(inside, parameters) @ by_block)
+        predicted.append(law.predict(inside @ by_voxel, parameters, rng))
+    values = voxels.centre + voxels.scale * np.concatenate(predicted)
+    return Given(np.concatenate(logs), values)
+
+
+class _Blurred:
+    """y_i ~ N(mu + delta h_i, sigma^2 / v_i); parameters (draw, 3): mu, delta, sigma."""
+
+    def __init__(self, voxels: Voxels) -> None:
+        self.term = voxels.term
+        assert isinstance(self.term, BlurredStep)
+        self.prior, self.eta = self.term.prior, float(self.term.eta)
+        self.precisions = voxels.precisions
+        self.y, self.v = voxels.counted[voxels.shared.voxel], voxels.precisions[voxels.shared.voxel]
+        self.weight = self.eta * voxels.shared.share * self.v
+
+    def parameters(self, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        w, y, count = self.weight, self.y, len(inside)
+        mean, precision = np.asarray(self.prior.mean), np.asarray(self.prior.precision)
+        p = np.empty((count, 2, 2))
+        p[:, 0, 0] = w.sum() + precision[0]
+        p[:, 0, 1] = p[:, 1, 0] = inside @ w
+        p[:, 1, 1] = inside**2 @ w + precision[1]
+        q = np.stack([np.full(count, w @ y), inside @ (w * y)], axis=1) + precision * mean
+        best = np.linalg.solve(p, q[..., None])[..., 0]
+        spread = w @ y**2 + (precision * mean**2).sum() - (q * best).sum(axis=1)
+        # the voxels, not their precisions, are counted: n of the term
+        shape = float(self.prior.shape) + 0.5 * self.eta * len(self.precisions)
+        rate = float(self.prior.rate) + 0.5 * spread
+        sd = np.sqrt(rate / rng.gamma(shape, size=count))
+        factor = np.linalg.inv(np.linalg.cholesky(p)).swapaxes(1, 2)
+        step = (factor @ rng.standard_normal((count, 2, 1)))[..., 0]
+        return np.column_stack([best + sd[:, None] * step, sd])
+
+    def log_density(self, inside: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        """Of every pair, (draw, pair)."""
+        mu, delta, sd = (column[:, None] for column in parameters.T)
+        error = (self.y - mu - delta * inside) / sd
+        return 0.5 * (np.log(self.v) - np.log(2 * np.pi) - self.v * error**2) - np.log(sd)
+
+    def predict(
+        self, inside: np.ndarray, parameters: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """From the share of every voxel inside, (draw, voxel)."""
+        mu, delta, sd = (column[:, None] for column in parameters.T)
+        noise = rng.standard_normal(inside.shape) / np.sqrt(self.precisions)
+        return mu + delta * inside + sd * noise
+
+
+class _Hard:
+    """Another member of an exponential family on each side; parameters (draw, side, 2).
+
+    Gaussian: mean and sd; Bernoulli: a probability; Poisson: a rate. Side 0 is outside.
+    """
+
+    def __init__(self, voxels: Voxels) -> None:
+        term = voxels.term
+        assert isinstance(term, HardStep)
+        self.family, self.hyper, self.eta = term.family, np.asarray(term.hyper), float(term.eta)
+        self.y = voxels.counted[voxels.shared.voxel]
+        self.weight = self.eta * voxels.shared.share
+
+    def parameters(self, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        found = np.zeros((len(inside), 2, 2))
+        for side, member in enumerate((1 - inside, inside)):
+            n, y, yy = (member @ (self.weight * self.y**power) for power in range(3))
+            found[:, side] = self._posterior(n, y, yy, rng)
+        return found
+
+    def _posterior(
+        self, n: np.ndarray, y: np.ndarray, yy: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        a, b = self.hyper[:2]
+        if self.family == "bernoulli":
+            return np.column_stack([rng.beta(a + y, b + n - y), np.zeros_like(n)])
+        if self.family == "poisson":
+            return np.column_stack([rng.gamma(a + y) / (b + n), np.zeros_like(n)])
+        mean, precision, shape, rate = self.hyper
+        p = precision + n
+        best = (precision * mean + y) / p
+        spread = np.maximum(yy + precision * mean**2 - p * best**2, 0.0)
+        sd = np.sqrt((rate + 0.5 * spread) / rng.gamma(shape + 0.5 * n))
+        return np.column_stack([best + sd * rng.standard_normal(len(n)) / np.sqrt(p), sd])
+
+    def log_density(self, inside: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        outer, inner = (self._log(parameters[:, side]) for side in (0, 1))
+        return np.where(inside > 0, inner, outer)
+
+    def _log(self, parameters: np.ndarray) -> np.ndarray:
+        from scipy import stats
+
+        first, second = (column[:, None] for column in parameters.T)
+        if self.family == "bernoulli":
+            return self.y * np.log(first) + (1 - self.y) * np.log1p(-first)
+        if self.family == "poisson":
+            return stats.poisson.logpmf(self.y, first)
+        return stats.norm.logpdf(self.y, first, second)
+
+    def predict(
+        self, inside: np.ndarray, parameters: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        side = (rng.uniform(size=inside.shape) < inside).astype(int)
+        draw = np.arange(len(inside))[:, None]
+        first, second = (parameters[draw, side, k] for k in (0, 1))
+        if self.family == "bernoulli":
+            return (rng.uniform(size=inside.shape) < first).astype(float)
+        if self.family == "poisson":
+            return rng.poisson(first).astype(float)
+        return first + second * rng.standard_normal(inside.shape)

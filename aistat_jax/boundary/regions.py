@@ -1,0 +1,248 @@
+"""Which region of an image is meant by a point in it, and can that be trusted?
+
+Among the connected regions around the point at many intensity levels, `region_at` takes the one
+whose boundary runs along the steepest intensity, seen in a scale that fits the quantity: log uptake
+for PET, and for all else a window about what is at the point, so that air and bone far from it do
+not count. What speaks against the region is said in sentences.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._typing import Bool, Float
+from aistat_jax.space.image import Channel
+
+# Standard deviation of the point spread, mm, where the user states none.
+BLUR_MM = {"SUV": 3.0, "HU": 0.8}
+LEVELS = 40
+# A point may lie in a cold core: hot tissue within the first length belongs to the lesion, and
+# the region may pass the point by at most the second; a region that does counts for less.
+LENGTHS = {"mm": (20.0, 15.0), "px": (5.0, 4.0)}
+# Below this uptake (SUV) differences are noise, not tissue.
+SUV_FLOOR = 0.2
+# Large regions are preferred a little, regions cut off by the image border much less.
+SIZE_POWER, BORDER_POWER = 0.1, 3
+MIN_VOXELS = 8
+# The dark end of the window is this quantile of what lies within twice the first length.
+DARK = 0.1
+# Doubted: regions of which more than these shares are cut off by the border, or of the image, ...
+CUT_SHARE, LARGE_SHARE = 0.02, 0.3
+# ... surrounded by what is darker than lung (HU), or brighter by far than what was pointed at.
+AIR_HU = -950.0
+DARKER = 0.4
+
+
+class Region(NamedTuple):
+    """Voxels (i, j, k), and reasons to doubt that they are what was meant, in sentences.
+
+    `level` is the intensity at which they were cut out, None for voxels that somebody marked.
+    """
+
+    mask: np.ndarray
+    level: float | None = None
+    doubts: tuple[str, ...] = ()
+
+
+def point_spread(channel: Channel) -> float:
+    """Sd of a channel's point spread, where nobody states one: its quantity's, or a voxel."""
+    if channel.unit == "px":
+        return 1.0
+    voxel = float(np.sqrt(channel.grid.plane(0).pixel_area))
+    return BLUR_MM.get(channel.quantity, voxel)
+
+
+class Tone(NamedTuple):
+    """An image in a scale in which differences near a point are alike; its dark and bright end."""
+
+    values: np.ndarray
+    levels: np.ndarray
+    dark: float
+    here: float
+
+
+def region_at(channel: Channel, index: np.ndarray) -> Region:
+    """The bright region around a voxel whose boundary runs along the steepest intensity.
+
+    For each of LEVELS levels the component at (or next to) the voxel is scored by the mean
+    gradient along its surface (see `tone_at` for the scale), by its size and by how far it passes
+    the voxel by. Holes in a slice (necrosis) are filled. Doubted, in a sentence each, is a region
+    that the border cuts off, that holds a large share of the image, that lies in air, that does
+    not hold the voxel, or that is brighter by far than what is there.
+
+    Raises InputError when nothing around the voxel stands out (the point lies in air).
+    """
+    from scipy import ndimage
+
+    values, spacing = channel.values, channel.grid.spacing
+    offset = (np.indices(values.shape).reshape(3, -1).T - index) * spacing
+    distance = np.linalg.norm(offset, axis=1).reshape(values.shape)
+    tone = tone_at(channel, index, distance)
+    smooth = ndimage.gaussian_filter(tone.values, 0.7)
+    used = [axis for axis in range(3) if values.shape[axis] > 1]
+    steepness = np.sqrt(
+        sum(np.square(np.gradient(smooth, spacing[axis], axis=axis)) for axis in used)
+    )
+    gap = LENGTHS[channel.grid.unit][1]
+    best, best_score, best_level = None, 0.0, 0.0
+    for level in tone.levels:
+        labels = np.asarray(ndimage.label(values >= level)[0])  # pyright: ignore[reportIndexIssue]
+        label, passed_by = int(labels[tuple(index)]), 0.0
+        if label == 0:
+            beside = np.where(labels > 0, distance, np.inf)
+            nearest = np.unravel_index(int(beside.argmin()), values.shape)
+            passed_by = float(beside[nearest])
+            if passed_by > gap:
+                continue
+            label = int(labels[nearest])
+        region = _filled(labels == label)
+        volume = int(region.sum())
+        if volume < min(MIN_VOXELS, region.size // 4):
+            continue
+        score = _edge_score(region, steepness, used) * volume**SIZE_POWER
+        if not region[tuple(index)]:
+            score *= 1 - 0.5 * passed_by / gap
+        if score > best_score:
+            best, best_score, best_level = region, score, float(level)
+    if best is None:
+        raise InputError(
+            f"no region around the point has an edge inside channel {channel.name}; "
+            "move the point into the target or pass a mask"
+        )
+    return Region(best, best_level, _doubts(channel, best, index, distance, tone))
+
+
+def section_areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
+    """Area of a region in every slice: within its level, interpolated between voxels.
+
+    Whole voxels where it has no level. In the square of the channel's unit.
+    """
+    from scipy import ndimage
+
+    pixel = channel.grid.plane(0).pixel_area
+    area = pixel * region.mask.sum(axis=(0, 1)).astype(float)
+    if region.level is None:
+        return area
+    beside = np.ones((3, 3, 1), dtype=bool)
+    around = np.asarray(ndimage.binary_dilation(region.mask, beside))
+    above = np.where(around, channel.values - region.level, -np.inf)
+    above = np.where(region.mask, np.maximum(above, 0.0), above)
+    for k in np.flatnonzero(area):
+        area[k] = pixel * _area_above(above[:, :, k])
+    return area
+
+
+def _area_above(above: Float[np.ndarray, "i j"]) -> float:
+    """Area, in pixels, in which a field is positive, by linear interpolation."""
+    import contourpy
+
+    low = min(float(above[np.isfinite(above)].min()), -1e-9)
+    field = np.pad(np.where(np.isfinite(above), above, low), 1, constant_values=low)
+    total = 0.0
+    for line in contourpy.contour_generator(z=field).lines(0.0):
+        x, y = np.asarray(line, dtype=float).T
+        total += 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
+    return abs(total)
+
+
+def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i j k"]) -> Tone:
+    """The scale in which an image is looked at from a voxel, and the levels to try.
+
+    Of log uptake for SUV: a hot spot inside a lesion then counts for no more than the lesion's own
+    edge. Else the intensity itself, cut off at the dark end of what lies around the voxel and as
+    far above what is there. Raises InputError when nothing stands out.
+    """
+    values = channel.values
+    reach, _ = LENGTHS[channel.grid.unit]
+    near = values[distance <= reach]
+    corner = tuple(slice(max(i - 1, 0), i + 2) for i in index)
+    here = float(np.median(values[corner]))
+    suv, peak = channel.quantity == "SUV", float(near.max())
+    dark = float(np.median(values) if suv else np.quantile(values[distance <= 2 * reach], DARK))
+    if not peak > dark + (SUV_FLOOR if suv else 0.0):
+        raise InputError(
+            f"nothing within {reach:.0f} {channel.grid.unit} of the point stands out from the "
+            f"background of channel {channel.name} (peak {peak:.3g}, background {dark:.3g} "
+            f"{channel.quantity}); move the point into the target or pass a mask"
+        )
+    if suv:
+        levels = np.geomspace(max(0.1 * peak, 1e-6), 0.95 * peak, LEVELS)
+        return Tone(np.log(np.maximum(values, 0.0) + SUV_FLOOR), levels, dark, here)
+    bright = float(np.quantile(near, 0.995))
+    if here - dark > 0.25 * (bright - dark):
+        bright = max(2 * here - dark, here)
+    bright = bright if bright > dark else peak
+    levels = np.linspace(dark, bright, LEVELS + 2)[1:-1]
+    return Tone(np.clip(values, dark, bright), levels, dark, here)
+
+
+def _doubts(
+    channel: Channel, region: np.ndarray, index: np.ndarray, distance: np.ndarray, tone: Tone
+) -> tuple[str, ...]:
+    from scipy import ndimage
+
+    unit, found = channel.grid.unit, []
+    share = max(
+        float(region.mean()), float(region.sum(axis=(0, 1)).max() / np.prod(region.shape[:2]))
+    )
+    if share > LARGE_SHARE:
+        found.append(f"the region around the point holds {share:.0%} of the image")
+    elif _cut_share(region) > CUT_SHARE:
+        found.append("the region around the point runs into the border of the image")
+    if channel.quantity == "HU":
+        shell = np.asarray(ndimage.binary_dilation(region, iterations=2)) & ~region
+        if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:
+            found.append("the region around the point is bounded by air")
+    if not region[tuple(index)]:
+        away = float(distance[region].min())
+        found.append(
+            f"the region found passes the point by at {away:.0f} {unit}: a neighbour, or the rim "
+            "of a cold core, may have been taken for what was meant"
+        )
+    else:
+        inside = float(np.median(channel.values[region]))
+        if tone.here - tone.dark < DARKER * (inside - tone.dark):
+            found.append(
+                f"what was pointed at ({tone.here:.3g} {channel.quantity}) is much darker than the "
+                f"region found around it ({inside:.3g}): a cold core, or a neighbour taken with it"
+            )
+    return tuple(found)
+
+
+def _cut_share(region: np.ndarray) -> float:
+    """The share of a region's outline, over all slices, that lies on the border of the image."""
+    surface = cut = 0
+    for axis in (0, 1):
+        faces = np.diff(region.astype(np.int8), axis=axis)
+        ends = int(region.take(0, axis=axis).sum() + region.take(-1, axis=axis).sum())
+        surface += int(np.abs(faces).sum()) + ends
+        cut += ends
+    return cut / max(surface, 1)
+
+
+def _filled(region: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+    from scipy import ndimage
+
+    slices = np.moveaxis(region, 2, 0)
+    return np.stack([np.asarray(ndimage.binary_fill_holes(s)) for s in slices], axis=2).astype(bool)
+
+
+def _edge_score(region: np.ndarray, steepness: np.ndarray, axes: list[int]) -> float:
+    """Mean steepness on both sides of a region's surface, less what the image border cuts."""
+    from scipy import ndimage
+
+    structure = ndimage.generate_binary_structure(3, 1)
+    for axis in set(range(3)) - set(axes):
+        structure = structure & (np.indices((3, 3, 3))[axis] == 1)
+    eroded = np.asarray(ndimage.binary_erosion(region, structure, border_value=1), dtype=bool)
+    inner = region & ~eroded
+    outer = np.asarray(ndimage.binary_dilation(region, structure)) & ~region
+    edge = inner | outer
+    if not edge.any():
+        return 0.0
+    sides = sum(region.take(end, axis=a).sum() for a in axes[:2] for end in (0, -1))
+    cut = min(float(sides) / max(int(inner.sum()), 1), 1.0)
+    return float(steepness[edge].mean()) * (1 - cut) ** BORDER_POWER

@@ -1,0 +1,241 @@
+"""Which data would a boundary give? Evidence of a model drawn anew from its own likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax._typing import Float
+from aistat_jax.boundary.charts import StarChart
+from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.families import (
+    AnchorTerm,
+    BlurredStep,
+    ContourTerm,
+    HardStep,
+    StepPrior,
+    Term,
+)
+from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.boundary.observed import inside_shares, pieces_with_terms
+from aistat_jax.boundary.opinions import Anchors, Raters
+from aistat_jax.boundary.samples import poisson_precisions
+from aistat_jax.boundary.tables import share_voxels
+from aistat_jax.data.textures import correlated_noise
+from aistat_jax.space.image import Image
+
+Levels = Sequence[float]
+"""(outside, inside, sd), or the two probabilities or rates of a Bernoulli or Poisson step."""
+
+
+def simulate(
+    model: BoundaryModel,
+    radii: Float[np.ndarray, " ray"],
+    *,
+    levels: Levels | Mapping[str, Levels] | None = None,
+    correlation_px: float = 0.0,
+    seed: int = 0,
+) -> Evidence:
+    """The evidence of a model, with data drawn anew from its own likelihood given a boundary.
+
+    Images get new values in the model's slice, on their own grids, with the blur, the bent edges
+    and the noise that their terms reckon with; scattered points get new values, raters draw anew
+    and clicks are made anew. With boundaries from `prior_draws` these are the data of
+    simulation-based calibration: fit `boundary_model(target, simulate(model, radii, seed=i), ...)`.
+
+    `levels` are (outside, inside, sd) in the image's units, for all channels or by name ("points"
+    for scattered ones); without them the levels are drawn from the `prior` (or `hyper`) given to
+    `intensity`. `correlation_px` makes the noise alike among neighbours, exp(-(d / px)^2), which
+    no term knows of but by its temper.
+
+    Shapes: radii (ray,) on the model's rays. Raises InputError for evidence of log-odds or a term
+    of one's own, which say nothing of how their data come about, for levels that are neither
+    stated nor have a prior, and for a model that was not made by `boundary_model`.
+    """
+    radii = np.asarray(radii, dtype=float)
+    rays = len(model.chart.angles)
+    if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > 0)).all():
+        raise InputError(
+            f"a boundary of this model is {rays} positive radii, got shape {radii.shape}"
+        )
+    if not model.evidence.pieces:
+        raise InputError("this model keeps no evidence to draw anew; make it by boundary_model")
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for piece, terms in pieces_with_terms(model):
+        if isinstance(piece, Intensity):
+            pieces.append(_intensities(rng, model, piece, terms, radii, levels, correlation_px))
+        elif isinstance(piece, Raters):
+            pieces.append(_raters(rng, model.chart, piece, terms[0], radii))
+        elif isinstance(piece, Anchors):
+            pieces.append(_anchors(rng, model.chart, piece, terms[0], radii))
+        else:
+            raise InputError(
+                f"evidence of kind {type(piece).__name__} does not say how its data come about; "
+                "simulate the rest, and add to it what you draw yourself"
+            )
+    return Evidence(tuple(pieces))
+
+
+def simulate_image(
+    model: BoundaryModel,
+    radii: Float[np.ndarray, " ray"],
+    *,
+    levels: Levels | Mapping[str, Levels] | None = None,
+    correlation_px: float = 0.0,
+    seed: int = 0,
+) -> Image:
+    """The image of a model with its slice drawn anew given a boundary; see `simulate`.
+
+    Channels that the model does not read stay as they are. Raises InputError as `simulate` does,
+    and for a model without an image.
+    """
+    drawn = simulate(model, radii, levels=levels, correlation_px=correlation_px, seed=seed)
+    for piece in drawn.pieces:
+        if isinstance(piece, Intensity) and piece.image is not None:
+            return piece.image
+    raise InputError("this model reads no image; use simulate for its other evidence")
+
+
+def blurred_values(
+    rng: np.random.Generator,
+    inside: Float[np.ndarray, "*voxels"],
+    prior: StepPrior,
+    noise: np.ndarray | None = None,
+) -> Float[np.ndarray, "*voxels"]:
+    """mu + delta h + sigma noise, with (mu, delta, sigma) drawn from their prior."""
+    sd = np.sqrt(float(prior.rate) / rng.gamma(float(prior.shape)))
+    step = rng.standard_normal(2)
+    level, delta = np.asarray(prior.mean) + sd / np.sqrt(np.asarray(prior.precision)) * step
+    noise = rng.standard_normal(inside.shape) if noise is None else noise
+    return level + delta * inside + sd * noise
+
+
+# ------------------------------------------------------------------------------- by piece
+
+
+def _intensities(
+    rng: np.random.Generator,
+    model: BoundaryModel,
+    piece: Intensity,
+    terms: tuple[Term, ...],
+    radii: np.ndarray,
+    levels: Any,
+    correlation_px: float,
+) -> Intensity:
+    def values(name: str, term: Term, points: np.ndarray, width: float, noise: Any) -> np.ndarray:
+        assert isinstance(term, BlurredStep | HardStep)
+        shared = share_voxels(model.chart, points.reshape(-1, 2), width)
+        inside = np.bincount(
+            shared.voxel, shared.share * inside_shares(term, shared, radii[None])[0],
+            len(points.reshape(-1, 2)),
+        ).reshape(points.shape[:-1])  # fmt: skip
+        wanted = levels.get(name) if isinstance(levels, Mapping) else levels
+        if isinstance(term, HardStep):
+            return _hard(rng, piece, inside > 0.5, wanted, noise)
+        return _blurred(rng, piece, inside, wanted, noise)
+
+    if piece.image is None:
+        assert piece.points is not None
+        drawn = values("points", terms[0], piece.points, 0.0, None)
+        return replace(piece, values=drawn)
+    image = piece.image
+    for name, term in zip(piece.channels, terms, strict=True):
+        channel = image[name]
+        plane = channel.slice_at(model.target.plane).plane
+        width = float(np.sqrt(np.prod(plane.spacing)))
+        noise = correlated_noise(rng, plane.shape, correlation_px)
+        changed = channel.values.copy()
+        changed[:, :, plane.index] = values(name, term, plane.points(), width, noise)
+        channels = {**image.channels, name: replace(channel, values=changed)}
+        image = replace(image, channels=channels)
+    return replace(piece, image=image)
+
+
+def _blurred(
+    rng: np.random.Generator, piece: Intensity, inside: np.ndarray, levels: Any, noise: Any
+) -> np.ndarray:
+    if levels is None and piece.prior is None:
+        raise InputError(
+            "the levels have no prior in the image's units; state levels=(outside, inside, sd), "
+            "or give intensity a prior"
+        )
+    if noise is None:
+        noise = rng.standard_normal(inside.shape)
+    if levels is not None:
+        outside, within, sd = _numbers(levels, 3)
+        mean = outside + (within - outside) * inside
+        if piece.noise == "poisson":
+            precisions = poisson_precisions(mean)
+            noise = noise / np.sqrt(precisions / precisions.mean())
+        return mean + sd * noise
+    assert piece.prior is not None
+    if piece.noise == "poisson":
+        raise InputError("noise that grows with uptake needs stated levels=(outside, inside, sd)")
+    return blurred_values(rng, inside, piece.prior, noise)
+
+
+def _hard(
+    rng: np.random.Generator, piece: Intensity, inside: np.ndarray, levels: Any, noise: Any
+) -> np.ndarray:
+    if levels is None and piece.hyper is None:
+        raise InputError(
+            "the levels have no prior in the image's units; state levels=(outside, inside, sd), "
+            "two probabilities or two rates, or give intensity its hyper"
+        )
+    if piece.family == "gaussian":
+        if levels is not None:
+            *means, sd = _numbers(levels, 3)
+            sds = np.full(2, sd)
+        else:
+            mean, precision, shape, rate = np.asarray(piece.hyper)
+            sds = np.sqrt(rate / rng.gamma(shape, size=2))
+            means = mean + sds / np.sqrt(precision) * rng.standard_normal(2)
+        noise = rng.standard_normal(inside.shape) if noise is None else noise
+        return np.asarray(means)[inside.astype(int)] + sds[inside.astype(int)] * noise
+    if levels is not None:
+        pair = np.asarray(_numbers(levels, 2))
+    else:
+        a, b = np.asarray(piece.hyper)[:2]
+        pair = rng.beta(a, b, 2) if piece.family == "bernoulli" else rng.gamma(a, 1 / b, 2)
+    each = pair[inside.astype(int)]
+    if piece.family == "bernoulli":
+        return (rng.uniform(size=inside.shape) < each).astype(float)
+    return rng.poisson(each).astype(float)
+
+
+def _numbers(levels: Any, count: int) -> list[float]:
+    numbers = [float(v) for v in levels]
+    if len(numbers) != count or not np.isfinite(numbers).all() or (count == 3 and numbers[2] < 0):
+        wanted = "(outside, inside, sd)" if count == 3 else "(outside, inside)"
+        raise InputError(f"levels must be {wanted}, finite and the sd not negative, got {levels}")
+    return numbers
+
+
+def _raters(
+    rng: np.random.Generator, chart: StarChart, piece: Raters, term: Term, radii: np.ndarray
+) -> Raters:
+    assert isinstance(term, ContourTerm)
+    spread = np.linalg.inv(np.asarray(term.whiten))
+    drawn = radii + rng.standard_normal((len(piece.curves), len(radii))) @ spread.T
+    floor = 0.05 * radii
+    return replace(piece, curves=tuple(chart.curve(np.maximum(r, floor)) for r in drawn))
+
+
+def _anchors(
+    rng: np.random.Generator, chart: StarChart, piece: Anchors, term: Term, radii: np.ndarray
+) -> Anchors:
+    assert isinstance(term, AnchorTerm)
+    clicks = len(piece.points)
+    edge = (np.asarray(term.weights) @ radii)[:clicks]
+    shown, angle = chart.polar(piece.points)
+    error = piece.sd * rng.standard_normal(clicks)
+    place = np.where(piece.side == 0, np.maximum(edge + error, 0.0), shown)
+    side = np.where(piece.side == 0, 0.0, np.where(shown <= edge + error, 1.0, -1.0))
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return replace(piece, points=chart.centre + place[:, None] * along, side=side)
