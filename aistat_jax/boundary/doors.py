@@ -34,7 +34,7 @@ def name_of(term: Any) -> str:
     return type(term).__name__
 
 
-def function_name(function: Callable[..., Any]) -> str:
+def function_name(function: Any) -> str:
     """What a function is called, also one that is partly applied."""
     inner = getattr(function, "func", function)
     return getattr(inner, "__name__", type(inner).__name__)
@@ -88,8 +88,8 @@ def check_terms(terms: Sequence[Term], rays: int) -> None:
             name = name_of(term)
             if not isinstance(term, Term):
                 raise InputError(
-                    f"the term `{name}` does not follow `families.Term`: it needs `differentiable`, "
-                    "`statistics(radii)` and `log_likelihood(sums)`"
+                    f"the term `{name}` does not follow `families.Term`: it needs "
+                    "`differentiable`, `statistics(radii)` and `log_likelihood(sums)`"
                 )
             if any(leaf is term for leaf in jax.tree.leaves(term)):
                 raise InputError(
@@ -110,9 +110,7 @@ def traced(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
         ) from error
 
 
-def check_function(
-    function: Callable[..., Any], values: Sequence[Any], radii: Float[np.ndarray, " ray"]
-) -> None:
+def check_function(function: Any, values: Sequence[Any], radii: Float[np.ndarray, " ray"]) -> None:
     """Refuse a log-likelihood of one's own, `function(radii, *values)`, that no fit could use.
 
     Beside what `check_terms` refuses: a function that does not take radii and so many values, and

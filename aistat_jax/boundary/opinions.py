@@ -23,6 +23,7 @@ from aistat_jax.boundary.families import (
     Term,
     leaves,
 )
+from aistat_jax.boundary.sameness import first_of
 from aistat_jax.boundary.tables import share_voxels, smooth_table
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.curve import Curve
@@ -194,8 +195,9 @@ def term(
     `function` is written in jax.numpy and given the boundary's radii (ray,), in the chart's unit,
     ray j at angle 2 pi j / ray counter-clockwise from the first axis of the slice; `values` are
     its data, as arrays. Like all evidence it adds: `intensity(image) + term(mine, clicks)`.
-    Pass data as `values` rather than closing over them, and the same function each time: models
-    that differ in their values alone then share what is compiled. `differentiable=False` for a
+    Pass data as `values` rather than closing over them: models that differ in their values alone
+    then share what is compiled, also where the same function is defined again, if it reads nothing
+    but its arguments and modules such as jax.numpy. `differentiable=False` for a
     log-likelihood that jumps, which is not for NUTS or VI.
 
     Terms read from tables, at a look-up a ray, follow the protocols `evidence.Piece` and
@@ -216,4 +218,4 @@ def term(
             f"the values of the term `{function_name(function)}` must be numbers or arrays of "
             f"numbers, got {', '.join(type(value).__name__ for value in values)}"
         ) from None
-    return Evidence((Own(tuple(values), function, differentiable),))
+    return Evidence((Own(tuple(values), first_of(function), differentiable),))

@@ -1,4 +1,4 @@
-"""What does PET show of balls and discs? Exactly blurred, with noise as reconstructed images have."""
+"""What does PET show of balls and discs? Exactly blurred, in noise that neighbours share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POINTS = 3
 
 
 class Ball(NamedTuple):
-    """What a ball adds to the uptake; with `tall` it is a cylinder along z instead. Lengths in mm."""
+    """What a ball (if `tall`, a cylinder along z) adds to the uptake. Lengths in mm."""
 
     centre: tuple[float, float, float]
     radius: float

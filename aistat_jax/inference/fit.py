@@ -19,7 +19,7 @@ from aistat_jax.inference.diagnostics import (
     weight_diagnostics,
 )
 from aistat_jax.inference.evidence import log_mean
-from aistat_jax.inference.laplace import laplace_one
+from aistat_jax.inference.laplace import laplace_one, proposal_constant
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING, one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
@@ -197,7 +197,8 @@ def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
         out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
         samples = {name: value[None] for name, value in _host(out.sites).items()}
         khat, ess = float(out.khat), float(out.ess)
-        evidence = out.log_evidence, out.log_evidence_se
+        mean, error = log_mean(out.log_ratio)
+        evidence = mean + out.transport.log_volume - proposal_constant(out.transport), error
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
     seconds = time.perf_counter() - start
     believed = evidence if khat <= KHAT_LIMIT else None

@@ -9,6 +9,7 @@ skewness is there, and a heavy tail over every direction wastes half of the prop
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,19 +20,20 @@ import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
-from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.transport import (
-    CHUNK,
+    CANDIDATES,
     COARSE,
-    PRIOR_CHUNK,
+    ROWS,
     Program,
     Transport,
-    derivatives,
+    find_mode,
+    find_start,
     find_transport,
-    in_chunks,
+    log_joint_at,
     log_joints,
     prior_moments,
     prior_splits,
+    sites_at,
     sites_of,
 )
 
@@ -43,15 +45,14 @@ DEGREES = 12, 40
 class LaplaceDraws(NamedTuple):
     """Equally weighted draws of every site (draw, ...), with khat and the PSIS sample size.
 
-    log_evidence is that of the model, by the raw weights, with its standard error.
+    log_ratio (proposal,) are the raw log weights, up to the constants of map and proposals.
     """
 
     sites: dict[str, np.ndarray]
     khat: np.ndarray
     ess: np.ndarray
     transport: Transport
-    log_evidence: float
-    log_evidence_se: float
+    log_ratio: np.ndarray
 
 
 def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
@@ -61,11 +62,10 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
-    kinds = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(data)]
-    kind = program, jax.tree.structure(data), tuple(kinds), draws
+    leaves, tree = jax.tree.flatten(data)
+    kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
-        with one_core.TRACING:
-            compile_fit(program, data, smoothed, key, draws)
+        compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
     return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
 
@@ -75,29 +75,35 @@ _COMPILED: set[Any] = set()
 
 def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
     """Everything that a fit runs, compiled side by side; a program is traced in one thread only."""
-    first = prior_moments.lower(program, smoothed)
-    mean, _, origin = first.out_info
-    kind = mean.dtype
-
-    def rows(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, kind)
-
-    pair = rows(CHUNK, *mean.shape), rows(CHUNK, *origin.shape)
-    spread = rows(*origin.shape, *origin.shape)
-    map_of = Transport(origin, spread, origin, mean, rows(*mean.shape, *mean.shape), rows())
-    count = int(PROPOSALS_PER_DRAW * draws)
     with ThreadPoolExecutor(2) as cores:
-        tasks = [cores.submit(derivatives.lower(program, smoothed, mean, origin).compile)]
-        tasks.append(cores.submit(first.compile))
-        for terms in (smoothed, data) if smoothed is not data else (data,):
-            tasks.append(cores.submit(log_joints.lower(program, terms, *pair).compile))
-            prior = prior_splits.lower(program, terms, rows(PRIOR_CHUNK, *mean.shape))
-            tasks.append(cores.submit(prior.compile))
-        tasks.append(cores.submit(propose.lower(key, count, map_of).compile))
-        tasks.append(cores.submit(weigh.lower(rows(count), key, draws).compile))
-        tasks.append(cores.submit(sites_of.lower(program, data, *pair).compile))
-        for task in tasks:
-            task.result()
+        with one_core.TRACING:
+            lowered = _lowered(program, data, smoothed, key, draws)
+            compiling = [cores.submit(part.compile) for part in lowered]
+        for part in compiling:
+            part.result()
+
+
+def _lowered(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> Iterator[Any]:
+    """The programs of a fit, traced one after another and not yet compiled; the longest first."""
+    first = prior_moments.lower(program, smoothed)
+    mean, _, variance = first.out_info
+
+    def rows(count: int, like: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *like.shape), like.dtype)
+
+    us, xs = rows(ROWS, mean), rows(ROWS, variance)
+    x, u = np.zeros(variance.shape), np.zeros(mean.shape)
+    some_map = Transport(x, np.diag(x), x, u, np.diag(u), np.zeros(()))
+    count = int(PROPOSALS_PER_DRAW * draws)
+    yield find_mode.lower(program, smoothed, mean, variance)
+    yield log_joints.lower(program, data, us, xs, 0)
+    yield find_start.lower(program, smoothed, mean, variance, rows(CANDIDATES, variance))
+    yield first
+    yield propose.lower(key, count, some_map)
+    yield weigh.lower(jax.ShapeDtypeStruct((count,), mean.dtype), key, draws)
+    for terms in (smoothed, data) if smoothed is not data else (data,):
+        yield prior_splits.lower(program, terms, us, 0)
+    yield sites_of.lower(program, data, us, xs, 0)
 
 
 def weighted_draws(
@@ -107,14 +113,12 @@ def weighted_draws(
     proposal_key, resample_key = jax.random.split(key)
     eps, log_proposal = propose(proposal_key, int(PROPOSALS_PER_DRAW * draws), transport)
     u, x, log_det = transport.push_many(program, data, eps)
-    log_target = in_chunks(partial(log_joints, program, data), CHUNK, u, x) + log_det
+    log_target = log_joint_at(program, data, u, x) + log_det
     log_ratio = log_target - np.asarray(log_proposal)
     weighed = weigh(log_ratio, resample_key, draws)
     chosen, khat, ess = (np.asarray(part) for part in weighed)
-    sites = in_chunks(partial(sites_of, program, data), CHUNK, u[chosen], x[chosen])
-    evidence, error = log_mean(log_ratio)
-    evidence += transport.log_volume - proposal_constant(transport)
-    return LaplaceDraws(sites, khat, ess, transport, evidence, error)
+    sites = sites_at(program, data, u[chosen], x[chosen])
+    return LaplaceDraws(sites, khat, ess, transport, log_ratio)
 
 
 @partial(one_core.quick, level=0, static_argnames="draws")

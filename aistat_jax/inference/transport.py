@@ -18,21 +18,21 @@ preconditioned Newton step towards the mode for u, so that it widens and shrinks
 hyperparameters, funnel and all, without a factorisation per draw. What it misses is corrected by
 importance weights (laplace.py) or by NUTS run in eps (mcmc.py).
 
-Only what depends on the program is compiled: its log density in batches, the same with its two
-derivatives at a point, and its prior. They are small, and nothing of them is compiled twice. The
-search, Newton's steps and the linear algebra between them are NumPy's.
+Compiling all of this costs hundreds of fits. So only what depends on the program is compiled, each
+part for itself, with a compiler that tries no harder than the part is worth (one_core.py). What
+lies between the parts is NumPy's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs  # pyright: ignore[reportAttributeAccessIssue]
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
@@ -46,8 +46,9 @@ HYPER_ROUNDS = 3
 NEWTON_STEPS = 40
 GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
-# Boundaries go through compiled programs so many at a time, however many there are.
-CHUNK, PRIOR_CHUNK = 64, 512
+# However many boundaries there are, compiled programs take ROWS, and go through them CHUNK at a
+# time, which fills a core's cache and no more. Three halves of the usual 1000 draws are one call.
+ROWS, CHUNK = 1536, 128
 
 
 class Split(NamedTuple):
@@ -105,17 +106,16 @@ class Density:
     def split(self, u: Array, x: Array) -> Split:
         """The log density at (u, x), split at the latent Gaussian."""
         from numpyro import distributions as dist
-        from numpyro.infer.util import log_density
+        from numpyro.infer.util import compute_log_probs
 
         parts = self._parts(u)
         values = {**self.constrain(u), LATENT: x}
-        total, trace = log_density(self.program, (self.data,), {}, values)
+        log_probs, trace = compute_log_probs(self.program, (self.data,), {}, values)
         jacobian = sum(
             jnp.sum(self.transforms[n].log_abs_det_jacobian(part, values[n]))
             for n, part in parts.items()
         )
-        log_hyper = jacobian + sum(jnp.sum(trace[n]["fn"].log_prob(values[n])) for n in parts)
-        log_hyper = jnp.asarray(log_hyper)  # without hyperparameters it is a plain 0
+        log_hyper = jacobian + sum(log_probs[n] for n in parts)
         prior = trace[LATENT]["fn"]
         base = prior
         while isinstance(base, dist.Independent | dist.ExpandedDistribution):
@@ -124,13 +124,13 @@ class Density:
             raise InputError(
                 f'site "{LATENT}" must be normal given the other sites, got {type(base).__name__}'
             )
-        log_latent = jnp.sum(prior.log_prob(x))
+        evidence = (value for name, value in log_probs.items() if name not in values)
         shape = (self.basis,)
         return Split(
-            log_hyper,
+            jnp.asarray(log_hyper),  # without hyperparameters it is a plain 0, as is the other
             jnp.broadcast_to(jnp.asarray(base.loc), shape),
             jnp.broadcast_to(jnp.square(jnp.asarray(base.scale)), shape),
-            total + jacobian - log_hyper - log_latent,
+            jnp.asarray(sum(evidence, start=0.0)),
         )
 
     def log_joint(self, u: Array, x: Array) -> Float[Array, ""]:
@@ -222,9 +222,10 @@ class Transport:
 
     def push(self, density: Density, eps: Float[Array, " dim"]) -> tuple[Array, Array, Array]:
         """(u, x, log |d(u, x) / d eps| - log_volume) of a standard normal eps (hyper + basis,)."""
-        hypers = np.shape(self.hyper_mean)[-1]
-        u = self.hyper_mean + self.hyper_chol @ eps[:hypers]
-        here, bar = density.split(u, self.mode), density.split(self.hyper_mean, self.mode)
+        bar_u, mode = jnp.asarray(self.hyper_mean), jnp.asarray(self.mode)
+        hypers = bar_u.shape[-1]
+        u = bar_u + self.hyper_chol @ eps[:hypers]
+        here, bar = density.split(u, mode), density.split(bar_u, mode)
         centre, square = self._given(here.mean, here.variance, bar.mean, bar.variance)
         x = centre + jnp.sqrt(square) * (self.spread @ eps[hypers:])
         return u, x, 0.5 * jnp.sum(jnp.log(square))
@@ -234,10 +235,10 @@ class Transport:
         self, program: Program, data: Any, eps: Float[ArrayLike, "draw dim"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`push` of many eps at once, outside of a compiled program."""
-        hypers = np.shape(self.hyper_mean)[-1]
-        eps = np.asarray(eps)
-        u = self.hyper_mean + eps[:, :hypers] @ np.asarray(self.hyper_chol).T
-        _, mean, variance = prior_at(program, data, np.concatenate([[self.hyper_mean], u]))
+        eps, bar_u = np.asarray(eps), np.asarray(self.hyper_mean)
+        hypers = len(bar_u)
+        u = bar_u + eps[:, :hypers] @ np.asarray(self.hyper_chol).T
+        _, mean, variance = prior_at(program, data, np.concatenate([[bar_u], u]))
         centre, square = self._given(mean[1:], variance[1:], mean[0], variance[0])
         x = centre + np.sqrt(square) * (eps[:, hypers:] @ np.asarray(self.spread).T)
         return u, x, 0.5 * np.log(square).sum(axis=1)
@@ -261,16 +262,22 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
     `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
     inherit a wrong mode of the expansion. To be called in double precision.
     """
-    mean, sd, origin = (np.asarray(part) for part in prior_moments(program, data))
-    start = _start(program, data, mean, len(origin))
-    x, value, curvature, slope = _newton(program, data, mean, start)
+    mean, sd, variance = (np.asarray(part) for part in prior_moments(program, data))
+    z = np.zeros((CANDIDATES, len(variance)))
+    coarse = min(COARSE, len(variance))
+    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
+    start = find_start(program, data, mean, variance, z)
+    found = find_mode(program, data, mean, start)
+    x, value, slope, curvature = (np.asarray(part) for part in found)
+    curvature = _non_negative(0.5 * (curvature + curvature.T))
+    slope = slope + curvature @ x
     u, chol = mean, np.diag(sd)
     if not wide and len(u):
         u, chol = _hyper_moments(program, data, curvature, slope, u, chol)
     _, (centre,), (variance,) = prior_at(program, data, u[None])
     factor = _cholesky(curvature + np.diag(1 / variance))
-    half = solve_triangular(factor, slope + centre / variance, lower=True, check_finite=False)
-    inverse = solve_triangular(factor, np.eye(len(x)), lower=True, trans=1, check_finite=False)
+    inverse = _solved(factor, np.eye(len(x))).T
+    half = _solved(factor, slope + centre / variance)
     return Transport(inverse @ half, inverse, np.diag(curvature), u, chol, value)
 
 
@@ -279,125 +286,154 @@ def find_transport(program: Program, data: Any, wide: bool = False) -> Transport
 
 @partial(one_core.quick, level=0, static_argnames="program")
 def prior_moments(program: Program, data: Any) -> tuple[Array, Array, Array]:
-    """Prior mean and sd of the hyperparameters (hyper,), and x = 0 (basis,)."""
+    """Prior mean and sd of the hyperparameters (hyper,), and at that mean the variance of x."""
     density = Density(program, data)
-    return *density.prior_moments(), jnp.zeros(density.basis)
+    mean, sd = density.prior_moments()
+    return mean, sd, density.split(mean, jnp.zeros(density.basis)).variance
+
+
+@partial(one_core.Quick, options=one_core.ONE_CORE, static_argnames="program")
+def log_joints(program: Program, data: Any, u: Array, x: Array, count: Array) -> Array:
+    """The log density of the first `count` of ROWS pairs (u, x); most of a fit's time."""
+    return _row_by_row(Density(program, data).log_joint, count, u, x)
 
 
 @partial(one_core.quick, static_argnames="program")
-def log_joints(program: Program, data: Any, u: Array, x: Array) -> Array:
-    """The log density of CHUNK pairs (u, x)."""
-    return jax.vmap(Density(program, data).log_joint)(u, x)
+def find_start(program: Program, data: Any, u: Array, variance: Array, z: Array) -> Array:
+    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
+    candidates of a cross-entropy search of the first harmonics with the normal points z."""
+    density, coarse = Density(program, data), min(COARSE, len(variance))
+    sd = jnp.sqrt(variance)
+    levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(sd[0], 1.0)
+    candidates = jnp.zeros(z.shape).at[:, 0].set(levels)
+    given = getattr(data, "start", None)
+    if given is not None:  # in the place of the two smallest circles
+        candidates = candidates.at[:2].set(jnp.asarray(given)).at[1, coarse:].set(0.0)
+
+    def narrow(count: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        candidates, scale, likeliest, highest = state
+        value = jax.vmap(density.log_joint, (None, 0))(u, candidates)
+        top, place = jax.lax.top_k(jnp.where(jnp.isfinite(value), value, -jnp.inf), ELITE)
+        likeliest = jnp.where(top[0] > highest, candidates[place[0]], likeliest)
+        rough = candidates[place].at[:, coarse:].set(0.0)
+        mean = jnp.where(count == 0, rough[0], rough.mean(axis=0))
+        scale = jnp.where(count == 0, scale, jnp.maximum(rough.std(axis=0), 1e-3))
+        return mean + z * scale, scale, likeliest, jnp.maximum(top[0], highest)
+
+    state = (candidates, sd.at[0].set(0.2), candidates[0], jnp.asarray(-jnp.inf))
+    return jax.lax.fori_loop(0, SEARCHES + 1, narrow, state)[2]
 
 
 @partial(one_core.quick, static_argnames="program")
-def derivatives(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
-    """The log density at (u, x), its gradient and negative Hessian in x, prior mean, variance."""
+def find_mode(program: Program, data: Any, u: Array, x: Array) -> tuple[Array, ...]:
+    """Levenberg-damped Newton ascent of the log joint in x.
+
+    Stops once the quadratic model promises less than GAIN nats. The prior of x, which is normal,
+    is differentiated on paper. Returns the mode, the log joint there, and gradient and negative
+    Hessian of the log-likelihood.
+    """
     density = Density(program, data)
+    prior = density.split(u, x)
+    precision = 1 / prior.variance
 
     def climb(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        value, gradient = jax.value_and_grad(density.log_joint, 1)(u, x)
+        value, gradient = jax.value_and_grad(density.log_lik, 1)(u, x)
         return gradient, (value, gradient)
 
-    hessian, (value, gradient) = jax.jacfwd(climb, has_aux=True)(x)
-    prior = density.split(u, x)
-    return value, gradient, -hessian, prior.mean, prior.variance
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, value, slope, curvature, damping, _, count = state
+        factor = jnp.linalg.cholesky(curvature + jnp.diag((1 + damping) * precision))
+        gradient = slope - precision * (x - prior.mean)
+        move = jax.scipy.linalg.cho_solve((factor, True), gradient)
+        move = move * jnp.minimum(1.0, 0.5 / jnp.maximum(jnp.abs(move).max(), 1e-12))
+        move = jnp.where(count > 0, move, 0.0)
+        promise = 0.5 * jnp.dot(gradient, move)
+        hessian, (height, new_slope) = jax.jacfwd(climb, has_aux=True)(x + move)
+        height += prior.log_hyper + log_normal(x + move, prior.mean, prior.variance)
+        slack = jnp.where(jnp.isfinite(value), 1e-10 * jnp.abs(value), 0.0)
+        better = jnp.isfinite(height) & (height >= value - slack)
+        kept = [
+            jnp.where(better, new, old)
+            for new, old in zip((x + move, height, new_slope, -hessian), state[:4], strict=True)
+        ]
+        left = jnp.where(better & (damping < 0.1) & (count > 0), promise, jnp.inf)
+        damping = jnp.where(better, damping * 0.1, damping * 10.0 + 1e-2)
+        return (*kept, damping, left, count + 1)
+
+    def going(state: tuple[Array, ...]) -> Array:
+        return (state[5] > GAIN) & (state[6] < NEWTON_STEPS)
+
+    # The first step has no gradient yet, stays where it is and looks: one place to compile.
+    blank = (x, jnp.asarray(-jnp.inf), 0.0 * x, 0.0 * jnp.eye(len(x)), jnp.asarray(1e-2))
+    start = (*blank, jnp.asarray(jnp.inf), jnp.asarray(0))
+    return jax.lax.while_loop(going, step, start)[:4]
 
 
-@partial(one_core.quick, static_argnames="program")
-def prior_splits(program: Program, data: Any, u: Array) -> tuple[Array, Array, Array]:
-    """log p(u), and mean and variance of x given u, for PRIOR_CHUNK u."""
+@partial(one_core.quick, level=1, static_argnames="program")
+def prior_splits(program: Program, data: Any, u: Array, count: Array) -> tuple[Array, ...]:
+    """log p(u), and mean and variance of x given u, for the first `count` of ROWS u."""
     density = Density(program, data)
-    return jax.vmap(lambda u: density.split(u, jnp.zeros(density.basis))[:3])(u)
+    return _row_by_row(lambda u: density.split(u, jnp.zeros(density.basis))[:3], count, u)
 
 
-@partial(one_core.quick, static_argnames="program")
-def sites_of(program: Program, data: Any, u: Array, x: Array) -> dict[str, Array]:
-    """Every named site of CHUNK pairs (u, x)."""
-    return jax.vmap(Density(program, data).sites)(u, x)
+@partial(one_core.quick, level=1, static_argnames="program")
+def sites_of(program: Program, data: Any, u: Array, x: Array, count: Array) -> dict[str, Array]:
+    """Every named site of the first `count` of ROWS pairs (u, x)."""
+    return _row_by_row(Density(program, data).sites, count, u, x)
+
+
+def _row_by_row(function: Callable[..., Any], count: Array, *rows: Array) -> Any:
+    """A function of one row, for the first `count` rows; what follows them is zero."""
+    many = jax.vmap(function)
+
+    def chunk(n: Array) -> Any:
+        return many(*(jax.lax.dynamic_slice_in_dim(row, n * CHUNK, CHUNK) for row in rows))
+
+    def put(n: Array, out: Any) -> Any:
+        return jax.tree.map(
+            lambda all, part: jax.lax.dynamic_update_slice_in_dim(all, part, n * CHUNK, 0),
+            out, chunk(n),
+        )  # fmt: skip
+
+    blank = jax.tree.map(
+        lambda part: jnp.zeros((len(rows[0]), *part.shape[1:]), part.dtype),
+        jax.eval_shape(chunk, 0),
+    )
+    return jax.lax.fori_loop(0, -(-count // CHUNK), put, blank)
 
 
 def prior_at(program: Program, data: Any, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """log p(u) (point,), and mean and variance (point, basis) of x given each u (point, hyper)."""
-    return in_chunks(partial(prior_splits, program, data), PRIOR_CHUNK, u)
+    return in_parts(partial(prior_splits, program, data), u)
 
 
-def in_chunks(function: Callable[..., Any], size: int, *rows: np.ndarray) -> Any:
-    """A compiled function of so many rows, applied to any number of them."""
+def log_joint_at(program: Program, data: Any, u: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The log density (point,) of every pair (u, x) of points (point, hyper) and (point, basis)."""
+    return in_parts(partial(log_joints, program, data), u, x)
+
+
+def sites_at(program: Program, data: Any, u: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Every named site (point, ...) of every pair (u, x)."""
+    return in_parts(partial(sites_of, program, data), u, x)
+
+
+def in_parts(function: Callable[..., Any], *rows: np.ndarray) -> Any:
+    """A compiled function of ROWS rows and how many of them count, applied to any number."""
     count = len(rows[0])
     parts = []
-    for start in range(0, count, size):
-        part = [row[start : start + size] for row in rows]
-        spare = size - len(part[0])
-        parts.append(function(*(np.append(p, p[-1:].repeat(spare, axis=0), axis=0) for p in part)))
+    for start in range(0, count, ROWS):
+        part = [row[start : start + ROWS] for row in rows]
+        held = len(part[0])
+        padded = [np.empty((ROWS, *row.shape[1:])) for row in part]
+        for full, row in zip(padded, part, strict=True):
+            full[:held], full[held:] = row, row[-1]
+        parts.append(function(*padded, held))
+    if len(parts) == 1:
+        return jax.tree.map(lambda found: np.asarray(found)[:count], parts[0])
     return jax.tree.map(lambda *found: np.concatenate(found)[:count], *parts)
 
 
 # --------------------------------------------------------------------------- what is not
-
-
-def _start(program: Program, data: Any, u: np.ndarray, basis: int) -> np.ndarray:
-    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
-    candidates of a cross-entropy search of the first harmonics."""
-    _, _, (variance,) = prior_at(program, data, u[None])
-    coarse = min(COARSE, basis)
-    scale = np.append(0.2, np.sqrt(variance[1:]))
-    z = np.zeros((CANDIDATES, basis))
-    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
-    candidates = np.zeros((CANDIDATES, basis))
-    candidates[:, 0] = np.linspace(-2.5, 1.5, CANDIDATES) * min(np.sqrt(variance[0]), 1.0)
-    given = getattr(data, "start", None)
-    if given is not None:  # in the place of the two smallest circles
-        candidates[:2] = np.asarray(given)
-        candidates[1, coarse:] = 0.0
-    everywhere = np.broadcast_to(u, (CANDIDATES, len(u)))
-    likeliest, highest = candidates[0], -np.inf
-    for count in range(SEARCHES + 1):
-        value = in_chunks(partial(log_joints, program, data), CHUNK, everywhere, candidates)
-        value = np.where(np.isfinite(value), value, -np.inf)
-        place = np.argsort(-value, kind="stable")[:ELITE]
-        if value[place[0]] > highest:
-            likeliest, highest = candidates[place[0]], value[place[0]]
-        rough = candidates[place].copy()
-        rough[:, coarse:] = 0.0
-        mean = rough[0] if count == 0 else rough.mean(axis=0)
-        scale = scale if count == 0 else np.maximum(rough.std(axis=0), 1e-3)
-        candidates = mean + z * scale
-    return likeliest
-
-
-def _newton(
-    program: Program, data: Any, u: np.ndarray, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Levenberg-damped Newton ascent of the log joint in x.
-
-    Stops once the quadratic model promises less than GAIN nats. Returns the mode, its value, and
-    the expansion of the log-likelihood there: curvature (made non-negative) and slope.
-    """
-
-    def look(x: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(part) for part in derivatives(program, data, u, x)]
-
-    value, gradient, hessian, mean, variance = look(x)
-    damping, left = 1e-3, np.inf
-    for _ in range(NEWTON_STEPS - 1):  # one look has been taken
-        factor = _cholesky(hessian + np.diag(damping / variance))
-        half = solve_triangular(factor, gradient, lower=True, check_finite=False)
-        move = solve_triangular(factor, half, lower=True, trans=1, check_finite=False)
-        move = move * min(1.0, 0.5 / max(np.abs(move).max(), 1e-12))
-        trial = look(x + move)
-        better = np.isfinite(trial[0]) and not trial[0] < value - 1e-10 * abs(value)
-        if better and damping < 0.1:
-            left = 0.5 * np.sum(gradient * move)
-        if better:
-            x, (value, gradient, hessian, *_) = x + move, trial
-        damping = damping * 0.1 if better else damping * 10.0 + 1e-2
-        if left <= GAIN:
-            break
-    curvature = hessian - np.diag(1 / variance)
-    curvature = _non_negative(0.5 * (curvature + curvature.T))
-    slope = curvature @ x + gradient + (x - mean) / variance
-    return x, value, curvature, slope
 
 
 def _hyper_moments(
@@ -418,10 +454,7 @@ def _hyper_moments(
         precision = 1 / variance
         factor = _cholesky(curvature + precision[:, :, None] * np.eye(len(slope)))
         pull = slope + precision * prior_mean
-        half = np.stack(
-            [solve_triangular(f, p, lower=True, check_finite=False)
-             for f, p in zip(factor, pull, strict=True)]
-        )  # fmt: skip
+        half = np.stack([_solved(*pair) for pair in zip(factor, pull, strict=True)])
         return (
             log_hyper
             - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
@@ -451,6 +484,11 @@ def _cholesky(matrix: np.ndarray) -> np.ndarray:
         return np.full_like(matrix, np.nan)
 
 
+def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """L^-1 b of a lower triangular L; LAPACK alone, without SciPy's care for its arguments."""
+    return dtrtrs(factor.T, right, lower=0, trans=1)[0]
+
+
 def _non_negative(matrix: np.ndarray) -> np.ndarray:
     """A symmetric matrix with its negative eigenvalues set to zero, or nan where it has nan."""
     if not np.isfinite(matrix).all():
@@ -459,6 +497,7 @@ def _non_negative(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
+@cache
 def _normal_points(count: int, dim: int) -> np.ndarray:
     """Quasi-random standard normal points: an additive recurrence through the normal quantile."""
     from scipy.special import ndtri

@@ -12,6 +12,7 @@ from numpyro import distributions as dist
 import aistat_jax as aj
 from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, boundary_model
+from aistat_jax.inference import laplace, transport
 from aistat_jax.space.basis import circle_basis
 from aistat_jax.space.grid import Plane
 from tests.helpers import ellipse_radii
@@ -45,6 +46,13 @@ def _image(seed: int, sd_inside: float, sd_outside: float, blur: float = 1.2) ->
     noise = np.random.default_rng(seed).standard_normal((40, 40))
     mean = 1 + 3 * (gaussian_filter(inside, blur) if blur else inside)
     return aj.Image.from_arrays(A=mean + noise * np.where(inside > 0, sd_inside, sd_outside))
+
+
+def compiled() -> int:
+    """How many versions exist of all that a Laplace fit compiles."""
+    pieces = (transport.prior_moments, transport.find_start, transport.find_mode, laplace.propose)
+    pieces += (transport.log_joints, transport.prior_splits, transport.sites_of, laplace.weigh)
+    return sum(piece.versions() for piece in pieces)
 
 
 # ---------------------------------------------------------------------- an exact posterior

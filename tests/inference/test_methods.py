@@ -23,11 +23,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.laplace import weighted_draws
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import Density, find_transport
 from aistat_jax.space.basis import spectral_variance
-from tests.inference.cases import hard_model, soft_model
+from tests.inference.cases import compiled, hard_model, soft_model
 
 FALSE_ALARM = 1e-3
 ESS_GATE = 400
@@ -209,19 +208,53 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_flag():
     assert not np.array_equal(first, draws(False, seed=5))
 
 
-def compiled(function: Any) -> int:
-    """How many versions of a jitted function exist."""
-    return function._cache_size()
-
-
 def test_equal_shapes_compile_once():
     fit(soft_model(0), draws=500)
-    before = compiled(find_transport), compiled(weighted_draws)
+    before = compiled()
     radii = [fit(soft_model(seed), draws=500, seed=seed).radii for seed in (1, 2, 3)]
-    assert (compiled(find_transport), compiled(weighted_draws)) == before
+    assert compiled() == before
     assert not np.array_equal(radii[0], radii[1])
-    fit(soft_model(1), draws=501)  # other settings are another function: the guard can fail
-    assert compiled(weighted_draws) == before[1] + 1
+    fit(soft_model(1), draws=501)  # other settings: the guard can fail, by proposals and weights
+    assert compiled() == before + 2
+
+
+def test_another_smoothness_is_no_other_program():
+    """The exponential, Matern and squared-exponential priors share what is compiled, and differ."""
+    data = soft_model().data
+    models = {
+        nu: replace(soft_model(), data=replace(data, prior=aj.Prior(smoothness=nu)))
+        for nu in (0.5, 1.5, 2.5, np.inf)
+    }
+    fit(soft_model(), draws=500, fallback=False)
+    before = compiled()
+    fits = {nu: fit(model, draws=500, fallback=False) for nu, model in models.items()}
+    assert compiled() == before
+    finest = [p.samples["coefficients"][0, :, -2:].std() for p in fits.values()]
+    assert (np.diff(finest) < 0).all()  # the smoother, the less there is of the last harmonic
+
+
+def far_apart(radii, distance, sd):
+    return -0.5 * jnp.square((radii[0] + radii[24] - distance) / sd)
+
+
+def test_terms_of_one_function_compile_once():
+    """Whatever their values, and though the function is written anew each time."""
+
+    def fitted(evidence: aj.Evidence) -> Posterior:
+        return fit(soft_model() + evidence, draws=500, fallback=False)
+
+    first = fitted(aj.term(far_apart, 19.0, 0.2))
+    before = compiled()
+    second = fitted(aj.term(far_apart, 17.0, 0.1))
+    assert compiled() == before
+    width = [(p.draws[:, 0] + p.draws[:, 24]).mean() for p in (first, second)]
+    assert width[0] > width[1] + 0.5
+    anew = [lambda radii, at: -jnp.sum(jnp.square(radii - at)) / 100 for _ in range(2)]
+    fitted(aj.term(anew[0], 9.0))
+    after = compiled()
+    assert after > before  # negative control: another function is another program
+    fitted(aj.term(anew[1], 8.0))
+    assert compiled() == after
 
 
 # ------------------------------------------------------------------------- other programs

@@ -96,8 +96,25 @@ def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     monkeypatch.setattr(laplace, "find_transport", lambda *_: None)
     monkeypatch.setattr(laplace, "weighted_draws", lambda *_: found)
     monkeypatch.setattr(laplace, "_COMPILED", set())
-    found, key = object.__new__(laplace.LaplaceDraws), jax.random.key(0)
+    found, key = tuple.__new__(laplace.LaplaceDraws), jax.random.key(0)
     with ThreadPoolExecutor(2) as threads:
         fits = [threads.submit(laplace.laplace_one, print, n, None, key, n) for n in (1, 2)]
         for one in fits:
             one.result()
+
+
+def test_quick_programs_say_the_same_and_drop_options_that_are_not_known():
+    def wave(x, shift):
+        return jnp.sin(x + shift)
+
+    x = jnp.linspace(0.0, 3.0, 50)
+    for level in (0, 1, 3):
+        program = one_core.quick(wave, level=level)
+        assert jnp.allclose(program(x, 0.5), jnp.sin(x + 0.5), atol=1e-6)
+        program(x[:10], 0.5)
+        assert program.versions() == 2
+        assert "fusion_emitters" in str(program.options)
+    other = one_core.Quick(wave, {"no_such_option": False, **one_core.ONE_CORE})
+    assert jnp.allclose(other(x, 0.5), jnp.sin(x + 0.5), atol=1e-6)
+    with pytest.raises(Exception, match="xla_cpu_multi_thread_eigen"):  # a value that is not one
+        one_core.Quick(wave, {"xla_cpu_multi_thread_eigen": "perhaps"})(x, 0.5)
