@@ -39,7 +39,7 @@ COUNT = """
 import jax
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda name, seconds, **_: compiled.append(name) if "compile" in name else None
+    lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
 )
 """
 FITS = """() => {

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -98,7 +99,9 @@ def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     monkeypatch.setattr(laplace, "_COMPILED", set())
     found, key = tuple.__new__(laplace.LaplaceDraws), jax.random.key(0)
     with ThreadPoolExecutor(2) as threads:
-        fits = [threads.submit(laplace.laplace_one, print, n, None, key, n) for n in (1, 2)]
+        fits = [
+            threads.submit(laplace.laplace_one, print, np.zeros(n), None, key, n) for n in (1, 2)
+        ]
         for one in fits:
             one.result()
 
