@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -87,23 +86,21 @@ def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     """NumPyro has one stack of handlers for all threads: two traces at once would mix."""
     at_work: list[str] = []
 
-    def traced(*_: Any) -> None:
+    def traced(*_: Any) -> list[Any]:
         assert not at_work
         at_work.append("tracing")
         time.sleep(0.05)
         at_work.remove("tracing")
+        return []
 
-    monkeypatch.setattr(laplace, "compile_fit", traced)
-    monkeypatch.setattr(laplace, "find_transport", lambda *_: None)
-    monkeypatch.setattr(laplace, "weighted_draws", lambda *_: found)
-    monkeypatch.setattr(laplace, "_COMPILED", set())
-    found, key = tuple.__new__(laplace.LaplaceDraws), jax.random.key(0)
+    monkeypatch.setattr(laplace, "_lowered", traced)
+    key = jax.random.key(0)
     with ThreadPoolExecutor(2) as threads:
-        fits = [
-            threads.submit(laplace.laplace_one, print, np.zeros(n), None, key, n) for n in (1, 2)
-        ]
-        for one in fits:
+        for one in [threads.submit(laplace.compile_fit, print, 0, 0, key, 1) for _ in range(2)]:
             one.result()
+    with pytest.raises(AssertionError):  # the control: without the lock they would
+        at_work.append("tracing")
+        traced()
 
 
 def test_quick_programs_say_the_same_and_drop_options_that_are_not_known():
