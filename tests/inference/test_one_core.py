@@ -98,8 +98,8 @@ def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     with ThreadPoolExecutor(2) as threads:
         for one in [threads.submit(laplace.compile_fit, print, 0, 0, key, 1) for _ in range(2)]:
             one.result()
+    at_work.append("tracing")
     with pytest.raises(AssertionError):  # the control: without the lock they would
-        at_work.append("tracing")
         traced()
 
 
