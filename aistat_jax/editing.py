@@ -2,7 +2,8 @@
 
 A session is a value: every edit gives a new one, and one that is refused leaves the old one as it
 was. A click adds to the evidence of the model (`posterior.model + anchors(...)`), so an edited
-contour is a posterior like any other, with its band, its diagnostics and its grade.
+contour is a posterior like any other, with its band, its diagnostics and its grade. A posterior
+that was read from a file has no model: its draws take the model's place (`model_from_draws`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace as replaced
 from aistat_jax.boundary.charts import StarChart
-from aistat_jax.boundary.opinions import SIDES, anchors
-from aistat_jax.inference.fit import fit
-from aistat_jax.inference.posterior import Posterior
+from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.boundary.opinions import CLICK_BUCKET, SIDES, anchors
+from aistat_jax.inference.batch import alike, kind_of
+from aistat_jax.inference.diagnostics import chart_reasons, trustworthy
+from aistat_jax.inference.earlier import model_of
+from aistat_jax.inference.fit import fit, restarted
+from aistat_jax.inference.posterior import Finding, Posterior
+from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import Grade, grade
 from aistat_jax.uncertainty.probability import area_posterior
@@ -28,6 +36,13 @@ CLICK_SHARE = 0.25
 STEEPEST, SLACK = 4.0, 4.0
 # A click and the posterior disagree when they are so many standard deviations apart.
 TENSION = 3.0
+# A click is far from what was believed when it is so many standard deviations off.
+FAR = 5.0
+# A contour is drawn out to a click when the radius there sticks out from what it is this many
+# degrees to either side by so large a share of itself, beyond what it did before.
+BESIDE, SPIKE = 20.0, 0.12
+# The band is wider elsewhere when it is so by this share of its median, along so much of itself.
+WIDER, ALONG = 0.15, 0.1
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,10 @@ class Click:
 
 @dataclass(frozen=True)
 class Edit:
-    """One target after an edit: all its clicks, its posterior and grade, and what changed."""
+    """One target after an edit: all its clicks, its posterior and grade, and what changed.
+
+    `sampled` says that the fit was let go on where its first try did not do (`fit`'s fallback).
+    """
 
     target: int
     clicks: tuple[Click, ...]
@@ -54,11 +72,13 @@ class Edit:
 class Session:
     """Posteriors with the edits made to them; `undone` edits can be made again.
 
-    `sd` is the standard deviation of a click, in the unit of the image.
+    `sd` is the standard deviation of a click, in the unit of the image; `models` are what clicks
+    add to, one a target.
     """
 
     given: tuple[Edit, ...]
     sd: float
+    models: tuple[BoundaryModel, ...]
     done: tuple[Edit, ...] = ()
     undone: tuple[Edit, ...] = ()
 
@@ -89,7 +109,17 @@ def session_of(
     if not (np.isfinite(sd) and sd > 0):
         raise InputError(f"a click's standard deviation must be positive, got {click_sd}")
     pairs = zip(posteriors, grades, strict=True)
-    return Session(tuple(Edit(n, (), *pair) for n, pair in enumerate(pairs)), sd)
+    models = tuple(alike([model_of(posterior) for posterior in posteriors])[0])
+    return Session(tuple(Edit(n, (), *pair) for n, pair in enumerate(pairs)), sd, models)
+
+
+def place_of(session: Session, target: int, click: Click) -> int:
+    """The number of a click of a target. Raises InputError when it is not there any more."""
+    if click not in session[target].clicks:
+        raise InputError(
+            f"the click at ({click.point[0]:.1f}, {click.point[1]:.1f}) is not there any more"
+        )
+    return session[target].clicks.index(click)
 
 
 def click_added(session: Session, target: int, click: Click, *, sample: bool = False) -> Session:
@@ -135,51 +165,117 @@ def refitted(
 
     `sample` lets chains settle what Laplace cannot (seconds to minutes). Raises InputError, and
     changes nothing, for a click outside the image or the region that was read, for clicks that
-    contradict each other, for a posterior without its model, and for a fit that does not pass
-    its own checks.
+    contradict each other, and for a fit that does not pass its own checks.
     """
     before, first = session[target], session.given[target]
     if clicks:
         check_clicks(clicks, first.posterior.chart, session.sd)
-        posterior = _fitted(first.posterior, clicks, session.sd, sample)
+        posterior, sample = _fitted(session, before, clicks, sample)
     else:
         posterior = first.posterior
     unit = {f"tolerance_{first.grade.unit}": first.grade.tolerance}
     after = Edit(target, clicks, posterior, grade(posterior, **unit), sample)
-    said = [what_changed(before, after), *tensions(after, session.sd)]
+    said = [what_changed(before, after), *remarks(before, after, session.sd)]
     edit = replace(after, said=" ".join(said))
     return replace(session, done=(*session.done, edit), undone=())
 
 
-def _fitted(first: Posterior, clicks: Sequence[Click], sd: float, sample: bool) -> Posterior:
-    if first.model is None:
-        raise InputError(
-            "this posterior was read from a file and has no model to fit again; explore the one "
-            "that `fit` returned to edit it"
-        )
-    model = first.model + clicks_as_evidence(clicks, sd)
-    posterior = fit(model, draws=len(first.draws), seed=first.seed, fallback=sample)
+def _fitted(
+    session: Session, before: Edit, clicks: Sequence[Click], sample: bool
+) -> tuple[Posterior, bool]:
+    """The posterior with these clicks, and whether its fit had to go on after its first try."""
+    first, sd = session.given[before.target].posterior, session.sd
+    model = session.models[before.target] + clicks_as_evidence(clicks, sd)
+    draws = len(first.draws)
+    posterior = fit(model, draws=draws, seed=first.seed, fallback=sample)
+    if not sample and not trustworthy(posterior.diagnostics, draws):
+        again = fit(restarted(model, posterior), draws=draws, seed=first.seed, fallback=False)
+        if again.diagnostics.converged:  # as `fit` itself goes on, chains apart
+            return replaced(again, model=model), True
     if not posterior.diagnostics.converged:
-        why = "; ".join(posterior.diagnostics.reasons) or "its draws cannot be trusted"
-        raise InputError(
-            f"with this click the fit does not pass its own checks ({why}); "
-            + ("the last good contour is kept" if sample else "let it be sampled, or click again")
+        raise refusal(before, posterior, clicks, sd, sample)
+    return (with_earlier_doubts(posterior, first) if first.model is None else posterior), sample
+
+
+def with_earlier_doubts(edited: Posterior, first: Posterior) -> Posterior:
+    """A posterior edited by draws alone, with all that spoke against them.
+
+    Without the image it cannot be looked at again, so that no click takes it away.
+    """
+    earlier, found = first.diagnostics, edited.diagnostics
+    doubts = earlier.findings
+    if not earlier.converged:
+        why = "; ".join(earlier.reasons) or "its draws cannot be trusted"
+        doubts += (Finding("red", f"the fit that was edited did not pass its checks: {why}"),)
+    found = replaced(found, findings=doubts + found.findings, voxel=earlier.voxel)
+    return replaced(edited, diagnostics=found)
+
+
+def refusal(
+    before: Edit, found: Posterior, clicks: Sequence[Click], sd: float, sampled: bool
+) -> InputError:
+    """Why an edit was refused whose fit cannot be trusted, and what to do; numbers as notes."""
+    unit = found.unit
+    new = [click for click in clicks if click not in before.clicks]
+    away = {click: _distance(before.posterior, click, sd) for click in new}
+    far = max(away, key=lambda click: away[click][1], default=None)
+    if far is not None and away[far][1] > FAR:
+        side = "outside" if _beyond(before.posterior, far) > 0 else "inside"
+        why = (
+            f"this click and the image contradict each other: it lies {away[far][0]:.1f} {unit} "
+            f"{side} the contour, {away[far][1]:.0f} times as far as the image leaves open, and no "
+            "contour follows both"
         )
-    return posterior
+    elif runs_out := chart_reasons(found.radii, found.chart):
+        why = f"with this click {runs_out[0]}"
+    else:
+        why = "with this click the image can be read in more than one way, and none is found surely"
+    instead = (
+        "the last good contour is kept; click nearer to the contour, or lead it there by several"
+        if sampled
+        else "click nearer to the contour, lead it there by several clicks, or press “sample” to "
+        "let it be settled slowly"
+    )
+    error = InputError(f"{why}; {instead}")
+    for reason in found.diagnostics.reasons:
+        error.add_note(reason)
+    return error
 
 
-def clicks_as_evidence(clicks: Sequence[Click], sd: float):
+def clicks_as_evidence(clicks: Sequence[Click], sd: float) -> Evidence:
     """The clicks as a piece of evidence that adds to any other."""
     points = np.array([click.point for click in clicks], dtype=float).reshape(-1, 2)
     return anchors(points, kind=[click.kind for click in clicks], sd=sd)
 
 
-def warm_up(session: Session, target: int = 0) -> None:
-    """Compile what the first edit will need, so that it does not have to wait for it."""
+def kinds(session: Session) -> dict[object, int]:
+    """For each kind of refit, which compiles for itself, the first target that is of it."""
+    found: dict[object, int] = {}
+    for target in range(len(session)):
+        found.setdefault(kind_of_target(session, target), target)
+    return found
+
+
+def kind_of_target(session: Session, target: int) -> object:
+    """What targets share that share the compiled refit."""
+    return kind_of(session.models[target]), len(session.given[target].posterior.draws)
+
+
+def warm_up(session: Session, target: int = 0, clicks: int = 0) -> None:
+    """Compile the refit of a target with up to so many clicks, rounded up to full buckets.
+
+    It is run on clicks that say nothing, so that no click has to wait for it.
+    """
+    chart = session.models[target].chart
+    nothing = [Click((float(chart.centre[0]), float(chart.centre[1])), "inside")] * clicks
     posterior = session.given[target].posterior
-    if posterior.model is not None:
-        model = posterior.model + clicks_as_evidence((), session.sd)
-        fit(model, draws=len(posterior.draws), seed=posterior.seed, fallback=False)
+    model = session.models[target] + clicks_as_evidence(nothing, session.sd)
+    fit(model, draws=len(posterior.draws), seed=posterior.seed, fallback=False)
+
+
+def buckets(clicks: int) -> int:
+    """How many buckets so many clicks fill; each number of them compiles for itself."""
+    return max(1, -(-clicks // CLICK_BUCKET))
 
 
 def check_clicks(clicks: Sequence[Click], chart: StarChart, sd: float) -> None:
@@ -224,18 +320,73 @@ def _contradict(lower: Click, upper: Click, chart: StarChart, sd: float) -> bool
     return bool(far - near > SLACK * sd + STEEPEST * arc)
 
 
+def remarks(before: Edit, after: Edit, sd: float) -> list[str]:
+    """What an expert should know of an edit beside what changed, a sentence each."""
+    new = [(n, c) for n, c in enumerate(after.clicks, start=1) if c not in before.clicks]
+    said = tensions(after, sd)
+    for n, click in new:
+        away, times = _distance(before.posterior, click, sd)
+        if times > FAR and not said:
+            said.append(
+                f"Click {n} lies {away:.1f} {after.posterior.unit} from where the contour could "
+                "be: the image, or the click, is wrong about this place."
+            )
+        out = _sticks_out(after.posterior, click) - _sticks_out(before.posterior, click)
+        if abs(out) > SPIKE * float(after.posterior.estimate.mean()):
+            said.append(
+                f"The contour bends sharply at click {n} (a spike of {abs(out):.1f} "
+                f"{after.posterior.unit}): if it is not so narrow, click beside it too."
+            )
+    return [*said, *_wider(before, after)]
+
+
+def _wider(before: Edit, after: Edit) -> list[str]:
+    """A sentence where an edit makes the band wider, for more than a little of its length."""
+    old, new = (simultaneous_band(edit.posterior).half_width for edit in (before, after))
+    wider = new - old > WIDER * float(np.median(old))
+    if not after.clicks or wider.mean() <= ALONG:
+        return []
+    chart, most = after.posterior.chart, int((new - old).argmax())
+    towards = direction_words(chart.plane, tuple(chart.directions[most]))
+    return [
+        f"It costs certainty: the band is wider along {wider.mean():.0%} of the boundary, "
+        f"most {towards} ({old[most]:.1f} to {new[most]:.1f} {after.posterior.unit})."
+    ]
+
+
+def _beyond(posterior: Posterior, click: Click) -> float:
+    """How far outside of the estimate a click lies."""
+    radius, angle = polar(click.point, posterior.chart)
+    return radius - float(radii_towards(posterior, angle).mean())
+
+
+def _distance(posterior: Posterior, click: Click, sd: float) -> tuple[float, float]:
+    """How far a posterior is from obeying a click, in its unit and in standard deviations."""
+    _, angle = polar(click.point, posterior.chart)
+    beyond = _beyond(posterior, click)
+    past = {"edge": abs(beyond), "inside": beyond, "outside": -beyond}[click.kind]
+    spread = float(np.hypot(sd, radii_towards(posterior, angle).std()))
+    return past, past / spread
+
+
+def _sticks_out(posterior: Posterior, click: Click) -> float:
+    """By how much the estimate at a click sticks out from what it is beside it."""
+    _, angle = polar(click.point, posterior.chart)
+    step = np.radians(BESIDE)
+    middle, *sides = (
+        float(radii_towards(posterior, np.mod(angle + turn, 2 * np.pi)).mean())
+        for turn in (0.0, -step, step)
+    )
+    return middle - sum(sides) / 2
+
+
 def tensions(edit: Edit, sd: float) -> list[str]:
     """A sentence for each click that the posterior does not follow."""
-    posterior, unit = edit.posterior, edit.posterior.unit
+    unit = edit.posterior.unit
     sentences = []
     for n, click in enumerate(edit.clicks, start=1):
-        radius, angle = polar(click.point, posterior.chart)
-        away = radius - radii_towards(posterior, angle)
-        spread = float(np.hypot(sd, away.std()))
-        past = {"edge": abs(away.mean()), "inside": away.mean(), "outside": -away.mean()}[
-            click.kind
-        ]
-        if past > TENSION * spread:
+        past, times = _distance(edit.posterior, click, sd)
+        if times > TENSION:
             sentences.append(
                 f"Click {n} ({click.kind}) and the other evidence disagree: the contour stays "
                 f"{past:.1f} {unit} from it."

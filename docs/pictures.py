@@ -34,7 +34,7 @@ def explorer(folder: Path) -> None:
         notebook = Notebook(page, address, name)
         notebook.run_all()
         stand = Stand(notebook)
-        stand.open_page("Edit")
+        stand.ready()
         stand.press("edge")
         page.mouse.click(*stand.on_ray(40, 2.0))
         stand.until(lambda state: state["clicks"] == 1)

@@ -11,6 +11,7 @@ from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.opinions import CLICK_BUCKET, anchors
 from aistat_jax.editing import Click
+from aistat_jax.inference.posterior import Finding
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +89,111 @@ def test_what_no_boundary_can_obey_is_refused(session):
     assert len(editing.click_added(edited, 0, compatible)[0].clicks) == 2
 
 
-def test_a_posterior_without_a_model_cannot_be_edited(session):
-    bare = aj.replace(session[0].posterior, model=None)
-    with pytest.raises(InputError, match="read from a file"):
-        editing.click_added(editing.session_of([bare]), 0, Click(place(session, 20, 1.0)))
-
-
-def test_a_fit_that_fails_its_checks_is_refused(session, monkeypatch):
-    doubtful = aj.replace(
-        session[0].posterior, diagnostics=aj.Diagnostics(False, 3.0, reasons=("khat is 1.4",))
+def test_a_posterior_without_a_model_is_edited_by_its_draws(session):
+    bare = editing.session_of([aj.replace(session[0].posterior, model=None)])
+    click = Click(place(session, 20, 2.0))
+    exact = editing.click_added(session, 0, click)[0].posterior
+    by_draws = editing.click_added(bare, 0, click)[0].posterior
+    assert by_draws.model is not None
+    apart = np.abs(by_draws.estimate - exact.estimate) / exact.draws.std(axis=0)
+    assert apart.max() < 0.6
+    before = session[0].posterior
+    assert by_draws.draws[:, 20].std() < 0.6 * before.draws[:, 20].std()
+    assert editing.click_removed(editing.click_added(bare, 0, click), 0, 0)[0].posterior is (
+        bare[0].posterior
     )
-    monkeypatch.setattr(editing, "fit", lambda *_, **__: doubtful)
-    with pytest.raises(InputError, match=r"own checks \(khat is 1.4\)"):
-        editing.click_added(session, 0, Click(place(session, 20, 1.0)))
+
+
+def test_what_spoke_against_draws_speaks_against_them_when_edited(session):
+    given = aj.replace(session[0].posterior, model=None)
+    found = aj.replace(given.diagnostics, findings=(Finding("red", "a cold core"),))
+    edited = editing.with_earlier_doubts(session[0].posterior, aj.replace(given, diagnostics=found))
+    assert aj.grade(edited).case == "red"
+    failed = aj.Diagnostics(False, 3.0, khat=2.0, reasons=("chains disagree",))
+    edited = editing.with_earlier_doubts(
+        session[0].posterior, aj.replace(given, diagnostics=failed)
+    )
+    assert aj.grade(edited).case == "red"
+    assert "chains disagree" in " ".join(aj.grade(edited).reasons)
+    clean = editing.with_earlier_doubts(session[0].posterior, given)
+    assert aj.grade(clean).case == session[0].grade.case
+
+
+def doubtful(session) -> aj.Posterior:
+    reasons = ("the approximation does not fit (Pareto khat 1.40, at most 0.7 wanted)",)
+    found = aj.Diagnostics(False, 3.0, khat=1.4, reasons=reasons)
+    return aj.replace(session[0].posterior, diagnostics=found)
+
+
+def test_a_fit_that_fails_its_checks_is_refused_in_plain_words(session, monkeypatch):
+    monkeypatch.setattr(editing, "fit", lambda *_, **__: doubtful(session))
+    for offset, sentence in ((1.0, "more than one way"), (12.0, "contradict each other")):
+        with pytest.raises(InputError, match=sentence) as refused:
+            editing.click_added(session, 0, Click(place(session, 20, offset)))
+        said = str(refused.value)
+        assert "click nearer" in said
+        assert not {"khat", "Pareto", "effective"} & set(said.split())
+        assert "khat 1.40" in refused.value.__notes__[0]  # for those who want the number
+    assert "12.0 mm outside" in said
+
+
+def test_a_fit_that_needs_another_start_gets_it_and_the_lines_know(session, monkeypatch):
+    tries = iter([doubtful(session), session[0].posterior])
+    monkeypatch.setattr(editing, "fit", lambda *_, **__: next(tries))
+    edited = editing.click_added(session, 0, Click(place(session, 20, 1.0)))
+    assert edited[0].sampled  # `fit(..., fallback=True)` makes the same
+
+
+def test_a_click_that_costs_certainty_or_makes_a_spike_is_said(session):
+    far = editing.click_added(session, 0, Click(place(session, 20, 6.0)))[0].said
+    assert "bends sharply at click 1" in far
+    assert "wrong about this place" in far
+    near = editing.click_added(session, 0, Click(place(session, 20, 0.5)))[0].said
+    assert "bends" not in near
+    assert "wrong" not in near
+    assert "certainty" not in near
+    before = session[0]
+    wide = aj.replace(
+        before.posterior, radii=before.posterior.estimate + 1.5 * (
+            before.posterior.radii - before.posterior.estimate)
+    )  # fmt: skip
+    click = (Click(place(session, 20, 0.1)),)
+    costly = editing.Edit(0, click, wide, before.grade)
+    assert "costs certainty" in " ".join(editing.remarks(before, costly, session.sd))
+    assert (
+        editing.remarks(before, editing.Edit(0, click, before.posterior, before.grade), 0.5) == []
+    )
+
+
+def test_nothing_is_compiled_after_the_warm_up(session):
+    """Whatever the first click says, on whichever slice, erased or not, and the second one."""
+    posterior = session.given[0].posterior
+    target, evidence = posterior.model.target, aj.intensity(aj.demo_phantom(seed=0).image, "PT")
+    smaller = aj.boundary_model(target, evidence, radius_max=0.65 * posterior.chart.radius_max)
+    two = editing.session_of([posterior, aj.replace(posterior, model=smaller)])
+    lengths = {model.data.terms[0].table.pieces.shape[1] for model in (posterior.model, smaller)}
+    assert len(lengths) == 2  # padded to one
+    assert list(editing.kinds(two).values()) == [0]
+    heard: list[str] = []
+
+    def listener(name: str, _seconds: float, **_: object) -> None:
+        if "backend_compile" in name:
+            heard.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        editing.warm_up(two, 1)
+        del heard[:]
+        edited = editing.click_added(two, 0, Click(place(session, 20, 1.0)))
+        edited = editing.click_added(edited, 1, Click(place(session, 40, 2.0), "inside"))
+        edited = editing.click_added(edited, 1, Click(place(session, 90, 2.0), "outside"))
+        edited = editing.click_moved(edited, 1, 0, place(session, 42, 1.0))
+        editing.undo(editing.click_removed(edited, 1, 0))
+        assert heard == []
+        jax.jit(lambda x: x + 1.25)(1.0)  # the control: something new is heard
+        assert heard
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def test_a_click_that_is_not_followed_is_named(session):

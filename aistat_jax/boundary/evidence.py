@@ -42,6 +42,14 @@ class Evidence:
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(self.pieces + other.pieces)
 
+    def __radd__(self, other: object) -> Evidence:
+        if other is None:
+            raise InputError(
+                "there is no model to add evidence to: a posterior read from a file has none; "
+                "use model_from_draws(posterior) + evidence, or the model that was fitted"
+            )
+        return NotImplemented
+
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
         """The terms of every piece for one target."""
         return tuple(term for piece in self.pieces for term in piece.tabulate(target, chart))

@@ -130,7 +130,8 @@ class Anchors:
     def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
         radius, _ = chart.polar(self.points)
         shared = share_voxels(chart, self.points)
-        spare = -len(radius) % CLICK_BUCKET
+        # No click at all fills one too, so that what it compiles serves the first click.
+        spare = -len(radius) % CLICK_BUCKET if len(radius) else CLICK_BUCKET
         weights = np.zeros((len(radius) + spare, len(chart.angles)))
         np.add.at(weights, (shared.voxel, shared.ray), shared.share)
         # What fills a bucket up is surely inside every boundary: it adds exactly nothing.

@@ -46,7 +46,7 @@ def fit_many(
     for model in models:
         check(model, "laplace", draws, 2)
     report = progress or (lambda count: None)
-    kinds = [_kind(model) for model in models]
+    kinds = [kind_of(model) for model in models]
     longest = _longest(models, kinds)
     found: dict[int, Posterior] = {}
 
@@ -77,7 +77,7 @@ def fit_many(
 def alike(models: Sequence[BoundaryModel]) -> tuple[list[BoundaryModel], list[int]]:
     """The models, padded so that those of a kind share a compiled program; and where the first
     of each kind is."""
-    kinds = [_kind(model) for model in models]
+    kinds = [kind_of(model) for model in models]
     longest = _longest(models, kinds)
     padded = [_padded(model, longest[kind]) for model, kind in zip(models, kinds, strict=True)]
     return padded, [kinds.index(kind) for kind in longest]
@@ -110,7 +110,7 @@ def _lengths(model: BoundaryModel) -> list[int]:
     return [_length(table) for table in _tables(model.data)]
 
 
-def _kind(model: BoundaryModel) -> Any:
+def kind_of(model: BoundaryModel) -> Any:
     """What models must share to be one kind: program, structure, and all shapes but lengths."""
     bare = _pad(model.data, None)
     shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(bare))

@@ -21,7 +21,7 @@ from aistat_jax.inference.diagnostics import (
 from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.laplace import laplace_one, proposal_constant
 from aistat_jax.inference.mcmc import nuts_chains
-from aistat_jax.inference.one_core import one_blas_thread
+from aistat_jax.inference.one_core import TRACING, one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.inference.predictive import image_findings
 from aistat_jax.inference.smc import smc_populations
@@ -209,7 +209,7 @@ def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: in
     from aistat_jax.inference.vi import vi_draws
 
     start = time.perf_counter()
-    with jax.enable_x64(True):
+    with TRACING, jax.enable_x64(True):
         data, key = jax.device_put(model.data), jax.random.key(seed)
         sites, khat, ess = vi_draws(model.program, data, key, guide, steps, draws)
         samples = _host(sites)
@@ -223,7 +223,7 @@ def _by_chains(
     start = time.perf_counter()
     per_chain = -(-draws // chains)
     divergences, evidence, notes = None, None, None
-    with jax.enable_x64(True):
+    with TRACING, jax.enable_x64(True):
         data, key = jax.device_put(model.data), jax.random.key(seed)
         if method == "nuts":
             out = nuts_chains(model.program, data, key, chains, warmup, per_chain)

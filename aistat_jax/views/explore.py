@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.editing import session_of
+from aistat_jax.editing import Session, session_of
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.store import load_posterior
+from aistat_jax.sessions import load_session
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.uncertainty.bands import simultaneous_band
@@ -17,12 +20,13 @@ from aistat_jax.uncertainty.grading import grade
 from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.style import COMPARED
 
+LIVE = ("ipywidgets", "ipympl", "anywidget")
 NEEDS = "for something that moves, install what it needs: pip install 'aistat_jax[lab]'"
 
 
 def explore(
     image: Image,
-    posterior: Posterior | Sequence[Posterior],
+    posterior: Posterior | Sequence[Posterior] | Session | str | os.PathLike[str],
     *,
     reference: Curve | Sequence[Curve | None] | None = None,
     level: float = 0.95,
@@ -37,21 +41,36 @@ def explore(
     that ray. Clicks ("edge", "inside", "outside") are evidence with a standard deviation
     `click_sd` (a quarter of the tolerance unless told otherwise): the model that was fitted is
     fitted again with them. `reference` is a contour to compare with, or one for each posterior.
-    Where ipympl or ipywidgets are missing, a figure comes back, with a sentence that says so.
+    Instead of posteriors a session of edits can be gone on with (`load_session`), which brings its
+    own tolerance and `click_sd`, or the path of a file of either: `posterior.nc` of the command
+    line, or a saved session. Posteriors read from a file are edited by their draws
+    (`model_from_draws`). Where a package of `pip install "aistat_jax[lab]"` is missing, a figure
+    comes back, with a sentence that says so.
 
     Raises InputError for a posterior of another image, and for whatever `grade` refuses.
     """
-    several = [posterior] if isinstance(posterior, Posterior) else list(posterior)
-    tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
-    session = session_of(several, click_sd=click_sd, **tolerances)
+    given = _read(posterior) if isinstance(posterior, str | os.PathLike) else posterior
+    if isinstance(given, Session):
+        session = given
+        several = [edit.posterior for edit in session.given]
+        if not (tolerance_mm is tolerance_px is click_sd is None):
+            raise InputError(
+                "a session has a tolerance and a click_sd already; pass its posteriors, "
+                "[edit.posterior for edit in session.given], to begin with others"
+            )
+    else:
+        several = [given] if isinstance(given, Posterior) else list(given)
+        tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
+        session = session_of(several, click_sd=click_sd, **tolerances)
     home = home_of(image, several)
     references = references_for(reference, len(several))
     channel = image.names[0] if channel is None else channel
     image[channel]  # refuses an unknown one
     simultaneous_band(several[0], level)  # refuses a level that is none
     if missing := what_is_missing():
+        several = [session[n].posterior for n in range(len(session))]
         bands = [simultaneous_band(p, level) for p in several]
-        grades = [edit.grade for edit in session.given]
+        grades = [session[n].grade for n in range(len(session))]
         print(f"{missing} is not installed, so this is a figure; {NEEDS}")
         if len(several) > 1:
             return plot_gallery(image, several, bands, grades, channel=channel)
@@ -98,11 +117,18 @@ def compare(
     return Comparison(image, posteriors, grades, reference, level=level, channel=channel)
 
 
+def _read(path: str | os.PathLike[str]) -> Session | list[Posterior]:
+    """A session, or the posteriors, of a file."""
+    if str(path).endswith(".npz"):
+        return load_session(path)
+    return load_posterior(path)
+
+
 def what_is_missing() -> str:
     """The first package that widgets need and that is not there; nothing if all are."""
     from importlib.util import find_spec
 
-    return next((name for name in ("ipywidgets", "ipympl") if find_spec(name) is None), "")
+    return next((name for name in LIVE if find_spec(name) is None), "")
 
 
 def references_for(

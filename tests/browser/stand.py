@@ -25,6 +25,8 @@ print(json.dumps({
     "bundle": c.bundle.value, "opacity": c.opacity.value, "window": list(c.window.value),
     "mode": c.mode.value, "ray": explorer.ray, "clicks": len(explorer.clicks),
     "points": [click.point for click in explorer.clicks],
+    "waiting": len(explorer.desk.queue.waiting), "state": explorer.desk.queue.state,
+    "by_target": [len(explorer.session[n].clicks) for n in range(len(explorer.session))],
     "said": explorer.line.said, "trouble": explorer.line.trouble, "failure": explorer.failure,
     "area": float(explorer.posterior.estimate.mean()) if explorer.posterior else None,
     "lines": explorer.lines,
@@ -74,6 +76,10 @@ class Stand:
         handle.focus()
         for _ in range(times):
             self.page.keyboard.press(key)
+
+    def ready(self, seconds: float = 300) -> dict[str, Any]:
+        """Wait until it has said that a click is refitted at once."""
+        return self.until(lambda state: state["state"].startswith("ready"), seconds)
 
     def open_page(self, title: str) -> None:
         self.view.locator(f".lm-TabBar-tab:has-text('{title}')").click()

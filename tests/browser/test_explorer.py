@@ -35,7 +35,116 @@ def nothing_fails_unseen(stand):
     assert stand.page.problems == []
 
 
+COUNT = """
+import jax
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
+)
+"""
+FITS = """() => {
+  const panel = document.querySelector(".jp-WindowedPanel-outer").getBoundingClientRect();
+  const view = document.querySelector(".aistat").getBoundingClientRect();
+  const picture = document.querySelector(".aistat .jupyter-matplotlib").getBoundingClientRect();
+  const wide = document.querySelector(".aistat").scrollWidth - view.width;
+  return {panel: panel.height, view: view.height, picture: picture.width, over: wide};
+}"""
+
+
+def test_a_click_made_while_it_compiles_lands_where_it_was_made(stand):
+    """The first thing anybody does, and then something else: nothing is lost or misplaced."""
+    before = stand.state()
+    assert before["state"].startswith("compiling ahead")
+    stand.press("edge")
+    stand.until(lambda state: state["mode"] == "edge")
+    stand.page.mouse.click(*stand.on_ray(40, 2.0))
+    taken = stand.until(lambda state: state["waiting"] == 1)
+    assert "is taken" in taken["said"]
+    assert "s so far" in taken["said"]
+    stand.page.wait_for_timeout(1500)
+    stand.notebook.screenshot("explorer-waits", ".aistat")
+    shown = "print(explorer.scene.panel.waiting.get_xydata().shape, explorer.clicks)"
+    assert stand.notebook.ask(shown).strip() == "(1, 2) ()"
+    stand.slide("slice")
+    stand.until(lambda state: state["slice"] == before["slice"] + 1)
+    stand.page.mouse.click(*stand.on_ray(90, 1.0))
+    both = stand.until(lambda state: state["waiting"] == 2)
+    assert both["by_target"] == [0, 0, 0]
+    done = stand.until(lambda state: state["waiting"] == 0, 300)
+    assert done["by_target"] == [0, 1, 1]
+    assert done["slice"] == before["slice"] + 1
+    for left in (1, 0):
+        stand.press("undo")
+        stand.until(lambda state, left=left: sum(state["by_target"]) == left)
+    stand.notebook.ask(f"explorer.controls.slice.value = {before['slice']}")
+    stand.press("look")
+    stand.until(lambda state: state["mode"] == "look" and state["slice"] == before["slice"])
+
+
+def test_once_ready_the_first_click_of_any_kind_compiles_nothing(stand):
+    ready = stand.ready()
+    assert "compiled in" in ready["state"]
+    stand.notebook.ask(COUNT)
+    for n, kind in enumerate(("edge", "inside", "outside")):
+        stand.notebook.ask(f"explorer.controls.slice.value = {ready['slice'] - 1 + n}")
+        stand.press(kind)
+        stand.until(lambda state, kind=kind: state["mode"] == kind)
+        stand.page.mouse.click(*stand.on_ray(20 + 9 * n, 0.5))
+        stand.until(lambda state, n=n: state["by_target"][n] == 1)
+    for left in (2, 1, 0):
+        stand.press("undo")
+        stand.until(lambda state, left=left: sum(state["by_target"]) == left)
+    assert stand.notebook.ask("print(compiled)").strip() == "[]"
+    stand.notebook.ask(f"explorer.controls.slice.value = {ready['slice']}")
+    stand.press("look")
+    stand.until(lambda state: state["mode"] == "look" and state["slice"] == ready["slice"])
+
+
+def test_it_fits_a_small_window_and_fills_a_large_one(stand):
+    """Picture, buttons, sliders and line are in sight together at 1366 x 768, beside the files."""
+    page, found = stand.page, {}
+    for width, height in ((1366, 768), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(1500)
+        stand.view.scroll_into_view_if_needed()
+        found[width] = page.evaluate(FITS)
+        stand.notebook.screenshot(f"explorer-{width}")
+        assert found[width]["view"] <= found[width]["panel"]
+        assert found[width]["over"] <= 1
+    assert found[1920]["picture"] > 1.4 * found[1366]["picture"]
+    page.set_viewport_size({"width": 1500, "height": 1300})
+    page.wait_for_timeout(1500)
+
+
+def test_the_wheel_and_a_box_look_closer(stand):
+    def height():
+        return float(stand.notebook.ask("print(abs(np.ptp(explorer.scene.panel.axes.get_ylim())))"))
+
+    stand.notebook.ask("import numpy as np")
+    usual = height()
+    x, y = stand.on_ray(10)
+    stand.page.mouse.move(x, y)
+    stand.page.keyboard.down("Control")
+    stand.page.mouse.wheel(0, -100)
+    stand.page.keyboard.up("Control")
+    stand.page.wait_for_timeout(500)
+    assert height() < usual
+    stand.press("zoom")
+    stand.until(lambda state: state["mode"] == "zoom")
+    stand.page.mouse.move(x - 40, y - 40)
+    stand.page.mouse.down()
+    stand.page.mouse.move(x + 20, y + 20, steps=4)
+    stand.page.mouse.up()
+    stand.page.wait_for_timeout(700)
+    assert height() < 0.5 * usual
+    stand.press("reset view")
+    stand.page.wait_for_timeout(500)
+    assert height() == usual
+    stand.press("look")
+
+
 def test_every_slider_moves_what_it_says(stand):
+    stand.open_page("Look")
     before = stand.state()
     for name, key in (
         ("draw", "ArrowRight"),
@@ -67,7 +176,7 @@ def test_pointing_at_the_boundary_looks_along_that_ray(stand):
 
 def test_a_click_is_put_dragged_undone_and_made_again(stand):
     before = stand.state()
-    stand.open_page("Edit")
+    stand.open_page("Clicks")
     stand.press("edge")
     stand.until(lambda state: state["mode"] == "edge")
     stand.page.mouse.click(*stand.on_ray(40, 2.0))
@@ -125,19 +234,46 @@ def test_keys_move_the_explorer_and_not_the_notebook(stand):
     assert stand.notebook.ask("print(explorer.scene.panel.axes.get_yscale())").strip() == "linear"
 
 
-def test_files_are_written_and_the_lines_make_the_same_posterior(stand, folder):
-    stand.open_page("Export")
+def test_one_press_writes_every_slice_and_the_lines_make_the_same_posterior(stand, folder):
+    stand.open_page("Save")
     for words in ("NIfTI", "CSV", "PNG", "SVG", "NetCDF", "Python"):
         stand.press(words)
         stand.until(lambda state: state["said"].startswith("Wrote "))
+        stand.notebook.ask("explorer.line.say('')")
     written = sorted(path.suffix for path in (folder / "aistat_export").iterdir())
     assert written == [".csv", ".gz", ".nc", ".png", ".py", ".svg"]
+    stand.press("everything")
+    stand.until(lambda state: state["said"].startswith("Wrote "), 120)
+    assert (folder / "aistat_export" / "summary.json").is_file()
+    same = stand.notebook.ask(
+        "found = aj.load_posterior('aistat_export/posterior.nc')\n"
+        "now = [explorer.session[n].posterior for n in range(len(explorer.session))]\n"
+        "print([(a.radii == b.radii).all() for a, b in zip(found, now, strict=True)])"
+    )
+    assert same.strip() == "[np.True_, np.True_, np.True_]"
     same = stand.notebook.ask(
         "scope = {'image': image, 'posteriors': posteriors}\n"
         "exec(explorer.lines, scope)\n"
         "print((scope['posterior'].draws == explorer.posterior.draws).all())"
     )
     assert same.strip() == "True"
+
+
+def test_a_session_is_saved_and_opened_again(stand, folder):
+    before = stand.state()
+    assert before["clicks"] == 1
+    stand.press("save session")
+    stand.until(lambda state: state["said"].startswith("Saved "))
+    assert (folder / "edits.npz").is_file()
+    stand.press("undo")
+    stand.until(lambda state: state["clicks"] == 0)
+    stand.press("open session")
+    stand.until(lambda state: state["said"].startswith("Opened "))
+    assert stand.state()["points"] == before["points"]
+    stand.press("undo")
+    stand.until(lambda state: state["clicks"] == 0)
+    stand.press("redo")
+    stand.until(lambda state: state["points"] == before["points"])
 
 
 def test_pages_of_numbers_and_chains_fill_when_opened(stand):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from threadpoolctl import threadpool_info
 
-from aistat_jax.inference import one_core
+from aistat_jax.inference import laplace, one_core
 from aistat_jax.inference.diagnostics import weight_diagnostics
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.one_core import one_blas_thread
@@ -79,6 +80,27 @@ def test_programs_are_compiled_for_one_thread():
     assert float(double(jnp.asarray(1.5))) == 3.0
     with pytest.raises(Exception, match="no_such_option"):  # unknown options do not pass unseen
         jax.jit(lambda x: 2 * x, compiler_options={"no_such_option": False})(jnp.asarray(1.5))
+
+
+def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
+    """NumPyro has one stack of handlers for all threads: two traces at once would mix."""
+    at_work: list[str] = []
+
+    def traced(*_: Any) -> list[Any]:
+        assert not at_work
+        at_work.append("tracing")
+        time.sleep(0.05)
+        at_work.remove("tracing")
+        return []
+
+    monkeypatch.setattr(laplace, "_lowered", traced)
+    key = jax.random.key(0)
+    with ThreadPoolExecutor(2) as threads:
+        for one in [threads.submit(laplace.compile_fit, print, 0, 0, key, 1) for _ in range(2)]:
+            one.result()
+    at_work.append("tracing")
+    with pytest.raises(AssertionError):  # the control: without the lock they would
+        traced()
 
 
 def test_quick_programs_say_the_same_and_drop_options_that_are_not_known():

@@ -18,7 +18,7 @@ from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_comparison
 from aistat_jax.views.layers import angle_label, closed, limits_around_all, window_of
 from aistat_jax.views.live.controls import make_sliders
-from aistat_jax.views.live.panels import SlicePanel, legend_of
+from aistat_jax.views.live.panels import LEGEND, SlicePanel, legend_of
 from aistat_jax.views.live.stage import Stage
 from aistat_jax.views.live.told import Line, View, badge, told
 from aistat_jax.views.page import safe
@@ -48,7 +48,7 @@ class Comparison(View):
         self.sliders = make_sliders(draws, level)
         self.table = widgets.HTML()
         side = min(PANEL, 0.94 * WIDTH / len(self.posteriors))
-        self.stage = Stage(WIDTH, side + BELOW, live=True)
+        self.stage = Stage(WIDTH, side + BELOW, live=True, lock=self.line.lock)
         with style():
             self._place(side)
         s = self.sliders
@@ -113,8 +113,10 @@ class Comparison(View):
         below.legend(loc="upper right", ncols=len(self.posteriors))
         self.cursor = self.stage.moving(below.axvline(np.nan, color="0.2", lw=0.9))
         self.below = below
+        grades = {name for g in self.grades.values() for name, part in g.fraction.items() if part}
+        shown = grades | ({*LEGEND[:6]} | ({"reference"} if self.reference is not None else set()))
         self.stage.figure.legend(
-            handles=legend_of(self.reference is not None), loc="lower center", ncols=5,
+            handles=legend_of(shown), loc="lower center", ncols=5,
             fontsize=7.5, columnspacing=1.2, handlelength=2.2,
         )  # fmt: skip
 

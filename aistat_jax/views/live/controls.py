@@ -9,20 +9,37 @@ from typing import Any
 import ipywidgets as widgets
 
 LEVELS = (0.5, 0.99)
-MODES = {"look": "look", "edge ○": "edge", "inside ✚": "inside", "outside ✖": "outside"}
-KEYS = (
-    "Keys, with the picture in focus: ←/→ draw, ↑/↓ slice, +/− level, “,” and “.” ray, "
-    "l look, e edge, i inside, o outside, Enter puts a click on the ray, Del removes the chosen "
-    "click, u undo, r redo, space plays the draws."
+MODES = {
+    "look": "look", "zoom ⌕": "zoom", "edge ○": "edge", "inside ✚": "inside",
+    "outside ✖": "outside",
+}  # fmt: skip
+MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
+HELLO = (
+    "Point at the boundary to look along a ray; choose “edge”, “inside” or “outside” to correct it "
+    "by clicks. Mouse and keys: page Help."
 )
+KEYS = {
+    "← →": "draw", "↑ ↓, wheel": "slice", "PgUp PgDn": "next slice that has a contour",
+    "t": "next contour of the slice", "+ −": "level", ", and .": "ray",
+    "[ and ]": "in and out on it",
+    "l z e i o": "look, zoom, edge, inside, outside", "Enter": "puts a click on the ray",
+    "n": "chooses a click", "Del, right click": "removes it", "u r": "undo, redo",
+    "space": "plays the draws", "Ctrl wheel": "closer, further away",
+    "drag with the right button": "moves what is seen closely", "0": "the usual part again",
+}  # fmt: skip
 EXPORTS = {
+    "everything, all slices": "all",
     "NIfTI": "nifti",
     "contours (CSV)": "csv",
-    "PNG": "png",
-    "SVG": "svg",
     "posterior (NetCDF)": "posterior",
     "Python lines": "python",
+    "PNG of this slice": "png",
+    "SVG": "svg",
 }
+# Pixels of everything around the picture while no page is open, and of pages that are kept in sight
+# with it.
+AROUND = 192
+PAGES = {"Look": 98, "Clicks": 104, "Save": 150}
 
 
 @dataclass
@@ -54,29 +71,68 @@ class Controls:
     redo: widgets.Button
     remove: widgets.Button
     sample: widgets.Button
+    reset: widgets.Button
+    target: Any
     clicks: widgets.HTML
+    status: widgets.HTML
     numbers: widgets.HTML
     chains: widgets.HTML
     folder: Any
     exports: dict[str, widgets.Button]
+    session: Any
+    save: widgets.Button
+    open: widgets.Button
     lines: widgets.Textarea
     header: widgets.HTML
     tabs: widgets.Tab
 
-    def always(self) -> widgets.Widget:
+    @property
+    def page(self) -> str:
+        """The page that is open, nothing when none is."""
+        at = self.tabs.selected_index
+        return "" if at is None else self.tabs.titles[at]
+
+    def above(self) -> list[widgets.Widget]:
+        """What is said of the contour, and what can be pressed to correct it."""
+        words = widgets.HBox([self.header, self.status])
+        words.layout = widgets.Layout(justify_content="space-between", width="100%")
+        pressed = [
+            self.mode,
+            self.target,
+            self.undo,
+            self.redo,
+            self.remove,
+            self.sample,
+            self.reset,
+        ]
+        return [words, widgets.HBox(pressed, layout=_in_one_row())]
+
+    def below(self) -> widgets.Widget:
         """The sliders that are always in sight."""
         sliders = [self.slice] if self.slice.max > self.slice.min else []
-        return widgets.HBox(
-            [*sliders, self.draw, self.play, self.level],
-            layout=widgets.Layout(flex_flow="row wrap", align_items="center"),
-        )
+        return widgets.HBox([*sliders, self.draw, self.play, self.level], layout=_in_one_row())
+
+
+def _in_one_row() -> widgets.Layout:
+    return widgets.Layout(
+        flex_flow="row nowrap", align_items="center", width="100%", overflow="hidden"
+    )
+
+
+def keys_table() -> str:
+    """What mouse and keys do, as HTML."""
+    words = "".join(
+        f"<span style='white-space:nowrap;margin-right:1.4em'><b>{key}</b> {what}</span> "
+        for key, what in KEYS.items()
+    )
+    return f"<div>With the picture in focus: {words}</div>"
 
 
 def laid_out() -> dict[str, Any]:
     """How every slider and menu is laid out."""
     return {
         "style": {"description_width": "4.6em"},
-        "layout": widgets.Layout(width="290px"),
+        "layout": widgets.Layout(width="290px", min_width="150px", flex="1 1 0%"),
     }
 
 
@@ -127,13 +183,22 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
         undo=button("undo", "undo", "take the last edit back"),
         redo=button("redo", "repeat", "make it again"),
         remove=button("remove", "trash", "remove the chosen click"),
-        sample=button("sample", "random", "let chains settle what Laplace refused (slow)"),
+        sample=button("sample", "random", "settle what was refused by sampling (slow)"),
+        reset=button("reset view", "expand", "see the usual part of the slice again"),
+        target=widgets.Dropdown(
+            options=[], description="contour", style={"description_width": "4.6em"},
+            layout=widgets.Layout(width="200px", display="none"),
+        ),
         clicks=widgets.HTML(),
+        status=widgets.HTML(),
         numbers=widgets.HTML(),
         chains=widgets.HTML(),
         folder=widgets.Text(value="aistat_export", description="folder", **laid_out()),
         exports={what: button(words, "save", f"write {words}") for words, what in EXPORTS.items()},
-        lines=widgets.Textarea(rows=9, disabled=True, layout=widgets.Layout(width="100%")),
+        session=widgets.Text(value="edits.npz", description="session", **laid_out()),
+        save=button("save session", "save", "write all edits to one file, with undo and redo"),
+        open=button("open session", "folder-open", "go on with a session that was saved"),
+        lines=widgets.Textarea(rows=4, disabled=True, layout=widgets.Layout(width="100%")),
         header=widgets.HTML(),
         tabs=widgets.Tab(),
     )  # fmt: skip
@@ -143,21 +208,18 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
             widgets.HBox([controls.channel, controls.window, controls.bundle], layout=wrap),
             widgets.HBox([controls.overlay, controls.opacity, controls.whole], layout=wrap),
         ],
-        "Edit": [
-            widgets.HBox(
-                [controls.mode, controls.undo, controls.redo, controls.remove, controls.sample],
-                layout=wrap,
-            ),
-            controls.clicks,
-        ],
+        "Clicks": [controls.clicks],
         "Numbers": [controls.numbers],
         "Chains": [controls.chains],
-        "Export": [
+        "Save": [
+            widgets.HBox([controls.session, controls.save, controls.open], layout=wrap),
             widgets.HBox([controls.folder, *controls.exports.values()], layout=wrap),
             controls.lines,
         ],
+        "Help": [widgets.HTML(keys_table())],
     }
     tall = widgets.Layout(max_height="420px", overflow="auto")
     controls.tabs.children = [widgets.VBox(parts, layout=tall) for parts in pages.values()]
     controls.tabs.titles = list(pages)
+    controls.tabs.selected_index = None
     return controls

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from aistat_jax import editing
 from aistat_jax._errors import InputError
-from aistat_jax.case import Case
 from aistat_jax.editing import Click, Edit, Session
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
@@ -19,25 +18,27 @@ from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
-from aistat_jax.views.checks import plot_chain_ranks, plot_traces
 from aistat_jax.views.figures import plot_contours
-from aistat_jax.views.live.controls import EXPORTS, KEYS, Controls, make_controls
-from aistat_jax.views.live.exports import python_lines, write_export
+from aistat_jax.views.layers import Limits
+from aistat_jax.views.live.controls import AROUND, HELLO, MEANINGS, PAGES, Controls, make_controls
+from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
+from aistat_jax.views.live.exports import python_lines
 from aistat_jax.views.live.gestures import Gestures
+from aistat_jax.views.live.queue import Order
+from aistat_jax.views.live.room import Room
 from aistat_jax.views.live.scene import Scene
-from aistat_jax.views.live.told import Line, View, badge, click_table, told
+from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
 from aistat_jax.views.outputs import target_summary
-from aistat_jax.views.page import figure, safe
+from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
-
-Make = Callable[..., Session]
 
 
 class Explorer(View):
     """A posterior to be looked at from every side and corrected; `aistat_jax.explore` makes it.
 
     What is shown can be read back: `posterior`, `grade`, `band`, `clicks` of the target in sight,
-    `session` with every edit, and `lines`, the Python that makes the present state again.
+    `session` with every edit, and `lines`, the Python that makes the present state again. Called
+    from Python an edit is waited for; made by hand it takes its place in the queue of its `desk`.
     """
 
     def __init__(
@@ -50,36 +51,50 @@ class Explorer(View):
         level: float,
         channel: str,
     ) -> None:
-        self.image, self.session, self.home, self.references = image, session, home, references
+        self.image, self.home, self.references = image, home, list(references)
         self.line, self.failure = Line(), ""
+        self.desk = Desk(self, session)
         self.ray: int | None = None
         self.chosen: int | None = None
-        self._tried: Make | None = None
         self._kept: tuple[Posterior | None, float, Band | None] | None = None
-        self._warming: threading.Thread | None = None
-        self._at = {edit.posterior.chart.plane.index: edit.target for edit in session.given}
+        self._at = by_slice(session)
         middle = session.given[len(session) // 2].posterior
-        given = [edit.posterior for edit in session.given]
-        self.scene = Scene(image, home, given, any(references))
+        self.scene = Scene(image, home, [edit.posterior for edit in session.given], self.line.lock)
         self.controls = make_controls(
             image.names, home.grid.shape[2], middle.chart.plane.index, len(middle.draws), level
         )
         self.controls.channel.value = channel
+        self.room = Room()
         c = self.controls
-        super().__init__([c.header, self.scene.stage.canvas, c.always(), self.line, c.tabs])
+        canvas = self.scene.stage.canvas
+        super().__init__([*c.above(), canvas, c.below(), self.line, c.tabs, self.room])
+        self.layout.width = "100%"
         self.add_class("aistat")
         self._set_window()
         self.gestures = Gestures(self)
         self._bind(c)
         self._show_slice()
-        self.line.say(KEYS)
+        saved = any(edit.posterior.model is None for edit in session.given)
+        self.line.say(f"{FROM_FILE} {HELLO}" if saved else HELLO)
+
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        """Shown, it compiles ahead while somebody looks."""
+        super()._ipython_display_(**kwargs)
+        self.warm_up()
 
     # ------------------------------------------------------------------------- read back
 
     @property
+    def session(self) -> Session:
+        """Every edit that was carried out."""
+        return self.desk.queue.session
+
+    @property
     def target(self) -> int | None:
-        """Number of the target in the slice that is shown, None where there is none."""
-        return self._at.get(self.controls.slice.value)
+        """Number of the target in sight, None where the slice has none."""
+        here = self._at.get(self.controls.slice.value, [])
+        chosen = self.controls.target.value
+        return chosen if chosen in here else next(iter(here), None)
 
     @property
     def edit(self) -> Edit | None:
@@ -116,7 +131,7 @@ class Explorer(View):
         if self.edit is None:
             return ""
         several, channel = len(self.session) > 1, self.controls.channel.value
-        return python_lines(self.edit, self.session.sd, self.level, channel, several=several)
+        return python_lines(self.edit, self.session, self.level, channel, several=several)
 
     def static_figure(self) -> Any:
         """The target in sight, or the middle one, as the figure of `plot_contours`."""
@@ -131,104 +146,91 @@ class Explorer(View):
 
     def add_click(self, point: tuple[float, float], kind: str = "edge") -> None:
         """Put a click at an in-plane point, refit, and say what changed."""
-        click = Click(_rounded(point), kind)
-        self._edit(lambda s, target, **how: editing.click_added(s, target, click, **how))
+        _wait_for(self.desk.click(point, kind))
 
     def move_click(self, n: int, point: tuple[float, float]) -> None:
         """Move click number `n` (from 0) to a point, refit, and say what changed."""
-        place = _rounded(point)
-        self._edit(lambda s, target, **how: editing.click_moved(s, target, n, place, **how))
+        _wait_for(self.desk.move(self.target, self.clicks[n], point))
 
     def remove_click(self, n: int) -> None:
         """Remove click number `n` (from 0), refit, and say what changed."""
-        self._edit(lambda s, target, **how: editing.click_removed(s, target, n, **how))
+        _wait_for(self.desk.remove(self.target, self.clicks[n]))
 
     def sample(self) -> None:
         """Try the edit again that was refused last, by chains where Laplace does not do."""
-        if self._tried is not None:
-            self.line.say("Sampling: up to a minute the first time.")
-            self._edit(self._tried, sample=True)
+        _wait_for(self.desk.sample())
 
-    @told
     def undo(self) -> None:
         """Take the last edit back."""
-        session = editing.undo(self.session)
-        self._travel(session, session.undone[-1], "Undone.")
+        _wait_for(self.desk.undo())
 
-    @told
     def redo(self) -> None:
         """Make the edit again that was undone last."""
-        session = editing.redo(self.session)
-        self._travel(session, session.done[-1], f"Made again. {session.done[-1].said}")
+        _wait_for(self.desk.redo())
 
-    @told
     def export(self, what: str) -> None:
-        """Write "nifti", "csv", "png", "svg", "posterior" or "python" into the folder named."""
-        if what not in EXPORTS.values():
-            raise InputError(f"unknown export {what!r}; use one of {', '.join(EXPORTS.values())}")
-        posterior = self._sure(self.posterior)
-        others = [c for name, c in self.image.channels.items() if name != self.home.name]
-        case = Case(
-            Image.of(self.home, *others), (posterior,), (self._sure(self.band),),
-            (self._sure(self.grade),), references=(self.references[self.target or 0],),
-        )  # fmt: skip
-        folder, channel = self.controls.folder.value, self.controls.channel.value
-        path = write_export(what, folder, case, self.lines, channel)
-        self.line.say(f"Wrote {path}")
+        """Write "all", "nifti", "csv", "posterior" or "python" of every slice, or "png" or "svg"
+        of the one in sight, into the folder named."""
+        _wait_for(self.desk.export(what))
 
-    @told
-    def _edit(self, make: Make, sample: bool = False) -> None:
-        """Try an edit; one that is refused changes nothing, and can be tried by sampling."""
-        self._sure(self.edit)
-        self._wait_until_warm()
-        self._tried = make
-        self.controls.sample.disabled = False
-        try:
-            self.session = make(self.session, self.target, sample=sample)
-        except BaseException:
-            self._show_clicks()
-            self.scene.stage.paint()
-            raise
-        self._tried = None
-        self.controls.sample.disabled = True
-        self.chosen = len(self.clicks) - 1 if self.clicks else None
-        self.line.say(self._sure(self.edit).said)
-        self._show_target()
+    def save_session(self, path: str | os.PathLike[str]) -> None:
+        """Write the session to one file (`save_session`), after the edits that wait."""
+        _wait_for(self.desk.save(path))
 
-    def _travel(self, session: Session, edit: Edit, words: str) -> None:
-        self.session, self.chosen = session, None
-        self.line.say(words)
-        here = edit.posterior.chart.plane.index
-        if self.controls.slice.value != here:
-            self.controls.slice.value = here
-        else:
-            self._show_target()
+    def open_session(self, path: str | os.PathLike[str]) -> None:
+        """Go on with a session that was saved (`load_session`), in place of this one."""
+        _wait_for(self.desk.open(path))
 
-    def _sure(self, found: Any) -> Any:
+    def tick(self) -> None:
+        """Say what is being done, and for how long; it waits for nothing."""
+        state = self.desk.queue.state
+        self.controls.status.value = f'<span class="aistat-status">{safe(state)}</span>'
+
+    def adopt(self) -> None:
+        """Another session has been opened."""
+        if len(self.references) != len(self.session):
+            self.references = [None] * len(self.session)
+        self._at, self.chosen, self.desk.refused = by_slice(self.session), None, None
+        c = self.controls
+        fewest = min(len(edit.posterior.draws) for edit in self.session.given)
+        c.draw.value = min(c.draw.value, fewest)
+        c.draw.max = c.play.max = fewest
+        self._show_slice()
+
+    def go_to(self, edit: Edit) -> None:
+        """Show the target of an edit."""
+        self.controls.slice.value = edit.posterior.chart.plane.index
+        if self.target != edit.target:
+            self.controls.target.value = edit.target
+
+    def choose_last(self, target: int) -> None:
+        """The click that was put last, where its target is in sight."""
+        if target == self.target:
+            self.chosen = len(self.clicks) - 1 if self.clicks else None
+
+    def sure(self, found: Any) -> Any:
+        """What was found; refused where the slice in sight has no contour."""
         if found is None:
             raise InputError(f"{self._nothing_here()}; choose a slice that has a contour")
         return found
 
     def _nothing_here(self) -> str:
-        slices = sorted(self._at)
-        span = f"slice {slices[0]}" if len(slices) == 1 else f"slices {slices[0]} to {slices[-1]}"
-        return f"no contour in slice {self.controls.slice.value}: the target is in {span}"
+        return (
+            f"no contour in slice {self.controls.slice.value}: "
+            f"{'contours are' if len(self._at) > 1 else 'the contour is'} in {spans(self._at)}"
+        )
 
     # ------------------------------------------------------------------------- getting ready
 
+    @told
     def warm_up(self) -> None:
-        """Compile the refit in the background, once, so that the first click need not wait."""
-        if self._warming is None and self.session.given[0].posterior.model is not None:
-            self._warming = threading.Thread(target=editing.warm_up, args=(self.session,))
-            self._warming.start()
-
-    def _wait_until_warm(self) -> None:
-        if self._warming is not None and self._warming.is_alive():
-            self.line.say("Getting ready for the first refit: some seconds, once.")
-            self._warming.join()
+        """Compile the refits in the background, so that the first click need not wait."""
+        self.desk.queue.compile_ahead(
+            len(self.session) // 2 if self.target is None else self.target
+        )
 
     def _bind(self, c: Controls) -> None:
-        def calls(button: widgets.Button, method: Callable[[], None]) -> None:
+        def calls(button: widgets.Button, method: Callable[[], Any]) -> None:
             button.on_click(lambda _: method())
 
         def follows(widget: widgets.Widget, method: Callable[[], None]) -> None:
@@ -242,14 +244,19 @@ class Explorer(View):
         for widget in (c.window, c.overlay, c.opacity):
             follows(widget, self._follow_look)
         follows(c.whole, self._follow_frame)
+        follows(c.target, self._follow_target)
+        self.room.observe(lambda _: self._fill_room(), ["width", "height"])
         follows(c.mode, self._follow_mode)
-        c.tabs.observe(lambda _: self._show_page(), "selected_index")
-        calls(c.undo, self.undo)
-        calls(c.redo, self.redo)
-        calls(c.sample, self.sample)
+        c.tabs.observe(lambda _: self._open_page(), "selected_index")
+        calls(c.undo, self.desk.undo)
+        calls(c.redo, self.desk.redo)
+        calls(c.sample, self.desk.sample)
         calls(c.remove, self.gestures.remove_chosen)
+        calls(c.reset, lambda: self.look_closer(None))
+        calls(c.save, lambda: self.desk.save(c.session.value))
+        calls(c.open, lambda: self.desk.open(c.session.value))
         for what, button in c.exports.items():
-            button.on_click(lambda _, what=what: self.export(what))
+            button.on_click(lambda _, what=what: self.desk.export(what))
         c.sample.disabled = True
 
     # ------------------------------------------------------------------------- showing
@@ -258,12 +265,16 @@ class Explorer(View):
     def _show_slice(self) -> None:
         """Another slice: everything is another."""
         self.chosen = None
+        here = self._at.get(self.controls.slice.value, [])
+        with self.controls.target.hold_trait_notifications():
+            self.controls.target.options = [(self.desk.name(n), n) for n in here]
+        self.controls.target.layout.display = "flex" if len(here) > 1 else "none"
         self._show_images()
         self.scene.panel.say("" if self.posterior else self._nothing_here())
-        self._show_target(painted=False)
+        self.show_target(painted=False)
         self._frame()
 
-    def _show_target(self, painted: bool = True) -> None:
+    def show_target(self, painted: bool = True) -> None:
         """The target in the slice as it is now."""
         posterior = self.posterior
         self.scene.panel.show_posterior(posterior, self.grade)
@@ -273,10 +284,27 @@ class Explorer(View):
         target = self.target
         self.scene.panel.show_reference(None if target is None else self.references[target])
         self._show_band()
-        self._show_clicks()
+        self.show_clicks()
         self._show_words()
         if painted:
-            self.scene.stage.paint()
+            self.paint()
+
+    def _shown(self) -> set[str]:
+        """What is in the picture, for its legend."""
+        c, posterior, grade = self.controls, self.posterior, self.grade
+        if posterior is None or grade is None or self.target is None:
+            return set()
+        there = {
+            "band": True, "surely": True, "perhaps": True,
+            "bundle": c.bundle.value, "draw": c.draw.value, "ray": self.ray is not None,
+            "reference": self.references[self.target] is not None,
+            "click": self.clicks,
+        }  # fmt: skip
+        grades = {name for name, part in grade.fraction.items() if part > 0}
+        return grades | {name for name, seen in there.items() if seen}
+
+    def paint(self) -> None:
+        self.scene.paint(self._shown())
 
     def _show_images(self) -> None:
         c = self.controls
@@ -318,16 +346,20 @@ class Explorer(View):
             radius for (radius, _), turn in zip(found, turns, strict=True) if turn <= 1.5 * step
         ]
 
-    def _show_clicks(self) -> None:
+    def show_clicks(self) -> None:
+        waiting = self.desk.waiting(self.target)
         self.scene.panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
+        self.scene.panel.show_waiting(waiting)
         angles = []
         if self.posterior is not None:
             angles = [editing.polar(c.point, self.posterior.chart)[1] for c in self.clicks]
         self.scene.ring.show_clicks(angles)
         c = self.controls
-        c.undo.disabled, c.redo.disabled = not self.session.done, not self.session.undone
-        c.remove.disabled = self.chosen is None
-        c.clicks.value = click_table(self.clicks, self.home.unit, self.session.sd)
+        orders = self.desk.queue.waiting
+        c.undo.disabled = not (self.session.done or orders)
+        c.redo.disabled = not (self.session.undone or orders)
+        c.remove.disabled, c.sample.disabled = self.chosen is None, self.desk.refused is None
+        c.clicks.value = click_table(self.clicks, waiting, self.home.unit, self.session.sd)
 
     def _show_words(self) -> None:
         """The line above the picture, and the page that is open."""
@@ -349,7 +381,7 @@ class Explorer(View):
     def _show_page(self) -> None:
         """Fill the page that is open; the others wait until they are."""
         c, edit, band = self.controls, self.edit, self.band
-        page = c.tabs.titles[c.tabs.selected_index or 0]
+        page = c.page
         if edit is None or band is None:
             c.numbers.value = c.chains.value = ""
             c.lines.value = ""
@@ -357,7 +389,7 @@ class Explorer(View):
             c.numbers.value = target_section(target_summary(edit.posterior, band, edit.grade))
         elif page == "Chains":
             c.chains.value = chains_page(edit.posterior)
-        elif page == "Export":
+        elif page == "Save":
             c.lines.value = self.lines
 
     # ------------------------------------------------------------------------- following
@@ -365,18 +397,18 @@ class Explorer(View):
     @told
     def _follow_draw(self) -> None:
         self.scene.panel.show_draw(self.posterior, self.controls.draw.value)
-        self.scene.stage.paint()
+        self.paint()
 
     @told
     def _follow_level(self) -> None:
         self._show_band()
-        self.scene.stage.paint()
+        self.paint()
         self._show_page()
 
     @told
     def _follow_bundle(self) -> None:
         self.scene.panel.show_bundle(self.posterior, self.controls.bundle.value)
-        self.scene.stage.paint()
+        self.paint()
 
     @told
     def _follow_channel(self) -> None:
@@ -390,28 +422,56 @@ class Explorer(View):
     def _follow_look(self) -> None:
         self.scene.windows[self.controls.channel.value] = self.controls.window.value
         self._show_images()
-        self.scene.stage.paint()
+        self.paint()
 
     @told
     def _follow_frame(self) -> None:
         self._frame()
 
     @told
+    def _follow_target(self) -> None:
+        self.chosen = None
+        self.show_target()
+
+    @told
     def _follow_mode(self) -> None:
-        if self.controls.mode.value != "look":
-            self._sure(self.edit)
+        mode = self.controls.mode.value
+        if mode == "zoom":
+            self.line.say(
+                "Draw a box around what is to be seen closely; “reset view” shows all again."
+            )
+        elif mode != "look":
+            self.sure(self.edit)
             self.warm_up()
             self.line.say(
-                f"Click on the image: the boundary is to go {_MEANINGS[self.controls.mode.value]} "
-                "there. Drag a click to move it."
+                f"Click on the image: the boundary is to go {MEANINGS[mode]} there. Drag a click "
+                "to move it."
             )
+
+    @told
+    def _open_page(self) -> None:
+        self._show_page()
+        self._fill_room()
+
+    @told
+    def _fill_room(self) -> None:
+        """A picture as large as the window has room for."""
+        if self.room.width and self.room.height:
+            around = AROUND + PAGES.get(self.controls.page, 0)
+            if self.scene.resize(self.room.width - 8, self.room.height - around):
+                self._frame()
+
+    def look_closer(self, limits: Limits | None) -> None:
+        """See a part (u_min, u_max, v_min, v_max) of the slice, None for the usual one."""
+        self.scene.look_closer(limits)
+        self._frame()
 
     def look_along(self, ray: int | None) -> None:
         """Choose the ray whose profile is shown."""
         if ray != self.ray:
             self.ray = ray
             self._show_ray()
-            self.scene.stage.paint()
+            self.paint()
 
     def _set_window(self) -> None:
         """The window's slider for the channel that is shown: its range, and where it stands."""
@@ -430,29 +490,10 @@ class Explorer(View):
         c = self.controls
         self.scene.frame(
             c.slice.value, c.channel.value, whole=c.whole.value,
-            posterior=self.posterior, grade=self.grade, level=c.level.max,
+            posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
         )  # fmt: skip
 
 
-_MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
-
-
-def _rounded(point: tuple[float, float]) -> tuple[float, float]:
-    """A point as finely as a hand can click, so that it reads well in lines of Python."""
-    return round(float(point[0]), 2), round(float(point[1]), 2)
-
-
-def chains_page(posterior: Posterior) -> str:
-    """Traces and ranks of a posterior's chains, as HTML."""
-    pages = [figure("Draws in the order they were made.", plot_traces(posterior))]
-    if posterior.radii.shape[0] > 1:
-        drawing = plot_chain_ranks(posterior)
-        pages.append(
-            figure("Ranks of each chain's draws among all: flat where they agree.", drawing)
-        )
-    else:
-        pages.append(
-            "<p>These draws are independent, weighted and drawn again, and come from no chain: "
-            "what tells whether to trust them is the Pareto k on the page of numbers.</p>"
-        )
-    return "".join(pages)
+def _wait_for(order: Order | None) -> None:
+    if order is not None:
+        order.done.wait()

@@ -2,66 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from aistat_jax._errors import InputError
-from aistat_jax._files import write_whole
+from aistat_jax._files import staged_folder, write_whole
 from aistat_jax.case import Case
-from aistat_jax.editing import Edit
+from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.store import save_posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Channel, Image
+from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.views.figures import plot_contours
-from aistat_jax.views.outputs import write_contours, write_probability
+from aistat_jax.views.outputs import write_case, write_contours, write_probability
 from aistat_jax.views.style import save_figure
+
+SCRIPT = "edits.py"
 
 
 def write_export(
     what: str, folder: str | Path, case: Case, lines: str, channel: str | None = None
 ) -> Path:
-    """Write one kind of file for a case with one target; returns its path.
+    """Write a case with all its targets, or the one in focus as a figure; returns the path.
 
-    `what` is "nifti" (probability of being inside, on the image's grid), "csv" (estimate and band
-    as points), "png" or "svg" (the figure), "posterior" (NetCDF) or "python" (`lines`).
-    Raises InputError when the folder cannot be written.
+    `what` is "all" (the files of a run, and `lines`), "nifti" (probability of being inside, on the
+    image's grid), "csv" (estimates and bands as points), "posterior" (NetCDF), "python" (`lines`),
+    or of the target in focus "png" or "svg" (the figure). Raises InputError when the folder cannot
+    be written.
     """
     folder = Path(folder).expanduser()
-    (posterior,), (band,), (grade,) = case.posteriors, case.bands, case.grades
-    name = posterior.target_id
+    at = case.focus or 0
     try:
+        if what == "all":
+            with staged_folder(folder) as staging:
+                write_case(staging, case)
+                write_whole(staging / SCRIPT, lines)
+            return folder
         folder.mkdir(parents=True, exist_ok=True)
         if what == "nifti":
-            return folder / write_probability(folder, case, f"{name}_")
+            return folder / write_probability(folder, case)
         if what == "csv":
-            return write_contours(folder / f"{name}.csv", case)
+            return write_contours(folder / "contours.csv", case)
         if what in ("png", "svg"):
-            reference = None if case.references is None else case.references[0]
+            posterior = case.posteriors[at]
+            reference = None if case.references is None else case.references[at]
             figure = plot_contours(
-                case.image, posterior, band, grade, channel=channel, reference=reference
-            )
-            return save_figure(figure, folder / f"{name}.{what}")
+                case.image, posterior, case.bands[at], case.grades[at],
+                channel=channel, reference=reference,
+            )  # fmt: skip
+            return save_figure(figure, folder / f"{posterior.target_id}.{what}")
         if what == "posterior":
-            return save_posterior(folder / f"{name}.nc", posterior)
-        return write_whole(folder / f"{name}.py", lines)
+            return save_posterior(folder / "posterior.nc", case.posteriors)
+        return write_whole(folder / SCRIPT, lines)
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{folder}: cannot be written ({why}); choose another folder") from error
 
 
-def python_lines(edit: Edit, sd: float, level: float, channel: str, *, several: bool) -> str:
+def case_of(
+    session: Session,
+    image: Image,
+    home: Channel,
+    references: Sequence[Curve | None],
+    focus: int,
+    level: float,
+) -> Case:
+    """All targets of a session as they are now, on the grid of the channel they were found in."""
+    edits = [session[n] for n in range(len(session))]
+    others = [channel for name, channel in image.channels.items() if name != home.name]
+    return Case(
+        Image.of(home, *others),
+        tuple(edit.posterior for edit in edits),
+        tuple(simultaneous_band(edit.posterior, level) for edit in edits),
+        tuple(edit.grade for edit in edits),
+        references=tuple(references) if any(references) else None,
+        title="Contours, edited", seed=session.given[0].posterior.seed, focus=focus,
+    )  # fmt: skip
+
+
+def session_lines(session: Session, level: float, channel: str) -> str:
+    """The lines that make every target of a session as it is now, one after the other."""
+    several = len(session) > 1
+    each = [
+        python_lines(session[n], session, level, channel, several=several)
+        for n in range(len(session))
+        if n == 0 or session[n].clicks
+    ]
+    first, *others = each
+    return first + "".join(text.removeprefix(_IMPORT) for text in others)
+
+
+_IMPORT = "import aistat_jax as aj\n"
+
+
+def python_lines(edit: Edit, session: Session, level: float, channel: str, *, several: bool) -> str:
     """The lines that make a target as it is now, from the `image` and `posterior` explored.
 
     Where `several` were explored, they are called `posteriors`.
     """
-    posterior = edit.posterior
-    lines = ["import aistat_jax as aj", ""]
+    posterior, sd = edit.posterior, session.sd
+    lines = [_IMPORT]
     if several:
         lines.append(f"posterior = posteriors[{edit.target}]")
     if edit.clicks:
         points = ", ".join(f"({u!r}, {v!r})" for u, v in (click.point for click in edit.clicks))
         kinds = ", ".join(repr(click.kind) for click in edit.clicks)
         settings = f"draws={len(posterior.draws)}, seed={posterior.seed}, fallback={edit.sampled}"
+        fitted = session.given[edit.target].posterior.model is not None
+        model = "posterior.model" if fitted else "aj.model_from_draws(posterior)"
         lines += [
             f"clicks = aj.anchors([{points}], kind=[{kinds}], sd={sd!r})",
-            f"posterior = aj.fit(posterior.model + clicks, {settings})",
+            f"posterior = aj.fit({model} + clicks, {settings})",
         ]
     lines += [
         f"band = aj.simultaneous_band(posterior, level={level:g})",

@@ -18,7 +18,8 @@ else:
 
 NEAR = 14.0  # pixels of the screen within which a click is taken hold of
 STILL = 3.0  # pixels within which a drag is none
-MODES = {"l": "look", "e": "edge", "i": "inside", "o": "outside"}
+CLOSER = 1.25  # by how much a turn of the wheel looks closer
+MODES = {"l": "look", "z": "zoom", "e": "edge", "i": "inside", "o": "outside"}
 
 
 class Gestures:
@@ -29,7 +30,8 @@ class Gestures:
         self.line = explorer.line
         self.radius: float | None = None  # of the keyboard's cursor on the ray
         self._pinned = False
-        self._held: int | None = None
+        self._held: tuple[int, Click] | None = None  # target and click that is dragged
+        self._box = self._pulled = False
         self._from = self._to = (0.0, 0.0)
         connect = explorer.scene.stage.canvas.mpl_connect
         connect("button_press_event", self.press)
@@ -42,62 +44,99 @@ class Gestures:
 
     def clicks_in_hand(self) -> tuple[Click, ...]:
         """The clicks as they are seen: the one that is dragged is where the mouse is."""
-        clicks = list(self.explorer.clicks)
-        if self._held is not None and self._held < len(clicks):
-            clicks[self._held] = replace(clicks[self._held], point=self._to)
-        return tuple(clicks)
+        clicks = self.explorer.clicks
+        if self._held is None or self._held[0] != self.explorer.target:
+            return clicks
+        held = self._held[1]
+        return tuple(replace(c, point=self._to) if c == held else c for c in clicks)
 
     @told
-    def press(self, event: Any) -> None:
+    def press(self, event: Any) -> Any:
         e = self.explorer
         if event.inaxes is e.scene.ring.axes:
             self._pinned = True
             return e.look_along(self._ray_at(event))
-        if event.inaxes is not e.scene.panel.axes or e.posterior is None:
+        if event.inaxes is not e.scene.panel.axes:
             return None
         self._from = self._to = (float(event.xdata), float(event.ydata))
+        mode = e.controls.mode.value
         near = self._click_near(event)
         if near is not None and event.button == 3:
-            return e.remove_click(near)
+            return e.desk.remove(e.target, e.clicks[near])
+        if event.button == 3:
+            self._pulled = True
+            return None
+        if mode == "zoom" and event.button == 1:
+            self._box = True
+            return None
+        if e.posterior is None:
+            return e.line.say(f"There is {e._nothing_here()}.")
         if near is not None:
-            self._held = e.chosen = near
-            e._show_clicks()
-            return e.scene.stage.paint()
-        mode = e.controls.mode.value
+            self._held, e.chosen = (e.target or 0, e.clicks[near]), near
+            e.show_clicks()
+            return e.paint()
         if mode == "look" or event.button != 1:
             self._pinned = not self._pinned
             return e.look_along(self._ray_at(event))
-        return e.add_click(self._to, mode)
+        return e.desk.click(self._to, mode)
 
     @told
     def move(self, event: Any) -> None:
         e = self.explorer
-        if event.inaxes not in (e.scene.panel.axes, e.scene.ring.axes) or e.posterior is None:
+        panel = e.scene.panel
+        if event.inaxes not in (panel.axes, e.scene.ring.axes):
             return
-        if self._held is not None and event.inaxes is e.scene.panel.axes:
-            self._to = (float(event.xdata), float(event.ydata))
-            e.scene.panel.show_clicks(self.clicks_in_hand(), e.chosen)
-            e.scene.stage.paint()
-        elif not self._pinned:
+        at = (float(event.xdata), float(event.ydata))
+        if event.inaxes is panel.axes and (self._held or self._box):
+            self._to = at
+            if self._box:
+                panel.show_box(self._from, at)
+            else:
+                panel.show_clicks(self.clicks_in_hand(), e.chosen)
+            e.paint()
+        elif event.inaxes is panel.axes and self._pulled:
+            (u_min, u_max), (v_min, v_max) = map(
+                sorted, (panel.axes.get_xlim(), panel.axes.get_ylim())
+            )
+            du, dv = self._from[0] - at[0], self._from[1] - at[1]
+            e.look_closer((u_min + du, u_max + du, v_min + dv, v_max + dv))
+        elif e.posterior is not None and not self._pinned and not self._box:
             self.radius = None
             e.look_along(self._ray_at(event))
 
     @told
-    def release(self, event: Any) -> None:
-        e, held = self.explorer, self._held
-        self._held = None
-        if held is None:
-            return
+    def release(self, event: Any) -> Any:
+        e, held, box = self.explorer, self._held, self._box
+        self._held, self._box, self._pulled = None, False, False
         place = e.scene.panel.axes.transData.transform
-        if np.linalg.norm(place(self._to) - place(self._from)) > STILL:
-            e.move_click(held, self._to)
-        else:
-            e._show_clicks()
-            e.scene.stage.paint()
+        far = np.linalg.norm(place(self._to) - place(self._from)) > STILL
+        if box:
+            e.scene.panel.show_box(None, None)
+            (a, b), (c, d) = self._from, self._to
+            if far:
+                return e.look_closer((min(a, c), max(a, c), min(b, d), max(b, d)))
+            return e.paint()
+        if held is None:
+            return None
+        if far:
+            return e.desk.move(*held, self._to)
+        e.show_clicks()
+        return e.paint()
 
     @told
-    def scroll(self, event: Any) -> None:
-        self._turn(self.explorer.controls.slice, 1 if event.step > 0 else -1)
+    def scroll(self, event: Any) -> Any:
+        e = self.explorer
+        ctrl = "ctrl" in getattr(event, "modifiers", ()) or "control" in str(event.key)
+        if (ctrl or e.controls.mode.value == "zoom") and event.inaxes is e.scene.panel.axes:
+            share = CLOSER ** (-1 if event.step > 0 else 1)
+            (u_min, u_max), (v_min, v_max) = map(
+                sorted, (event.inaxes.get_xlim(), event.inaxes.get_ylim())
+            )
+            u, v = float(event.xdata), float(event.ydata)
+            low = (u + share * (u_min - u), v + share * (v_min - v))
+            high = (u + share * (u_max - u), v + share * (v_max - v))
+            return e.look_closer((low[0], high[0], low[1], high[1]))
+        return self._turn(e.controls.slice, 1 if event.step > 0 else -1)
 
     @told
     def key(self, event: Any) -> None:
@@ -108,6 +147,13 @@ class Gestures:
             self._turn(c.draw, 1 if key == "right" else -1)
         elif key in ("up", "down"):
             self._turn(c.slice, 1 if key == "up" else -1)
+        elif key in ("pageup", "pagedown"):
+            self._next_contour(1 if key == "pageup" else -1)
+        elif key == "t" and len(c.target.options) > 1:
+            names = [value for _, value in c.target.options]
+            c.target.value = names[(names.index(e.target) + 1) % len(names)]
+        elif key in ("0", "home"):
+            e.look_closer(None)
         elif key in ("+", "-", "="):
             self._turn(c.level, -0.01 if key == "-" else 0.01)
         elif key in (",", ".") and e.posterior is not None:
@@ -125,17 +171,18 @@ class Gestures:
         elif key == "n" and e.clicks:
             e.chosen = (-1 if e.chosen is None else e.chosen) + 1
             e.chosen %= len(e.clicks)
-            e._show_clicks()
-            e.scene.stage.paint()
+            e.show_clicks()
+            e.paint()
         elif key in ("u", "r"):
-            (e.undo if key == "u" else e.redo)()
+            (e.desk.undo if key == "u" else e.desk.redo)()
         elif key == " ":
             c.play.playing = not c.play.playing
 
     @told
     def remove_chosen(self) -> None:
-        if self.explorer.chosen is not None:
-            self.explorer.remove_click(self.explorer.chosen)
+        e = self.explorer
+        if e.chosen is not None and e.chosen < len(e.clicks):
+            e.desk.remove(e.target, e.clicks[e.chosen])
 
     def _along_the_ray(self, way: int) -> None:
         """Move the keyboard's cursor in or out along the ray, by half a click's sd."""
@@ -145,17 +192,24 @@ class Gestures:
         start = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
         self.radius = max(0.0, start + way * e.session.sd / 2)
         e._show_ray()
-        e.scene.stage.paint()
+        e.paint()
 
     def _click_on_the_ray(self) -> None:
         e, mode = self.explorer, self.explorer.controls.mode.value
-        if e.posterior is None or e.ray is None or mode == "look":
+        if e.posterior is None or e.ray is None or mode in ("look", "zoom"):
             self.line.say("Choose a ray with “,” and “.”, and what to say with e, i or o, first.")
             return
         radius = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
         u, v = e.posterior.chart.centre + radius * e.posterior.chart.directions[e.ray]
         self.radius = None
-        e.add_click((float(u), float(v)), mode)
+        e.desk.click((float(u), float(v)), mode)
+
+    def _next_contour(self, way: int) -> None:
+        """The next slice, up or down, that has a contour."""
+        c = self.explorer.controls
+        there = [k for k in sorted(self.explorer._at)[::way] if way * (k - c.slice.value) > 0]
+        if there:
+            c.slice.value = there[0]
 
     def _turn(self, slider: Any, step: float) -> None:
         slider.value = min(slider.max, max(slider.min, slider.value + step))

@@ -6,7 +6,7 @@ records already.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,7 @@ else:
 OVERLAY_COLOURS = "inferno"
 CLICK_MARKS = {"edge": "o", "inside": "P", "outside": "X"}
 PROBABILITY_DASHES = ((0, (5, 1.5)), (0, (1.5, 1.5)))
+LEGEND = ("band", "bundle", "draw", "surely", "perhaps", "ray", "reference", "click")
 _NOWHERE = np.full((1, 2), np.nan)
 _POINTS = 200  # along a ray
 
@@ -112,6 +113,11 @@ class SlicePanel:
             axes.plot([], [], ls="none", marker="o", ms=17, mfc="none", mec=ESTIMATE, mew=2,
                       zorder=9.1)[0]
         )  # fmt: skip
+        self.waiting = add(
+            axes.plot([], [], ls="none", marker="o", ms=11, mfc="none", mec=OUTLINE, mew=1.2,
+                      zorder=9)[0]
+        )  # fmt: skip
+        self.box = add(axes.plot([], [], color=ESTIMATE, lw=1.4, ls=(0, (3, 2)), zorder=9.5)[0])
         self.note = add(
             axes.text(0.5, 0.03, "", transform=axes.transAxes, ha="center", va="bottom", zorder=10,
                       fontsize=9, wrap=True,
@@ -121,8 +127,8 @@ class SlicePanel:
         self._letters: list[Any] = []
 
     def frame(self, plane: Plane, limits: Limits, dark: bool) -> None:
-        """Which part of the plane is seen. Needs `Stage.redraw` afterwards."""
-        u_min, u_max, v_min, v_max = limits
+        """Which part of the plane is seen at least. Needs `Stage.redraw` afterwards."""
+        u_min, u_max, v_min, v_max = limits if self.small else self._filled(limits)
         mirrored = plane.unit == "mm"  # as radiologists read it: the patient's right on the left
         self.axes.set_xlim((u_max, u_min) if mirrored else (u_min, u_max))
         self.axes.set_ylim(v_min, v_max)
@@ -134,6 +140,16 @@ class SlicePanel:
         if mirrored and not self._letters:
             self._letters = draw_letters(self.axes, plane, dark=dark, small=self.small)
             self._stage.resting(*self._letters)
+
+    def _filled(self, limits: Limits) -> Limits:
+        """Limits as wide as the axes are for their height, about the same middle."""
+        u_min, u_max, v_min, v_max = limits
+        box = self.axes.get_position(original=True)
+        width, height = self._stage.figure.get_size_inches() * (box.width, box.height)
+        wide = max(u_max - u_min, (v_max - v_min) * width / height) / 2
+        high = wide * height / width
+        u, v = (u_min + u_max) / 2, (v_min + v_max) / 2
+        return u - wide, u + wide, v - high, v + high
 
     def show_slice(self, shown: ChannelSlice, window: tuple[float, float]) -> None:
         self.base.set_data(shown.values.T)
@@ -214,33 +230,47 @@ class SlicePanel:
         at = _NOWHERE if chosen is None else np.array([clicks[chosen].point])
         self.chosen.set_data(*at.T)
 
+    def show_waiting(self, clicks: Sequence[Click]) -> None:
+        """Clicks that wait to be carried out."""
+        self.waiting.set_data(*np.array([click.point for click in clicks] or _NOWHERE).T)
+
+    def show_box(self, a: tuple[float, float] | None, b: tuple[float, float] | None) -> None:
+        """The part of the slice that is to be looked at closely, while it is drawn."""
+        if a is None or b is None:
+            self.box.set_data(*_NOWHERE.T)
+        else:
+            self.box.set_data([a[0], b[0], b[0], a[0], a[0]], [a[1], a[1], b[1], b[1], a[1]])
+
     def say(self, sentence: str) -> None:
         """A sentence over the slice; none when empty."""
         self.note.set_text(sentence)
         self.note.set_visible(bool(sentence))
 
 
-def legend_of(with_reference: bool) -> list[Any]:
-    """One entry for everything a slice panel draws."""
+def legend_of(shown: Collection[str]) -> list[Any]:
+    """One entry for everything that is shown, by its name in LEGEND (or that of a grade)."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     def line(label: str, **look: Any) -> Any:
         return Line2D([], [], label=label, **look)
 
-    handles = [
-        line(f"{look.name}: {look.meaning}", color=look.colour, ls=look.dashes, lw=2.4)
+    surely, perhaps = PROBABILITY_DASHES
+    looks: dict[str, Any] = {
+        look.name: line(f"{look.name}: {look.meaning}", color=look.colour, ls=look.dashes, lw=2.4)
         for look in GRADE_LOOKS
-    ]
-    handles.append(Patch(facecolor=BAND, alpha=0.35, label="band (whole boundary)"))
-    handles.append(line("bundle of draws", color=DRAW, alpha=0.6, lw=0.8))
-    handles.append(line("one draw", color=OUTLINE, lw=1.4))
-    for words, dashes in zip(("surely inside", "perhaps inside"), PROBABILITY_DASHES, strict=True):
-        handles.append(line(words, color=OUTLINE, lw=0.9, ls=dashes))
-    handles.append(line("ray looked along", color=OUTLINE, lw=0.9))
-    if with_reference:
-        handles.append(line("reference", color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2))))
-    return handles
+    }
+    looks |= {
+        "band": Patch(facecolor=BAND, alpha=0.35, label="band (whole boundary)"),
+        "bundle": line("bundle of draws", color=DRAW, alpha=0.6, lw=0.8),
+        "draw": line("one draw", color=OUTLINE, lw=1.4),
+        "surely": line("surely inside", color=OUTLINE, lw=0.9, ls=surely),
+        "perhaps": line("perhaps inside", color=OUTLINE, lw=0.9, ls=perhaps),
+        "ray": line("ray looked along", color=OUTLINE, lw=0.9),
+        "reference": line("reference", color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2))),
+        "click": line("click", ls="none", marker="o", ms=7, mfc="#FFFFFF", mec=OUTLINE, mew=1.6),
+    }
+    return [look for name, look in looks.items() if name in shown]
 
 
 class RingPanel:
@@ -271,7 +301,7 @@ class RingPanel:
         self.axes.set_ylim(0, highest)
         self.axes.set_xticks(range(0, 361, 90))
         self.axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 90)])
-        self.axes.set_ylabel(f"half-width ({plane.unit})")
+        self.axes.set_ylabel(f"half-width\n({plane.unit})")
 
     def show_tolerance(self, grade: Grade | None) -> None:
         self.tolerance.set_visible(grade is not None)
@@ -333,7 +363,16 @@ class ProfilePanel:
                       clip_on=False)[0]
         )  # fmt: skip
         self.words = add(
-            axes.text(0.0, 1.03, "", transform=axes.transAxes, fontsize=8.5, va="bottom", zorder=6)
+            axes.text(
+                1.0,
+                1.03,
+                "",
+                transform=axes.transAxes,
+                fontsize=8.5,
+                va="bottom",
+                ha="right",
+                zorder=6,
+            )
         )
 
     def frame(self, channel: Channel, reach: float, window: tuple[float, float]) -> None:
@@ -341,7 +380,7 @@ class ProfilePanel:
         low, high = window
         self.axes.set_xlim(0, reach)
         self.axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
-        self.axes.set_xlabel(f"distance from the centre along the ray ({channel.unit})")
+        self.axes.set_xlabel(f"distance along the ray ({channel.unit})")
         self.axes.set_ylabel(f"{channel.name} ({channel.quantity})")
 
     def show(

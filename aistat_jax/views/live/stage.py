@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,15 +30,18 @@ class Stage:
     """A figure with moving parts. `live` asks for ipympl's canvas, a widget for notebooks.
 
     Resting parts (images, letters) lie under the moving ones and are painted anew only when one
-    of them has changed.
+    of them has changed. `lock` is held while the page is listened to: its messages come in
+    threads of their own.
     """
 
-    def __init__(self, width: float, height: float, *, live: bool) -> None:
+    def __init__(
+        self, width: float, height: float, *, live: bool, lock: AbstractContextManager[Any]
+    ) -> None:
         from matplotlib.figure import Figure
 
         with style():
             self.figure = Figure(figsize=(width, height), dpi=DPI)
-        self.canvas: Any = _live_canvas(self.figure) if live else _plain_canvas(self.figure)
+        self.canvas: Any = _live_canvas(self.figure, lock) if live else _plain_canvas(self.figure)
         self._moving: list[Any] = []
         self._resting: list[Any] = []
         self._empty: Any = None  # axes and labels alone
@@ -89,6 +93,15 @@ class Stage:
         corner = self._still.get_extents()[:2]
         self.canvas.restore_region(self._still, bbox=box, xy=corner)
 
+    def resize(self, width: float, height: float, scale: float) -> None:
+        """Another size in pixels, with words and lines `scale` times as large. Needs `redraw`."""
+        ratio = getattr(self.canvas, "device_pixel_ratio", 1.0)
+        # What a canvas multiplies by its screen's ratio of pixels.
+        setattr(self.figure, "_original_dpi", DPI * scale)  # noqa: B010
+        self.figure.set_dpi(DPI * scale * ratio)
+        self.figure.set_size_inches(width / (DPI * scale), height / (DPI * scale), forward=True)
+        self._empty = self._still = None
+
     def redraw(self) -> None:
         """Draw everything anew; needed only when axes, ticks or labels change."""
         with style():
@@ -121,12 +134,16 @@ def _added(parts: list[Any], new: tuple[Any, ...]) -> Any:
     return new[0] if len(new) == 1 else new
 
 
-def _live_canvas(figure: Any) -> Any:
+def _live_canvas(figure: Any, lock: AbstractContextManager[Any]) -> Any:
     """ipympl's canvas with no toolbar or header of its own, independent of pyplot."""
     from ipympl.backend_nbagg import Canvas, FigureManager
 
     class QuickCanvas(Canvas):
         """Packs what it sends lightly: there is little to pack, and somebody waits for it."""
+
+        def _handle_message(self, object: Any, content: Any, buffers: Any) -> None:
+            with lock:
+                super()._handle_message(object, content, buffers)
 
         def get_diff_image(self) -> bytes | None:
             if not self._png_is_old:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import base64
 import functools
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click
-from aistat_jax.views.page import picture, safe
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.views.checks import plot_chain_ranks, plot_traces
+from aistat_jax.views.page import figure, picture, safe
 from aistat_jax.views.report import MARKS
 
 # ipywidgets marks every widget whose kernel is gone; the sentence is in the page all along.
 STYLE = """<style>
 .aistat .widget-html-content{line-height:1.35}
-.aistat-line{min-height:2.8em;padding:.25em .6em;border-left:4px solid #4FA8F0;
+.aistat-line{min-height:1.3em;padding:.2em .6em;border-left:4px solid #4FA8F0;
 background:rgba(127,127,127,.09);font-size:13px}
+.aistat-status{font-size:12px;opacity:.8;white-space:nowrap}
+.aistat .widget-html{margin-top:0;margin-bottom:0}
 .aistat-line.trouble{border-left-color:#B0124F}
 .aistat-lost{display:none}
 .jupyter-widgets-disconnected .aistat-lost{display:block;padding:.4em .6em;font-size:13px;
@@ -44,10 +49,14 @@ LOST = (
 
 
 class Line(widgets.HTML):
-    """One line of words; a refusal is marked, and read out by screen readers."""
+    """One line of words; a refusal is marked, and read out by screen readers.
+
+    Its `lock` is held by whatever changes the view: callbacks come from several threads.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.lock = threading.RLock()
         self.said, self.trouble = "", False
         self.say("")
 
@@ -64,23 +73,26 @@ class Line(widgets.HTML):
 def told(method: Callable[..., Any]) -> Callable[..., Any]:
     """Whatever goes wrong in a callback is said on the view's `line`; nothing is thrown.
 
+    One callback at a time.
+
     Exceptions in a widget's callback reach nobody. Bad input gets its own sentence; anything else
     is named, and its traceback kept in the view's `failure`.
     """
 
     @functools.wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except InputError as refusal:
-            self.line.say(str(refusal), trouble=True)
-        except Exception as error:
-            self.failure = traceback.format_exc()
-            self.line.say(
-                f"that failed ({type(error).__name__}: {error}); the last good state is kept, and "
-                "the view's `failure` holds the details",
-                trouble=True,
-            )
+        with self.line.lock:
+            try:
+                return method(self, *args, **kwargs)
+            except InputError as refusal:
+                self.line.say(str(refusal), trouble=True)
+            except Exception as error:
+                getattr(self, "explorer", self).failure = traceback.format_exc()
+                self.line.say(
+                    f"that failed ({type(error).__name__}: {error}); the last good state is kept, "
+                    "and the view's `failure` holds the details",
+                    trouble=True,
+                )
         return None
 
     return guarded
@@ -117,10 +129,11 @@ def badge(case: str) -> str:
     return f'<span class="aistat-badge aistat-{case}">{MARKS[case]} {case}</span>'
 
 
-def click_table(clicks: Sequence[Click], unit: str, sd: float) -> str:
-    """The clicks of a target, one a line."""
+def click_table(clicks: Sequence[Click], waiting: Sequence[Click], unit: str, sd: float) -> str:
+    """The clicks of a target, one a line, and how many wait."""
+    wait = f"{len(waiting)} more to be carried out. " if waiting else ""
     if not clicks:
-        return (
+        return wait or (
             "No clicks yet. Choose what to say (edge, inside, outside) and click on the image; "
             "right-click removes."
         )
@@ -129,4 +142,33 @@ def click_table(clicks: Sequence[Click], unit: str, sd: float) -> str:
         f"{unit}</td></tr>"
         for n, click in enumerate(clicks, start=1)
     )
-    return f"<table><tbody>{rows}</tbody></table>Each is trusted to ± {sd:g} {unit} (sd)."
+    return f"<table><tbody>{rows}</tbody></table>{wait}Each is trusted to ± {sd:g} {unit} (sd)."
+
+
+def chains_page(posterior: Posterior) -> str:
+    """Traces and ranks of a posterior's chains, as HTML."""
+    pages = [figure("Draws in the order they were made.", plot_traces(posterior))]
+    if posterior.radii.shape[0] > 1:
+        drawing = plot_chain_ranks(posterior)
+        pages.append(
+            figure("Ranks of each chain's draws among all: flat where they agree.", drawing)
+        )
+    else:
+        pages.append(
+            "<p>These draws are independent, weighted and drawn again, and come from no chain: "
+            "what tells whether to trust them is the Pareto k on the page of numbers.</p>"
+        )
+    return "".join(pages)
+
+
+def spans(slices: Iterable[int]) -> str:
+    """Slices as words: runs, and those that stand alone."""
+    runs: list[list[int]] = []
+    for k in sorted(slices):
+        if runs and k == runs[-1][-1] + 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"slice {words}" if len(runs) == len(runs[0]) == 1 else f"slices {words}"

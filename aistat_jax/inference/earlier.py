@@ -1,0 +1,66 @@
+"""What does a posterior say to evidence that comes later, when only its draws are left?
+
+What was believed after one look is believed before the next: the draws of an earlier posterior
+are taken as a Student-t law of log radius, with their mean and covariance, and that law is the
+prior of a model without evidence. New evidence adds to it, and the earlier one is counted once.
+The law is all but Gaussian until something surprises it: then it doubts itself, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax.boundary.model import BoundaryData, BoundaryModel, observe
+from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.targets import Target
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.basis import CircleBasis
+
+# Principal components that are kept: more than the coefficients of the usual boundary, and the
+# same number for all, so that contours of one file share what is compiled.
+COMPONENTS = 40
+DEGREES = 20.0  # of freedom
+
+
+def earlier_program(data: BoundaryData) -> None:
+    """The law of a boundary of which draws are known: its components share one inflation."""
+    import numpyro
+    from numpyro import distributions as dist
+
+    half = 0.5 * DEGREES
+    inflation = jnp.asarray(numpyro.sample("inflation", dist.InverseGamma(half, half)))
+    scale = jnp.full(jnp.shape(data.basis.functions)[1], jnp.sqrt(inflation))
+    coefficients = numpyro.sample("coefficients", dist.Normal(0.0, scale).to_event(1))
+    observe(data, jnp.asarray(coefficients))
+
+
+def model_from_draws(posterior: Posterior) -> BoundaryModel:
+    """A posterior's draws as a model, to which later evidence adds; for one read from a file.
+
+    log radius = mean + functions' sqrt(w) c with c standard normal and w ~ InvGamma(10, 10), the
+    functions being the principal components of the draws' log radii times their sd. What else is
+    in the draws (two readings, a skew tail) is lost, and far outside of them the law is
+    extrapolated; where the model that was fitted is at hand, `posterior.model` is better.
+
+    >>> model = model_from_draws(posterior) + anchors([(3.0, 20.0)])  # doctest: +SKIP
+    """
+    chart = posterior.chart
+    log_radius = np.log(np.maximum(posterior.draws, 1e-9 * chart.radius_max))
+    mean = log_radius.mean(axis=0)
+    variance, along = np.linalg.eigh(np.cov(log_radius.T))
+    kept = min(COMPONENTS, len(log_radius) - 1, len(variance))
+    functions = np.zeros((len(chart.angles), COMPONENTS))
+    functions[:, :kept] = (along * np.sqrt(np.maximum(variance, 0.0)))[:, ::-1][:, :kept]
+    functions *= np.sqrt((DEGREES - 2) / DEGREES)  # a t's covariance is larger than its scale
+    nothing: Any = np.zeros(COMPONENTS)
+    data = BoundaryData(CircleBasis(functions, nothing, 0), Prior(), mean, (), nothing)
+    target = Target(chart.centre, float(np.exp(mean.mean())), chart.plane, posterior.target_id)
+    return BoundaryModel(target, chart, data, earlier_program, presence=posterior.presence)
+
+
+def model_of(posterior: Posterior) -> BoundaryModel:
+    """The model to which evidence adds: the one that was fitted, else the draws'."""
+    return model_from_draws(posterior) if posterior.model is None else posterior.model

@@ -1,0 +1,255 @@
+"""What can be done from the explorer, and what comes of it? Orders for its queue, and their end.
+
+An order is bound to what is in sight when it is made: its target, its click, its slice. What it
+has done is shown wherever one has gone meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aistat_jax import editing, sessions
+from aistat_jax._errors import InputError
+from aistat_jax.editing import Click, Edit, Session
+from aistat_jax.space.image import Image
+from aistat_jax.views.live.controls import EXPORTS
+from aistat_jax.views.live.exports import case_of, session_lines, write_export
+from aistat_jax.views.live.queue import EditQueue, Order
+from aistat_jax.views.live.told import told
+
+if TYPE_CHECKING:
+    from aistat_jax.views.live.explorer import Explorer
+else:
+    Explorer = Any
+
+FROM_FILE = (
+    "Read from a file: the image's evidence is not in it, so clicks are weighed against the draws."
+)
+
+
+class Desk:
+    """Edits, files and sessions of an explorer; every method returns its order, or says why not.
+
+    `refused` is the order that was refused last and may be tried by sampling.
+    """
+
+    def __init__(self, explorer: Explorer, session: Session) -> None:
+        self.explorer, self.line = explorer, explorer.line
+        self.queue = EditQueue(session, self._heard, explorer.tick, self.line.lock)
+        self.refused: Order | None = None
+
+    @property
+    def session(self) -> Session:
+        return self.queue.session
+
+    def waiting(self, target: int | None) -> list[Click]:
+        """Clicks of a target that have not been carried out yet."""
+        return [o.click for o in self.queue.waiting if o.click is not None and o.target == target]
+
+    def name(self, target: int) -> str:
+        return self.session.given[target].posterior.target_id
+
+    # ------------------------------------------------------------------------- orders
+
+    def click(self, point: tuple[float, float], kind: str = "edge") -> Order | None:
+        """A click on the target in sight."""
+        click = Click(_rounded(point), kind)
+        return self._edit(
+            lambda s, at, sample: editing.click_added(s, at, click, sample=sample), click=click
+        )
+
+    def move(self, target: int | None, click: Click, point: tuple[float, float]) -> Order | None:
+        """A click of a target, put elsewhere."""
+        place = _rounded(point)
+
+        def make(session: Session, at: int, sample: bool) -> Session:
+            n = editing.place_of(session, at, click)
+            return editing.click_moved(session, at, n, place, sample=sample)
+
+        return self._edit(make, target, Click(place, click.kind))
+
+    def remove(self, target: int | None, click: Click) -> Order | None:
+        """A click of a target, taken away."""
+
+        def make(session: Session, at: int, sample: bool) -> Session:
+            n = editing.place_of(session, at, click)
+            return editing.click_removed(session, at, n, sample=sample)
+
+        return self._edit(make, target)
+
+    @told
+    def sample(self) -> Order | None:
+        """What was refused last, by chains where Laplace does not do."""
+        if self.refused is None:
+            return None
+        last, self.refused = self.refused, None
+        words = f"sampling {self.name(last.target)}"
+        self.line.say(
+            f"Sampling {self.name(last.target)} by chains: how long it has taken is said."
+        )
+        return self._put(
+            Order(last.target, words, last.work, last.click, sample=True, then=last.then)
+        )
+
+    @told
+    def undo(self) -> Order:
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            if not session.done:
+                return session, "Nothing to undo."
+            return editing.undo(session), f"Undone in {self.name(session.done[-1].target)}."
+
+        return self._put(self._travelling("undoing", work, lambda session: session.undone))
+
+    @told
+    def redo(self) -> Order:
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            if not session.undone:
+                return session, "Nothing to make again."
+            return editing.redo(session), f"Made again. {session.undone[-1].said}"
+
+        return self._put(self._travelling("making again", work, lambda session: session.done))
+
+    @told
+    def export(self, what: str) -> Order:
+        """Files of every target, or a figure of the one in sight."""
+        e, target = self.explorer, self._target()
+        if what not in EXPORTS.values():
+            raise InputError(f"unknown export {what!r}; use one of {', '.join(EXPORTS.values())}")
+        if what in ("png", "svg"):
+            e.sure(e.target)
+        folder, channel, level = e.controls.folder.value, e.controls.channel.value, e.level
+
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            with self.line.lock:  # figures are drawn by one thread at a time
+                case = case_of(session, e.image, e.home, e.references, target, level)
+                lines = session_lines(session, level, channel)
+                return session, f"Wrote {write_export(what, folder, case, lines, channel)}"
+
+        self.line.say(f"Writing into {folder}.")
+        return self._put(Order(target, "writing", work))
+
+    @told
+    def save(self, path: str | os.PathLike[str]) -> Order:
+        """The session to one file."""
+
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            where = sessions.save_session(path, session)
+            return session, f"Saved {_edits(session)} to {where}; aj.load_session reads it."
+
+        return self._put(Order(self._target(), "saving", work))
+
+    @told
+    def open(self, path: str | os.PathLike[str]) -> Order:
+        """A saved session in place of this one."""
+        from aistat_jax.views.explore import home_of
+
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            opened = sessions.load_session(path)
+            home_of(Image.of(self.explorer.home), [edit.posterior for edit in opened.given])
+            models = [e.posterior.model for e in session.given if e.posterior.model is not None]
+            known = [model.target.id for model in models]
+            if known == [edit.posterior.target_id for edit in opened.given]:
+                return sessions.load_session(path, models), f"Opened {path}: {_edits(opened)}."
+            return opened, f"Opened {path}: {_edits(opened)}. {FROM_FILE}"
+
+        order = Order(self._target(), "opening", work)
+        order.then = self.explorer.adopt
+        return self._put(order)
+
+    # ------------------------------------------------------------------------- in the queue
+
+    @told
+    def _edit(
+        self,
+        make: Callable[[Session, int, bool], Session],
+        target: int | None = None,
+        click: Click | None = None,
+    ) -> Order:
+        """An edit of a target (the one in sight)."""
+        e = self.explorer
+        at: int = e.sure(e.target) if target is None else target
+
+        def work(session: Session, sample: bool) -> tuple[Session, str]:
+            after = make(session, at, sample)
+            return after, after[at].said
+
+        order = Order(at, f"refitting {self.name(at)}", work, click)
+        order.then = lambda: e.choose_last(at)
+        return self._put(order)
+
+    def _travelling(
+        self,
+        words: str,
+        work: Callable[[Session, bool], tuple[Session, str]],
+        of: Callable[[Session], tuple[Edit, ...]],
+    ) -> Order:
+        """An order after which one is where it has changed something, if one has stayed."""
+        e = self.explorer
+        order, here, before = Order(self._target(), words, work), e.controls.slice.value, []
+
+        def noted(session: Session, sample: bool) -> tuple[Session, str]:
+            before.append(session)
+            return work(session, sample)
+
+        def then() -> None:
+            e.chosen = None
+            if before[-1] is not self.session and e.controls.slice.value == here:
+                e.go_to(of(self.session)[-1])
+
+        order.work, order.then = noted, then
+        return order
+
+    def _target(self) -> int:
+        return 0 if self.explorer.target is None else self.explorer.target
+
+    def _put(self, order: Order) -> Order:
+        e, state = self.explorer, self.queue.state
+        if self.queue.busy and order.click is not None:
+            self.line.say(
+                f"The click on {self.name(order.target)} is taken, and carried out as soon as what "
+                f"comes before it is done ({state})."
+            )
+        self.queue.put(order)
+        e.show_clicks()
+        e.paint()
+        return order
+
+    @told
+    def _heard(self, order: Order) -> None:
+        """Show what an order has changed; said with its place where that is not in sight."""
+        e = self.explorer
+        edit = order.click is not None
+        there = edit and order.target != e.target and len(self.session) > 1
+        name = f"{self.name(order.target)}: " if there else ""
+        if order.error is not None:
+            self.refused = order if edit and not order.sample else None
+            e.show_clicks()
+            e.paint()
+            if isinstance(order.error, InputError):
+                raise InputError(f"{name}{order.error}")
+            raise order.error
+        if self.refused is not None and self.refused.target == order.target:
+            self.refused = None
+        order.then()
+        self.line.say(f"{name}{order.said}")
+        e.show_target()
+        self.queue.compile_ahead(order.target)
+
+
+def _edits(session: Session) -> str:
+    return f"{len(session.done)} edit{'' if len(session.done) == 1 else 's'}"
+
+
+def _rounded(point: tuple[float, float]) -> tuple[float, float]:
+    """A point as finely as a hand can click, so that it reads well in lines of Python."""
+    return round(float(point[0]), 2), round(float(point[1]), 2)
+
+
+def by_slice(session: Session) -> dict[int, list[int]]:
+    """The targets in each slice that has one."""
+    found: dict[int, list[int]] = {}
+    for edit in session.given:
+        found.setdefault(edit.posterior.chart.plane.index, []).append(edit.target)
+    return found
