@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -187,14 +188,27 @@ def _fitted(
     first, sd = session.given[before.target].posterior, session.sd
     model = session.models[before.target] + clicks_as_evidence(clicks, sd)
     draws = len(first.draws)
-    posterior = fit(model, draws=draws, seed=first.seed, fallback=sample)
+    given: dict[str, Any] = {"draws": draws, "seed": first.seed, "compare": False}
+    posterior = fit(model, fallback=sample, **given)
     if not sample and not trustworthy(posterior.diagnostics, draws):
-        again = fit(restarted(model, posterior), draws=draws, seed=first.seed, fallback=False)
+        again = fit(restarted(model, posterior), fallback=False, **given)
         if again.diagnostics.converged:  # as `fit` itself goes on, chains apart
-            return replaced(again, model=model), True
+            return with_contradictions(replaced(again, model=model), first), True
     if not posterior.diagnostics.converged:
         raise refusal(before, posterior, clicks, sd, sample)
-    return (with_earlier_doubts(posterior, first) if first.model is None else posterior), sample
+    if first.model is None:
+        return with_earlier_doubts(posterior, first), sample
+    return with_contradictions(posterior, first), sample
+
+
+def with_contradictions(edited: Posterior, first: Posterior) -> Posterior:
+    """An edited posterior with what its sources of evidence had against each other before.
+
+    A click takes no side in it, and fitting every source again would make each wait.
+    """
+    kept = tuple(found for found in first.diagnostics.findings if found.kind == "sources")
+    findings = kept + edited.diagnostics.findings
+    return replaced(edited, diagnostics=replaced(edited.diagnostics, findings=findings))
 
 
 def with_earlier_doubts(edited: Posterior, first: Posterior) -> Posterior:
@@ -270,7 +284,8 @@ def warm_up(session: Session, target: int = 0, clicks: int = 0) -> None:
     nothing = [Click((float(chart.centre[0]), float(chart.centre[1])), "inside")] * clicks
     posterior = session.given[target].posterior
     model = session.models[target] + clicks_as_evidence(nothing, session.sd)
-    fit(model, draws=len(posterior.draws), seed=posterior.seed, fallback=False)
+    draws = len(posterior.draws)
+    fit(model, draws=draws, seed=posterior.seed, fallback=False, compare=False)
 
 
 def buckets(clicks: int) -> int:

@@ -18,8 +18,11 @@ from aistat_jax.boundary.regions import Region, point_spread, region_at, section
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.plausible import implausible
 
 MIN_PIXELS = 6
+# About as many values of a channel tell whether they can be of its quantity.
+LOOKED_AT = 200_000
 # Sections within this many rough radii (but at least two slices) tell a taper. At each pixel of
 # its edge an area is off by this share of a pixel: whole pixels, and levels between them.
 TAPER_REACH = 0.8
@@ -143,7 +146,8 @@ def find_targets(
     without one), or slice numbers.
 
     Raises InputError for a point outside the image or in air, an empty mask or threshold, or
-    slices that the target does not meet.
+    slices that the target does not meet. What speaks against the region, and values that cannot be
+    of a channel's quantity, are the targets' `doubts`.
     """
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
@@ -166,12 +170,28 @@ def find_targets(
     pixels, areas = region.mask.sum(axis=(0, 1)), section_areas(chosen, region)
     met = [int(k) for k in np.flatnonzero(pixels >= min(MIN_PIXELS, int(pixels.max())))]
     drawn = region.level is None
+    doubts = (*region.doubts, *_doubted_values(image))
     found = []
     for k in _choose(slices, met, index, pixels):
         target = Target.from_mask(region.mask[:, :, k], chosen.grid.plane(k), f"z{k:03d}")
         taper = taper_at(areas, k, target.plane, WHOLE if drawn else BETWEEN)
         seen_through = 0.0 if drawn else point_spread(chosen)
-        found.append(replace(target, taper=taper, seen_through=seen_through, doubts=region.doubts))
+        found.append(replace(target, taper=taper, seen_through=seen_through, doubts=doubts))
+    return found
+
+
+def _doubted_values(image: Image) -> list[str]:
+    """A sentence for every channel whose values cannot be of its quantity."""
+    if image.unit != "mm":
+        return []
+    found = []
+    for name in image.names:
+        values = image[name].values.ravel()
+        looked_at = values[:: max(1, len(values) // LOOKED_AT)]
+        doubt = implausible(
+            np.append(looked_at, [values.min(), values.max()]), image[name].quantity
+        )
+        found += [] if doubt is None else [f"channel {name}: {doubt}"]
     return found
 
 

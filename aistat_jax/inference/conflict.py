@@ -81,6 +81,7 @@ def _disagreement(name: str, first: Posterior, other: str, second: Posterior) ->
         "red",
         f"{name} and {other} contradict each other: alone they say areas of {one:,.0f} and "
         f"{two:,.0f} {chart.unit}²{where}, further apart than both can be wrong",
+        "sources",
     )
 
 

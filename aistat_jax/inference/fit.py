@@ -162,7 +162,7 @@ def finished(
     """The record, with its timings: reading the evidence, fitting, and both."""
     radii = samples.pop("radii")
     images, voxel = image_findings(model, radii.reshape(-1, radii.shape[-1]))
-    doubts = tuple(Finding("red", doubt) for doubt in model.target.doubts)
+    doubts = tuple(Finding("red", doubt, "target") for doubt in model.target.doubts)
     diagnostics = replace(diagnostics, findings=doubts + images, voxel=voxel)
     timings = {
         "evidence": model.seconds,

@@ -17,10 +17,15 @@ from aistat_jax.space.curve import Curve
 
 
 class Finding(NamedTuple):
-    """What was found to speak against a posterior: the best grade it leaves, and a sentence."""
+    """What was found to speak against a posterior: the best grade it leaves, and a sentence.
+
+    `kind` is what was looked at: the "image", the "target", or "sources" of evidence beside each
+    other.
+    """
 
     cap: str
     text: str
+    kind: str = "image"
 
 
 @record

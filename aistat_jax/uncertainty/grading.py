@@ -136,9 +136,8 @@ class _Caution(NamedTuple):
 
 def _cautions(posterior: Posterior) -> list[_Caution]:
     """What speaks against a green case whatever its band, worst first."""
-    found = [
-        _Caution(GRADES.index(cap), text, True) for cap, text in posterior.diagnostics.findings
-    ]  # type: ignore[arg-type]
+    codes: dict[str, int] = {name: code for code, name in enumerate(GRADES)}
+    found = [_Caution(codes[f.cap], f.text, True) for f in posterior.diagnostics.findings]
     presence = posterior.presence
     if doubt := sum(presence < cut for cut in PRESENCE_CUTS):
         there = f"There is a target here with probability {_percent(presence)} only."
