@@ -88,4 +88,4 @@ def _disagreement(name: str, first: Posterior, other: str, second: Posterior) ->
 def _beyond(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Where the means of two sets of draws are further apart than both their deviations allow."""
     gap = np.abs(first.mean(axis=0) - second.mean(axis=0))
-    return gap > DEVIATIONS * (first.std(axis=0) + second.std(axis=0))
+    return np.asarray(gap > DEVIATIONS * (first.std(axis=0) + second.std(axis=0)))

@@ -10,7 +10,7 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.space.directions import direction_letter, direction_words
 from aistat_jax.uncertainty.grading import expected_surface_dice, grade
 from aistat_jax.uncertainty.metrics import surface_distances
@@ -161,3 +161,46 @@ def test_a_doubtful_target_is_no_better_than_amber_and_an_unlikely_one_red():
     assert cases == ["green", "amber", "amber", "red"]
     assert "probability 49% only" in grade(replace(sharp, presence=0.49)).reasons[0]
     assert len(grade(replace(sharp, presence=0.96)).reasons) == len(grade(sharp).reasons)
+
+
+def test_an_uncertain_size_is_no_better_than_amber():
+    """Half the 95% interval of the area: 2 sd of the mean log radius times 2."""
+    sizes = [make_posterior(axes=(4.0, 3.5), sd=sd) for sd in (0.05, 0.2, 0.6)]
+    graded = [grade(posterior, 5.0) for posterior in sizes]
+    assert [g.case for g in graded] == ["green", "amber", "red"]
+    assert "The area is known to within" in graded[1].reasons[0]
+    assert graded[1].trusted_to is None
+
+
+def test_a_finding_caps_the_grade_everywhere_and_says_so():
+    sharp = make_posterior(sd=0.005)
+    for cap, code in (("amber", 1), ("red", 2)):
+        checks = replace(sharp.diagnostics, findings=(Finding(cap, "the image disagrees"),))
+        graded = grade(replace(sharp, diagnostics=checks))
+        assert graded.case == cap
+        assert (graded.local == code).all()
+        assert graded.reasons[0] == "The image disagrees."
+        assert graded.trusted_to is None
+
+
+def test_what_a_contour_can_be_trusted_to_is_said():
+    posterior = make_posterior(sd=0.1)
+    tight, wide = grade(posterior, 0.5), grade(posterior, 20.0)
+    assert wide.case == "green"
+    assert tight.trusted_to == wide.trusted_to
+    assert tight.trusted_to is not None
+    assert grade(posterior, tight.trusted_to + 1e-9).case == "green"
+    assert grade(posterior, 0.9 * tight.trusted_to).case != "green"
+    assert tight.reasons[-1].startswith("At a tolerance of")
+    assert "is green" in tight.reasons[-1]
+
+
+def test_below_half_a_pixel_nothing_is_green():
+    sharp = make_posterior(sd=0.005)
+    coarse = replace(sharp, diagnostics=replace(sharp.diagnostics, voxel=5.0))
+    assert grade(sharp, 2.0).case == "green"
+    graded = grade(coarse, 2.0)
+    assert graded.case == "amber"
+    assert graded.trusted_to == 2.5
+    assert "At 2.0 mm no contour of this image can be green" in graded.reasons[-1]
+    assert grade(coarse, 2.5).case == "green"
