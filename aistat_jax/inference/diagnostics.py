@@ -81,6 +81,12 @@ def trustworthy(found: Diagnostics, draws: int) -> bool:
     return fits and found.ess_min >= WEIGHT_SHARE * draws
 
 
+def mixed(found: Diagnostics) -> bool:
+    """Whether chains agree and are worth enough draws, whatever else is the matter."""
+    agree = found.rhat_max is not None and found.rhat_max <= RHAT_LIMIT
+    return agree and found.ess_min >= ESS_LIMIT
+
+
 def chart_reasons(radii: np.ndarray, chart: StarChart) -> list[str]:
     """Sentences about boundaries that run into the limits of their chart."""
     reasons = []

@@ -15,6 +15,7 @@ from aistat_jax.inference.conflict import conflicts
 from aistat_jax.inference.diagnostics import (
     KHAT_LIMIT,
     chain_diagnostics,
+    mixed,
     trustworthy,
     weight_diagnostics,
 )
@@ -30,6 +31,8 @@ METHODS = ("laplace", "nuts", "vi", "smc")
 # Fewer particles than this do not tell a covariance.
 MIN_PARTICLES = 256
 MIN_DRAWS = 100
+# Chains that have not mixed are run so many times as long, once.
+LONGER = 4
 
 
 def fit(
@@ -128,9 +131,16 @@ def sampled_instead(
     chains: int = 4,
     warmup: int = 300,
 ) -> Posterior:
-    """NUTS, or SMC for hard steps, in place of a Laplace posterior whose weights do not hold."""
+    """NUTS, or SMC for hard steps, in place of a Laplace posterior whose weights do not hold.
+
+    Chains that disagree, or are worth too few draws, are run once more, LONGER times as long.
+    """
     method = "nuts" if model.data.differentiable else "smc"
     posterior = _by_chains(model, method, draws=draws, seed=seed, chains=chains, warmup=warmup)
+    if not mixed(posterior.diagnostics):
+        longer = {"draws": LONGER * draws, "chains": chains, "warmup": 2 * warmup}
+        first, posterior = posterior, _by_chains(model, method, seed=seed, **longer)
+        posterior = replace(thinned(posterior, LONGER), seconds=_total(first, posterior, posterior))
     khat, ess = refused.diagnostics.khat, refused.diagnostics.ess_min
     note = (
         f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
@@ -141,6 +151,16 @@ def sampled_instead(
         posterior,
         diagnostics=replace(posterior.diagnostics, khat=khat, reasons=reasons),
         seconds=_total(refused, posterior, posterior),
+    )
+
+
+def thinned(posterior: Posterior, step: int) -> Posterior:
+    """Every so many draws of each chain; what is said of them stays what all of them said."""
+    return replace(
+        posterior,
+        radii=posterior.radii[:, ::step],
+        samples={name: values[:, ::step] for name, values in posterior.samples.items()},
+        sample_stats={name: values[:, ::step] for name, values in posterior.sample_stats.items()},
     )
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.evidence import NOTHING, Evidence
 from aistat_jax.boundary.families import StepPrior
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import voxels_of
@@ -138,4 +138,4 @@ def test_what_cannot_be_simulated_is_refused():
     with pytest.raises(InputError, match="reads no image"):
         aj.simulate_image(clicks, radii)
     with pytest.raises(InputError, match="keeps no evidence"):
-        aj.simulate(aj.replace(model, evidence=None), radii)
+        aj.simulate(aj.replace(model, evidence=NOTHING), radii)

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from aistat_jax.boundary.evidence import log_likelihood
-from aistat_jax.boundary.intensity import intensity, point_intensity, poisson_precisions
+from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.opinions import anchors, logits, raters
+from aistat_jax.boundary.samples import poisson_precisions
 from aistat_jax.boundary.tables import NODES_PER_BLUR, share_voxels, smooth_table
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image

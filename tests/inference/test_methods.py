@@ -355,3 +355,29 @@ def test_programs_that_are_not_boundary_models_are_refused():
 
 def test_the_face_offers_what_the_notebooks_use():
     assert aj.fit is fit
+
+
+def test_chains_that_have_not_mixed_are_run_again_and_longer(monkeypatch):
+    """The first run is made to look unsettled; the second is kept, thinned to what was asked."""
+    from aistat_jax.inference import fit as rooms
+
+    asked = []
+
+    def by_chains(model, method, **given):
+        posterior = _by_chains(model, method, **given)
+        asked.append((given["draws"], given["warmup"]))
+        if len(asked) > 1:
+            return posterior
+        diagnostics = replace(posterior.diagnostics, rhat_max=1.05, converged=False)
+        return replace(posterior, diagnostics=diagnostics)
+
+    _by_chains = rooms._by_chains
+    monkeypatch.setattr(rooms, "_by_chains", by_chains)
+    model = hard_model()
+    refused = fit(model, draws=200, fallback=False)
+    found = rooms.sampled_instead(model, refused, draws=200, seed=0)
+    assert asked == [(200, 300), (800, 600)]
+    assert found.draws.shape[0] == 200
+    assert found.diagnostics.rhat_max is not None
+    assert found.diagnostics.rhat_max < 1.05
+    assert all(len(found.samples[name][0]) == 50 for name in ("amplitude", "coefficients"))

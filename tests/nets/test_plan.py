@@ -294,7 +294,7 @@ def test_a_write_cut_short_leaves_the_old_plan(tmp_path, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_plan(plan_for(made(), dims=3), path)
     assert path.read_bytes() == before

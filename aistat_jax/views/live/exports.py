@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aistat_jax._errors import InputError
-from aistat_jax._files import staged_folder, write_whole
+from aistat_jax._files import move_in, staged_folder, write_whole
+from aistat_jax._folders import runs_in
 from aistat_jax.case import Case
 from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.store import save_posterior
@@ -34,9 +35,15 @@ def write_export(
     at = case.focus or 0
     try:
         if what == "all":
+            if runs_in(folder):
+                raise InputError(
+                    f"{folder}: results of a command lie there, which an export does not replace; "
+                    "choose another folder"
+                )
             with staged_folder(folder) as staging:
                 write_case(staging, case)
                 write_whole(staging / SCRIPT, lines)
+                move_in(staging, folder.absolute(), last=("summary.json",))
             return folder
         folder.mkdir(parents=True, exist_ok=True)
         if what == "nifti":
