@@ -40,6 +40,7 @@ CASE_FILES = (
 )  # fmt: skip
 METHODS = ("laplace", "nuts", "vi", "smc")
 FEWEST_DRAWS = 100
+MOST_CONCERNS = 5
 DEMO_NET = "phantom-petct-2d"
 DEMO_OUT = Path("aistat-out/demo")
 
@@ -365,6 +366,7 @@ def _slices(text: str) -> str | list[int]:
 
 def _finish(place: Claim, case: Case) -> None:
     """Write the case, and say what was found and written."""
+    from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views.outputs import write_case
 
     for name, reason in case.skipped:
@@ -372,6 +374,10 @@ def _finish(place: Claim, case: Case) -> None:
     out, names = write_results(place, partial(write_case, case=case), ("summary.json",))
     for posterior, band, grade in zip(case.posteriors, case.bands, case.grades, strict=True):
         say(_line(posterior, band, grade))
+    for concern in triage(case.posteriors, case.grades, case.bands)[:MOST_CONCERNS]:
+        say(f"look at {concern}")
+    if (doubted := _trusted_to(case)) is not None:
+        say(doubted)
     if case.agreement is not None:
         found = case.agreement
         say(
@@ -380,6 +386,22 @@ def _finish(place: Claim, case: Case) -> None:
             f"reference inside the 95% band in {_share(found.band_share, found.slices_compared)}"
         )
     say_written(out, names)
+
+
+def _trusted_to(case: Case) -> str | None:
+    """At which tolerance half of the contours would be green, where they are not."""
+    import numpy as np
+
+    grades = case.grades
+    needed = [np.inf if grade.trusted_to is None else grade.trusted_to for grade in grades]
+    half, unit = float(np.quantile(needed, 0.5, method="higher")), grades[0].unit
+    if half <= grades[0].tolerance:
+        return None
+    many = "this contour is" if len(grades) == 1 else "half of these contours are"
+    if not np.isfinite(half):
+        return f"{many} not green at any tolerance, for reasons that are in the report"
+    at = np.ceil(10 * half) / 10
+    return f"{many} green at a tolerance of {at:.1f} {unit} (asked: {grades[0].tolerance:g} {unit})"
 
 
 def _line(posterior: Posterior, band: Any, grade: Any) -> str:
