@@ -46,13 +46,14 @@ def image_of_balls(
     background: float = 1.0,
     psf_mm: float = 3.0,
     noise: float = 0.1,
+    grows: bool = True,
     correlation_px: float = 1.0,
 ) -> Image:
     """A PET image of balls in an even background, its first voxel at the origin.
 
     Each is seen through a Gaussian point spread of sd `psf_mm` (a non-central chi-squared law) and
-    averaged over voxels; overlapping balls add. The noise has sd noise * sqrt(mean) and is alike
-    within about `correlation_px` voxels.
+    averaged over voxels; overlapping balls add. The noise has sd noise * sqrt(mean), or `noise`
+    everywhere where it does not grow, and is alike within about `correlation_px` voxels.
     """
     spacing = np.asarray(spacing_mm)
     grid = np.moveaxis(np.indices(shape), 0, -1) * spacing
@@ -68,7 +69,8 @@ def image_of_balls(
             mean += share * ball.uptake * _seen(np.linalg.norm(away, axis=-1), ball, psf_mm)
     rng = np.random.default_rng(seed)
     textures = [correlated_noise(rng, shape[:2], correlation_px) for _ in range(shape[2])]
-    values = mean + noise * np.sqrt(np.maximum(mean, 0.0)) * np.stack(textures, axis=-1)
+    sd = noise * np.sqrt(np.maximum(mean, 0.0)) if grows else noise
+    values = mean + sd * np.stack(textures, axis=-1)
     return Image.from_arrays(PT=values, spacing_mm=spacing_mm)
 
 

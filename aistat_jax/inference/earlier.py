@@ -43,7 +43,7 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     log radius = mean + functions' sqrt(w) c with c standard normal and w ~ InvGamma(10, 10), the
     functions being the principal components of the draws' log radii times their sd. What else is
     in the draws (two readings, a skew tail) is lost, and far outside of them the law is
-    extrapolated; where the model that was fitted is at hand, `posterior.model` is better.
+    extrapolated; where the model that was fitted is at hand, posterior.model is better.
 
     >>> model = model_from_draws(posterior) + anchors([(3.0, 20.0)])  # doctest: +SKIP
     """

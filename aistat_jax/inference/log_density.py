@@ -148,13 +148,13 @@ def log_density(model: BoundaryModel) -> LogDensity:
     """The log posterior density of a model over one unconstrained vector, for any sampler.
 
     Returns a callable: a vector (dim,) in, a scalar out, to be differentiated, compiled and
-    vmapped at will (`jax.grad(density)`), or called from NumPy (`density.value_and_grad`). It
+    vmapped at will (`jax.grad(density)`), or called from NumPy (density.value_and_grad). It
     knows its number of dimensions (`dim`), the way from vectors to sites and back (`constrain`,
     `unconstrain`), and where to start (`start`, `starts`). What a sampler returns becomes a
     posterior by `as_posterior`.
 
     `blackjax.nuts(density, ...)` and `blackjax.pathfinder` take it as it is; `emcee` with
-    `density.starts(walkers)`; nutpie's `from_pyfunc` wants `density.value_and_grad`. Give
+    `density.starts(walkers)`; nutpie's `from_pyfunc` wants density.value_and_grad. Give
     samplers in JAX double precision of their own (`with jax.enable_x64(True): ...`), or positions
     and gradients are rounded to single. The density of a hard step is a step function of the
     boundary: right for samplers without gradients, for which `differentiable` is False.

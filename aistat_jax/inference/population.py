@@ -146,9 +146,11 @@ def _check(models: list[BoundaryModel], draws: int) -> None:
             raise InputError(
                 "what a network says of one target cannot be shared; use models with a Prior"
             )
-        same = jax.tree.structure(prior) == jax.tree.structure(first.data.prior) and all(
+        # how surely each size is known beforehand is its own target's affair
+        alone, other = (replace(each, mean_log_sd=1.0) for each in (prior, first.data.prior))
+        same = jax.tree.structure(alone) == jax.tree.structure(other) and all(
             np.array_equal(a, b)
-            for a, b in zip(jax.tree.leaves(prior), jax.tree.leaves(first.data.prior), strict=True)
+            for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(other), strict=True)
         )
         if model.program is not first.program or not same:
             raise InputError(

@@ -42,7 +42,7 @@ def explore(
     `click_sd` (a quarter of the tolerance unless told otherwise): the model that was fitted is
     fitted again with them. `reference` is a contour to compare with, or one for each posterior.
     Instead of posteriors a session of edits can be gone on with (`load_session`), which brings its
-    own tolerance and `click_sd`, or the path of a file of either: `posterior.nc` of the command
+    own tolerance and `click_sd`, or the path of a file of either: posterior.nc of the command
     line, or a saved session. Posteriors read from a file are edited by their draws
     (`model_from_draws`). Where a package of `pip install "aistat_jax[lab]"` is missing, a figure
     comes back, with a sentence that says so.
