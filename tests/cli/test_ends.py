@@ -23,8 +23,12 @@ QUIET = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg"}
 
 
 def started(*arguments: str, **more) -> subprocess.Popen:
+    """A Python that answers to Ctrl-C, which what runs in the background of a shell does not."""
     environment = os.environ | {"PYTHONPATH": os.getcwd()} | QUIET
-    return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, **more)
+    return subprocess.Popen(
+        [sys.executable, *arguments], env=environment, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **more,
+    )  # fmt: skip
 
 
 def ends(kind: str, folder: Path, count: int, *names: str, seed: int = 1) -> list[dict]:
