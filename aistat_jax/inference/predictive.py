@@ -50,6 +50,8 @@ FAMILIES = 4
 # What is just outside: from one blur beyond the boundary on, as far as this many blurs more, or
 # this share of the radius.
 BEYOND_BLURS, BEYOND_SHARE = 2.0, 0.35
+# An image whose step is less than this many sds of its residuals is not judged by it.
+LEAST_CONTRAST = 2.0
 # How far beyond the chart an image is looked at, in its radii, and in how many of the directions it
 # must fall.
 BEYOND_CHART, ALL_AROUND = 1.6, 0.75
@@ -102,6 +104,8 @@ def misfit(
         side: _pooled_sd([residual[zone.where] for zone in zones if zone.within == side])
         for side in (True, False)
     }
+    if abs(step) < LEAST_CONTRAST * max(spread.values()):
+        return None  # so faint a step says little, and what else is in the image would outweigh it
     means, errors = np.zeros(len(zones)), np.zeros(len(zones))
     for k, zone in enumerate(zones):
         alike = _alikeness(voxels.points[zone.where], voxels.side, eta)
@@ -160,6 +164,8 @@ def further_out(
         return None
     level = float(np.median(image.values[around]))
     step = float(np.median(image.values[within])) - level
+    if abs(step) < LEAST_CONTRAST * float(image.values[around].std()):
+        return None
     sector = _sector(angle)
     drops = [
         (level - float(np.median(image.values[beyond & (sector == k)]))) / step

@@ -167,4 +167,5 @@ def _of_width(sentence: str) -> bool:
 
 
 def _phrase(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
+    first = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()  # PT stays PT
+    return first + sentence[1:].rstrip(".")
