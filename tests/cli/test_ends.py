@@ -22,13 +22,18 @@ from tests.ends import inputs, verdict, whole
 QUIET = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg"}
 
 
+LISTENING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def started(*arguments: str, **more) -> subprocess.Popen:
     """A Python that answers to Ctrl-C, which what runs in the background of a shell does not."""
     environment = os.environ | {"PYTHONPATH": os.getcwd()} | QUIET
-    return subprocess.Popen(
-        [sys.executable, *arguments], env=environment, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **more,
-    )  # fmt: skip
+    command = [sys.executable, "-c", LISTENING, *arguments]
+    return subprocess.Popen(command, env=environment, text=True, **more)
 
 
 def ends(kind: str, folder: Path, count: int, *names: str, seed: int = 1) -> list[dict]:
