@@ -104,7 +104,8 @@ def plot_probability_map(
         panel = slice_panel(made, image, posterior, channel=channel, full=full, reference=reference)
         axes, limits, drawn = panel.axes, panel.limits, panel.reference
         # fainter than elsewhere, so that colour is read against it and not mixed with it
-        panel.picture.set_clim(*_faint(*panel.picture.get_clim(), panel.shown.quantity))
+        low, high = panel.picture.get_clim()
+        panel.picture.set_clim(*_faint(low, high, panel.shown.quantity))
         fine = _finer(posterior.chart.plane, limits)
         probability = probability_map(posterior, fine)
         axes.imshow(
