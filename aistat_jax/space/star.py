@@ -215,7 +215,8 @@ class StarChart:
         radius, angle = self.polar(np.reshape(points, (-1, 2)))
         before = np.floor(angle / step).astype(int) % rays
         after = (before + 1) % rays
-        smallest, largest = draws.min(axis=0), draws.max(axis=0)
+        smallest = draws.min(axis=0, initial=np.inf)  # of no draws too
+        largest = draws.max(axis=0, initial=0.0)
         # a chord dips below its ends by at most cos(step / 2)
         surely = radius < np.minimum(smallest[before], smallest[after]) * np.cos(step / 2)
         never = radius > np.maximum(largest[before], largest[after])
@@ -235,7 +236,7 @@ class StarChart:
     def content(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch"]:
         """Area inside the polygon of each boundary."""
         sine = np.sin(self.angles[1] - self.angles[0])
-        return 0.5 * sine * np.sum(values * np.roll(values, -1, axis=-1), axis=-1)
+        return np.asarray(0.5 * sine * np.sum(values * np.roll(values, -1, axis=-1), axis=-1))
 
     def sectors(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """The area of each ray's sector of a disc."""
