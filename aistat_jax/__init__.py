@@ -34,7 +34,6 @@ _ROOMS = {
         "boundary_model",
         "boundary_program",
         "observe",
-        "prior_boundary",
         "prior_scale",
     ),
     "aistat_jax.boundary.simulate": ("simulate", "simulate_image"),

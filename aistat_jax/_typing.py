@@ -2,7 +2,8 @@
 
 In `Float[Array, "ray basis"]` the words are axes, in order:
 
-    ray      directions of a star chart, in order of angle
+    site     places of a chart, with one value each that makes a boundary
+    ray      the sites of a star: its directions, in order of angle
     basis    coefficients of the boundary's eigenfunctions
     node     radial positions at which tables are stored
     voxel    observations (voxels, pixels)

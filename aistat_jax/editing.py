@@ -16,7 +16,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace as replaced
-from aistat_jax.boundary.charts import StarChart
+from aistat_jax._typing import Float
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.opinions import CLICK_BUCKET, SIDES, anchors
@@ -25,7 +25,8 @@ from aistat_jax.inference.diagnostics import chart_reasons, trustworthy
 from aistat_jax.inference.earlier import model_of
 from aistat_jax.inference.fit import fit, restarted
 from aistat_jax.inference.posterior import Finding, Posterior
-from aistat_jax.space.directions import direction_words
+from aistat_jax.space.chart import Chart, interpolated
+from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import Grade, grade
 from aistat_jax.uncertainty.probability import area_posterior
@@ -281,7 +282,8 @@ def warm_up(session: Session, target: int = 0, clicks: int = 0) -> None:
     It is run on clicks that say nothing, so that no click has to wait for it.
     """
     chart = session.models[target].chart
-    nothing = [Click((float(chart.centre[0]), float(chart.centre[1])), "inside")] * clicks
+    middle = chart.line(0, np.zeros(1))[0]
+    nothing = [Click((float(middle[0]), float(middle[1])), "inside")] * clicks
     posterior = session.given[target].posterior
     model = session.models[target] + clicks_as_evidence(nothing, session.sd)
     draws = len(posterior.draws)
@@ -303,11 +305,11 @@ def check_clicks(clicks: Sequence[Click], chart: StarChart, sd: float) -> None:
             raise InputError(f"unknown kind of click {click.kind!r}; use {', '.join(SIDES)}")
         if not (np.isfinite([u, v]).all() and u_min <= u <= u_max and v_min <= v <= v_max):
             raise InputError(f"the click at {where} lies outside the image; click on the image")
-        radius, _ = polar(click.point, chart)
-        if radius > chart.radius_max:
+        radius, farthest = float(chart.position(click.point)), chart.reach[1]
+        if radius > farthest:
             raise InputError(
                 f"the click at {where} lies {radius:.0f} {chart.unit} from the centre, beyond the "
-                f"{chart.radius_max:.0f} {chart.unit} that were read; click nearer, or fit with a "
+                f"{farthest:.0f} {chart.unit} that were read; click nearer, or fit with a "
                 "larger radius_max"
             )
         if radius < sd and click.kind != "inside":
@@ -325,13 +327,12 @@ def check_clicks(clicks: Sequence[Click], chart: StarChart, sd: float) -> None:
                 )
 
 
-def _contradict(lower: Click, upper: Click, chart: StarChart, sd: float) -> bool:
+def _contradict(lower: Click, upper: Click, chart: Chart, sd: float) -> bool:
     """Whether one click keeps the boundary further out than the other one lets it go."""
     if lower.kind == "outside" or upper.kind == "inside":
         return False
-    (near, a), (far, b) = polar(upper.point, chart), polar(lower.point, chart)
-    gap = abs(a - b)
-    arc = min(gap, 2 * np.pi - gap) * (near + far) / 2
+    near, far = chart.position(upper.point), chart.position(lower.point)
+    arc = chart.apart(upper.point, lower.point)
     return bool(far - near > SLACK * sd + STEEPEST * arc)
 
 
@@ -362,7 +363,7 @@ def _wider(before: Edit, after: Edit) -> list[str]:
     if not after.clicks or wider.mean() <= ALONG:
         return []
     chart, most = after.posterior.chart, int((new - old).argmax())
-    towards = direction_words(chart.plane, tuple(chart.directions[most]))
+    towards = chart.words(chart.directions[most])
     return [
         f"It costs certainty: the band is wider along {wider.mean():.0%} of the boundary, "
         f"most {towards} ({old[most]:.1f} to {new[most]:.1f} {after.posterior.unit})."
@@ -371,28 +372,23 @@ def _wider(before: Edit, after: Edit) -> list[str]:
 
 def _beyond(posterior: Posterior, click: Click) -> float:
     """How far outside of the estimate a click lies."""
-    radius, angle = polar(click.point, posterior.chart)
-    return radius - float(radii_towards(posterior, angle).mean())
+    at = np.array([click.point])
+    return float(posterior.chart.position(at)[0] - values_at(posterior, at).mean())
 
 
 def _distance(posterior: Posterior, click: Click, sd: float) -> tuple[float, float]:
     """How far a posterior is from obeying a click, in its unit and in standard deviations."""
-    _, angle = polar(click.point, posterior.chart)
     beyond = _beyond(posterior, click)
     past = {"edge": abs(beyond), "inside": beyond, "outside": -beyond}[click.kind]
-    spread = float(np.hypot(sd, radii_towards(posterior, angle).std()))
+    spread = float(np.hypot(sd, values_at(posterior, np.array([click.point])).std()))
     return past, past / spread
 
 
 def _sticks_out(posterior: Posterior, click: Click) -> float:
     """By how much the estimate at a click sticks out from what it is beside it."""
-    _, angle = polar(click.point, posterior.chart)
-    step = np.radians(BESIDE)
-    middle, *sides = (
-        float(radii_towards(posterior, np.mod(angle + turn, 2 * np.pi)).mean())
-        for turn in (0.0, -step, step)
-    )
-    return middle - sum(sides) / 2
+    beside = posterior.chart.beside(click.point, np.radians(BESIDE))
+    middle, *sides = values_at(posterior, np.stack([click.point, *beside])).mean(axis=0)
+    return float(middle - np.mean(sides))
 
 
 def tensions(edit: Edit, sd: float) -> list[str]:
@@ -409,18 +405,9 @@ def tensions(edit: Edit, sd: float) -> list[str]:
     return sentences
 
 
-def polar(point: tuple[float, float], chart: StarChart) -> tuple[float, float]:
-    """Radius and angle of one point."""
-    radius, angle = chart.polar(np.array([point]))
-    return float(radius[0]), float(angle[0])
-
-
-def radii_towards(posterior: Posterior, angle: float) -> np.ndarray:
-    """Every draw's radius (draw,) at an angle between rays, interpolated linearly."""
-    rays = posterior.draws.shape[1]
-    place = angle / (2 * np.pi) * rays
-    n, part = int(place) % rays, place - int(place)
-    return (1 - part) * posterior.draws[:, n] + part * posterior.draws[:, (n + 1) % rays]
+def values_at(posterior: Posterior, points: Float[np.ndarray, "point dims"]) -> np.ndarray:
+    """Every draw's value (draw, point) at the places of points, interpolated between sites."""
+    return interpolated(posterior.chart, posterior.draws, points)
 
 
 def what_changed(before: Edit, after: Edit) -> str:

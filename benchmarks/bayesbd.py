@@ -65,7 +65,7 @@ def replicate(scenario: str, seed: int, **settings: Any) -> dict[str, Any]:
     posterior = fit(model, seed=seed, **fitting)
     seconds = time.perf_counter() - start
     band = simultaneous_band(posterior, 0.95)
-    curve = posterior.chart.curve(posterior.estimate)
+    curve = posterior.chart.surface(posterior.estimate)
     diagnostics = posterior.diagnostics
     return {
         "lebesgue": lebesgue_error(curve, image.truth),

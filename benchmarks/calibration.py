@@ -20,7 +20,7 @@ import numpy as np
 from aistat_jax._record import replace
 from aistat_jax.boundary.families import BlurredStep, StepPrior
 from aistat_jax.boundary.intensity import intensity, point_intensity
-from aistat_jax.boundary.model import BoundaryModel, boundary_model, prior_boundary
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.simulate import blurred_values
 from aistat_jax.boundary.targets import Target
@@ -29,8 +29,10 @@ from aistat_jax.data.textures import correlated_noise
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.prior import prior_draws
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.calibration import Ranks, sbc_ranks
 from benchmarks._table import Result, Row, share_interval
@@ -64,6 +66,19 @@ class Calibration:
 # ------------------------------------------------------------------------------- simulation
 
 
+def prior_truth(
+    seed: int, centre: np.ndarray, radius: float
+) -> tuple[StarChart, np.ndarray, dict[str, float]]:
+    """A chart, a boundary on it drawn from PRIOR, and the hyperparameters it was drawn with."""
+    target = Target(centre, radius, PLANE)
+    model = boundary_model(
+        target, prior=PRIOR, rays=RAYS, harmonics=HARMONICS, radius_max=RADIUS_MAX
+    )
+    found = prior_draws(model, 1, seed)
+    hyper = {name: float(found.samples[name][0, 0]) for name in ("amplitude", "lengthscale")}
+    return model.chart, found.draws[0], hyper
+
+
 def simulate(
     seed: int, prior: Prior = PRIOR, blur: float = BLUR
 ) -> tuple[BoundaryModel, dict[str, Any]]:
@@ -74,16 +89,14 @@ def simulate(
     from scipy.special import ndtr
 
     rng = np.random.default_rng([seed, 1])
-    angles = 2 * np.pi * np.arange(RAYS) / RAYS
-    radii, hyper = prior_boundary(seed, PRIOR, RADIUS, angles, HARMONICS)
+    centre = np.full(2, 47.5)
+    chart, radii, hyper = prior_truth(seed, centre, RADIUS)
     position = RADIUS_MAX * (np.arange(POINTS_A_RAY) + rng.uniform(size=(RAYS, POINTS_A_RAY)))
     position = position / POINTS_A_RAY
     # as the tables do, beyond their end
     inside = ndtr((np.minimum(radii, RADIUS_MAX)[:, None] - position) / BLUR)
     values = blurred_values(rng, inside, STEP)
-    centre = np.full(2, 47.5)
-    directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    points = centre + position[..., None] * directions[:, None, :]
+    points = np.stack([chart.line(ray, position[ray]) for ray in range(RAYS)])
     evidence = point_intensity(
         points.reshape(-1, 2), values.ravel(), family="blurred", blur=blur, prior=STEP
     )
@@ -148,9 +161,8 @@ def pixel_image(seed: int, correlation_px: float) -> tuple[Image, dict[str, Any]
 
     rng = np.random.default_rng([seed, 2])
     fine, size, spread = 5, 96, 1.5
-    angles = 2 * np.pi * np.arange(RAYS) / RAYS
-    radii, hyper = prior_boundary(seed, PRIOR, 14.0, angles, HARMONICS)
     centre = 47.5 + rng.uniform(-0.5, 0.5, 2)
+    _, radii, hyper = prior_truth(seed, centre, 14.0)
     axis = (np.arange(fine * size) + 0.5) / fine - 0.5
     u, v = np.meshgrid(axis - centre[0], axis - centre[1], indexing="ij")
     dense = 2 * np.pi * np.arange(4096) / 4096

@@ -91,7 +91,7 @@ def steps() -> dict[str, tuple[float, float]]:
 
     plain = aj.boundary_model(target, images)
     radii = phantom.truth_radii(plain.chart.angles, target.centre)
-    curves = [plain.chart.curve(radii * share) for share in (0.97, 1.0, 1.02)]
+    curves = [plain.chart.surface(radii * share) for share in (0.97, 1.0, 1.02)]
     calls = {
         "default": fitted(images),
         "smoothness": fitted(images, smoothness=0.5),

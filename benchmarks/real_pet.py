@@ -134,7 +134,7 @@ def _pointwise(
         if curve is None:
             continue
         try:
-            radii = posterior.chart.radii_of(curve)
+            radii = posterior.chart.values_of(curve)
         except InputError:
             shares.append(0.0)
         else:

@@ -20,7 +20,6 @@ from aistat_jax._files import write_whole
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import network_prior
 from aistat_jax.boundary.targets import Target
-from aistat_jax.data.shapes import ray_exits
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.nets.edge_law import HARMONICS, RAYS, median, within
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field, region_at
@@ -28,7 +27,9 @@ from aistat_jax.nets.predict import predict
 from aistat_jax.nets.recipes import RECIPES, Drawn
 from aistat_jax.nets.weights import SHIPPED, Net, load_net
 from aistat_jax.space.basis import circle_basis, equal_angles
-from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.chart import interpolated
+from aistat_jax.space.curve import contours_from_mask, last_exits
+from aistat_jax.space.star import star_chart, unit_vectors
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.metrics import dice
 from aistat_jax.uncertainty.probability import draw_masks, sample_masks
@@ -133,7 +134,7 @@ def _edges(
         target = Target.from_mask(region[:, :, k], plane)
         edge = edge_at(field, plane, target.centre, target.radius)
         curve = max(contours_from_mask(expert[:, :, k], plane), key=lambda c: c.area)
-        exits = ray_exits(curve.points, equal_angles(RAYS), target.centre)
+        exits = last_exits(curve.points, target.centre, unit_vectors(equal_angles(RAYS)))
         if not (exits > 0).all():
             continue
         _count_held(edge, np.log(exits / target.radius), case.patient, held)
@@ -210,10 +211,9 @@ def _component(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
 
 def _inside(target: Target, radii: np.ndarray, plane: Any) -> np.ndarray:
     """Pixels whose centres lie within a star of radii on the head's rays."""
-    offset = plane.points() - target.centre
-    angle = np.mod(np.arctan2(offset[..., 1], offset[..., 0]), 2 * np.pi)
-    at = np.interp(angle, np.append(equal_angles(RAYS), 2 * np.pi), np.append(radii, radii[0]))
-    return np.hypot(offset[..., 0], offset[..., 1]) <= at
+    chart = star_chart(target.centre, 4 * target.radius, plane, RAYS)
+    points = plane.points().reshape(-1, 2)
+    return (chart.position(points) <= interpolated(chart, radii, points)).reshape(plane.shape)
 
 
 # ------------------------------------------------------------------------- several readers
@@ -247,7 +247,7 @@ def readers(net: Net, cases: list[Drawn]) -> list[Row]:
             if not curves:
                 continue
             outline = max(curves, key=lambda c: c.area).points
-            exits = ray_exits(outline, equal_angles(RAYS), target.centre)
+            exits = last_exits(outline, target.centre, unit_vectors(equal_angles(RAYS)))
             if (exits > 0).all():
                 _count_held(edge, np.log(exits / target.radius), case.patient, held)
     asked = {

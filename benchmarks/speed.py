@@ -249,7 +249,7 @@ def per_pixel(
     distance = np.hypot(offset[..., 0], offset[..., 1]).ravel()
     basis = circle_basis(angle, HARMONICS)
     program = partial(
-        _pixels, np.asarray(basis.functions), np.asarray(basis.frequency), distance,
+        _pixels, np.asarray(basis.functions), np.asarray(basis.eigenvalues), distance,
         values.ravel(), spread, float(np.exp(np.mean(model.data.mean))),
     )  # fmt: skip
     sampler = MCMC(NUTS(program), num_warmup=draws, num_samples=draws, progress_bar=False)

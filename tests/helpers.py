@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import star_chart
 
 TRUSTED = Diagnostics(converged=True, ess_min=900.0, khat=0.3)
 

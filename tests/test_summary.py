@@ -151,9 +151,9 @@ def test_agreement_with_exact_outlines():
     case = make_case()
     channel, posterior = case.image.primary, case.posteriors[0]
     own = estimate_volume(case.posteriors, channel)
-    curve = posterior.chart.curve(posterior.draws[3])
+    curve = posterior.chart.surface(posterior.draws[3])
     near = agreement(
-        case.posteriors, own, channel, curves=[posterior.chart.curve(posterior.estimate)],
+        case.posteriors, own, channel, curves=[posterior.chart.surface(posterior.estimate)],
         whole_volume=False,
     )  # fmt: skip
     assert near.scope == "slices"
@@ -162,7 +162,7 @@ def test_agreement_with_exact_outlines():
     held = bool(case.bands[0].contains(posterior.draws[3:4])[0])
     one = agreement(case.posteriors, own, channel, curves=[curve])
     assert one.band_share == float(held)
-    far = posterior.chart.curve(posterior.estimate + 8.0)
+    far = posterior.chart.surface(posterior.estimate + 8.0)
     assert agreement(case.posteriors, own, channel, curves=[far]).band_share == 0.0
 
 

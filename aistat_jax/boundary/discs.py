@@ -5,7 +5,7 @@ at a distance t the share F(t; gamma) = P(|t + b X| < gamma), X standard normal 
 its sections change along the slices' normal, area / pi = gamma^2 + slope z + bend z^2 / 2 (a
 `Taper`; a ball has bend -2), what is seen is the mean of that over the heights z that the point
 spread and the slice's thickness mix. For radii much larger than b and no taper, F is a straight
-step at the apparent radius (`families.apparent_radii`); for small ones it is not.
+step at the apparent radius (`star.StarBending`); for small ones it is not.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.tables import (
     NODES_PER_BLUR,
-    RayVoxels,
     SmoothTable,
     hermite_table,
     node_count,
 )
 from aistat_jax.boundary.targets import Taper
+from aistat_jax.space.chart import Chart, Shares
 
 # Quadrature points between two nodes of the radius, and heights that are mixed, in sds.
 BETWEEN = 4
@@ -105,8 +104,8 @@ def _flat(distance: np.ndarray, step: float, count: int, blur: float) -> np.ndar
 
 
 def disc_table(
-    chart: StarChart,
-    shared: RayVoxels,
+    chart: Chart,
+    shared: Shares,
     statistics: Sequence[tuple[np.ndarray, int]],
     blur: Blur,
     taper: Taper | None = None,
@@ -118,9 +117,9 @@ def disc_table(
     """
     from scipy.interpolate import make_interp_spline
 
-    rays, step = len(chart.angles), blur.within / NODES_PER_BLUR
-    nodes = node_count(chart.radius_max, blur.within) + 1
-    shared = RayVoxels(*(v[shared.position < nodes * step + FAR * blur.within] for v in shared))
+    rays, step = chart.sites, blur.within / NODES_PER_BLUR
+    nodes = node_count(chart, blur.within) + 1
+    shared = Shares(*(v[shared.position < nodes * step + FAR * blur.within] for v in shared))
     cells = int(shared.position.max(initial=0.0) / step) + len(STENCIL) + 1
     distance = step * np.abs(np.arange(cells) + STENCIL[0])
     profile = disc_profile(distance, step, nodes, blur, taper)
@@ -128,14 +127,14 @@ def disc_table(
     place = shared.position / step
     below = np.floor(place).astype(int)
     nearby = _lagrange(place - below) * shared.share[:, None]
-    cell = shared.ray[:, None] * cells + below[:, None] + STENCIL - STENCIL[0]
+    cell = shared.site[:, None] * cells + below[:, None] + STENCIL - STENCIL[0]
     columns = []
     for f, power in statistics:
         mass = f[shared.voxel][:, None] * nearby
         gathered = np.bincount(cell.ravel(), mass.ravel(), rays * cells).reshape(rays, cells)
         spline = make_interp_spline(np.arange(nodes), gathered @ (profile**power).T, k=5, axis=1)
         columns.append([spline(np.arange(nodes), nu) for nu in range(3)])
-    return hermite_table(np.array(columns), step)
+    return hermite_table(np.array(columns), step, 0.0)
 
 
 def _lagrange(x: Float[np.ndarray, "*place"]) -> Float[np.ndarray, "*place stencil"]:

@@ -17,10 +17,10 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.doors import value_of
 from aistat_jax.boundary.families import Term
 from aistat_jax.boundary.targets import Target
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import ChannelSlice, Image
 
 MIN_VOXELS = 20
@@ -30,7 +30,7 @@ MIN_VOXELS = 20
 class Piece(Protocol):
     """Anything that can be tabulated along the rays of a chart."""
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]: ...
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]: ...
 
 
 @record
@@ -50,7 +50,7 @@ class Evidence:
             )
         return NotImplemented
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
         """The terms of every piece for one target."""
         return tuple(term for piece in self.pieces for term in piece.tabulate(target, chart))
 
@@ -80,7 +80,7 @@ class Voxels(NamedTuple):
     """The voxels of one channel slice that a chart reaches.
 
     Shapes: points (voxel, 2), values (voxel,), width their side, inside (nu, nv) where they are
-    in `slice`, radius (nu, nv) of every voxel of the slice.
+    in `slice`, radius (nu, nv) the position of every voxel of the slice.
     """
 
     points: np.ndarray
@@ -91,19 +91,19 @@ class Voxels(NamedTuple):
     slice: ChannelSlice
 
 
-def voxels_around(image: Image, name: str, target: Target, chart: StarChart) -> Voxels:
-    """Voxels of a channel, on its native grid, within the chart's outer radius.
+def voxels_around(image: Image, name: str, target: Target, chart: Chart) -> Voxels:
+    """Voxels of a channel, on its native grid, within the chart's reach.
 
     Raises InputError when the target's surroundings hold too few of them.
     """
     channel = image[name].slice_at(target.plane)
     points = channel.plane.points()
-    radius, _ = chart.polar(points)
-    inside = radius <= chart.radius_max
+    radius, (low, high) = chart.position(points), chart.reach
+    inside = (radius >= low) & (radius <= high)
     if inside.sum() < MIN_VOXELS:
         raise InputError(
             f"channel {name} has only {int(inside.sum())} voxels within "
-            f"{chart.radius_max:.1f} {chart.unit} of the target's centre; "
+            f"{high:.1f} {chart.unit} of the target's centre; "
             "choose a target inside the image or a larger radius"
         )
     width = float(np.sqrt(np.prod(channel.plane.spacing)))

@@ -23,6 +23,7 @@ from jax.scipy.special import gammaln
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
+from aistat_jax.space.chart import Bending
 
 
 @runtime_checkable
@@ -61,9 +62,9 @@ class BlurredStep:
     """Collapsed Gaussian regression of intensity on the blurred inside.
 
     Table statistics: sum h, sum h^2, sum y h. totals (3,): n, sum y, sum y^2. constant holds
-    what no boundary changes (see `blurred_step`). With `curved` the point spread is taken as
-    two-dimensional, and the edge is read where it then appears (`apparent_radii`). `shrinkage` is
-    1 for tables of a straight step, and 0 for those of a disc (discs.py), which have it in them;
+    what no boundary changes (see `blurred_step`). With `bending` the edge is read where it
+    appears through a point spread of as many dimensions as the chart has; its `shrinkage` is 1
+    for tables of a straight step, and 0 for those of a disc (discs.py), which have it in them.
     `section` (blur across slices, height, slope and bend of the taper) is the disc's, else zeros.
     """
 
@@ -73,9 +74,8 @@ class BlurredStep:
     prior: StepPrior
     constant: Float[ArrayLike, ""]
     blur: Float[ArrayLike, ""]
-    shrinkage: Float[ArrayLike, ""]
     section: Float[ArrayLike, "4"]
-    curved: bool = static(default=False)
+    bending: Bending | None = None
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
@@ -83,7 +83,7 @@ class BlurredStep:
 
     def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
         """Where the edge of a boundary is looked for."""
-        return apparent_radii(radii, self.blur, self.shrinkage) if self.curved else radii
+        return radii if self.bending is None else self.bending(radii)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""
@@ -99,38 +99,13 @@ class BlurredStep:
         return self.constant - 0.5 * jnp.log(determinant) - shape * jnp.log(rate)
 
 
-def apparent_radii(
-    radii: Float[ArrayLike, " ray"],
-    blur: Float[ArrayLike, ""] | float,
-    shrinkage: Float[ArrayLike, ""] | float = 1.0,
-) -> Float[Array, " ray"]:
-    """Where a boundary seems to lie once a Gaussian point spread of sd s has blurred it.
-
-    Blurring is heat flow for a time s^2 / 2, and the level set half-way between the two
-    intensities moves under it with normal speed equal to its curvature (Merriman, Bence & Osher
-    1994). About a circle of radius R, the mean radius, that flow is linear: the mean shrinks by
-    s^2 / (2 R) and harmonic k >= 1 is damped by exp(-(k^2 - 1) (s / R)^2 / 2). A shift (k = 1)
-    is kept, corners are rounded, and ripples finer than the blur do not show. With `shrinkage` 0
-    the mean is left, for tables in which a disc of the mean radius has been blurred already; to a
-    shift such a disc answers by a factor exp(-(s / R)^2 / 2) less than to a change of its radius.
-    """
-    radii = jnp.asarray(radii)
-    count = radii.shape[-1]
-    mean = jnp.mean(radii)
-    order = np.arange(count // 2 + 1)
-    power = jnp.where(order > 0, order**2 - jnp.asarray(shrinkage), 0.0)
-    damping = jnp.exp(-0.5 * power * jnp.square(blur / mean))
-    smooth = jnp.fft.irfft(jnp.fft.rfft(radii) * damping, n=count)
-    return smooth - 0.5 * shrinkage * jnp.square(blur) / mean
-
-
 def blurred_step(
     table: SmoothTable,
     totals: np.ndarray,
     eta: float,
     prior: StepPrior,
     blur: float,
-    curved: bool,
+    bending: Bending | None,
     section: Sequence[float] | None = None,
 ) -> BlurredStep:
     """The term with its constant, so that it is the full log marginal likelihood.
@@ -148,11 +123,8 @@ def blurred_step(
         - gammaln(shape)
         - half * np.log(2 * np.pi)
     )
-    shrinkage = 1.0 if section is None else 0.0
-    weight, whole, spread, shrunk, cut = leaves(
-        eta, constant, blur, shrinkage, section or np.zeros(4)
-    )
-    return BlurredStep(table, totals, weight, prior, whole, spread, shrunk, cut, curved)
+    weight, whole, spread, cut = leaves(eta, constant, blur, section or np.zeros(4))
+    return BlurredStep(table, totals, weight, prior, whole, spread, cut, bending)
 
 
 @record

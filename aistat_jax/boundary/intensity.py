@@ -14,7 +14,6 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.discs import Blur, disc_table
 from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
@@ -26,8 +25,9 @@ from aistat_jax.boundary.families import (
     leaves,
 )
 from aistat_jax.boundary.samples import Samples, channel_samples
-from aistat_jax.boundary.tables import RayVoxels, share_voxels, smooth_table, sorted_table
+from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import Taper, Target
+from aistat_jax.space.chart import Chart, Shares
 from aistat_jax.space.image import Image
 
 # From this many blurs on the radius of a target is so large that the edge of its disc is straight
@@ -61,12 +61,12 @@ class Intensity:
     curved: bool = static(default=False)
     noise: str = static(default="constant")
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
         names = self.channels if self.image is not None else ("points",)
         read = (self.samples(name, target, chart) for name in names)
         return tuple(self._term(samples, target, chart) for samples in read)
 
-    def samples(self, name: str, target: Target, chart: StarChart) -> Samples:
+    def samples(self, name: str, target: Target, chart: Chart) -> Samples:
         """What is counted of one channel, or of the scattered points."""
         if self.image is not None:
             return channel_samples(
@@ -91,23 +91,23 @@ class Intensity:
         large = FLAT if target.taper is None else TAPERED
         return self.curved and target.radius < large * blur.within
 
-    def _term(self, samples: Samples, target: Target, chart: StarChart) -> Term:
+    def _term(self, samples: Samples, target: Target, chart: Chart) -> Term:
         y = np.asarray(samples.values, dtype=float)
         if np.ptp(y) == 0:
             raise InputError("the image is constant around the target: no boundary to find")
-        shared = share_voxels(chart, samples.points, samples.footprint)
+        shared = chart.share(samples.points, samples.footprint)
         if self.family == "blurred":
             return self._blurred_term(samples, y, shared, target, chart)
         return self._hard_term(samples, y, shared, chart)
 
     def _blurred_term(
-        self, samples: Samples, y: np.ndarray, shared: RayVoxels, target: Target, chart: StarChart
+        self, samples: Samples, y: np.ndarray, shared: Shares, target: Target, chart: Chart
     ) -> Term:
         blur = samples.blur
-        if blur.within < FINEST_BLUR * chart.radius_max:
+        if blur.within < FINEST_BLUR * chart.reach[1]:
             raise InputError(
                 f"a blur of {blur.within:.2g} {chart.unit} is too fine for a region of radius "
-                f"{chart.radius_max:.4g} {chart.unit}; use the hard step family='gaussian'"
+                f"{chart.reach[1]:.4g} {chart.unit}; use the hard step family='gaussian'"
             )
         prior = self.prior
         if prior is None:
@@ -127,13 +127,12 @@ class Intensity:
             taper = target.taper or Taper(0.0, 0.0)
             section = (blur.across, blur.offset, taper.slope, taper.bend)
         eta = samples.eta
-        term = blurred_step(table, totals, eta, prior, blur.within, self.curved, section)
+        bending = chart.bending(blur.within, 0.0 if disc else 1.0) if self.curved else None
+        term = blurred_step(table, totals, eta, prior, blur.within, bending, section)
         uneven = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
         return replace(term, constant=np.asarray(term.constant + uneven))
 
-    def _hard_term(
-        self, samples: Samples, y: np.ndarray, shared: RayVoxels, chart: StarChart
-    ) -> Term:
+    def _hard_term(self, samples: Samples, y: np.ndarray, shared: Shares, chart: Chart) -> Term:
         if self.family == "bernoulli" and not ((y >= 0) & (y <= 1)).all():
             raise InputError(
                 f"the bernoulli family needs values between 0 and 1, got {y.min():g} to {y.max():g}"
@@ -144,10 +143,10 @@ class Intensity:
         y = (y - centre) / scale
         hyper = HYPER[self.family] if self.hyper is None else self.hyper
         fields = [y**power for power in range(STATISTICS[self.family])]
-        width = np.sqrt(np.pi * chart.radius_max**2 / len(y))
+        width = (chart.extent / len(y)) ** (1 / chart.dims)
         exact = sorted_table(chart, shared, fields)
         smooth = smooth_table(
-            chart, shared, [(f, 1) for f in fields], max(width, FINEST_BLUR * chart.radius_max)
+            chart, shared, [(f, 1) for f in fields], max(width, FINEST_BLUR * chart.reach[1])
         )
         totals = np.array([f.sum() for f in fields])
         totals, eta, hyper = leaves(totals, samples.eta, hyper)
@@ -174,7 +173,7 @@ def intensity(
     background around the target, 1.0 for independent noise. `prior` and `hyper` replace the weak
     conjugate priors; with them the intensities are used as they are, otherwise standardised.
     `curved` corrects for the point spread being two-dimensional, which draws the apparent edge
-    of a blurred step inwards where it bends (`families.apparent_radii`); for small targets, and
+    of a blurred step inwards where it bends (`star.StarBending`); for small targets, and
     for those whose sections change from slice to slice, the image of a disc stands in for the
     step (discs.py). `noise` of a blurred
     step is "constant" or "poisson" (variance proportional to the mean; better for noise that is

@@ -13,8 +13,8 @@ To change the model, write another program with the same signature and pass it o
 
 All methods then work on it, provided it samples "coefficients" from a normal distribution given
 the other sites and declares "radii" (ray,), as `observe` does. A program written out in full may
-do without the two helpers; its radii are exp(data.log_radius(coefficients)), which a learned prior
-bends. Observed sites of its own count as evidence.
+do without the two helpers; its radii are data.values(coefficients), which a learned prior bends.
+Observed sites of its own count as evidence.
 """
 
 from __future__ import annotations
@@ -29,18 +29,14 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.doors import check_terms
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
 from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
 from aistat_jax.boundary.targets import Target
-from aistat_jax.space.basis import (
-    CircleBasis,
-    circle_basis,
-    host_variance,
-    spectral_variance,
-)
+from aistat_jax.space.basis import Basis, spectral_variance
+from aistat_jax.space.chart import linked, unlinked
+from aistat_jax.space.star import StarChart, star_chart
 
 REACH = 2.2
 
@@ -51,20 +47,26 @@ class BoundaryData:
 
     `start` (basis,) is where fits begin their search; it does not enter the posterior. `weights`
     (term,) are how often each term counts: once, but where sources are looked at one by one.
+    `link` is the chart's: it makes values, which are radii where it is "log", of what is Gaussian.
     """
 
-    basis: CircleBasis
+    basis: Basis
     prior: Prior | LearnedPrior
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
     start: Float[ArrayLike, " basis"] | None = None
     weights: Float[ArrayLike, " term"] | None = None
+    link: str = static(default="log")
 
     @property
     def differentiable(self) -> bool:
         return all(term.differentiable for term in self.terms)
 
-    def log_radius(self, coefficients: Float[ArrayLike, " basis"]) -> Float[Array, " ray"]:
+    def values(self, coefficients: Float[ArrayLike, " basis"]) -> Float[Array, " ray"]:
+        """The boundary of these coefficients: the linear predictor through the link."""
+        return linked(self.link, self.predictor(coefficients))
+
+    def predictor(self, coefficients: Float[ArrayLike, " basis"]) -> Float[Array, " ray"]:
         """The prior mean plus the basis times the coefficients, bent as a learned prior says."""
         field = self.basis.functions @ coefficients
         if isinstance(self.prior, LearnedPrior):
@@ -72,12 +74,12 @@ class BoundaryData:
             field = sd * self.prior.margin.bend(field / sd)
         return jnp.asarray(self.mean) + field
 
-    def coefficients(self, radii: Float[np.ndarray, " ray"]) -> Float[np.ndarray, " basis"]:
-        """Those whose boundary comes near to one: `log_radius` undone, by least squares.
+    def coefficients(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, " basis"]:
+        """Those whose boundary comes near to one: `values` undone, by least squares.
 
         Errors are cut off at 6 standard ones: a margin may say that none is as large.
         """
-        field = np.log(radii) - self.mean
+        field = unlinked(self.link, values) - self.mean
         if isinstance(self.prior, LearnedPrior):
             standard, _ = self.prior.margin.straighten(field / self._sd)
             field = self._sd * jnp.clip(standard, -6, 6)
@@ -139,7 +141,7 @@ class BoundaryModel:
             return NotImplemented
         start = time.perf_counter()
         more = evidence.tabulate(self.target, self.chart)
-        check_terms(more, len(self.chart.angles))
+        check_terms(more, self.chart.sites)
         terms = self.data.terms + more
         seconds = self.seconds + time.perf_counter() - start
         data = replace(self.data, terms=terms, weights=np.ones(len(terms)))
@@ -148,7 +150,7 @@ class BoundaryModel:
 
 
 def boundary_program(data: BoundaryData) -> None:
-    """The boundary model: Gaussian-process log radius on a circle, and the evidence."""
+    """The boundary model: a Gaussian process on the chart's sites, linked, and the evidence."""
     import numpyro
     from numpyro import distributions as dist
 
@@ -183,20 +185,20 @@ def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
 
     amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
     lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
-    variance = spectral_variance(data.basis.frequency, amplitude, lengthscale, prior.smoothness)
+    variance = spectral_variance(
+        data.basis.eigenvalues, amplitude, lengthscale, prior.smoothness, data.basis.dims
+    )
     return jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
 
 
 def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[Array, " ray"]:
     """Declare the boundary of these coefficients as "radii" and weigh it by all the evidence.
 
-    Returns the radii (ray,), of which the log is `data.log_radius(coefficients)`. To be called in a
-    program.
+    Returns the radii (ray,), which are `data.values(coefficients)`. To be called in a program.
     """
     import numpyro
 
-    radii = jnp.exp(data.log_radius(coefficients))
-    radii = jnp.asarray(numpyro.deterministic("radii", radii))
+    radii = jnp.asarray(numpyro.deterministic("radii", data.values(coefficients)))
     numpyro.factor("evidence", log_likelihood(data.terms, radii, data.weights))
     return radii
 
@@ -218,11 +220,11 @@ def boundary_model(
     bounds the region whose voxels count as evidence; a boundary that reaches it fails its
     diagnostics. `presence` is the probability that there is anything to contour
     (`networks.presence`): it goes with the posterior, whose boundaries are given that. A learned
-    prior has harmonics of its own, and may do without evidence: it has seen the image.
+    prior has harmonics of its own. Without evidence the posterior is the prior, from which
+    `prior_draws` draws.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    for a presence outside (0, 1], for no evidence under a prior that has not seen the image, and
-    for a term whose log-likelihood is not one number.
+    for a presence outside (0, 1], and for a term whose log-likelihood is not one number.
     """
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
@@ -235,45 +237,20 @@ def boundary_model(
         radius_max = target.radius * (prior.reach if isinstance(prior, LearnedPrior) else REACH)
     chart = star_chart(target.centre, radius_max, target.plane, rays)
     if isinstance(prior, LearnedPrior):
-        shape, basis = prior.on(chart.angles)
-        mean = np.log(target.radius) + shape
+        shape, basis = prior.on(chart)
+        mean = unlinked(chart.link, target.radius) + shape
     else:
         prior = (prior or Prior()).check()
         radius, unsure = target.size
         prior = replace(prior, mean_log_sd=float(np.hypot(prior.mean_log_sd, unsure)))
         mean = population_mean(prior, radius, rays)
-        basis = circle_basis(chart.angles, harmonics)
+        basis = chart.basis(harmonics)
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
     check_terms(terms, rays)
-    data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)))
+    data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
     if target.outline is not None:
-        radii = np.maximum(chart.radii_of(target.outline), 0.2 * target.radius)
+        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))
-    if not data.terms and isinstance(prior, Prior):
-        raise InputError("a boundary model needs at least one piece of evidence")
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence, evidence)
-
-
-def prior_boundary(
-    seed: int, prior: Prior, radius: float, angles: Float[np.ndarray, " ray"], harmonics: int = 16
-) -> tuple[Float[np.ndarray, " ray"], dict[str, float]]:
-    """One boundary drawn from the prior, with the hyperparameters it was drawn with.
-
-    Returns radii (ray,) in the unit of `radius` and {"amplitude", "lengthscale"}.
-    """
-    rng = np.random.default_rng(seed)
-
-    def hyper(name: str, median: float, log_sd: float) -> float:
-        spread = 0.0 if name in prior.fixed else log_sd
-        return float(median * np.exp(spread * rng.standard_normal()))
-
-    amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
-    lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
-    basis = circle_basis(angles, harmonics)
-    scale = np.sqrt(host_variance(basis.frequency, amplitude, lengthscale, prior.smoothness))
-    scale[0] = prior.mean_log_sd
-    field = np.asarray(basis.functions) @ (scale * rng.standard_normal(len(scale)))
-    mean = np.asarray(population_mean(prior, radius, len(angles)))
-    return np.exp(mean + field), {"amplitude": amplitude, "lengthscale": lengthscale}

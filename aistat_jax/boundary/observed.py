@@ -19,8 +19,8 @@ from aistat_jax.boundary.discs import Blur, disc_shares
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
 from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.tables import RayVoxels, share_voxels
 from aistat_jax.boundary.targets import Taper
+from aistat_jax.space.chart import Shares
 
 # Pairs of voxel and ray, times draws, that are held in memory at once.
 CHUNK = 4_000_000
@@ -37,7 +37,7 @@ class Voxels:
 
     name: str
     term: BlurredStep | HardStep
-    shared: RayVoxels
+    shared: Shares
     points: Float[np.ndarray, "voxel 2"]
     values: Float[np.ndarray, " voxel"]
     precisions: Float[np.ndarray, " voxel"]
@@ -90,7 +90,7 @@ def voxels_of(model: BoundaryModel) -> list[Voxels]:
                 Voxels(
                     name,
                     term,
-                    share_voxels(model.chart, samples.points, samples.footprint),
+                    model.chart.share(samples.points, samples.footprint),
                     samples.points,
                     values,
                     samples.precisions,
@@ -112,17 +112,17 @@ def _blocks(points: np.ndarray, side: float) -> np.ndarray:
 
 
 def inside_shares(
-    term: BlurredStep | HardStep, shared: RayVoxels, radii: Float[np.ndarray, "draw ray"]
+    term: BlurredStep | HardStep, shared: Shares, radii: Float[np.ndarray, "draw ray"]
 ) -> Float[np.ndarray, "draw pair"]:
     """How far each pair of voxel and ray lies inside each boundary: h, or 0 and 1."""
     from scipy.special import ndtr
 
     if isinstance(term, HardStep):
-        return (shared.position < radii[:, shared.ray]).astype(float)
+        return (shared.position < radii[:, shared.site]).astype(float)
     with jax.enable_x64(True):
         seen = np.asarray(jax.vmap(term.apparent)(radii))
-    edge, blur = seen[:, shared.ray], float(term.blur)
-    if float(term.shrinkage) > 0 or not term.curved:
+    edge, blur = seen[:, shared.site], float(term.blur)
+    if term.bending is None or float(term.bending.shrinkage) > 0:
         return ndtr((edge - shared.position) / blur)
     across, offset, slope, bend = (float(v) for v in np.asarray(term.section))
     taper = Taper(slope, bend) if slope or bend else None

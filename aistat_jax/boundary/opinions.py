@@ -12,7 +12,6 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.doors import check_function, function_name
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
 from aistat_jax.boundary.families import (
@@ -24,8 +23,9 @@ from aistat_jax.boundary.families import (
     leaves,
 )
 from aistat_jax.boundary.sameness import first_of
-from aistat_jax.boundary.tables import share_voxels, smooth_table
+from aistat_jax.boundary.tables import smooth_table
 from aistat_jax.boundary.targets import Target
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 
@@ -44,9 +44,9 @@ class Logits:
     channel: str = static()
     temper: float = static(default=1.0)
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
         voxels = voxels_around(self.image, self.channel, target, chart)
-        shared = share_voxels(chart, voxels.points, voxels.width)
+        shared = chart.share(voxels.points, voxels.width)
         # A voxel cut by the boundary counts by its share inside: a box of one voxel's width.
         table = smooth_table(chart, shared, [(voxels.values, 1)], voxels.width / np.sqrt(12))
         return (LinearTable(table, *leaves(self.temper)),)
@@ -77,17 +77,16 @@ class Raters:
     constant_share: float = static()
     correlation: float = static()
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
         for curve in self.curves:
             if curve.unit != chart.unit:
                 raise InputError(
                     f"a rater's contour is in {curve.unit} but the image is in {chart.unit}; "
                     "give both the same unit"
                 )
-        radii = np.stack([chart.radii_of(curve) for curve in self.curves])
+        radii = np.stack([chart.values_of(curve) for curve in self.curves])
         mean = radii.mean(axis=0)
-        gap = np.abs(chart.angles[:, None] - chart.angles[None, :])
-        arc = np.minimum(gap, 2 * np.pi - gap) * mean.mean()
+        arc = chart.distance(mean)
         local = (1 - self.constant_share) * np.exp(-arc / self.correlation)
         covariance = self.sd**2 * (self.constant_share + local)
         whiten = np.linalg.inv(np.linalg.cholesky(covariance))
@@ -127,13 +126,12 @@ class Anchors:
     sd: Float[np.ndarray, " click"]
     side: Float[np.ndarray, " click"]
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
-        radius, _ = chart.polar(self.points)
-        shared = share_voxels(chart, self.points)
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+        radius, shared = chart.position(self.points), chart.share(self.points)
         # No click at all fills one too, so that what it compiles serves the first click.
         spare = -len(radius) % CLICK_BUCKET if len(radius) else CLICK_BUCKET
-        weights = np.zeros((len(radius) + spare, len(chart.angles)))
-        np.add.at(weights, (shared.voxel, shared.ray), shared.share)
+        weights = np.zeros((len(radius) + spare, chart.sites))
+        np.add.at(weights, (shared.voxel, shared.site), shared.share)
         # What fills a bucket up is surely inside every boundary: it adds exactly nothing.
         radius = np.append(radius, np.full(spare, -1e6))
         sd, side = np.append(self.sd, np.ones(spare)), np.append(self.side, np.ones(spare))
@@ -181,9 +179,9 @@ class Own:
     function: Callable[..., Any] = static()
     differentiable: bool = static(default=True)
 
-    def tabulate(self, target: Target, chart: StarChart) -> tuple[Term, ...]:
+    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
         values = leaves(*self.values)
-        check_function(self.function, values, np.full(len(chart.angles), float(target.radius)))
+        check_function(self.function, values, np.full(chart.sites, float(target.radius)))
         return (FunctionTerm(values, self.function, self.differentiable),)
 
 

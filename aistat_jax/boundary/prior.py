@@ -15,7 +15,8 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.space.basis import CircleBasis, circle_basis, equal_angles, host_variance
+from aistat_jax.space.basis import Basis, circle_basis, equal_angles, host_variance
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.margin import Margin
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
@@ -80,11 +81,16 @@ class LearnedPrior:
     reach: float = static()
     margin: Margin = Margin()
 
-    def on(self, angles: Float[np.ndarray, " ray"]) -> tuple[np.ndarray, CircleBasis]:
-        """phi' mean (ray,), relative to the rough radius, and the basis of c, at these angles."""
-        circle = circle_basis(angles, len(np.asarray(self.mean)) // 2)
+    def on(self, chart: Chart) -> tuple[np.ndarray, Basis]:
+        """phi' mean (ray,), relative to the rough radius, and what c are coefficients of.
+
+        The columns of that basis are mixtures of eigenfunctions: its eigenvalues are 0.
+        """
+        circle = chart.basis(len(np.asarray(self.mean)) // 2)
         functions = np.asarray(circle.functions)
-        return functions @ self.mean, replace(circle, functions=functions @ self.factor)
+        nothing = np.zeros(len(functions.T))
+        mixed = replace(circle, functions=functions @ self.factor, eigenvalues=nothing)
+        return functions @ self.mean, mixed
 
 
 def fixed_prior(
@@ -146,7 +152,7 @@ def prior_from_contours(
     log_amplitude = np.linspace(np.log(0.01), np.log(1.0), 61)
     log_lengthscale = np.linspace(np.log(0.05), np.log(3.0), 41)
     unit = np.stack(
-        [host_variance(basis.frequency, 1.0, np.exp(v), smoothness)[1:] for v in log_lengthscale]
+        [host_variance(basis.eigenvalues, 1.0, np.exp(v), smoothness)[1:] for v in log_lengthscale]
     )
     variance = np.exp(2 * log_amplitude)[:, None, None] * unit[None]
     energy = np.einsum("cb,alb->cal", coefficients**2, 1 / variance, optimize=True)

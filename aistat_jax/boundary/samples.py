@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.discs import Blur
 from aistat_jax.boundary.evidence import Voxels, voxels_around
 from aistat_jax.boundary.regions import point_spread
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import Image
 
 # Noise is taken to be correlated over at most this many blur widths; what is alike further
@@ -44,7 +44,7 @@ def channel_samples(
     image: Image,
     name: str,
     target: Target,
-    chart: StarChart,
+    chart: Chart,
     *,
     spread: float | None = None,
     temper: float | str = "auto",

@@ -10,7 +10,6 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.families import (
     AnchorTerm,
@@ -25,8 +24,8 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import inside_shares, pieces_with_terms
 from aistat_jax.boundary.opinions import Anchors, Raters
 from aistat_jax.boundary.samples import poisson_precisions
-from aistat_jax.boundary.tables import share_voxels
 from aistat_jax.data.textures import correlated_noise
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import Image
 
 Levels = Sequence[float]
@@ -58,7 +57,7 @@ def simulate(
     stated nor have a prior, and for a model that was not made by `boundary_model`.
     """
     radii = np.asarray(radii, dtype=float)
-    rays = len(model.chart.angles)
+    rays = model.chart.sites
     if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > 0)).all():
         raise InputError(
             f"a boundary of this model is {rays} positive radii, got shape {radii.shape}"
@@ -129,7 +128,7 @@ def _intensities(
 ) -> Intensity:
     def values(name: str, term: Term, points: np.ndarray, width: float, noise: Any) -> np.ndarray:
         assert isinstance(term, BlurredStep | HardStep)
-        shared = share_voxels(model.chart, points.reshape(-1, 2), width)
+        shared = model.chart.share(points.reshape(-1, 2), width)
         inside = np.bincount(
             shared.voxel, shared.share * inside_shares(term, shared, radii[None])[0],
             len(points.reshape(-1, 2)),
@@ -217,24 +216,24 @@ def _numbers(levels: Any, count: int) -> list[float]:
 
 
 def _raters(
-    rng: np.random.Generator, chart: StarChart, piece: Raters, term: Term, radii: np.ndarray
+    rng: np.random.Generator, chart: Chart, piece: Raters, term: Term, radii: np.ndarray
 ) -> Raters:
     assert isinstance(term, ContourTerm)
     spread = np.linalg.inv(np.asarray(term.whiten))
     drawn = radii + rng.standard_normal((len(piece.curves), len(radii))) @ spread.T
     floor = 0.05 * radii
-    return replace(piece, curves=tuple(chart.curve(np.maximum(r, floor)) for r in drawn))
+    return replace(piece, curves=tuple(chart.surface(np.maximum(r, floor)) for r in drawn))
 
 
 def _anchors(
-    rng: np.random.Generator, chart: StarChart, piece: Anchors, term: Term, radii: np.ndarray
+    rng: np.random.Generator, chart: Chart, piece: Anchors, term: Term, radii: np.ndarray
 ) -> Anchors:
     assert isinstance(term, AnchorTerm)
     clicks = len(piece.points)
     edge = (np.asarray(term.weights) @ radii)[:clicks]
-    shown, angle = chart.polar(piece.points)
+    shown = chart.position(piece.points)
     error = piece.sd * rng.standard_normal(clicks)
     place = np.where(piece.side == 0, np.maximum(edge + error, 0.0), shown)
     side = np.where(piece.side == 0, 0.0, np.where(shown <= edge + error, 1.0, -1.0))
-    along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    return replace(piece, points=chart.centre + place[:, None] * along, side=side)
+    moved = (place - shown)[:, None] * chart.outward(piece.points)
+    return replace(piece, points=piece.points + moved, side=side)

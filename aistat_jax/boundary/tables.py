@@ -1,8 +1,8 @@
 """How is an image read once, so that any boundary costs a look-up per ray?
 
-Each voxel gives its weight to the rays its footprint meets (weights sum to one). A statistic of
-the form sum_i f_i g(gamma(a_i) - t_i) then becomes sum_j T_j(gamma_j), with one tabulated
-function T_j per ray. Two kinds of table:
+Each voxel gives its weight to the sites its footprint meets (`Chart.share`; weights sum to one). A
+statistic of the form sum_i f_i g(gamma(a_i) - t_i) then becomes sum_j T_j(gamma_j), with one
+tabulated function T_j per site. Two kinds of table:
 
 * `SmoothTable` for smooth g (a blurred step and its square): quintic Hermite pieces on a uniform
   grid of six nodes per blur width, exact to about 1e-9 of a voxel, twice differentiable.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ import numpy as np
 
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.charts import StarChart
+from aistat_jax.space.chart import Chart, Shares
 
 NODES_PER_BLUR = 6
 MOMENTS = 7
@@ -32,92 +31,36 @@ MARGIN = 8 * NODES_PER_BLUR
 ENTRY_BUCKET = 64
 
 
-class RayVoxels(NamedTuple):
-    """Voxels shared out to rays: for each pair the voxel, the ray, its share, and t.
-
-    Shapes: all (pair,); the shares of one voxel sum to one; t is the voxel's radius.
-    """
-
-    voxel: np.ndarray
-    ray: np.ndarray
-    share: np.ndarray
-    position: np.ndarray
-
-
-def share_voxels(
-    chart: StarChart, points: Float[np.ndarray, "voxel 2"], footprint: float = 0.0
-) -> RayVoxels:
-    """Share voxels out to the rays their footprint meets.
-
-    A voxel at angle a covers angles a +- footprint / (2 t). Its share of a ray is the integral
-    of that ray's hat function (linear interpolation between neighbouring rays) over the
-    footprint: a point (footprint 0) is split linearly between its two rays.
-
-    Shapes: points (voxel, 2) in-plane; footprint is the voxel's width in the chart's unit.
-    """
-    rays = len(chart.angles)
-    step = 2 * np.pi / rays
-    radius, angle = chart.polar(points)
-    place = angle / step
-    half_width = np.minimum(footprint / (2 * np.maximum(radius, 1e-12)) / step, rays / 2 - 1.0)
-    nearest = np.floor(place).astype(int)
-    offset = place - nearest
-    reach = np.ceil(half_width).astype(int)
-
-    voxels, ray_ids, shares = [], [], []
-    for k in range(-int(reach.max(initial=0)), int(reach.max(initial=0)) + 2):
-        inside = np.flatnonzero((k >= -reach) & (k <= reach + 1))
-        distance = k - offset[inside]
-        share = _hat_average(distance, half_width[inside])
-        keep = share > 0
-        voxels.append(inside[keep])
-        ray_ids.append((nearest[inside[keep]] + k) % rays)
-        shares.append(share[keep])
-    voxel = np.concatenate(voxels)
-    return RayVoxels(voxel, np.concatenate(ray_ids), np.concatenate(shares), radius[voxel])
-
-
-def _hat_average(distance: np.ndarray, half_width: np.ndarray) -> np.ndarray:
-    """Mean of max(0, 1 - |x|) over [distance - half_width, distance + half_width]."""
-
-    def integral(x: np.ndarray) -> np.ndarray:
-        x = np.clip(x, -1.0, 1.0)
-        return 0.5 + x - 0.5 * x * np.abs(x)
-
-    wide = half_width > 1e-9
-    width = np.where(wide, 2 * half_width, 1.0)
-    mean = (integral(distance + half_width) - integral(distance - half_width)) / width
-    return np.where(wide, mean, np.maximum(0.0, 1 - np.abs(distance)))
-
-
 # --------------------------------------------------------------------------- smooth tables
 
 
 @record
 class SmoothTable:
-    """Twice differentiable functions of radius, one set per ray, as quintic pieces.
+    """Twice differentiable functions of a value, one set per site, as quintic pieces.
 
-    Shapes: pieces (ray, node, stat, 6), polynomial coefficients in (radius / step - node);
-    step is the node spacing. Beyond the last node the functions stay at their last value.
+    Shapes: pieces (ray, node, stat, 6), polynomial coefficients in ((value - start) / step - node);
+    step is the node spacing. Beyond the first and last node the functions stay as they are there.
     """
 
     pieces: Float[ArrayLike, "ray node stat 6"]
     step: Float[ArrayLike, ""]
+    start: Float[ArrayLike, ""]
 
     def __call__(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         """Values of every statistic on every ray."""
-        return _read(0, jnp.asarray(self.pieces), jnp.asarray(self.step), jnp.asarray(radii))
+        above = jnp.asarray(radii) - jnp.asarray(self.start)
+        return _read(0, jnp.asarray(self.pieces), jnp.asarray(self.step), above)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _read(order: int, pieces: Array, step: Array, radii: Array) -> Array:
-    """Derivative `order` of every statistic with respect to the radius on its ray.
+def _read(order: int, pieces: Array, step: Array, above: Array) -> Array:
+    """Derivative `order` of every statistic with respect to how far a value is above the start.
 
     The derivative is a look-up of its own, so that gradients and Hessians in many directions
     read the table once.
     """
     rays, nodes = pieces.shape[:2]
-    place = jnp.clip(radii / step, 0.0, nodes * (1 - 1e-12))
+    place = jnp.clip(above / step, 0.0, nodes * (1 - 1e-12))
     node = jnp.minimum(place.astype(jnp.int32), nodes - 1)  # float32 rounds the clip up
     x = (place - node)[:, None]
     piece = pieces[jnp.arange(rays), node]
@@ -126,20 +69,20 @@ def _read(order: int, pieces: Array, step: Array, radii: Array) -> Array:
         value = value * x + math.perm(power, order) * piece[..., power]
     if order == 0:
         return value
-    on_table = (radii >= 0) & (radii <= nodes * step)
+    on_table = (above >= 0) & (above <= nodes * step)
     return jnp.where(on_table[:, None], value / step**order, 0.0)
 
 
 @_read.defjvp
 def _read_jvp(order: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple:
-    pieces, step, radii = primals
-    slope = _read(order + 1, pieces, step, radii)
-    return _read(order, pieces, step, radii), slope * tangents[2][:, None]
+    pieces, step, above = primals
+    slope = _read(order + 1, pieces, step, above)
+    return _read(order, pieces, step, above), slope * tangents[2][:, None]
 
 
 def smooth_table(
-    chart: StarChart,
-    shared: RayVoxels,
+    chart: Chart,
+    shared: Shares,
     statistics: Sequence[tuple[np.ndarray, int]],
     blur: float,
 ) -> SmoothTable:
@@ -151,14 +94,17 @@ def smooth_table(
 
     Shapes: each f is (voxel,); blur in the chart's unit.
     """
-    step = blur / NODES_PER_BLUR
-    rays = len(chart.angles)
-    nodes = node_count(chart.radius_max, blur)
-    cells = nodes + 1 + MARGIN
-    near = np.rint(shared.position / step).astype(int)
-    keep = near < cells
-    cell = shared.ray[keep] * cells + near[keep]
-    shift = (near[keep] - shared.position[keep] / step) / NODES_PER_BLUR
+    step, start = blur / NODES_PER_BLUR, chart.reach[0]
+    rays = chart.sites
+    nodes = node_count(chart, blur)
+    # What lies further below the start than the margin is inside of every boundary all the same.
+    place = np.maximum((shared.position - start) / step, -float(MARGIN))
+    near = np.rint(place).astype(int)
+    below = max(0, -int(near.min(initial=0)))
+    cells = below + nodes + 1 + MARGIN
+    keep = below + near < cells
+    cell = shared.site[keep] * cells + below + near[keep]
+    shift = (near[keep] - place[keep]) / NODES_PER_BLUR
     length = 2 * cells
     lags = np.arange(length)
     lags = np.where(lags < cells, lags, lags - length) / NODES_PER_BLUR
@@ -182,26 +128,29 @@ def smooth_table(
             [
                 np.fft.irfft(
                     np.einsum("mrl,ml->rl", spectrum, kernels[power][d : d + MOMENTS]), n=length
-                )[:, : nodes + 1]
+                )[:, below : below + nodes + 1]
                 / NODES_PER_BLUR**d
                 for d in range(3)
             ]
         )
-    return hermite_table(np.array(columns), step)
+    return hermite_table(np.array(columns), step, start)
 
 
-def node_count(radius_max: float, blur: float) -> int:
-    """How many pieces a table has from 0 to the outer radius, in whole buckets."""
-    return int(np.ceil(radius_max / blur * NODES_PER_BLUR / NODE_BUCKET)) * NODE_BUCKET
+def node_count(chart: Chart, blur: float) -> int:
+    """How many pieces a table has over the reach of a chart, in whole buckets."""
+    low, high = chart.reach
+    return int(np.ceil((high - low) / blur * NODES_PER_BLUR / NODE_BUCKET)) * NODE_BUCKET
 
 
-def hermite_table(columns: Float[np.ndarray, "stat 3 ray node"], step: float) -> SmoothTable:
+def hermite_table(
+    columns: Float[np.ndarray, "stat 3 ray node"], step: float, start: float
+) -> SmoothTable:
     """The table with these values and two derivatives at its nodes, in units of their spacing."""
-    return SmoothTable(_quintic_pieces(columns), np.asarray(step))
+    return SmoothTable(_quintic_pieces(columns), np.asarray(step), np.asarray(start))
 
 
 def _moments(
-    shared: RayVoxels,
+    shared: Shares,
     f: np.ndarray,
     keep: np.ndarray,
     cell: np.ndarray,
@@ -287,13 +236,11 @@ class SortedTable:
         return jnp.asarray(self.cumulative)[jnp.arange(len(self.positions)), count]
 
 
-def sorted_table(
-    chart: StarChart, shared: RayVoxels, statistics: Sequence[np.ndarray]
-) -> SortedTable:
+def sorted_table(chart: Chart, shared: Shares, statistics: Sequence[np.ndarray]) -> SortedTable:
     """Cumulative sums of each statistic f (voxel,) along every ray."""
-    rays = len(chart.angles)
-    order = np.lexsort((shared.position, shared.ray))
-    ray = shared.ray[order]
+    rays = chart.sites
+    order = np.lexsort((shared.position, shared.site))
+    ray = shared.site[order]
     counts = np.bincount(ray, minlength=rays)
     entries = int(np.ceil(max(counts.max(), 1) / ENTRY_BUCKET)) * ENTRY_BUCKET
     slot = np.arange(len(ray)) - np.repeat(np.cumsum(counts) - counts, counts)

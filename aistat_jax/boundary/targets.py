@@ -19,6 +19,7 @@ from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.plausible import implausible
+from aistat_jax.space.star import star_chart
 
 MIN_PIXELS = 6
 # About as many values of a channel tell whether they can be of its quantity.
@@ -119,10 +120,9 @@ def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float
     """Area of the component that straight rays from the centre reach without leaving it."""
     step = float(plane.spacing.min()) / 2
     reach = float(np.hypot(*(np.array(plane.shape) * plane.spacing)))
-    angles = 2 * np.pi * np.arange(64) / 64
-    radii = np.arange(step / 2, reach, step)
-    rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    index = np.rint(plane.to_index(centre + radii[None, :, None] * rays[:, None, :])).astype(int)
+    radii, chart = np.arange(step / 2, reach, step), star_chart(centre, reach, plane, 64)
+    points = np.stack([chart.line(ray, radii) for ray in range(chart.sites)])
+    index = np.rint(plane.to_index(points)).astype(int)
     inside = np.asarray(((index >= 0) & (index < np.array(plane.shape))).all(axis=-1))
     index = np.where(inside[..., None], index, 0)
     hit = component[index[..., 0], index[..., 1]] & inside

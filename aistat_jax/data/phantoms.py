@@ -11,11 +11,17 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.data.anatomy import LESION_AT, Scene, draw_scene
-from aistat_jax.data.shapes import Shape, draw_shape, ray_exits
+from aistat_jax.data.shapes import Shape, draw_shape
 from aistat_jax.data.textures import correlated_noise, lumps, pet_noise
-from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_contours
+from aistat_jax.space.curve import (
+    Curve,
+    contours_from_mask,
+    coverage_from_contours,
+    last_exits,
+)
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Image, channel_from_array
+from aistat_jax.space.star import unit_vectors
 
 FWHM_PER_SD = float(np.sqrt(8 * np.log(2)))
 _CT_FWHM_MM, _CT_CORRELATION_MM = 1.2, 1.2
@@ -65,7 +71,7 @@ class Phantom:
     ) -> Float[np.ndarray, " ray"]:
         """Where rays from a centre (default: the phantom's) leave `truth` for the last time, mm."""
         centre = self.centre[:2] if centre is None else np.asarray(centre, dtype=float)
-        return ray_exits(self.truth.points, angles, centre)
+        return last_exits(self.truth.points, centre, unit_vectors(np.asarray(angles, dtype=float)))
 
 
 def pet_ct_phantom(

@@ -9,50 +9,12 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
+from aistat_jax.space.basis import host_variance
 
 KINDS = ("gp", "kidney", "bilobed", "crescent")
 _KIDNEY_DEPTH, _KIDNEY_WIDTH = 1.0, 4.5
 _BILOBED_STRETCH = 0.65
 _CRESCENT_HOLE, _CRESCENT_TIP = 0.75, 0.06
-
-
-def circle_spectrum(
-    harmonics: int, amplitude: float, lengthscale: float, nu: float
-) -> Float[np.ndarray, " basis"]:
-    """Variance of each harmonic of a Matern process on the circle.
-
-    S_k is proportional to (2 nu / lengthscale^2 + k^2)^-(nu + 1/2) for k = 1..harmonics and sums
-    to amplitude^2, so that `amplitude` is the pointwise standard deviation.
-
-    Shapes: lengthscale in radians; returns (harmonics,).
-    Source: Borovitskiy et al. 2020, Matern Gaussian processes on Riemannian manifolds.
-
-    >>> float(circle_spectrum(24, 0.15, 0.45, 1.5).sum().round(6))
-    0.0225
-    """
-    k = np.arange(1, harmonics + 1)
-    power = (2 * nu / lengthscale**2 + k**2) ** -(nu + 0.5)
-    return amplitude**2 * power / power.sum()
-
-
-def gp_radii(
-    rng: np.random.Generator,
-    angles: Float[np.ndarray, " ray"],
-    *,
-    radius: float,
-    amplitude: float = 0.15,
-    lengthscale: float = 0.45,
-    nu: float = 1.5,
-    harmonics: int = 24,
-) -> Float[np.ndarray, " ray"]:
-    """Radii of one boundary drawn from the circle prior.
-
-    log r = log radius + sum_k sqrt(S_k) (a_k cos k angle + b_k sin k angle), a and b standard
-    normal. Shapes: angles (ray,) radians; returns (ray,) in the unit of `radius`.
-    """
-    spectrum = circle_spectrum(harmonics, amplitude, lengthscale, nu)
-    weights = rng.standard_normal((2, harmonics)) * np.sqrt(spectrum)
-    return radius * np.exp(_fourier(weights, np.asarray(angles)))
 
 
 def _fourier(weights: np.ndarray, angles: np.ndarray) -> np.ndarray:
@@ -144,36 +106,10 @@ def draw_shape(
         )
     rotation = float(rng.uniform(0, 2 * np.pi)) if kind != "gp" else 0.0
     if dims == 2:
-        spectrum = circle_spectrum(24, amplitude, lengthscale, nu)
-        warp = rng.standard_normal((2, 24)) * np.sqrt(spectrum)
+        warp = rng.standard_normal((2, 24)) * _circle_scale(24, amplitude, lengthscale, nu)
     else:
         warp = _sphere_field(rng, amplitude, lengthscale, nu)
     return Shape(float(radius), rotation, warp, kind, dims)
-
-
-def ray_exits(
-    points: Float[np.ndarray, "vertex 2"],
-    angles: Float[np.ndarray, " ray"],
-    centre: Float[np.ndarray, "2"],
-) -> Float[np.ndarray, " ray"]:
-    """Where each ray from a centre leaves a closed polygon for the last time (0 if it never does).
-
-    Shapes: points (vertex, 2), first not repeated; angles (ray,) radians. Returns (ray,).
-
-    >>> square = np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    >>> ray_exits(square, np.array([0.0, np.pi / 4]), np.zeros(2)).round(4).tolist()
-    [1.0, 1.4142]
-    """
-    start = np.asarray(points) - np.asarray(centre)
-    edge = np.roll(start, -1, axis=0) - start
-    angles = np.asarray(angles, dtype=float)
-    direction = np.stack([np.cos(angles), np.sin(angles)], axis=-1)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        across = _cross(direction, edge)
-        along_ray = _cross(start, edge) / across
-        along_edge = _cross(start, direction) / across
-    hit = (along_edge >= -1e-12) & (along_edge <= 1 + 1e-12) & (along_ray > 0)
-    return np.where(hit, along_ray, 0.0).max(axis=1)
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -242,6 +178,12 @@ def _raw_outline(kind: str, vertices: int) -> np.ndarray:
     return np.stack([np.interp(at, arc, ring[:, 0]), np.interp(at, arc, ring[:, 1])], axis=-1)
 
 
+def _circle_scale(harmonics: int, amplitude: float, lengthscale: float, nu: float) -> np.ndarray:
+    """Sds of the weights of cos and sin, the functions of the basis over the root of two."""
+    eigenvalues = np.square(np.arange(harmonics + 1.0)).repeat(2)[1:]
+    return np.sqrt(2 * host_variance(eigenvalues, amplitude, lengthscale, nu)[1::2])
+
+
 def _sphere_field(
     rng: np.random.Generator, amplitude: float, lengthscale: float, nu: float, degree: int = 12
 ) -> np.ndarray:
@@ -249,8 +191,9 @@ def _sphere_field(
     colatitude = np.linspace(0, np.pi, 121)
     longitude = 2 * np.pi * np.arange(240) / 240
     degrees = np.arange(1, degree + 1)
-    power = (2 * nu / lengthscale**2 + degrees * (degrees + 1)) ** -(nu + 1.0)
-    power *= amplitude**2 / (power * (2 * degrees + 1) / (4 * np.pi)).sum()
+    eigenvalues = (degrees * (degrees + 1.0)).repeat(2 * degrees + 1)
+    first = np.cumsum(2 * degrees + 1) - 2 * degrees - 1
+    power = 4 * np.pi * host_variance(eigenvalues, amplitude, lengthscale, nu, 2)[first]
     legendre = _legendre(degree, np.cos(colatitude))
     field = np.zeros((121, 240))
     for level, variance in zip(degrees, power, strict=True):

@@ -9,10 +9,10 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.data.shapes import ray_exits
 from aistat_jax.data.textures import correlated_noise
-from aistat_jax.space.curve import Curve
+from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import unit_vectors
 
 BAYESBD_REFERENCE = (0.5, 0.5)
 _ELLIPSE_AXES, _ELLIPSE_SHIFT, _ELLIPSE_TURN = (0.35, 0.25), (0.1, 0.1), np.pi / 3
@@ -158,8 +158,7 @@ def bayesbd_image(seed: int, scenario: str = "S1", size: int = 100) -> BayesBDIm
     else:
         values = (rng.uniform(size=size * size) < np.where(inside, 0.5, 0.2)).astype(float)
     angles = 2 * np.pi * np.arange(1536) / 1536
-    rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    truth = Curve(reference + _true_radii(scenario, angles)[:, None] * rays, "px")
+    truth = Curve(reference + _true_radii(scenario, angles)[:, None] * unit_vectors(angles), "px")
     plane = Plane(
         np.full(2, 0.5 / size), np.full(2, 1.0 / size), 0.0, 1.0, np.eye(3), (size, size), "px"
     )
@@ -170,7 +169,7 @@ def _true_radii(scenario: str, angles: np.ndarray) -> np.ndarray:
     if scenario == "S2":
         turns = np.pi / 2 + 2 * np.pi * np.arange(3) / 3
         corners = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * _TRIANGLE_SIDE / np.sqrt(3)
-        return ray_exits(corners, angles, np.zeros(2))
+        return last_exits(corners, np.zeros(2), unit_vectors(angles))
     cos, sin = np.cos(_ELLIPSE_TURN), np.sin(_ELLIPSE_TURN)
     shape = np.array([[cos, sin], [-sin, cos]]) / np.array(_ELLIPSE_AXES)[:, None]
     direction = np.stack([np.cos(angles), np.sin(angles)], axis=-1) @ shape.T

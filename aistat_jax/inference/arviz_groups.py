@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.families import AnchorTerm, ContourTerm
 from aistat_jax.boundary.observed import given_boundaries, pieces_with_terms, voxels_of
 from aistat_jax.boundary.opinions import Anchors, Raters
@@ -18,6 +17,7 @@ from aistat_jax.inference.log_density import log_densities, log_density
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.prior import prior_draws
 from aistat_jax.inference.store import NOTED, to_dataset
+from aistat_jax.space.chart import Chart
 
 GROUPS = (
     "posterior",
@@ -190,11 +190,11 @@ def _raters(
     rng: np.random.Generator,
     piece: Raters,
     term: ContourTerm,
-    chart: StarChart,
+    chart: Chart,
     radii: np.ndarray,
     chosen: np.ndarray,
 ) -> _Found:
-    drawn = np.stack([chart.radii_of(curve) for curve in piece.curves])
+    drawn = np.stack([chart.values_of(curve) for curve in piece.curves])
     whiten = np.asarray(term.whiten)
     constant = np.log(np.diag(whiten)).sum() - 0.5 * len(whiten) * np.log(2 * np.pi)
     error = (drawn - radii[:, None]) @ whiten.T
@@ -207,7 +207,7 @@ def _clicks(
     rng: np.random.Generator,
     piece: Anchors,
     term: AnchorTerm,
-    chart: StarChart,
+    chart: Chart,
     radii: np.ndarray,
     chosen: np.ndarray,
 ) -> _Found:
@@ -216,7 +216,7 @@ def _clicks(
 
     count = len(piece.points)
     edge = (radii @ np.asarray(term.weights).T)[:, :count]
-    seen, _ = chart.polar(piece.points)
+    seen = chart.position(piece.points)
     z = (edge - seen) / piece.sd
     sides = stats.norm.logcdf(piece.side * z)
     logs = np.where(piece.side == 0, stats.norm.logpdf(z) - np.log(piece.sd), sides)

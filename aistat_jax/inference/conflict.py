@@ -72,7 +72,7 @@ def conflicts(
 def _disagreement(name: str, first: Posterior, other: str, second: Posterior) -> Finding | None:
     chart, pair = first.chart, (first.draws, second.draws)
     apart = float(_beyond(*pair).mean())
-    areas = [chart.areas(radii) for radii in pair]
+    areas = [chart.content(radii) for radii in pair]
     if apart <= SHARE and not _beyond(*areas):
         return None
     one, two = (float(np.median(area)) for area in areas)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._typing import Array
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.space.chart import Chart, unlinked
 
 KHAT_LIMIT = 0.7
 # Perfect draws of 4 x 250 exceed 1.01 in 2.5% of fits, for 18 quantities at once; 1.02 in none.
@@ -28,10 +28,11 @@ def _chain_summaries(values: Array) -> tuple[Array, Array]:
     return jax.vmap(ess_bulk)(per_column), jax.vmap(rhat)(per_column)
 
 
-def monitored(samples: dict[str, np.ndarray], radii: np.ndarray) -> np.ndarray:
-    """What the diagnostics watch: radii on every fourth ray, log area, scalar sites."""
+def monitored(samples: dict[str, np.ndarray], radii: np.ndarray, chart: Chart) -> np.ndarray:
+    """What the diagnostics watch: the boundary at every fourth site, log size, scalar sites."""
     chains, draws = radii.shape[:2]
-    columns = [np.log(radii[..., ::4]), np.log(np.square(radii).mean(axis=-1, keepdims=True))]
+    size = chart.sectors(radii).sum(axis=-1, keepdims=True)
+    columns = [unlinked(chart.link, radii[..., ::4]), np.log(size)]
     for value in samples.values():
         if value.ndim == 2 and np.ptp(value) > 0:
             columns.append(value[..., None])
@@ -45,10 +46,11 @@ def chain_summary(values: np.ndarray) -> tuple[float, float]:
 
 
 def chain_diagnostics(
-    samples: dict[str, np.ndarray], radii: np.ndarray, chart: StarChart, divergences: int | None
+    samples: dict[str, np.ndarray], radii: np.ndarray, chart: Chart, divergences: int | None
 ) -> Diagnostics:
     """Diagnostics of Markov chains. Shapes: radii (chain, draw, ray)."""
-    ess, rhat = (np.asarray(v) for v in _chain_summaries(jnp.asarray(monitored(samples, radii))))
+    watched = jnp.asarray(monitored(samples, radii, chart))
+    ess, rhat = (np.asarray(v) for v in _chain_summaries(watched))
     ess_min, rhat_max = float(ess.min()), float(rhat.max())
     reasons = chart_reasons(radii, chart)
     if not ess_min >= ESS_LIMIT:
@@ -60,7 +62,7 @@ def chain_diagnostics(
     return Diagnostics(not reasons, ess_min, None, rhat_max, divergences, tuple(reasons))
 
 
-def weight_diagnostics(khat: float, ess: float, radii: np.ndarray, chart: StarChart) -> Diagnostics:
+def weight_diagnostics(khat: float, ess: float, radii: np.ndarray, chart: Chart) -> Diagnostics:
     """Diagnostics of importance-weighted draws."""
     reasons = chart_reasons(radii, chart)
     if not khat <= KHAT_LIMIT:
@@ -87,14 +89,15 @@ def mixed(found: Diagnostics) -> bool:
     return agree and found.ess_min >= ESS_LIMIT
 
 
-def chart_reasons(radii: np.ndarray, chart: StarChart) -> list[str]:
+def chart_reasons(radii: np.ndarray, chart: Chart) -> list[str]:
     """Sentences about boundaries that run into the limits of their chart."""
     reasons = []
-    beyond = float((radii > 0.97 * chart.radius_max).mean(axis=(0, 1)).max())
+    low, high = chart.reach
+    beyond = float((radii > low + 0.97 * (high - low)).mean(axis=(0, 1)).max())
     if beyond > EDGE_SHARE:
         reasons.append(
             f"the boundary reaches the edge of the region searched "
-            f"({chart.radius_max:.0f} {chart.unit} from the centre)"
+            f"({high:.0f} {chart.unit} from the centre)"
         )
     if not np.isfinite(radii).all():
         reasons.append("some draws are not finite")

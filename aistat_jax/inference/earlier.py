@@ -17,7 +17,8 @@ from aistat_jax.boundary.model import BoundaryData, BoundaryModel, observe
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.targets import Target
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.basis import CircleBasis
+from aistat_jax.space.basis import Basis
+from aistat_jax.space.chart import unlinked
 
 # Principal components that are kept: more than the coefficients of the usual boundary, and the
 # same number for all, so that contours of one file share what is compiled.
@@ -48,15 +49,17 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     >>> model = model_from_draws(posterior) + anchors([(3.0, 20.0)])  # doctest: +SKIP
     """
     chart = posterior.chart
-    log_radius = np.log(np.maximum(posterior.draws, 1e-9 * chart.radius_max))
-    mean = log_radius.mean(axis=0)
-    variance, along = np.linalg.eigh(np.cov(log_radius.T))
-    kept = min(COMPONENTS, len(log_radius) - 1, len(variance))
-    functions = np.zeros((len(chart.angles), COMPONENTS))
+    low, high = chart.reach
+    drawn = unlinked(chart.link, np.maximum(posterior.draws, low + 1e-9 * (high - low)))
+    mean = drawn.mean(axis=0)
+    variance, along = np.linalg.eigh(np.cov(drawn.T))
+    kept = min(COMPONENTS, len(drawn) - 1, len(variance))
+    functions = np.zeros((chart.sites, COMPONENTS))
     functions[:, :kept] = (along * np.sqrt(np.maximum(variance, 0.0)))[:, ::-1][:, :kept]
     functions *= np.sqrt((DEGREES - 2) / DEGREES)  # a t's covariance is larger than its scale
     nothing: Any = np.zeros(COMPONENTS)
-    data = BoundaryData(CircleBasis(functions, nothing, 0), Prior(), mean, (), nothing)
+    basis = Basis(functions, nothing)
+    data = BoundaryData(basis, Prior(), mean, (), nothing, link=chart.link)
     target = Target(chart.centre, float(np.exp(mean.mean())), chart.plane, posterior.target_id)
     return BoundaryModel(target, chart, data, earlier_program, presence=posterior.presence)
 

@@ -11,9 +11,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.star import StarChart
 
 
 class Finding(NamedTuple):
@@ -98,7 +98,7 @@ class Posterior:
                 f"asked for {count} posterior contours of a posterior with {len(self.draws)} draws"
             )
         chosen = np.linspace(0, len(self.draws) - 1, count).round().astype(int)
-        return [self.chart.curve(self.draws[i]) for i in chosen]
+        return [self.chart.surface(self.draws[i]) for i in chosen]
 
     def to_arviz(self, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
         """As arviz.InferenceData with dims chain, draw, ray and basis; see `to_arviz`."""

@@ -25,21 +25,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.charts import StarChart
+from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.boundary.families import BlurredStep
 from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import Voxels, inside_shares, voxels_of
 from aistat_jax.inference.posterior import Finding
-from aistat_jax.space.directions import direction_words
+from aistat_jax.space.basis import equal_angles
+from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.image import ChannelSlice
+from aistat_jax.space.star import unit_vectors
 
 # How often images from the model may be found fault with.
 ALARM = 0.01
 # A mean residual of this share of the step leaves amber at best, and red.
 AMBER_SHARE, RED_SHARE = 0.1, 0.25
 SECTORS = 8
+COMPASS = unit_vectors(equal_angles(SECTORS))
 DRAWS = 40
 # By how much the log area may differ from that of the region found, beyond two standard deviations.
 REGION_GAP = 0.14
@@ -82,9 +84,7 @@ def image_findings(
     return tuple(f for f in found if f is not None), finest
 
 
-def misfit(
-    voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, "draw ray"]
-) -> Finding | None:
+def misfit(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, "draw ray"]) -> Finding | None:
     """The worst mean residual of one image, if it is one that should not be."""
     from scipy.special import ndtri
     from scipy.stats import chi2
@@ -145,30 +145,30 @@ def _alikeness(points: Float[np.ndarray, "voxel 2"], side: float, eta: float) ->
 
 
 def further_out(
-    image: ChannelSlice, chart: StarChart, radii: Float[np.ndarray, "draw ray"], blur: float
+    image: ChannelSlice, chart: Chart, radii: Float[np.ndarray, "draw ray"], blur: float
 ) -> Finding | None:
     """Whether an image goes on falling away from the contour, nearly all around.
 
     Medians inside, just outside, and from the end of the chart on, in each direction that the image
     covers.
     """
-    distance, angle = chart.polar(image.plane.points())
-    edge = _edge_at(angle, chart, radii.mean(axis=0))
+    points = image.plane.points().reshape(-1, 2)
+    values, distance = image.values.ravel(), chart.position(points)
+    edge = interpolated(chart, radii.mean(axis=0), points)
     near = edge + 2 * blur
     around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * edge))
-    beyond = (distance > np.maximum(0.8 * chart.radius_max, near + blur)) & (
-        distance <= BEYOND_CHART * chart.radius_max
-    )
+    end = chart.reach[1]
+    beyond = (distance > np.maximum(0.8 * end, near + blur)) & (distance <= BEYOND_CHART * end)
     within = distance < 0.7 * edge
     if min(within.sum(), around.sum()) < FEWEST:
         return None
-    level = float(np.median(image.values[around]))
-    step = float(np.median(image.values[within])) - level
-    if abs(step) < LEAST_CONTRAST * float(image.values[around].std()):
+    level = float(np.median(values[around]))
+    step = float(np.median(values[within])) - level
+    if abs(step) < LEAST_CONTRAST * float(values[around].std()):
         return None
-    sector = _sector(angle)
+    sector = _sector(chart.outward(points))
     drops = [
-        (level - float(np.median(image.values[beyond & (sector == k)]))) / step
+        (level - float(np.median(values[beyond & (sector == k)]))) / step
         for k in range(SECTORS)
         if (beyond & (sector == k)).sum() >= FEWEST and step != 0
     ]
@@ -185,15 +185,9 @@ def further_out(
     )
 
 
-def _edge_at(
-    angle: Float[np.ndarray, "*voxels"], chart: StarChart, radii: Float[np.ndarray, " ray"]
-) -> Float[np.ndarray, "*voxels"]:
-    return np.interp(angle, np.append(chart.angles, 2 * np.pi), np.append(radii, radii[0]))
-
-
-def _sector(angle: Float[np.ndarray, "*voxels"]) -> np.ndarray:
-    """In which of the directions an angle lies; the first is about angle 0."""
-    return np.floor(angle * SECTORS / (2 * np.pi) + 0.5).astype(int) % SECTORS
+def _sector(outward: Float[np.ndarray, "voxel 2"]) -> Int[np.ndarray, " voxel"]:
+    """In which of COMPASS a direction lies."""
+    return np.argmax(outward @ COMPASS.T, axis=-1)
 
 
 def _inside(
@@ -218,7 +212,7 @@ def off_the_region(model: BoundaryModel, radii: Float[np.ndarray, "draw ray"]) -
     if target.seen_through == 0:
         return None
     rough = np.pi * target.size[0] ** 2
-    log_area = np.log(np.maximum(model.chart.areas(radii), 1e-300))
+    log_area = np.log(np.maximum(model.chart.content(radii), 1e-300))
     gap = float(np.log(rough) - log_area.mean())
     if abs(gap) < REGION_GAP + 2 * float(log_area.std()):
         return None
@@ -239,10 +233,10 @@ class Zone(NamedTuple):
     where: Bool[np.ndarray, " voxel"]
 
 
-def _zones(voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, " ray"]) -> list[Zone]:
+def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> list[Zone]:
     """The zones that hold enough voxels."""
-    distance, angle = chart.polar(voxels.points)
-    edge = _edge_at(angle, chart, radii)
+    distance = chart.position(voxels.points)
+    edge = interpolated(chart, radii, voxels.points)
     blur = _blur(voxels)
     depth = edge - distance
     core = (distance <= 0.5 * edge) & (depth >= 1.5 * blur)
@@ -251,7 +245,7 @@ def _zones(voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, " ray"]) -
     beyond = np.maximum(BEYOND_BLURS * blur, BEYOND_SHARE * edge)
     outside = (depth <= -blur) & (depth >= -blur - beyond)
     at_edge = np.abs(depth) < blur
-    sector = _sector(angle)
+    sector = _sector(chart.outward(voxels.points))
     zones = [
         Zone("in the middle", True, "depth", core),
         Zone("within the rim", True, "depth", rim),
@@ -259,9 +253,8 @@ def _zones(voxels: Voxels, chart: StarChart, radii: Float[np.ndarray, " ray"]) -
         Zone("just beyond the edge", False, "depth", at_edge & (depth < 0)),
         Zone("just outside", False, "depth", outside),
     ]
-    for k in range(SECTORS):
-        turn = 2 * np.pi * k / SECTORS
-        there = direction_words(chart.plane, (float(np.cos(turn)), float(np.sin(turn))))
+    for k, direction in enumerate(COMPASS):
+        there = chart.words(direction)
         for words, side, where in (
             ("inside", True, within),
             ("at the edge", True, at_edge),

@@ -19,9 +19,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file, why
 from aistat_jax._signals import undisturbed
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import StarChart
 
 if TYPE_CHECKING:
     import xarray
@@ -127,7 +127,7 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
     from xarray import Dataset
 
     chart = posterior.chart
-    rays = len(chart.angles)
+    rays = chart.sites
     names = {site: _variable_name(site) for site in posterior.samples}
     variables: dict[str, Any] = {
         "radii": (("chain", "draw", "ray"), posterior.radii, {"units": chart.unit})

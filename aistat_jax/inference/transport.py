@@ -154,14 +154,14 @@ def log_joints(program: Program, data: Any, u: Array, x: Array, count: Array) ->
 
 @partial(one_core.quick, static_argnames="program")
 def find_start(program: Program, data: Any, u: Array, variance: Array, z: Array) -> Array:
-    """A rough boundary: the likeliest of circles of many sizes, the data's own start and the
+    """A rough boundary: the likeliest of round ones of many sizes, the data's own start and the
     candidates of a cross-entropy search of the first harmonics with the normal points z."""
     density, coarse = Density(program, data), min(COARSE, len(variance))
     sd = jnp.sqrt(variance)
     levels = jnp.linspace(-2.5, 1.5, CANDIDATES) * jnp.minimum(sd[0], 1.0)
     candidates = jnp.zeros(z.shape).at[:, 0].set(levels)
     given = getattr(data, "start", None)
-    if given is not None:  # in the place of the two smallest circles
+    if given is not None:  # in the place of the two smallest
         candidates = candidates.at[:2].set(jnp.asarray(given)).at[1, coarse:].set(0.0)
 
     def narrow(count: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -51,7 +51,7 @@ def _fourier() -> tuple[np.ndarray, np.ndarray]:
     circle = circle_basis(equal_angles(RAYS), RAYS // 2 - 1)
     finest = (-1.0) ** np.arange(RAYS)[:, None]
     functions = np.concatenate([np.asarray(circle.functions), finest], axis=1) / math.sqrt(RAYS)
-    frequency = np.append(circle.frequency, RAYS // 2)
+    frequency = np.append(np.sqrt(circle.eigenvalues), RAYS // 2)
     return functions, np.searchsorted(list(FINEST.values()), frequency)
 
 
@@ -90,13 +90,13 @@ def covariance(edge: Edge) -> Float[Array, "*batch ray ray"]:
 def _waves(edge: Edge) -> Float[Array, "*batch ray basis"]:
     """Psi times the root of S."""
     circle = circle_basis(equal_angles(RAYS), HARMONICS)
-    functions, frequency = jnp.asarray(circle.functions), jnp.asarray(circle.frequency)
-    spectrum = spectral_variance(frequency, 1.0, edge.lengthscale, NU)
+    functions, constant = jnp.asarray(circle.functions), jnp.asarray(circle.eigenvalues) == 0
+    spectrum = spectral_variance(circle.eigenvalues, 1.0, edge.lengthscale, NU)
     scale = jnp.where(
-        frequency == 0, jnp.asarray(edge.mean_sd)[..., None, None],
+        constant, jnp.asarray(edge.mean_sd)[..., None, None],
         jnp.asarray(edge.amplitude)[..., None],
     )  # fmt: skip
-    return scale * functions * jnp.sqrt(jnp.where(frequency == 0, 1.0, spectrum))
+    return scale * functions * jnp.sqrt(jnp.where(constant, 1.0, spectrum))
 
 
 def spread(edge: Edge) -> Float[Array, "*batch ray ray"]:

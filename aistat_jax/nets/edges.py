@@ -21,9 +21,9 @@ from aistat_jax.nets.contour_head import POSITIONS
 from aistat_jax.nets.edge_law import RAYS, Edge
 from aistat_jax.nets.predict import maps
 from aistat_jax.nets.weights import Net
-from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import star_chart
 
 
 @record
@@ -80,9 +80,9 @@ def unroll(
     """
     from scipy.ndimage import map_coordinates
 
-    angles = equal_angles(RAYS)
-    rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    points = np.asarray(centre) + radius * np.exp(POSITIONS)[:, None] * rays[:, None]
+    places = radius * np.exp(POSITIONS)
+    chart = star_chart(centre, float(places.max()), plane, RAYS)
+    points = np.stack([chart.line(ray, places) for ray in range(RAYS)])
     index = field.grid.to_index(plane.to_world(points))
     k = int(np.clip(np.rint(index[0, 0, 2]), 0, field.grid.shape[2] - 1))
     at = np.moveaxis(index[..., :2], -1, 0)

@@ -23,15 +23,15 @@ from scipy.special import expit
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
-from aistat_jax.data.shapes import ray_exits
 from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.edge_law import RAYS, RayErrors, fitted_margin, log_marginal, ray_errors
 from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.unet import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
-from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.curve import contours_from_mask, last_exits
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import unit_vectors
 
 # Of a reader's mask with an edge to learn from. With fewer there is no edge, but something there.
 LEAST_PIXELS = 6
@@ -179,7 +179,7 @@ def _log_exits(points: np.ndarray | None, centre: np.ndarray, radius: float) -> 
     """Log of where each ray leaves a contour for the last time; None from outside of it."""
     if points is None:
         return None
-    exits = ray_exits(points, equal_angles(RAYS), centre)
+    exits = last_exits(points, centre, unit_vectors(equal_angles(RAYS)))
     return np.log(exits / radius) if (exits > 0).all() else None
 
 

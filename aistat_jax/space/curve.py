@@ -12,8 +12,6 @@ from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.space.grid import Plane
 
-_CHUNK = 4_000_000  # point-edge pairs looked at together
-
 
 @record
 class Curve:
@@ -63,12 +61,6 @@ class Curve:
         moment = ((shifted + following) * weight[:, None]).sum(axis=0)
         return self.points[0] + moment / (3 * weight.sum())
 
-    def oriented(self, ccw: bool = True) -> Curve:
-        """The same curve run counter-clockwise (or clockwise), from the same first point."""
-        if self.is_ccw == ccw:
-            return self
-        return replace(self, points=np.roll(self.points[::-1], 1, axis=0))
-
     def resample(self, count: int) -> Curve:
         """`count` points equally spaced in arc length along the polygon, from its first point.
 
@@ -83,30 +75,42 @@ class Curve:
         return replace(self, points=points)
 
     def contains(self, points: ArrayLike) -> Bool[np.ndarray, "*batch"]:
-        """Whether points (..., 2) lie inside, by the even-odd rule."""
-        points = np.asarray(points, dtype=float)
-        return _in_chunks(self._contains, points, len(self.points), bool)
+        """Whether points (..., 2) lie inside, by the even-odd rule; none on the curve does."""
+        import shapely
+
+        points, polygon = np.asarray(points, dtype=float), shapely.Polygon(self.points)
+        shapely.prepare(polygon)
+        return np.asarray(shapely.contains_xy(polygon, points[..., 0], points[..., 1]))
 
     def distance_to(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
         """Unsigned distance from points (..., 2) to the nearest place on the curve."""
-        points = np.asarray(points, dtype=float)
-        return _in_chunks(self._distance_to, points, len(self.points), float)
+        import shapely
 
-    def _contains(self, points: np.ndarray) -> np.ndarray:
-        u, v = points[:, :1], points[:, 1:]
-        u0, v0 = self.points.T
-        du, dv = self.edges.T
-        straddles = (v0 > v) != (np.roll(v0, -1) > v)
-        crossing = u0 + du * (v - v0) / np.where(dv == 0, 1.0, dv)
-        return (straddles & (u < crossing)).sum(axis=1) % 2 == 1
+        ring = shapely.LinearRing(self.points)
+        shapely.prepare(ring)
+        return np.asarray(shapely.distance(ring, shapely.points(np.asarray(points, dtype=float))))
 
-    def _distance_to(self, points: np.ndarray) -> np.ndarray:
-        offset = points[:, None, :] - self.points
-        edges = self.edges
-        length2 = (edges**2).sum(axis=1)
-        along = (offset * edges).sum(axis=-1) / np.where(length2 == 0, 1.0, length2)
-        nearest = offset - np.clip(along, 0.0, 1.0)[..., None] * edges
-        return np.sqrt((nearest**2).sum(axis=-1).min(axis=1))
+
+def last_exits(
+    points: Float[np.ndarray, "*batch vertex 2"],
+    centre: Float[np.ndarray, "2"],
+    directions: Float[np.ndarray, "ray 2"],
+) -> Float[np.ndarray, "*batch ray"]:
+    """Where rays from a centre leave closed polygons for the last time, 0 where one never does.
+
+    >>> square = np.array([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> last_exits(square, np.zeros(2), np.array([[1.0, 0.0], [0.6, 0.8]])).tolist()
+    [1.0, 1.25]
+    """
+    start = (np.asarray(points) - centre)[..., None, :, :]
+    step = np.roll(start, -1, axis=-2) - start
+    d = directions[:, None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = _cross(d, step)
+        along_ray = _cross(start, step) / across
+        along_edge = _cross(start, d) / across
+    hit = (along_edge >= -1e-12) & (along_edge < 1 + 1e-12) & (along_ray > 0)
+    return np.where(hit, along_ray, 0.0).max(axis=-1)
 
 
 def contours_from_mask(mask: np.ndarray, plane: Plane) -> list[Curve]:
@@ -186,13 +190,4 @@ def _index_box(curve: Curve, plane: Plane) -> tuple[slice, slice]:
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-
-
-def _in_chunks(function, points: np.ndarray, width: int, kind: type) -> np.ndarray:
-    flat = points.reshape(-1, 2)
-    out = np.empty(len(flat), dtype=kind)
-    step = max(1, _CHUNK // max(1, width))
-    for start in range(0, len(flat), step):
-        out[start : start + step] = function(flat[start : start + step])
-    return out.reshape(points.shape[:-1])
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

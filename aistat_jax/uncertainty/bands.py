@@ -9,8 +9,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.star import StarChart
 
 _MINIMUM_DRAWS = 100
 
@@ -49,6 +50,10 @@ class Band:
             np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)
         )
 
+    def holds(self, surface: Curve) -> bool:
+        """Whether a closed shape lies inside the band, as far as the chart sees it at all."""
+        return self.chart.sees(surface) and bool(self.contains(self.chart.values_of(surface)))
+
 
 def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     """Band that holds the whole boundary at once with posterior probability `level`.
@@ -56,7 +61,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     The half-width at each ray is the posterior sd there times the `level` quantile, over
     draws, of the largest standardised deviation (Syring & Li 2017, sec. 2.3), so that the
     band holds the smallest number of draws that is at least `level` of them. The centre is
-    the posterior mean radius; the lower edge stops at the chart's centre (radius 0).
+    the posterior mean radius; the lower edge stops where the chart begins (radius 0).
 
     Raises InputError for a level outside (0, 1) or fewer than 100 draws.
     """
@@ -65,7 +70,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     deviation = np.abs(draws - centre) / np.where(sd > 0, sd, np.inf)
     multiple = np.quantile(deviation.max(axis=1), level, method="inverted_cdf")
     return Band(
-        lower=np.maximum(centre - multiple * sd, 0.0),
+        lower=np.maximum(centre - multiple * sd, posterior.chart.reach[0]),
         centre=centre,
         upper=centre + multiple * sd,
         chart=posterior.chart,

@@ -96,7 +96,7 @@ def quantities(posterior: Posterior) -> Mapping[str, Float[np.ndarray, " draw"]]
     radii = posterior.draws
     quarter = radii.shape[1] / 360
     found = {f"radius {angle}°": radii[:, round(angle * quarter)] for angle in DIRECTIONS}
-    found["area"] = np.pi * np.square(radii).mean(axis=1)
+    found["area"] = posterior.chart.sectors(radii).sum(axis=1)
     scalars = {n: v.ravel() for n, v in posterior.samples.items() if v.ndim == 2}
     return found | scalars
 

@@ -76,8 +76,5 @@ def coverage(
     for posterior, truth in zip(posteriors, truths, strict=True):
         bands = [simultaneous_band(posterior, level) for level in levels]
         widths.append([band.half_width.mean() for band in bands])
-        chart = posterior.chart
-        if bool(truth.contains(chart.centre[None])[0]):
-            radii = chart.radii_of(truth)[None]
-            held += np.array([int(band.contains(radii)[0]) for band in bands])
+        held += np.array([int(band.holds(truth)) for band in bands])
     return Coverage(np.asarray(levels, dtype=float), held, np.asarray(widths), units.pop())

@@ -14,7 +14,6 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float, Int
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.probability import area_posterior
 
@@ -88,7 +87,7 @@ def grade(
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
     distance, weight = _distances(posterior)
     agreement = float(weight[distance <= tolerance].sum())
-    share = _vertex_lengths(posterior.chart.points(estimate))
+    share = posterior.chart.weights(estimate)
     share = share / share.sum()
 
     case = int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])
@@ -191,16 +190,15 @@ def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:
 def _distances(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     """Distances between draws and estimate, both ways, and the weight of each (they sum to 1)."""
     chosen = np.linspace(0, len(posterior.draws) - 1, min(_DRAWS, len(posterior.draws)))
-    draws = posterior.chart.points(posterior.draws[chosen.round().astype(int)])
-    estimate = posterior.chart.points(posterior.estimate)
-    rays = len(estimate)
-    estimate_length = _vertex_lengths(estimate)
+    chart, drawn = posterior.chart, posterior.draws[chosen.round().astype(int)]
+    estimate, rays = chart.points(posterior.estimate), chart.sites
+    estimate_length = chart.weights(posterior.estimate)
     distances, weights = [], []
-    for part in np.array_split(draws, max(1, len(draws) * rays * rays // _BLOCK)):
+    for values in np.array_split(drawn, max(1, len(drawn) * rays * rays // _BLOCK)):
+        part, length = chart.points(values), chart.weights(values)
         distances.append(_distance_to_polygons(part, estimate[None]))
         distances.append(_distance_to_polygons(np.broadcast_to(estimate, part.shape), part))
-        length = _vertex_lengths(part)
-        whole = len(draws) * (length.sum(axis=1, keepdims=True) + estimate_length.sum())
+        whole = len(drawn) * (length.sum(axis=1, keepdims=True) + estimate_length.sum())
         weights += [length / whole, estimate_length / whole]
     return np.concatenate(distances).ravel(), np.concatenate(weights).ravel()
 
@@ -232,8 +230,7 @@ def _where(
 ) -> str:
     """How much of the boundary is in doubt, and where it is worst."""
     worst = int(np.lexsort((half_width, exceedance))[-1])
-    angle = posterior.chart.angles[worst]
-    towards = direction_words(posterior.chart.plane, (np.cos(angle), np.sin(angle)))
+    towards = posterior.chart.words(posterior.chart.directions[worst])
     width = f"95% band half-width {half_width[worst]:.1f} {posterior.unit}"
     doubtful = float(share[local > 0].sum())
     if doubtful == 0:
@@ -261,12 +258,6 @@ def _sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _vertex_lengths(points: np.ndarray) -> np.ndarray:
-    """Half the length of the two edges at each vertex of closed polygons (..., vertex, 2)."""
-    edge = np.linalg.norm(np.roll(points, -1, axis=-2) - points, axis=-1)
-    return 0.5 * (edge + np.roll(edge, 1, axis=-1))
 
 
 def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,40 +17,12 @@ from aistat_jax.space.grid import Plane
 def probability_map(posterior: Posterior, plane: Plane | None = None) -> Float[np.ndarray, "u v"]:
     """Posterior probability that there is a target and each pixel's centre lies inside it.
 
-    Each draw is the closed polygon through its radii, as in `Posterior.curves`: along the
-    chord between two rays the inverse radius is linear in the sine rule's weights, so the
-    pixels between two rays are compared with every draw in one matrix product. Only pixels
-    between the smallest and the largest radius near their angle are compared; the rest are
-    1 or 0.
+    Each draw is the closed polygon through its radii, as in `Posterior.curves`.
 
     Returns (nu, nv) on `plane`, by default the slice on which the boundary was fitted.
     """
     plane = posterior.chart.plane if plane is None else plane
-    draws = np.asarray(posterior.draws, dtype=float)
-    rays = draws.shape[1]
-    step = 2 * np.pi / rays
-    radius, angle = posterior.chart.polar(plane.points())
-
-    before = np.floor(angle / step).astype(int) % rays
-    after = (before + 1) % rays
-    smallest, largest = draws.min(axis=0), draws.max(axis=0)
-    # a chord dips below its ends by at most cos(step / 2)
-    surely = radius < np.minimum(smallest[before], smallest[after]) * np.cos(step / 2)
-    never = radius > np.maximum(largest[before], largest[after])
-
-    probability = surely.astype(float)
-    u, v = np.nonzero(~surely & ~never)
-    sector = before[u, v]
-    order = np.argsort(sector, kind="stable")
-    u, v, sector = u[order], v[order], sector[order]
-    along = angle[u, v] - sector * step
-    weights = np.stack([np.sin(step - along), np.sin(along)], axis=-1)
-    weights *= (radius[u, v] / np.sin(step))[:, None]
-    inverse = 1.0 / np.maximum(draws, 1e-12).T  # (ray, draw)
-    for ray, at in _runs(sector):
-        scaled = weights[at] @ inverse[[ray, (ray + 1) % rays]]
-        probability[u[at], v[at]] = (scaled <= 1.0).mean(axis=1)
-    return posterior.presence * probability
+    return posterior.presence * posterior.chart.inside_share(posterior.draws, plane.points())
 
 
 def sample_masks(
@@ -68,36 +40,14 @@ def sample_masks(
     radii = posterior.draws[rng.integers(len(posterior.draws), size=int(there.sum()))]
     plane = posterior.chart.plane if plane is None else plane
     masks = np.zeros((count, *plane.shape), dtype=bool)
-    masks[there] = _filled(posterior, radii, plane)
+    masks[there] = posterior.chart.inside(radii, plane.points())
     return masks
 
 
 def draw_masks(posterior: Posterior, plane: Plane | None = None) -> Bool[np.ndarray, "draw u v"]:
     """The region inside every draw, whatever the presence; see `sample_masks` for the pixels."""
     plane = posterior.chart.plane if plane is None else plane
-    return _filled(posterior, posterior.draws, plane)
-
-
-def _filled(posterior: Posterior, draws: np.ndarray, plane: Plane) -> np.ndarray:
-    """(draw, nu, nv): along the chord between two rays the inverse radius is interpolated."""
-    radius, angle = posterior.chart.polar(plane.points())
-    rays = draws.shape[1]
-    step = 2 * np.pi / rays
-    before = np.floor(angle / step).astype(int) % rays
-    along = angle - before * step
-    first, second = np.sin(step - along) / np.sin(step), np.sin(along) / np.sin(step)
-    masks = np.zeros((len(draws), *plane.shape), dtype=bool)
-    for mask, radii in zip(masks, draws, strict=True):
-        inverse = 1 / np.maximum(radii, 1e-12)
-        mask[:] = radius * (first * inverse[before] + second * inverse[(before + 1) % rays]) <= 1
-    return masks
-
-
-def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Each distinct value of a sorted array, with the slice where it stands."""
-    distinct, first = np.unique(values, return_index=True)
-    for value, start, end in zip(distinct, first, [*first[1:], len(values)], strict=True):
-        yield int(value), slice(start, end)
+    return posterior.chart.inside(posterior.draws, plane.points())
 
 
 def probability_contours(posterior: Posterior, levels: Sequence[float]) -> dict[float, list[Curve]]:
@@ -116,7 +66,7 @@ def probability_contours(posterior: Posterior, levels: Sequence[float]) -> dict[
                 f"a probability contour's level must lie strictly between 0 and 1, got {level}"
             )
     radii = np.quantile(posterior.draws, 1 - np.asarray(levels, dtype=float), axis=0)
-    return {level: [posterior.chart.curve(row)] for level, row in zip(levels, radii, strict=True)}
+    return {level: [posterior.chart.surface(row)] for level, row in zip(levels, radii, strict=True)}
 
 
 @record
@@ -154,5 +104,5 @@ class AreaPosterior:
 
 def area_posterior(posterior: Posterior) -> AreaPosterior:
     """Area inside each draw's polygon, in the square of the chart's unit."""
-    areas = posterior.chart.areas(np.asarray(posterior.draws, dtype=float))
-    return AreaPosterior(draws=areas, unit=f"{posterior.unit}2")
+    areas = posterior.chart.content(np.asarray(posterior.draws, dtype=float))
+    return AreaPosterior(draws=areas, unit=f"{posterior.unit}{posterior.chart.dims}")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool
 from aistat_jax.inference.posterior import Posterior
@@ -46,8 +45,8 @@ def estimate_volume(posteriors: Sequence[Posterior], like: Channel) -> Bool[np.n
     volume = np.zeros(like.grid.shape, dtype=bool)
     for posterior in posteriors:
         plane = posterior.chart.plane
-        curve = posterior.chart.curve(posterior.estimate)
-        volume[:, :, plane.index] |= coverage_from_contours([curve], plane) >= 0.5
+        curves = posterior.chart.sections(posterior.estimate, plane)
+        volume[:, :, plane.index] |= coverage_from_contours(curves, plane) >= 0.5
     return volume
 
 
@@ -85,7 +84,7 @@ def agreement(
         if curve is not None:
             band = simultaneous_band(posterior, level)
             drawn = mask[:, :, posterior.chart.plane.index]
-            inside.append(_holds_mask(band, drawn) if curves is None else _holds_curve(band, curve))
+            inside.append(_holds_mask(band, drawn) if curves is None else band.holds(curve))
     if whole_volume and like.unit == "mm":
         both = volume.any() and mask.any()
         distances = surface_distances_3d(volume, mask, like.grid.spacing) if both else None
@@ -107,17 +106,9 @@ def agreement(
 
 def _holds_mask(band: Band, mask: np.ndarray) -> bool:
     centres = band.chart.plane.points()
-    within = band.chart.curve(np.maximum(band.lower, 1e-9)).contains(centres)
-    reached = band.chart.curve(band.upper).contains(centres)
+    within = band.chart.surface(np.maximum(band.lower, 1e-9)).contains(centres)
+    reached = band.chart.surface(band.upper).contains(centres)
     return not ((within & ~mask).any() or (mask & ~reached).any())
-
-
-def _holds_curve(band: Band, curve: Curve) -> bool:
-    try:
-        radii = band.chart.radii_of(curve)
-    except InputError:  # the chart's centre lies outside the reference
-        return False
-    return bool(band.contains(radii[None])[0])
 
 
 def _pooled(
@@ -125,7 +116,7 @@ def _pooled(
 ) -> SurfaceDistances | None:
     """Distances of all slices that have both contours, every piece with its own length."""
     each = [
-        surface_distances(posterior.chart.curve(posterior.estimate), curve)
+        surface_distances(posterior.chart.surface(posterior.estimate), curve)
         for posterior, curve in zip(posteriors, curves, strict=True)
         if curve is not None
     ]

@@ -24,8 +24,9 @@ def representatives(posterior: Posterior, count: int = 16) -> Posterior:
     boundary as stand for the posterior best, and the share of these is the presence of what is
     returned. They are draws of the posterior, some possibly more than once, in one chain; the
     diagnostics are those of all draws. At least one boundary is kept whatever the presence.
-    No draw of random numbers is involved. IoU is that of stars about one centre, with ray radii
-    r and s: sum min(r, s)^2 / sum max(r, s)^2.
+    No draw of random numbers is involved. IoU is that of the sectors of a chart, of which
+    each boundary has as much as its value there gives: sum min(r, s)^2 / sum max(r, s)^2 for radii
+    r and s about one centre.
 
     Raises InputError for no count. Source: support points, Mak & Joseph 2018, equation 2, with
     the distance of Kohl et al. 2018; chosen one by one, then exchanged while that helps.
@@ -34,7 +35,8 @@ def representatives(posterior: Posterior, count: int = 16) -> Posterior:
         raise InputError(f"at least one representative must be asked for, got {count}")
     draws, total = posterior.draws, len(posterior.draws)
     looked_at = np.unique(np.linspace(0, total - 1, min(total, MOST)).round().astype(int))
-    distance = star_distance(draws[looked_at], draws[looked_at])
+    sectors = posterior.chart.sectors(draws[looked_at])
+    distance = sector_distance(sectors, sectors)
     share = posterior.presence / len(looked_at)
     weights = np.append(np.full(len(looked_at), share), 1 - posterior.presence)
     with_nothing = np.pad(distance, (0, 1), constant_values=1.0)
@@ -56,15 +58,14 @@ def representatives(posterior: Posterior, count: int = 16) -> Posterior:
     )
 
 
-def star_distance(
-    a: Float[np.ndarray, "n ray"], b: Float[np.ndarray, "m ray"]
+def sector_distance(
+    a: Float[np.ndarray, "n site"], b: Float[np.ndarray, "m site"]
 ) -> Float[np.ndarray, "n m"]:
-    """1 - IoU of every pair of stars about one centre, from their radii."""
-    squared, other = np.square(a, dtype=float), np.square(b, dtype=float)
+    """1 - IoU of every pair of boundaries on one chart, from their sectors (`Chart.sectors`)."""
     common = np.empty((len(a), len(b)))
-    for row, radii in zip(common, squared, strict=True):
-        row[:] = np.minimum(radii, other).sum(axis=1)
-    union = squared.sum(axis=1)[:, None] + other.sum(axis=1) - common
+    for row, one in zip(common, a, strict=True):
+        row[:] = np.minimum(one, b).sum(axis=1)
+    union = a.sum(axis=1)[:, None] + b.sum(axis=1) - common
     return 1 - common / np.maximum(union, np.finfo(float).tiny)
 
 

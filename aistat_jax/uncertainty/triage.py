@@ -14,7 +14,6 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.directions import direction_words
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, PRESENCE_CUTS, CaseGrade, Grade
 
@@ -136,15 +135,12 @@ def _contradictions(posteriors: Sequence[Posterior]) -> dict[int, tuple[float, s
 
 def _in_doubt(band: Band) -> float:
     """The area between the edges of a band."""
-    step = 2 * np.pi / len(band.upper)
-    rings = [0.5 * np.sin(step) * np.sum(r * np.roll(r, -1)) for r in (band.upper, band.lower)]
-    return float(rings[0] - rings[1])
+    return float(band.chart.content(band.upper) - band.chart.content(band.lower))
 
 
 def _by_width(band: Band) -> str:
     worst = int(band.half_width.argmax())
-    angle = float(band.chart.angles[worst])
-    towards = direction_words(band.chart.plane, (float(np.cos(angle)), float(np.sin(angle))))
+    towards = band.chart.words(band.chart.directions[worst])
     return (
         f"{100 * band.level:g}% band ± {np.median(band.half_width):.1f} {band.unit}, "
         f"± {band.half_width[worst]:.1f} {towards}"

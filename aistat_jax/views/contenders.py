@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.curve import Curve
+from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import PARALLEL_TOLERANCE
 from aistat_jax.space.outlines import Region, outlines
+from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.probability import area_posterior
 
 _AT_ONCE = 1_000_000  # ray-edge pairs looked at together
@@ -36,7 +36,7 @@ class Contender:
             unit = self.curves[0].unit if self.curves else ""
             return f"{area:,.0f}\u00a0{unit}²" if self.curves else "empty in this slice"
         area = area_posterior(self.posterior)
-        if area.quantile(0.5) > np.pi * self.posterior.chart.radius_max**2:
+        if area.quantile(0.5) > self.posterior.chart.extent:
             return "beyond the region searched"
         return str(area).replace(" ", "\u00a0").replace("\u00a0(", " (")
 
@@ -60,7 +60,7 @@ def contenders_of(named: Mapping[str, Posterior | Region]) -> list[Contender]:
             found.append(Contender(name, outlines(one, plane), None))
             continue
         _check_slice(name, one.chart.plane, home, plane)
-        found.append(Contender(name, (one.chart.curve(one.estimate),), one))
+        found.append(Contender(name, (one.chart.surface(one.estimate),), one))
     return found
 
 
@@ -72,7 +72,7 @@ def common_chart(several: Sequence[Contender]) -> StarChart | None:
     for one in several:
         if one.posterior is not None:
             chart = one.posterior.chart
-            if all(_sees(chart.centre, other) for other in several):
+            if all(_sees(chart, other) for other in several):
                 return chart
     return None
 
@@ -83,42 +83,26 @@ def radii_about(chart: StarChart, one: Contender) -> np.ndarray:
     The chart's centre must be inside all of them, as `common_chart` sees to.
     """
     if one.posterior is None:
-        return chart.radii_of(one.curves[0])[None]
+        return chart.values_of(one.curves[0])[None]
     own = one.posterior.chart
     if np.array_equal(own.centre, chart.centre) and np.array_equal(own.angles, chart.angles):
         return np.asarray(one.posterior.draws)
     polygons = own.points(one.posterior.draws)
-    parts = max(1, polygons.shape[0] * polygons.shape[1] * len(chart.angles) // _AT_ONCE)
-    return np.concatenate([_last_exits(chart, part) for part in np.array_split(polygons, parts)])
+    parts = max(1, polygons.shape[0] * polygons.shape[1] * chart.sites // _AT_ONCE)
+    exits = [
+        last_exits(part, chart.centre, chart.directions) for part in np.array_split(polygons, parts)
+    ]
+    return np.concatenate(exits)
 
 
-def _last_exits(chart: StarChart, polygons: np.ndarray) -> np.ndarray:
-    """As `StarChart.radii_of`, for polygons (polygon, vertex, 2) at once."""
-    start = (polygons - chart.centre)[:, None]
-    step = np.roll(start, -1, axis=2) - start
-    d = chart.directions[:, None, :]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        below = d[..., 0] * step[..., 1] - d[..., 1] * step[..., 0]
-        along = (start[..., 0] * step[..., 1] - start[..., 1] * step[..., 0]) / below
-        share = (start[..., 0] * d[..., 1] - start[..., 1] * d[..., 0]) / below
-    hit = (share >= -1e-12) & (share < 1 + 1e-12) & (along > 0)
-    return np.where(hit, along, 0.0).max(axis=-1)
-
-
-def _sees(centre: np.ndarray, one: Contender) -> bool:
-    """Whether a point lies inside a contender: all its draws, or its one outline."""
+def _sees(chart: StarChart, one: Contender) -> bool:
+    """Whether a chart's centre lies inside a contender: all its draws, or its one outline."""
     if one.posterior is None:
-        return len(one.curves) == 1 and bool(one.curves[0].contains(centre[None])[0])
-    chart = one.posterior.chart
-    if np.array_equal(chart.centre, centre):
+        return len(one.curves) == 1 and chart.sees(one.curves[0])
+    own = one.posterior.chart
+    if np.array_equal(own.centre, chart.centre):
         return True
-    (radius,), (angle,) = chart.polar(centre[None])
-    step = 2 * np.pi / len(chart.angles)
-    before = int(angle // step) % len(chart.angles)
-    after, along = (before + 1) % len(chart.angles), angle - before * step
-    inverse = 1 / np.maximum(one.posterior.draws, 1e-12)
-    chord = np.sin(step - along) * inverse[:, before] + np.sin(along) * inverse[:, after]
-    return bool((radius * chord < np.sin(step)).all())
+    return bool(own.inside(one.posterior.draws, chart.centre).all())
 
 
 def _check_slice(name: str, plane: Plane, home: str, first: Plane) -> None:

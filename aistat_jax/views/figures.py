@@ -225,7 +225,7 @@ def _draw_unrolled(
                 top.plot(around(chart), closed(edge), **look | {"lw": 0.5 * look["lw"]})
             bottom.plot(around(chart), closed(radii.std(axis=0)), **look)
         handles.append(Line2D([], [], **look, label=one.name))
-    reach = max(one.posterior.chart.radius_max for one in several if one.posterior is not None)
+    reach = max(one.posterior.chart.reach[1] for one in several if one.posterior is not None)
     low, high = top.get_ylim()
     top.set_ylim(max(low, 0.0), min(high, 1.05 * reach))
     bottom.set_ylim(0, min(bottom.get_ylim()[1], 0.5 * reach))

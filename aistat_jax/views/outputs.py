@@ -144,7 +144,7 @@ def target_summary(
 
 def _compared(posterior: Posterior, reference: Curve) -> dict[str, Any]:
     """Dice and surface distances of the estimate's contour against a reference's."""
-    estimate, unit = posterior.chart.curve(posterior.estimate), posterior.unit
+    estimate, unit = posterior.chart.surface(posterior.estimate), posterior.unit
     distances = surface_distances(estimate, reference)
     apart = lebesgue_error(estimate, reference)
     return {

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.views.layers import (
@@ -49,7 +49,7 @@ def plot_unrolled(
     Raises InputError for a width together with axes.
     """
     chart, unit = posterior.chart, posterior.unit
-    degrees, rays = around(chart), len(chart.angles)
+    degrees, rays = around(chart), chart.sites
     with page(width_mm, ax, inches=7.4) as made:
         heights = [1.6, 1.0] if made.narrow else [2.4, 1.4]
         panels = made.stack(heights[: 1 if band is None else 2])

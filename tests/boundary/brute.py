@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from scipy import special, stats
 
-from aistat_jax.boundary.charts import StarChart, star_chart
 from aistat_jax.boundary.evidence import Evidence, log_likelihood
 from aistat_jax.boundary.families import StepPrior, Term
-from aistat_jax.boundary.model import prior_boundary
-from aistat_jax.boundary.prior import Prior
-from aistat_jax.boundary.tables import RayVoxels
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.targets import Target
+from aistat_jax.inference.prior import prior_draws
+from aistat_jax.space.chart import Shares
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import StarChart, star_chart
 
 STEP_PRIOR = StepPrior(
     np.array([0.3, 1.1]),
@@ -41,7 +41,8 @@ def a_target(chart: StarChart) -> Target:
 
 def boundaries(chart: StarChart, count: int = 3) -> list[np.ndarray]:
     """Random boundaries that stay within the chart."""
-    draws = (prior_boundary(seed, Prior(), RADIUS, chart.angles)[0] for seed in range(100))
+    model = boundary_model(a_target(chart), rays=chart.sites, radius_max=RADIUS_MAX)
+    draws = prior_draws(model, 100).draws
     return [radii for radii in draws if radii.max() < 0.95 * chart.radius_max][:count]
 
 
@@ -94,14 +95,14 @@ def linear_regression(y: np.ndarray, x: np.ndarray, weight: np.ndarray, prior: S
 
 
 def blurred(
-    shared: RayVoxels,
+    shared: Shares,
     y: np.ndarray,
     radii: np.ndarray,
     blur: float,
     eta: float = 1.0,
     prior: StepPrior = STEP_PRIOR,
 ) -> float:
-    h = stats.norm.cdf(radii[shared.ray], loc=shared.position, scale=blur)
+    h = stats.norm.cdf(radii[shared.site], loc=shared.position, scale=blur)
     x = np.stack([np.ones_like(h), h], axis=1)
     return linear_regression(y[shared.voxel], x, eta * shared.share, prior)
 
@@ -147,14 +148,14 @@ SIDES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]] = {
 
 
 def hard(
-    shared: RayVoxels,
+    shared: Shares,
     y: np.ndarray,
     radii: np.ndarray,
     family: str,
     hyper: tuple[float, ...],
     eta: float = 1.0,
 ) -> float:
-    inside = shared.position < radii[shared.ray]
+    inside = shared.position < radii[shared.site]
     value, weight = y[shared.voxel], eta * shared.share
     side = SIDES[family]
     return sum(side(value[on], weight[on], np.asarray(hyper)) for on in (inside, ~inside))

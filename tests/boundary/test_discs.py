@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.discs import Blur, disc_profile, disc_shares, disc_table
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.observed import inside_shares, voxels_of
-from aistat_jax.boundary.tables import share_voxels
 from aistat_jax.boundary.targets import Taper, find_targets, taper_at
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.space.grid import Grid
+from aistat_jax.space.star import star_chart
 from tests.boundary import brute
 
 BLUR, STEP = 3.2, 3.2 / 6
@@ -43,14 +42,14 @@ def test_a_table_of_discs_sums_over_voxels():
     points = chart.plane.points().reshape(-1, 2)
     points = points[np.linalg.norm(points - chart.centre, axis=1) < chart.radius_max]
     f = np.random.default_rng(0).uniform(0.5, 1.5, len(points))
-    shared, blur, taper = share_voxels(chart, points, 2.0), Blur(2.5, 3.0, 0.4), Taper(-6.0, -2.0)
+    shared, blur, taper = chart.share(points, 2.0), Blur(2.5, 3.0, 0.4), Taper(-6.0, -2.0)
     table = disc_table(chart, shared, [(f, 1), (f, 2)], blur, taper)
     radii = brute.boundaries(chart, 1)[0]
     import jax
 
     with jax.enable_x64(True):
         found = np.asarray(table(radii)).sum(axis=0)
-    h = disc_shares(shared.position, radii[shared.ray], blur, taper)
+    h = disc_shares(shared.position, radii[shared.site], blur, taper)
     each = shared.share * f[shared.voxel]
     for value, power in zip(found, (1, 2), strict=True):
         assert value == pytest.approx((each * h**power).sum(), rel=2e-3)

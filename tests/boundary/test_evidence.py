@@ -9,7 +9,6 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.opinions import anchors, logits
@@ -17,6 +16,7 @@ from aistat_jax.boundary.targets import Target
 from aistat_jax.io.nifti import read_image
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.star import star_chart
 from tests.boundary import brute
 
 SPACING = {"PT": (4.0, 4.0, 5.0), "CT": (1.0, 1.0, 2.0)}

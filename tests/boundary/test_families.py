@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aistat_jax.boundary.charts import star_chart
-from aistat_jax.boundary.families import apparent_radii
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import star_chart
 from tests.boundary import brute
 
 CENTRE = np.array([39.3, 40.6])
@@ -49,25 +48,3 @@ def test_a_blurred_disc_is_found_at_its_own_radius(radius, blur):
     assert abs(best_radius(image, radius, blur, curved=True) - radius) < 0.25 * shrunk
     error = best_radius(image, radius, blur, curved=False) - radius
     assert -1.5 * shrunk < error < -0.5 * shrunk
-
-
-@pytest.mark.parametrize("rays", [64, 65])
-def test_apparent_radii_follow_curve_shortening_harmonic_by_harmonic(rays):
-    angles = 2 * np.pi * np.arange(rays) / rays
-    mean, blur = 12.0, 3.0
-
-    def seen(radii: np.ndarray, blur: float = blur) -> np.ndarray:
-        with jax.enable_x64(True):
-            return np.asarray(apparent_radii(radii, np.asarray(blur)))
-
-    circle = mean - blur**2 / (2 * mean)
-    np.testing.assert_allclose(seen(np.full(rays, mean)), circle, rtol=1e-12)
-    for k in (1, 2, 3, 8):
-        wave = np.cos(k * angles + 0.3)
-        left = np.exp(-0.5 * (k**2 - 1) * (blur / mean) ** 2)  # a shift, k = 1, stays
-        np.testing.assert_allclose(seen(mean + wave), circle + left * wave, rtol=1e-12)
-    ragged = mean + np.random.default_rng(0).standard_normal(rays)
-    np.testing.assert_allclose(seen(ragged, 1e-6), ragged, rtol=1e-9)
-    np.testing.assert_allclose(seen(2 * ragged, 2 * blur), 2 * seen(ragged), rtol=1e-12)
-    np.testing.assert_allclose(seen(np.roll(ragged, 5)), np.roll(seen(ragged), 5), rtol=1e-12)
-    assert seen(ragged).std() < 0.7 * ragged.std()

@@ -101,7 +101,7 @@ def test_an_outline_is_where_fits_start_and_nothing_else(rng):
     with jax.enable_x64(True):
         models = [
             boundary_model(target, evidence, rays=RAYS, harmonics=HARMONICS)
-            for target in (plain, replace(plain, outline=chart.curve(radii)))
+            for target in (plain, replace(plain, outline=chart.surface(radii)))
         ]
         x = {"amplitude": 0.13, "lengthscale": 0.6}
         x |= {"coefficients": jax.numpy.asarray(0.05 * rng.standard_normal(2 * HARMONICS + 1))}

@@ -109,7 +109,7 @@ def test_hard_steps_are_prior_times_voxels_over_posterior(kind):
     voxels, radii, value = setting(kind)
     family, hyper = kind.removeprefix("hard "), HYPER[kind.removeprefix("hard ")]
     law = _Hard(voxels)
-    inside = (voxels.shared.position < radii[voxels.shared.ray]).astype(float)[None]
+    inside = (voxels.shared.position < radii[voxels.shared.site]).astype(float)[None]
     (place,) = law.parameters(inside, np.random.default_rng(1))
     given = given_boundaries(voxels, radii[None], np.random.default_rng(1))
     y, w = voxels.values[voxels.shared.voxel], ETA * voxels.shared.share

@@ -7,17 +7,25 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.model import prior_boundary
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.prior import Prior, fixed_prior, population_mean, prior_from_contours
+from aistat_jax.boundary.targets import Target
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.prior import prior_draws
 from aistat_jax.space.basis import circle_basis, host_variance
+from tests.boundary import brute
 
 ANGLES = 2 * np.pi * np.arange(64) / 64
 HELD = Prior(amplitude=0.2, lengthscale=0.5, mean_log_sd=0.3, fixed=("amplitude", "lengthscale"))
 
 
-def draw(prior: Prior, count: int, start: int = 0) -> np.ndarray:
-    seeds = range(start, start + count)
-    return np.array([prior_boundary(seed, prior, 15.0, ANGLES)[0] for seed in seeds])
+def drawn(prior: Prior, count: int, seed: int = 0, radius: float = 15.0) -> Posterior:
+    target = Target(np.zeros(2), radius, brute.a_plane())
+    return prior_draws(boundary_model(target, prior=prior, rays=64), count, seed)
+
+
+def draw(prior: Prior, count: int, seed: int = 0) -> np.ndarray:
+    return drawn(prior, count, seed).draws
 
 
 def test_draws_have_the_stated_spread_and_correlation():
@@ -35,7 +43,7 @@ def test_draws_have_the_stated_spread_and_correlation():
     # correlation at each lag, against the kernel made from the spectrum
     basis = circle_basis(ANGLES, 16)
     for lengthscale, agrees in ((0.5, True), (0.8, False)):
-        variance = host_variance(basis.frequency, 1.0, lengthscale, 1.5)
+        variance = host_variance(basis.eigenvalues, 1.0, lengthscale, 1.5)
         wanted = (np.asarray(basis.functions) * variance) @ np.asarray(basis.functions)[0]
         found = np.array([(field * np.roll(field, -k, axis=1)).mean() for k in range(33)]) / 0.04
         assert (np.abs(found - wanted[:33]).max() < 0.13) == agrees
@@ -44,19 +52,19 @@ def test_draws_have_the_stated_spread_and_correlation():
 def test_hyperparameters_are_log_normal_or_held():
     """400 draws: s.e. of a mean .05 sd, of an sd 3.5%; limits at 4 s.e."""
     prior = Prior()
-    found = np.log([list(prior_boundary(s, prior, 15.0, ANGLES)[1].values()) for s in range(400)])
+    samples = drawn(prior, 400).samples
+    found = np.log([samples[name][0] for name in ("amplitude", "lengthscale")]).T
     wanted = np.log([prior.amplitude, prior.lengthscale])
     sd = np.array([prior.amplitude_log_sd, prior.lengthscale_log_sd])
     assert (np.abs(found.mean(axis=0) - wanted) < 0.2 * sd).all()
     assert (np.abs(found.std(axis=0) / sd - 1) < 0.14).all()
-    for seed in range(3):
-        hyper = prior_boundary(seed, HELD, 15.0, ANGLES)[1]
-        assert hyper == {"amplitude": pytest.approx(0.2), "lengthscale": pytest.approx(0.5)}
+    held = drawn(HELD, 3).samples
+    assert held["amplitude"] == pytest.approx(0.2)
+    assert held["lengthscale"] == pytest.approx(0.5)
 
 
 def test_radius_is_a_unit():
-    first, _ = prior_boundary(3, Prior(), 15.0, ANGLES)
-    second, _ = prior_boundary(3, Prior(), 150.0, ANGLES)
+    first, second = (drawn(Prior(), 5, 3, radius).draws for radius in (15.0, 150.0))
     np.testing.assert_allclose(10 * first, second, rtol=1e-12)
 
 
@@ -70,7 +78,7 @@ def test_contours_give_back_their_prior():
         lengthscale_log_sd=0.3,
         mean_log_sd=0.4,
     )
-    radii = draw(truth, 300, start=1000)
+    radii = draw(truth, 300, seed=1000)
     found = prior_from_contours(radii)
     assert abs(np.log(found.amplitude / 0.18)) < 0.1
     assert abs(np.log(found.lengthscale / 0.5)) < 0.1

@@ -7,7 +7,6 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.families import StepPrior
 from aistat_jax.boundary.intensity import intensity, point_intensity
@@ -18,6 +17,7 @@ from aistat_jax.boundary.targets import Target
 from aistat_jax.space.basis import circle_basis
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
+from aistat_jax.space.star import star_chart
 from tests.boundary import brute
 from tests.helpers import circle
 
@@ -76,7 +76,7 @@ AT_THE_DOOR = {
     "radius max": (lambda: star_chart(np.zeros(2), 0.0, CHART.plane), "must be positive"),
     "harmonics": (lambda: circle_basis(CHART.angles, 32), "need at least 65 rays, got 64"),
     "no harmonics": (lambda: circle_basis(CHART.angles, 0), "0 harmonics"),
-    "centre outside": (lambda: CHART.radii_of(circle(3.0)), "lies outside the contour"),
+    "centre outside": (lambda: CHART.values_of(circle(3.0)), "lies outside the contour"),
 }
 
 WHEN_TABULATED = {
@@ -85,7 +85,6 @@ WHEN_TABULATED = {
         lambda: model(target=replace(TARGET, centre=np.full(2, np.nan))),
         "centre must be finite",
     ),
-    "no evidence": (lambda: model(Evidence(())), "at least one piece of evidence"),
     "prior": (lambda: model(prior=Prior(amplitude=-1.0)), "amplitude must be positive"),
     "far image": (lambda: model(intensity(IMAGE), FAR), "channel PT has only 0 voxels"),
     "far logits": (lambda: model(logits(IMAGE), FAR), "channel PT has only 0 voxels"),

@@ -40,7 +40,7 @@ def test_an_image_has_the_stated_levels_noise_and_blurred_bent_edge():
     (voxels,) = voxels_of(again)
     shared, term = voxels.shared, again.data.terms[0]
     seen = np.asarray(term.apparent(radii))
-    h = stats.norm.cdf((seen[shared.ray] - shared.position) / float(term.blur))
+    h = stats.norm.cdf((seen[shared.site] - shared.position) / float(term.blur))
     inside = np.bincount(shared.voxel, shared.share * h)
     noise = voxels.values - 1.0 - 3.0 * inside
     count = len(noise)
@@ -50,7 +50,7 @@ def test_an_image_has_the_stated_levels_noise_and_blurred_bent_edge():
     assert edge.sum() > 50
     slope = (noise * (inside - 0.5))[edge]
     assert abs(slope.mean()) < 4.5 * slope.std() / np.sqrt(edge.sum())
-    straight = stats.norm.cdf((radii[shared.ray] + 2 - shared.position) / float(term.blur))
+    straight = stats.norm.cdf((radii[shared.site] + 2 - shared.position) / float(term.blur))
     wrong = voxels.values - 1.0 - 3.0 * np.bincount(shared.voxel, shared.share * straight)
     assert abs(wrong.mean()) > 4.5 * 0.5 / np.sqrt(count)  # another boundary is noticed
 
@@ -98,11 +98,11 @@ def test_raters_and_clicks_are_drawn_about_the_boundary():
     """Seed 4: mean squares against chi-square, false alarms of 1e-3 each."""
     chart = brute.a_chart()
     radii = brute.boundaries(chart, 1)[0]
-    circle = chart.curve(np.full(64, brute.RADIUS))
+    circle = chart.surface(np.full(64, brute.RADIUS))
     clicks = chart.points(radii)[::2]
     evidence = aj.raters([circle] * 30, sd=0.4) + aj.anchors(clicks, sd=0.3)
     drawn = aj.simulate(a_model(evidence), radii, seed=4).pieces
-    errors = [chart.radii_of(curve) - radii for curve in drawn[0].curves]
+    errors = [chart.values_of(curve) - radii for curve in drawn[0].curves]
     spread = np.mean([error[5] for error in errors]), np.std([error[5] for error in errors])
     assert abs(spread[0]) < 3.3 * 0.4 / np.sqrt(30)
     assert stats.chi2(30).ppf(5e-4) < 30 * (spread[1] / 0.4) ** 2 < stats.chi2(30).ppf(1 - 5e-4)

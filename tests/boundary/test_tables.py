@@ -12,7 +12,7 @@ from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.opinions import anchors, logits, raters
 from aistat_jax.boundary.samples import poisson_precisions
-from aistat_jax.boundary.tables import NODES_PER_BLUR, share_voxels, smooth_table
+from aistat_jax.boundary.tables import NODES_PER_BLUR, smooth_table
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from tests.boundary import brute
@@ -46,7 +46,7 @@ def test_blurred_step_on_a_grid_is_the_sum_over_voxels(rng, eta):
     image = brute.step_image(rng, chart)
     evidence = intensity(image, blur=2.3, temper=eta, prior=brute.STEP_PRIOR, curved=False)
     points, y, width = brute.voxels_of(image, "PT", chart)
-    shared = share_voxels(chart, points, width)
+    shared = chart.share(points, width)
     blur = np.sqrt(2.3**2 + width**2 / 12)
     for radii in brute.boundaries(chart):
         value = brute.table_value(evidence, chart, radii)
@@ -61,7 +61,7 @@ def test_blurred_step_standardises_unless_given_a_prior(rng):
     chart = brute.a_chart()
     image = brute.step_image(rng, chart)
     points, y, width = brute.voxels_of(image, "PT", chart)
-    shared = share_voxels(chart, points, width)
+    shared = chart.share(points, width)
     weak = brute.StepPrior(np.zeros(2), np.full(2, 0.01), np.asarray(0.5), np.asarray(0.05))
     blur = np.sqrt(3.0**2 + width**2 / 12) if image["PT"].quantity == "SUV" else None
     assert blur is not None
@@ -78,7 +78,7 @@ def test_blurred_step_at_scattered_points_reaches_past_the_chart(rng):
     points = chart.centre + rng.uniform(-34, 34, (1500, 2))
     y = brute.step_values(rng, chart, points)
     evidence = point_intensity(points, y, family="blurred", blur=2.7, prior=brute.STEP_PRIOR)
-    shared = share_voxels(chart, points)
+    shared = chart.share(points)
     for radii in [*brute.boundaries(chart), np.full(64, chart.radius_max)]:
         value = brute.table_value(evidence, chart, radii)
         assert close(value, brute.blurred(shared, y, radii, 2.7))
@@ -108,12 +108,12 @@ def test_noise_that_grows_with_uptake_has_a_density_of_its_own(rng):
     near = chart.polar(chart.plane.points())[0] <= chart.radius_max
     v = poisson_precisions(image["PT"].values[:, :, 0])[near]
     v = v / v.mean()
-    shared, eta = share_voxels(chart, points, width), 0.4
+    shared, eta = chart.share(points, width), 0.4
     blur = np.sqrt(2.3**2 + width**2 / 12)
     how = {"blur": 2.3, "temper": eta, "prior": brute.STEP_PRIOR, "curved": False}
     radii = brute.boundaries(chart, 1)[0]
     value = brute.table_value(intensity(image, noise="poisson", **how), chart, radii)
-    h = stats.norm.cdf(radii[shared.ray], loc=shared.position, scale=blur)
+    h = stats.norm.cdf(radii[shared.site], loc=shared.position, scale=blur)
     x, weight = np.stack([np.ones_like(h), h], axis=1), eta * shared.share * v[shared.voxel]
     equal = brute.linear_regression(y[shared.voxel], x, weight, brute.STEP_PRIOR)
     assert close(value, equal + 0.5 * eta * np.log(v).sum())
@@ -131,7 +131,7 @@ def test_hard_steps_on_a_grid_are_the_sum_over_voxels(rng, family, eta):
     image = Image.from_arrays(PT=hard_values(family, rng, level), spacing_mm=2.0)
     evidence = intensity(image, family=family, temper=eta, hyper=HYPER[family])
     points, y, width = brute.voxels_of(image, "PT", chart)
-    shared = share_voxels(chart, points, width)
+    shared = chart.share(points, width)
     for radii in brute.boundaries(chart):
         value = brute.table_value(evidence, chart, radii)
         assert close(value, brute.hard(shared, y, radii, family, HYPER[family], eta))
@@ -146,7 +146,7 @@ def test_hard_steps_at_scattered_points_are_the_sum_over_points(rng, family):
     points = chart.centre + rng.uniform(-34, 34, (1500, 2))
     y = hard_values(family, rng, np.clip(brute.step_values(rng, chart, points), 0, 5))
     evidence = point_intensity(points, y, family=family, hyper=HYPER[family])
-    shared = share_voxels(chart, points)
+    shared = chart.share(points)
     for radii in brute.boundaries(chart):
         value = brute.table_value(evidence, chart, radii)
         assert close(value, brute.hard(shared, y, radii, family, HYPER[family]))
@@ -162,9 +162,9 @@ def test_a_smoothed_hard_step_is_blurred_by_its_own_width(rng):
         surrogate = terms[0].smoothed()
         radii = brute.boundaries(chart, 1)[0]
         sums = np.asarray(surrogate.statistics(radii)).sum(axis=0)
-    shared = share_voxels(chart, points)
+    shared = chart.share(points)
     width = np.sqrt(np.pi * chart.radius_max**2 / 400)
-    h = shared.share * stats.norm.cdf((radii[shared.ray] - shared.position) / width)
+    h = shared.share * stats.norm.cdf((radii[shared.site] - shared.position) / width)
     assert surrogate.differentiable
     assert not terms[0].differentiable
     np.testing.assert_allclose(sums[0], h.sum(), rtol=1e-9)
@@ -177,9 +177,9 @@ def test_logits_are_summed_over_what_lies_inside(rng):
     chart = brute.a_chart()
     image = Image.from_arrays(L=rng.normal(0, 3, (32, 32)), spacing_mm=2.0)
     points, y, width = brute.voxels_of(image, "L", chart)
-    shared = share_voxels(chart, points, width)
+    shared = chart.share(points, width)
     for radii in brute.boundaries(chart):
-        depth = (radii[shared.ray] - shared.position) / (width / np.sqrt(12))
+        depth = (radii[shared.site] - shared.position) / (width / np.sqrt(12))
         inside = shared.share * y[shared.voxel] * stats.norm.cdf(depth)
         value = brute.table_value(logits(image, temper=0.4), chart, radii)
         scale = np.abs(inside).sum()  # the sum itself may cancel to nothing
@@ -190,7 +190,7 @@ def test_logits_are_summed_over_what_lies_inside(rng):
 def test_raters_are_a_multivariate_normal(rng):
     chart = brute.a_chart()
     drawn = [r * (1 + 0.05 * np.sin(3 * chart.angles)) for r in (11.0, 12.0, 12.5)]
-    curves = [chart.curve(radii) for radii in drawn]
+    curves = [chart.surface(radii) for radii in drawn]
     evidence = raters(curves, sd=1.2, constant_share=0.4, correlation=5.0)
     turn = np.abs(np.subtract.outer(chart.angles, chart.angles))
     arc = np.minimum(turn, 2 * np.pi - turn) * np.mean(drawn)
@@ -271,7 +271,7 @@ def test_tables_and_two_derivatives_are_continuous_at_their_nodes(rng):
     with jax.enable_x64(True):
         chart = brute.a_chart(rays=8)
         points = chart.centre + rng.uniform(-20, 20, (200, 2))
-        table = smooth_table(chart, share_voxels(chart, points), [(rng.normal(size=200), 2)], 2.0)
+        table = smooth_table(chart, chart.share(points), [(rng.normal(size=200), 2)], 2.0)
         read = [lambda r: table(r)[:, 0]]
         for _ in range(2):
             last = read[-1]

@@ -16,11 +16,12 @@ from scipy.special import ndtr
 from aistat_jax._errors import InputError
 from aistat_jax.data.phantoms import FWHM_PER_SD, demo_phantom, pet_ct_phantom
 from aistat_jax.data.raters import signed_distance, simulate_raters
-from aistat_jax.data.shapes import KINDS, circle_spectrum, draw_shape, gp_radii, ray_exits
+from aistat_jax.data.shapes import KINDS, draw_shape
 from aistat_jax.data.simulators import bayesbd_image, blurred_step_image, blurred_step_mean
 from aistat_jax.data.textures import correlated_noise, correlation_at, pet_noise
-from aistat_jax.space.curve import Curve, coverage_from_contours
+from aistat_jax.space.curve import Curve, coverage_from_contours, last_exits
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import unit_vectors
 
 ANGLES = 2 * np.pi * np.arange(128) / 128
 SMALL = {"shape": (24, 24), "ct_spacing_mm": 4.0, "radius_mm": 15.0}
@@ -29,6 +30,10 @@ SMALL = {"shape": (24, 24), "ct_spacing_mm": 4.0, "radius_mm": 15.0}
 def pixel_plane(n: int, spacing: float = 1.0) -> Plane:
     start = np.full(2, -(n - 1) / 2 * spacing)
     return Plane(start, np.full(2, spacing), 0.0, 1.0, np.eye(3), (n, n), "mm")
+
+
+def exits(points: np.ndarray, centre: np.ndarray | None = None) -> np.ndarray:
+    return last_exits(points, np.zeros(2) if centre is None else centre, unit_vectors(ANGLES))
 
 
 def circle(radius: float) -> Curve:
@@ -70,18 +75,19 @@ def test_non_convex_kinds_are_and_only_the_crescent_is_no_star():
         dent_mm = float(np.max(shapely.distance(shapely.points(points), hull)))
         assert dent_mm < 0.01 if kind == "gp" else dent_mm > 2.0
         assert Curve(points).area == pytest.approx(np.pi * 400, rel=1e-3)
-        radii = ray_exits(points, ANGLES, np.zeros(2))
+        radii = exits(points)
         star = Curve(radii[:, None] * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=-1))
         assert (star.area > 1.02 * Curve(points).area) == (kind == "crescent")
 
 
 def test_prior_draws_have_the_stated_sd_and_spectrum():
-    draws = np.stack(
-        [np.log(gp_radii(np.random.default_rng(s), ANGLES, radius=1.0)) for s in range(2000)]
-    )
+    rays = unit_vectors(ANGLES)
+    shapes = (draw_shape(np.random.default_rng(s), radius=1.0) for s in range(2000))
+    draws = np.stack([shape.log_warp(rays) for shape in shapes])
     assert draws.std() == pytest.approx(0.15, rel=0.05)
     power = (np.abs(np.fft.rfft(draws, axis=1)) ** 2).mean(axis=0)[1:9] * 2 / 128**2
-    assert power == pytest.approx(circle_spectrum(24, 0.15, 0.45, 1.5)[:8], rel=0.15)
+    wanted = (2 * 1.5 / 0.45**2 + np.arange(1, 25) ** 2) ** -2.0
+    assert power == pytest.approx(0.15**2 * wanted[:8] / wanted.sum(), rel=0.15)
 
 
 def test_sphere_draws_have_the_stated_sd():
@@ -221,7 +227,7 @@ def test_bayesbd_truth_splits_the_values(scenario: str):
     area = {"S2": np.sqrt(3) / 4 * 0.25}.get(scenario, np.pi * 0.35 * 0.25)
     assert image.truth.area == pytest.approx(area, rel=2e-3)
     assert image.true_radii(ANGLES) == pytest.approx(
-        ray_exits(image.truth.points, ANGLES, image.reference), abs=2e-3
+        exits(image.truth.points, image.reference), abs=2e-3
     )
     inside = image.truth.contains(image.positions)
     mean_in, mean_out = image.values[inside].mean(), image.values[~inside].mean()
@@ -249,7 +255,7 @@ def test_signed_distance_of_a_circle():
 def rater_offsets(truth_radius: float = 25.0, count: int = 120, **settings: Any) -> np.ndarray:
     """Radial offsets (rater, angle) from a circle."""
     raters = simulate_raters(circle(truth_radius), 7, count, **settings)
-    return np.stack([ray_exits(c.points, ANGLES, np.zeros(2)) for c in raters]) - truth_radius
+    return np.stack([exits(c.points) for c in raters]) - truth_radius
 
 
 def test_raters_have_the_stated_sd_and_correlation():

@@ -10,11 +10,11 @@ import numpyro
 from numpyro import distributions as dist
 
 import aistat_jax as aj
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, boundary_model
 from aistat_jax.inference import laplace, transport
 from aistat_jax.space.basis import circle_basis
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import star_chart
 from tests.helpers import ellipse_radii
 
 SMALL = {"rays": 48, "harmonics": 6, "radius_max": 16.0}

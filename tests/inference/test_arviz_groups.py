@@ -97,7 +97,7 @@ def test_predictions_hold_the_share_of_voxels_that_they_say():
 
 def test_raters_and_clicks_have_groups_too():
     model = soft_model()
-    rays = model.chart.curve(np.full(48, 8.5))
+    rays = model.chart.surface(np.full(48, 8.5))
     clicks = model.chart.points(np.full(48, 8.5))[::12]
     more = model + aj.raters([rays, rays], sd=1.0) + aj.anchors(clicks)
     more = more + aj.anchors(clicks[:1], kind="inside")

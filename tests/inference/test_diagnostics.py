@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aistat_jax.boundary.charts import StarChart
 from aistat_jax.inference.diagnostics import chain_diagnostics, trustworthy, weight_diagnostics
 from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.space.star import StarChart
 from tests.helpers import make_posterior
 
 

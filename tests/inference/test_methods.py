@@ -265,7 +265,7 @@ def dilated_program(data):
     """The boundary model with a dilation of its own: the prior mean of the first coefficient."""
     amplitude = jnp.asarray(numpyro.sample("amplitude", dist.LogNormal(jnp.log(0.15), 0.6)))
     dilation = numpyro.sample("dilation", dist.Uniform(-0.3, 0.3))
-    variance = spectral_variance(data.basis.frequency, amplitude, jnp.asarray(0.5), 1.5)
+    variance = spectral_variance(data.basis.eigenvalues, amplitude, jnp.asarray(0.5), 1.5)
     scale = jnp.sqrt(variance.at[0].set(0.01))
     mean = jnp.zeros_like(scale).at[0].set(dilation)
     coefficients = numpyro.sample("coefficients", dist.Normal(mean, scale).to_event(1))

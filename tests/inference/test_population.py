@@ -46,7 +46,7 @@ def design() -> np.ndarray:
 def covariance(amplitude: float, lengthscale: float) -> np.ndarray:
     """Of the observed log radii."""
     basis = circle_basis(2 * np.pi * np.arange(RAYS) / RAYS, HARMONICS)
-    variance = host_variance(basis.frequency, amplitude, lengthscale, PRIOR.smoothness).copy()
+    variance = host_variance(basis.eigenvalues, amplitude, lengthscale, PRIOR.smoothness).copy()
     variance[0] = PRIOR.mean_log_sd**2
     return design() @ (variance[:, None] * design().T) + NOISE**2 * np.eye(RAYS)
 
@@ -64,7 +64,7 @@ def contour(seed: int, hyper: tuple[float, float] = TRUE) -> BoundaryModel:
 @cache
 def unit_variances() -> np.ndarray:
     """Prior variances at amplitude 1 for each lengthscale of the grid (lengthscale, basis)."""
-    frequency = circle_basis(2 * np.pi * np.arange(RAYS) / RAYS, HARMONICS).frequency
+    frequency = circle_basis(2 * np.pi * np.arange(RAYS) / RAYS, HARMONICS).eigenvalues
     lengthscales = np.exp(np.log(0.5) + 0.5 * GRID)
     return np.stack([host_variance(frequency, 1.0, v, PRIOR.smoothness) for v in lengthscales])
 
@@ -180,7 +180,7 @@ def test_each_contour_given_the_shared_draws_is_its_own_conjugate_normal():
             strict=True,
         ):
             basis = circle_basis(2 * np.pi * np.arange(RAYS) / RAYS, HARMONICS)
-            variance = host_variance(basis.frequency, amplitude, lengthscale, 1.5).copy()
+            variance = host_variance(basis.eigenvalues, amplitude, lengthscale, 1.5).copy()
             variance[0] = PRIOR.mean_log_sd**2
             precision = np.diag(1 / variance) + functions.T @ functions / NOISE**2
             pull = functions.T @ (np.asarray(log_radii) - np.log(8.0)) / NOISE**2
@@ -248,7 +248,7 @@ def test_three_images_agree_with_nuts_over_all_their_parameters_at_once():
         amplitude = numpyro.sample("amplitude", dist.LogNormal(jnp.log(0.15), 0.6))
         lengthscale = numpyro.sample("lengthscale", dist.LogNormal(jnp.log(0.45), 0.4))
         for k, model in enumerate(models):
-            frequency = model.data.basis.frequency
+            frequency = model.data.basis.eigenvalues
             variance = spectral_variance(frequency, amplitude, lengthscale, 1.5)
             scale = jnp.sqrt(variance.at[0].set(0.3**2))
             z = numpyro.sample(f"z{k}", dist.Normal(0, 1).expand([13]).to_event(1))

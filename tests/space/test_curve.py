@@ -35,14 +35,15 @@ def test_disc_has_the_area_perimeter_and_centroid_of_a_disc():
     np.testing.assert_allclose(curve.centroid, [18.0, 40.0], atol=1e-9)
 
 
-def test_orientation_flips_the_sign_and_keeps_the_first_point():
+def backwards(curve: Curve) -> Curve:
+    return Curve(curve.points[::-1], curve.unit)
+
+
+def test_orientation_flips_the_sign():
     curve = wobbly()
-    turned = curve.oriented(ccw=False)
     assert curve.is_ccw
-    assert not turned.is_ccw
-    assert turned.signed_area == pytest.approx(-curve.signed_area)
-    np.testing.assert_array_equal(turned.points[0], curve.points[0])
-    np.testing.assert_array_equal(turned.oriented().points, curve.points)
+    assert not backwards(curve).is_ccw
+    assert backwards(curve).signed_area == pytest.approx(-curve.signed_area)
 
 
 def test_measures_move_with_the_curve():
@@ -86,14 +87,6 @@ def test_even_odd_in_a_self_crossing_curve():
     assert star.contains(np.array([0.8, 0.0]))
 
 
-def test_large_queries_are_the_same_in_pieces(monkeypatch):
-    curve, points = wobbly(), plane().points()
-    whole = curve.contains(points), curve.distance_to(points)
-    monkeypatch.setattr("aistat_jax.space.curve._CHUNK", 1000)
-    np.testing.assert_array_equal(curve.contains(points), whole[0])
-    np.testing.assert_array_equal(curve.distance_to(points), whole[1])
-
-
 @pytest.mark.parametrize("radius", [4.0, 9.0, 17.3])
 def test_coverage_has_exactly_the_area_of_the_disc(radius):
     curve, grid = disc(radius), plane()
@@ -114,9 +107,9 @@ def test_coverage_agrees_with_dense_sampling():
 
 def test_coverage_with_a_hole_a_crossing_and_beyond_the_border():
     grid = plane()
-    ring = [disc(15.0), disc(6.0).oriented(ccw=False)]
+    ring = [disc(15.0), backwards(disc(6.0))]
     expected = ring[0].area - ring[1].area
-    for curves in (ring, ring[::-1], [ring[0], ring[1].oriented()]):
+    for curves in (ring, ring[::-1], [ring[0], backwards(ring[1])]):
         coverage = coverage_from_contours(curves, grid)
         assert coverage.sum() * grid.pixel_area == pytest.approx(expected, rel=1e-9)
     angle = 2 * np.pi * 2 * np.arange(5) / 5

@@ -20,7 +20,7 @@ def replicates():
     posteriors, truths = [], []
     for seed in range(COUNT):
         found = make_posterior(sd=0.06, draws=301, rays=32, seed=seed)
-        truths.append(found.chart.curve(found.draws[-1]))
+        truths.append(found.chart.surface(found.draws[-1]))
         posteriors.append(replace(found, radii=found.radii[:, :-1]))
     return posteriors, truths
 

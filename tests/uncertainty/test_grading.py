@@ -93,7 +93,7 @@ def test_a_fit_that_failed_is_red_everywhere_with_its_reasons():
 
 def test_expected_surface_dice_equals_the_metric_averaged_over_draws():
     posterior = make_posterior(sd=0.12, draws=120)
-    estimate = posterior.chart.curve(posterior.estimate)
+    estimate = posterior.chart.surface(posterior.estimate)
     brute = np.mean(
         [surface_distances(curve, estimate).surface_dice(2.0) for curve in posterior.curves(120)]
     )

@@ -59,7 +59,7 @@ def test_agreement_of_a_target_is_with_its_own_reference():
     assert 0.6 < row["dice"] < 0.9
     alike = compared()
     own = alike.posteriors[0]
-    same = replace(alike, references=(own.chart.curve(own.estimate),))
+    same = replace(alike, references=(own.chart.surface(own.estimate),))
     assert aj.cohort_table({"a": same}).iloc[0]["dice"] == pytest.approx(1.0)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax._record import replace
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.space.image import Image
 from aistat_jax.space.outlines import outlines
+from aistat_jax.space.star import star_chart
 from aistat_jax.views.contenders import common_chart, contenders_of, radii_about
 from tests.helpers import circle, make_image, make_posterior
 
@@ -23,7 +23,7 @@ MASK = DISC.contains(PLANE.points())
 def moved(posterior, by):
     """The same boundaries about another centre."""
     chart = star_chart(posterior.chart.centre + np.asarray(by), 60.0, PLANE)
-    radii = [chart.radii_of(posterior.chart.curve(row)) for row in posterior.draws]
+    radii = [chart.values_of(posterior.chart.surface(row)) for row in posterior.draws]
     return replace(posterior, chart=chart, radii=np.array(radii)[None])
 
 

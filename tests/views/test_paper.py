@@ -33,8 +33,8 @@ def drawings() -> dict[str, Any]:
     )  # fmt: skip
     names = ("radius 0°", "radius 90°", "radius 180°", "radius 270°", "area", "lengthscale")
     ranks = Ranks(np.arange(600).reshape(100, 6) % 100, names)
-    held = coverage([posterior] * 29, [chart.curve(row) for row in posterior.draws[::14]])
-    mask = chart.curve(posterior.estimate).contains(chart.plane.points())
+    held = coverage([posterior] * 29, [chart.surface(row) for row in posterior.draws[::14]])
+    mask = chart.surface(posterior.estimate).contains(chart.plane.points())
     odds = Image.from_arrays(lesion=image.primary.values[..., 0] - 3, spacing_mm=2.0)
     several = [posterior, moved] * 4
     bands = [aj.simultaneous_band(p) for p in several]

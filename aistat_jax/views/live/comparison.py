@@ -8,7 +8,6 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from aistat_jax import editing
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
@@ -23,6 +22,7 @@ from aistat_jax.views.live.stage import Stage
 from aistat_jax.views.live.told import Line, View, badge, told
 from aistat_jax.views.page import safe
 from aistat_jax.views.style import COMPARED, style
+from aistat_jax.views.unrolled import around
 
 WIDTH, PANEL, BELOW = 9.2, 3.0, 2.6  # inches
 
@@ -131,8 +131,7 @@ class Comparison(View):
     def _follow_level(self) -> None:
         for name, band in self.bands.items():
             self.panels[name].show_band(self.posteriors[name], band)
-            around = np.append(np.degrees(band.chart.angles), 360.0)
-            self.widths[name].set_data(around, closed(band.half_width))
+            self.widths[name].set_data(around(band.chart), closed(band.half_width))
         self.stage.paint()
         self.table.value = self._table()
 
@@ -141,14 +140,13 @@ class Comparison(View):
         inside = [name for name, panel in self.panels.items() if event.inaxes is panel.axes]
         if inside:
             point = (float(event.xdata), float(event.ydata))
-            _, self.angle = editing.polar(point, self.posteriors[inside[0]].chart)
+            self.angle = float(self.posteriors[inside[0]].chart.polar(point)[1])
         elif event.inaxes is self.below:
             self.angle = float(np.radians(event.xdata))
         else:
             return
         for name, panel in self.panels.items():
-            rays = len(self.posteriors[name].chart.angles)
-            ray = round(self.angle / (2 * np.pi) * rays) % rays
+            ray = int(self.posteriors[name].chart.nearest_to(self.angle))
             panel.show_ray(self.posteriors[name], ray, None)
         self.cursor.set_xdata([np.degrees(self.angle)] * 2)
         self.stage.paint()

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 
-from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
 from aistat_jax.inference.posterior import Posterior
@@ -335,16 +333,13 @@ class Explorer(View):
         self.scene.profile.show(posterior, band, self._slice(), ray, near)
 
     def _radii_near(self, ray: int | None) -> list[float]:
-        """Radii of the clicks that lie within half a ray's step of a ray or so."""
-        if self.posterior is None or ray is None:
+        """Radii of the clicks that are nearest to a ray, or to one next to it."""
+        if self.posterior is None or ray is None or not self.clicks:
             return []
-        chart = self.posterior.chart
-        found = [editing.polar(click.point, chart) for click in self.clicks]
-        step = 2 * np.pi / len(chart.angles)
-        turns = [abs(np.angle(np.exp(1j * (angle - chart.angles[ray])))) for _, angle in found]
-        return [
-            radius for (radius, _), turn in zip(found, turns, strict=True) if turn <= 1.5 * step
-        ]
+        chart, points = self.posterior.chart, [click.point for click in self.clicks]
+        away = chart.distance(self.posterior.estimate)[ray]
+        close = away[chart.nearest(points)] <= 1.5 * away[away > 0].min()
+        return chart.position(points)[close].tolist()
 
     def show_clicks(self) -> None:
         waiting = self.desk.waiting(self.target)
@@ -352,7 +347,7 @@ class Explorer(View):
         self.scene.panel.show_waiting(waiting)
         angles = []
         if self.posterior is not None:
-            angles = [editing.polar(c.point, self.posterior.chart)[1] for c in self.clicks]
+            angles = [float(self.posterior.chart.polar(c.point)[1]) for c in self.clicks]
         self.scene.ring.show_clicks(angles)
         c = self.controls
         orders = self.desk.queue.waiting

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aistat_jax import editing
 from aistat_jax.editing import Click
 from aistat_jax.views.live.told import told
 
@@ -157,7 +156,7 @@ class Gestures:
         elif key in ("+", "-", "="):
             self._turn(c.level, -0.01 if key == "-" else 0.01)
         elif key in (",", ".") and e.posterior is not None:
-            rays = len(e.posterior.chart.angles)
+            rays = e.posterior.chart.sites
             self._pinned, self.radius = True, None
             e.look_along(((0 if e.ray is None else e.ray) + (1 if key == "." else -1)) % rays)
         elif key in ("[", "]"):
@@ -200,7 +199,7 @@ class Gestures:
             self.line.say("Choose a ray with “,” and “.”, and what to say with e, i or o, first.")
             return
         radius = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
-        u, v = e.posterior.chart.centre + radius * e.posterior.chart.directions[e.ray]
+        ((u, v),) = e.posterior.chart.line(e.ray, np.array([radius]))
         self.radius = None
         e.desk.click((float(u), float(v)), mode)
 
@@ -218,10 +217,8 @@ class Gestures:
         e = self.explorer
         chart = e.posterior.chart  # pyright: ignore[reportOptionalMemberAccess]
         if event.inaxes is e.scene.ring.axes:
-            angle = np.radians(event.xdata)
-        else:
-            _, angle = editing.polar((float(event.xdata), float(event.ydata)), chart)
-        return round(angle / (2 * np.pi) * len(chart.angles)) % len(chart.angles)
+            return int(chart.nearest_to(np.radians(event.xdata)))
+        return int(chart.nearest((float(event.xdata), float(event.ydata))))
 
     def _click_near(self, event: Any) -> int | None:
         """The click within reach of the mouse, the nearest."""

@@ -17,7 +17,6 @@ from matplotlib.path import Path
 from aistat_jax.editing import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
@@ -45,6 +44,7 @@ from aistat_jax.views.style import (
     OUTLINE,
     REFERENCE,
 )
+from aistat_jax.views.unrolled import around
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,10 +215,9 @@ class SlicePanel:
         """The ray that is looked along, and the keyboard's cursor at `radius` on it."""
         line = at = _NOWHERE
         if posterior is not None and ray is not None:
-            centre, direction = posterior.chart.centre, posterior.chart.directions[ray]
-            reach = np.array([0.0, posterior.draws[:, ray].max() * 1.15])
-            line = centre + reach[:, None] * direction
-            at = _NOWHERE if radius is None else (centre + radius * direction)[None]
+            chart = posterior.chart
+            line = chart.line(ray, np.array([0.0, posterior.draws[:, ray].max() * 1.15]))
+            at = _NOWHERE if radius is None else chart.line(ray, np.array([radius]))
         self.ray.set_data(*line.T)
         self.ray_ink.set_data(*line.T)
         self.cursor.set_data(*at.T)
@@ -316,9 +315,8 @@ class RingPanel:
         self.fill.set_visible(band is not None)
         if band is None:
             return
-        around = np.append(np.degrees(band.chart.angles), 360.0)
-        line = np.stack([around, closed(band.half_width)], axis=-1)
-        runs = list(grade_runs(grade, len(around) - 1))
+        line = np.stack([around(band.chart), closed(band.half_width)], axis=-1)
+        runs = list(grade_runs(grade, band.chart.sites))
         looks = [line_look(code) for code, _ in runs]
         self.lines.set_segments([line[at] for _, at in runs])
         self.lines.set_color([look["color"] for look in looks])
@@ -399,9 +397,8 @@ class ProfilePanel:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
         chart = posterior.chart
-        reach = np.linspace(0.0, chart.radius_max, _POINTS)
-        direction = chart.directions[ray]
-        self.profile.set_data(reach, shown.at(chart.centre + reach[:, None] * direction))
+        reach = np.linspace(*chart.reach, _POINTS)
+        self.profile.set_data(reach, shown.at(chart.line(ray, reach)))
         radii = posterior.draws[:, ray]
         height, places = np.histogram(radii, bins=24)
         tops = 0.9 * np.repeat(height / height.max(), 2)
@@ -413,9 +410,7 @@ class ProfilePanel:
         ends = (float(band.lower[ray]), float(band.upper[ray]))
         self.sides.set_segments([[(end, 0.0), (end, 1.0)] for end in ends])
         self.marks.set_data(list(clicks), [0.97] * len(clicks))
-        towards = direction_words(chart.plane, tuple(direction)).removeprefix(
-            "towards the patient's "
-        )
+        towards = chart.words(chart.directions[ray]).removeprefix("towards the patient's ")
         self.words.set_text(
             f"{towards}: edge {middle:.1f}, {100 * band.level:g}% band {ends[0]:.1f} to "
             f"{ends[1]:.1f} {posterior.unit}"

@@ -169,5 +169,5 @@ class Scene:
             if posterior is not None and grade is not None:
                 widest = float(simultaneous_band(posterior, level).half_width.max())
                 self.ring.frame(plane, HEADROOM * max(widest, grade.tolerance))
-                self.profile.frame(chosen, posterior.chart.radius_max, window)
+                self.profile.frame(chosen, posterior.chart.reach[1], window)
         self.stage.redraw()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+import shapely
 
 from aistat_jax._record import replace
-from aistat_jax.boundary.charts import star_chart
 from aistat_jax.boundary.families import StepPrior
 from aistat_jax.boundary.intensity import point_intensity
-from aistat_jax.boundary.tables import share_voxels, smooth_table, sorted_table
+from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import Target
-from aistat_jax.data.shapes import ray_exits
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.star import star_chart
 from tests.boundary import brute
 from tests.helpers import ellipse_radii
 
@@ -34,13 +34,13 @@ def grid(spacing: float, reach: float, offset: tuple[float, float] = (0.0, 0.0))
 def test_shares_of_a_voxel_sum_to_one(rays, footprint):
     chart = star_chart(np.zeros(2), 30.0, brute.a_plane(), rays)
     points = np.concatenate([grid(4.0, 30.0), grid(4.0, 30.0, (1e-7, 0.0)), grid(1.3, 3.0)])
-    shared = share_voxels(chart, points, footprint)
+    shared = chart.share(points, footprint)
     total = np.bincount(shared.voxel, shared.share, len(points))
     np.testing.assert_allclose(total, 1.0, rtol=0, atol=1e-10)
     assert (shared.share > 0).all()
     np.testing.assert_allclose(shared.position, np.hypot(*points[shared.voxel].T), rtol=1e-12)
     # negative control: with one ray left out some voxels lose weight
-    kept = shared.ray != 3
+    kept = shared.site != 3
     total = np.bincount(shared.voxel[kept], shared.share[kept], len(points))
     assert total.min() < 0.999
 
@@ -48,14 +48,14 @@ def test_shares_of_a_voxel_sum_to_one(rays, footprint):
 def test_a_share_is_the_mean_of_the_ray_s_hat_over_the_footprint(rng):
     chart = star_chart(np.zeros(2), 30.0, brute.a_plane(), 40)
     points = rng.uniform(-20, 20, (6, 2))
-    shared = share_voxels(chart, points, 4.0)
+    shared = chart.share(points, 4.0)
     step = 2 * np.pi / 40
     for i, (radius, angle) in enumerate(zip(*chart.polar(points), strict=True)):
         sweep = angle + (np.arange(20000) + 0.5 - 10000) / 20000 * 4.0 / radius
         gap = (sweep[:, None] - chart.angles + np.pi) % (2 * np.pi) - np.pi
         hats = np.maximum(0, 1 - np.abs(gap) / step).mean(axis=0)
         mine = np.bincount(
-            shared.ray[shared.voxel == i], shared.share[shared.voxel == i], minlength=40
+            shared.site[shared.voxel == i], shared.share[shared.voxel == i], minlength=40
         )
         np.testing.assert_allclose(mine, hats, atol=1e-6)
 
@@ -65,9 +65,9 @@ def test_turning_the_grid_by_one_ray_turns_the_tables(rng, footprint):
     chart = star_chart(np.zeros(2), 30.0, brute.a_plane(), 48)
     points = grid(2.0, 30.0, (0.31, -0.17))
     y = rng.normal(size=len(points))
-    here = share_voxels(chart, points, footprint)
-    there = share_voxels(chart, turned(points, 2 * np.pi / 48), footprint)
-    other = share_voxels(chart, turned(points, 1.01 * 2 * np.pi / 48), footprint)
+    here = chart.share(points, footprint)
+    there = chart.share(turned(points, 2 * np.pi / 48), footprint)
+    other = chart.share(turned(points, 1.01 * 2 * np.pi / 48), footprint)
     radii = 12 + 3 * np.cos(2 * chart.angles) + np.sin(5 * chart.angles)
     with jax.enable_x64(True):
         for build in (
@@ -93,7 +93,7 @@ def coarse_value(points: np.ndarray, y: np.ndarray, radii: np.ndarray, footprint
     evidence = point_intensity(points, y, family="blurred", blur=SPREAD, prior=PINNED)
     (term,) = evidence.tabulate(target, chart)
     one = np.ones(len(y))
-    shared = share_voxels(chart, points, footprint)
+    shared = chart.share(points, footprint)
     table = smooth_table(chart, shared, [(one, 1), (one, 2), (y, 1)], SPREAD)
     return float(brute.read_tables((replace(term, table=table),), radii))
 
@@ -144,6 +144,32 @@ def test_radii_of_a_polygon_are_where_rays_leave_it(rng):
     corners = (10 + rng.uniform(0, 5, 40))[:, None] * np.stack(
         [np.cos(angles), np.sin(angles)], axis=-1
     )
-    found = chart.radii_of(Curve(corners))
-    np.testing.assert_allclose(found, ray_exits(corners, chart.angles, np.zeros(2)), rtol=1e-9)
-    np.testing.assert_allclose(chart.radii_of(chart.curve(found)), found, rtol=1e-9)
+    found = chart.values_of(Curve(corners))
+    ends = shapely.LineString(corners[[*range(40), 0]])
+    rays = [shapely.LineString([[0, 0], 30 * d]) for d in chart.directions]
+    wanted = [shapely.hausdorff_distance(shapely.Point(0, 0), ray & ends) for ray in rays]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(chart.values_of(chart.surface(found)), found, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rays", [64, 65])
+def test_bent_boundaries_follow_curve_shortening_harmonic_by_harmonic(rays):
+    chart = star_chart(np.zeros(2), 30.0, brute.a_plane(), rays)
+    angles = chart.angles
+    mean, blur = 12.0, 3.0
+
+    def seen(radii: np.ndarray, blur: float = blur) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(chart.bending(blur)(radii))
+
+    circle = mean - blur**2 / (2 * mean)
+    np.testing.assert_allclose(seen(np.full(rays, mean)), circle, rtol=1e-12)
+    for k in (1, 2, 3, 8):
+        wave = np.cos(k * angles + 0.3)
+        left = np.exp(-0.5 * (k**2 - 1) * (blur / mean) ** 2)  # a shift, k = 1, stays
+        np.testing.assert_allclose(seen(mean + wave), circle + left * wave, rtol=1e-12)
+    ragged = mean + np.random.default_rng(0).standard_normal(rays)
+    np.testing.assert_allclose(seen(ragged, 1e-6), ragged, rtol=1e-9)
+    np.testing.assert_allclose(seen(2 * ragged, 2 * blur), 2 * seen(ragged), rtol=1e-12)
+    np.testing.assert_allclose(seen(np.roll(ragged, 5)), np.roll(seen(ragged), 5), rtol=1e-12)
+    assert seen(ragged).std() < 0.7 * ragged.std()
