@@ -1,0 +1,95 @@
+"""What is a closed surface, and what does a slice show of it?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Float, Int
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.grid import Plane
+
+# A vertex this close to a plane, as a share of the surface's size, is moved off it.
+NEXT_TO = 1e-9
+
+
+@record
+class Mesh:
+    """A closed surface of triangles, each counter-clockwise seen from outside.
+
+    Shapes: points (vertex, 3) in patient coordinates (mm, or px without spacing); faces (face, 3)
+    numbers of vertices.
+    """
+
+    points: Float[np.ndarray, "vertex 3"]
+    faces: Int[np.ndarray, "face 3"]
+    unit: str = static(default="mm")
+
+    @property
+    def volume(self) -> float:
+        """Volume inside, by the divergence theorem."""
+        a, b, c = np.moveaxis(self.points[self.faces], 1, 0)
+        return float(np.einsum("fi,fi->", a, np.cross(b, c)) / 6)
+
+    @property
+    def areas(self) -> Float[np.ndarray, " face"]:
+        """Area of every triangle."""
+        a, b, c = np.moveaxis(self.points[self.faces], 1, 0)
+        return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
+    def check(self) -> Mesh:
+        """This mesh, or InputError where it is not the whole surface of a body."""
+        edges = np.sort(self.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+        count = np.unique(edges, axis=0, return_counts=True)[1]
+        if (count == 1).any():
+            raise InputError(
+                f"the mesh has a hole: {int((count == 1).sum())} edges have a triangle on one side "
+                "only; close it"
+            )
+        if (count > 2).any():
+            raise InputError(
+                f"{int((count > 2).sum())} edges of the mesh belong to more than two triangles; "
+                "pass a surface that does not meet itself"
+            )
+        return self
+
+    def section(self, plane: Plane) -> list[Curve]:
+        """The closed curves in which a plane cuts the surface, in the plane's coordinates.
+
+        Outer curves run counter-clockwise and the edges of holes clockwise.
+        """
+        uvw = self.points @ plane.frame
+        height = uvw[:, 2] - plane.offset
+        least = NEXT_TO * max(float(np.ptp(uvw)), 1.0)
+        height = np.where(np.abs(height) < least, least, height)
+        above = height > 0
+        cut = self.faces[above[self.faces].any(axis=1) & ~above[self.faces].all(axis=1)]
+        if len(cut) == 0:
+            return []
+        # The edge that goes up and the one that goes down, seen along the triangle's own turn.
+        ends = np.stack([cut, np.roll(cut, -1, axis=1)], axis=-1)
+        rising = ~above[ends[..., 0]] & above[ends[..., 1]]
+        falling = above[ends[..., 0]] & ~above[ends[..., 1]]
+        count = len(self.points)
+        enter, leave = (np.sort(ends[where], axis=-1) @ [count, 1] for where in (falling, rising))
+        edges = np.unique(np.concatenate([enter, leave]))
+        low, high = edges // count, edges % count
+        share = (height[low] / (height[low] - height[high]))[:, None]
+        crossing = uvw[low, :2] + share * (uvw[high, :2] - uvw[low, :2])
+        follow = np.empty(len(edges), dtype=int)
+        follow[np.searchsorted(edges, enter)] = np.searchsorted(edges, leave)
+        return [Curve(crossing[loop], self.unit) for loop in _loops(follow) if len(loop) > 2]
+
+
+def _loops(follow: Int[np.ndarray, " place"]) -> list[list[int]]:
+    """The cycles of a permutation."""
+    left, found = set(range(len(follow))), []
+    while left:
+        place = start = left.pop()
+        loop = [start]
+        while (place := int(follow[place])) != start:
+            left.discard(place)
+            loop.append(place)
+        found.append(loop)
+    return found
