@@ -51,12 +51,16 @@ def disc_profile(
     count: int,
     blur: Blur,
     taper: Taper | None = None,
+    dims: int = 2,
 ) -> Float[np.ndarray, "gamma t"]:
     """F(t; gamma) at the radii 0, step, ..., (count - 1) step. Lengths in one unit.
 
-    dF/dgamma = (gamma / b^2) exp(-(gamma - t)^2 / 2 b^2) I_0e(gamma t / b^2), which is integrated
-    from one radius to the next.
+    With `dims` 3 that of a ball, which has no taper: of a vector t + b X in space, X standard
+    normal, to be shorter than gamma. In a plane dF/dgamma = (gamma / b^2) exp(-(gamma - t)^2 /
+    2 b^2) I_0e(gamma t / b^2), which is integrated from one radius to the next.
     """
+    if dims == 3:
+        return _ball(distance / blur.within, step / blur.within * np.arange(count))
     if taper is None:
         return _flat(distance, step, count, blur.within)
     height = blur.offset + blur.across * HEIGHTS
@@ -79,6 +83,7 @@ def disc_shares(
     radius: Float[np.ndarray, "*batch voxel"],
     blur: Blur,
     taper: Taper | None = None,
+    dims: int = 2,
 ) -> Float[np.ndarray, "*batch voxel"]:
     """F at pairs of a distance and a radius, interpolated linearly on a grid six to a blur."""
     from scipy import ndimage
@@ -86,9 +91,24 @@ def disc_shares(
     step = blur.within / NODES_PER_BLUR
     count = int(np.max(radius) / step) + 2
     cells = int(distance.max() / step) + 2
-    profile = disc_profile(step * np.arange(cells), step, count, blur, taper)
+    profile = disc_profile(step * np.arange(cells), step, count, blur, taper, dims)
     place = np.stack([radius / step, np.broadcast_to(distance / step, radius.shape)])
     return np.asarray(ndimage.map_coordinates(profile, place, order=1, mode="nearest"))
+
+
+def _ball(
+    t: Float[np.ndarray, " t"], gamma: Float[np.ndarray, " gamma"]
+) -> Float[np.ndarray, "gamma t"]:
+    """The profile of a ball, lengths in blurs: a non-central chi-squared law of three degrees."""
+    from scipy.special import ndtr
+
+    gamma = gamma[:, None]
+    near, far = gamma - t, gamma + t
+    density = np.exp(-0.5 * near**2) / np.sqrt(2 * np.pi)
+    # (phi(near) - phi(far)) / t, which tends to 2 gamma phi(gamma) at the centre
+    product = gamma * t
+    rise = np.where(product > 1e-4, -np.expm1(-2 * product) / np.maximum(product, 1e-4), 2.0)
+    return ndtr(near) + ndtr(far) - 1 - gamma * density * rise
 
 
 def _flat(distance: np.ndarray, step: float, count: int, blur: float) -> np.ndarray:
@@ -122,7 +142,7 @@ def disc_table(
     shared = Shares(*(v[shared.position < nodes * step + FAR * blur.within] for v in shared))
     cells = int(shared.position.max(initial=0.0) / step) + len(STENCIL) + 1
     distance = step * np.abs(np.arange(cells) + STENCIL[0])
-    profile = disc_profile(distance, step, nodes, blur, taper)
+    profile = disc_profile(distance, step, nodes, blur, taper, chart.dims)
 
     place = shared.position / step
     below = np.floor(place).astype(int)

@@ -19,18 +19,20 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import value_of
 from aistat_jax.boundary.families import Term
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.space.chart import Chart
-from aistat_jax.space.image import ChannelSlice, Image
+from aistat_jax.space.image import ChannelBlock, ChannelSlice, Image
 
 MIN_VOXELS = 20
+# Background is read as far as this multiple of a chart's reach.
+BACKGROUND = 1.3
 
 
 @runtime_checkable
 class Piece(Protocol):
     """Anything that can be tabulated along the rays of a chart."""
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]: ...
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]: ...
 
 
 @record
@@ -50,7 +52,7 @@ class Evidence:
             )
         return NotImplemented
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         """The terms of every piece for one target."""
         return tuple(term for piece in self.pieces for term in piece.tabulate(target, chart))
 
@@ -77,10 +79,10 @@ def log_likelihood(
 
 
 class Voxels(NamedTuple):
-    """The voxels of one channel slice that a chart reaches.
+    """The voxels of one channel, in a slice or a box, that a chart reaches.
 
-    Shapes: points (voxel, 2), values (voxel,), width their side, inside (nu, nv) where they are
-    in `slice`, radius (nu, nv) the position of every voxel of the slice.
+    Shapes: points (voxel, dims), values (voxel,), width their side (of a square or cube of equal
+    content), inside where they are in `part`, radius the position of every voxel of that part.
     """
 
     points: np.ndarray
@@ -88,16 +90,16 @@ class Voxels(NamedTuple):
     width: float
     inside: np.ndarray
     radius: np.ndarray
-    slice: ChannelSlice
+    part: ChannelSlice | ChannelBlock
 
 
-def voxels_around(image: Image, name: str, target: Target, chart: Chart) -> Voxels:
+def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> Voxels:
     """Voxels of a channel, on its native grid, within the chart's reach.
 
     Raises InputError when the target's surroundings hold too few of them.
     """
-    channel = image[name].slice_at(target.plane)
-    points = channel.plane.points()
+    part = target.part_of(image[name], BACKGROUND * chart.reach[1])
+    points = part.points()
     radius, (low, high) = chart.position(points), chart.reach
     inside = (radius >= low) & (radius <= high)
     if inside.sum() < MIN_VOXELS:
@@ -106,8 +108,8 @@ def voxels_around(image: Image, name: str, target: Target, chart: Chart) -> Voxe
             f"{high:.1f} {chart.unit} of the target's centre; "
             "choose a target inside the image or a larger radius"
         )
-    width = float(np.sqrt(np.prod(channel.plane.spacing)))
-    return Voxels(points[inside], channel.values[inside], width, inside, radius, channel)
+    width = float(np.prod(part.sides) ** (1 / chart.dims))
+    return Voxels(points[inside], part.values[inside], width, inside, radius, part)
 
 
 def check_channel(image: Image, name: str) -> None:

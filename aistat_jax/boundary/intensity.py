@@ -27,6 +27,7 @@ from aistat_jax.boundary.families import (
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import Taper, Target
+from aistat_jax.boundary.volume import AnyTarget, VolumeTarget
 from aistat_jax.space.chart import Chart, Shares
 from aistat_jax.space.image import Image
 
@@ -61,12 +62,12 @@ class Intensity:
     curved: bool = static(default=False)
     noise: str = static(default="constant")
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         names = self.channels if self.image is not None else ("points",)
         read = (self.samples(name, target, chart) for name in names)
         return tuple(self._term(samples, target, chart) for samples in read)
 
-    def samples(self, name: str, target: Target, chart: Chart) -> Samples:
+    def samples(self, name: str, target: AnyTarget, chart: Chart) -> Samples:
         """What is counted of one channel, or of the scattered points."""
         if self.image is not None:
             return channel_samples(
@@ -86,12 +87,14 @@ class Intensity:
             return float(y.mean()), float(y.std())
         return 0.0, 1.0
 
-    def _as_disc(self, blur: Blur, target: Target) -> bool:
-        """Whether the image of a disc stands in for the blurred step."""
+    def _as_disc(self, blur: Blur, target: AnyTarget) -> bool:
+        """Whether the image of a disc, or of a ball, stands in for the blurred step."""
+        if isinstance(target, VolumeTarget):
+            return self.curved
         large = FLAT if target.taper is None else TAPERED
         return self.curved and target.radius < large * blur.within
 
-    def _term(self, samples: Samples, target: Target, chart: Chart) -> Term:
+    def _term(self, samples: Samples, target: AnyTarget, chart: Chart) -> Term:
         y = np.asarray(samples.values, dtype=float)
         if np.ptp(y) == 0:
             raise InputError("the image is constant around the target: no boundary to find")
@@ -101,7 +104,7 @@ class Intensity:
         return self._hard_term(samples, y, shared, chart)
 
     def _blurred_term(
-        self, samples: Samples, y: np.ndarray, shared: Shares, target: Target, chart: Chart
+        self, samples: Samples, y: np.ndarray, shared: Shares, target: AnyTarget, chart: Chart
     ) -> Term:
         blur = samples.blur
         if blur.within < FINEST_BLUR * chart.reach[1]:
@@ -117,14 +120,15 @@ class Intensity:
         w, wy = samples.precisions, samples.precisions * y
         statistics = [(w, 1), (w, 2), (wy, 1)]
         disc = self._as_disc(blur, target)
+        taper = target.taper if isinstance(target, Target) else None
         if disc:
-            table = disc_table(chart, shared, statistics, blur, target.taper)
+            table = disc_table(chart, shared, statistics, blur, taper)
         else:
             table = smooth_table(chart, shared, statistics, blur.within)
         totals = np.array([len(y), wy.sum(), (wy * y).sum()])
         section = None
         if disc:
-            taper = target.taper or Taper(0.0, 0.0)
+            taper = taper or Taper(0.0, 0.0)
             section = (blur.across, blur.offset, taper.slope, taper.bend)
         eta = samples.eta
         bending = chart.bending(blur.within, 0.0 if disc else 1.0) if self.curved else None

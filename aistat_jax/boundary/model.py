@@ -34,9 +34,11 @@ from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
 from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
 from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.space.basis import Basis, spectral_variance
 from aistat_jax.space.chart import linked, unlinked
-from aistat_jax.space.star import StarChart, star_chart
+from aistat_jax.space.sphere import SphereChart
+from aistat_jax.space.star import StarChart
 
 REACH = 2.2
 
@@ -105,8 +107,8 @@ class BoundaryModel:
     again.
     """
 
-    target: Target
-    chart: StarChart
+    target: AnyTarget
+    chart: StarChart | SphereChart
     data: BoundaryData
     program: Callable[[Any], None] = static()
     seconds: float = static(default=0.0)
@@ -125,7 +127,7 @@ class BoundaryModel:
             for term in self.data.terms
             if isinstance(term, BlurredStep)
         ]
-        taper = self.target.taper
+        taper = self.target.taper if isinstance(self.target, Target) else None
         return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)
 
     def __call__(self) -> None:
@@ -204,17 +206,20 @@ def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[A
 
 
 def boundary_model(
-    target: Target,
+    target: AnyTarget,
     evidence: Evidence = NOTHING,
     *,
     prior: Prior | LearnedPrior | None = None,
-    rays: int = 128,
-    harmonics: int = 16,
+    rays: int | None = None,
+    harmonics: int | None = None,
     radius_max: float | None = None,
     presence: float = 1.0,
     program: Callable[[Any], None] = boundary_program,
 ) -> BoundaryModel:
     """Read the evidence along the rays of a target's chart and state the posterior.
+
+    `rays` and `harmonics` are by default 128 and 16 in a plane; in space about 642, and spherical
+    harmonics up to degree 12.
 
     `radius_max` (default REACH, or the reach of a learned prior, times the target's rough radius)
     bounds the region whose voxels count as evidence; a boundary that reaches it fails its
@@ -235,7 +240,7 @@ def boundary_model(
     start = time.perf_counter()
     if radius_max is None:
         radius_max = target.radius * (prior.reach if isinstance(prior, LearnedPrior) else REACH)
-    chart = star_chart(target.centre, radius_max, target.plane, rays)
+    chart = target.chart(radius_max, rays)
     if isinstance(prior, LearnedPrior):
         shape, basis = prior.on(chart)
         mean = unlinked(chart.link, target.radius) + shape
@@ -243,14 +248,14 @@ def boundary_model(
         prior = (prior or Prior()).check()
         radius, unsure = target.size
         prior = replace(prior, mean_log_sd=float(np.hypot(prior.mean_log_sd, unsure)))
-        mean = population_mean(prior, radius, rays)
-        basis = chart.basis(harmonics)
+        mean = population_mean(prior, radius, chart.sites)
+        basis = chart.basis(harmonics or target.harmonics)
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
-    check_terms(terms, rays)
+    check_terms(terms, chart.sites)
     data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
     if target.outline is not None:
-        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)
+        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)  # pyright: ignore[reportArgumentType]
         data = replace(data, start=data.coefficients(radii))
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence, evidence)

@@ -31,14 +31,14 @@ class Voxels:
     """The voxels, or scattered points, that one intensity term counts.
 
     `values` are those of the image; the term counts (values - centre) / scale, with relative
-    `precisions`. `side` is that of a voxel, 0 for points. Shapes: points (voxel, 2), values,
+    `precisions`. `side` is that of a voxel, 0 for points. Shapes: points (voxel, dims), values,
     precisions, block (voxel,).
     """
 
     name: str
     term: BlurredStep | HardStep
     shared: Shares
-    points: Float[np.ndarray, "voxel 2"]
+    points: Float[np.ndarray, "voxel dims"]
     values: Float[np.ndarray, " voxel"]
     precisions: Float[np.ndarray, " voxel"]
     side: float
@@ -112,7 +112,7 @@ def _blocks(points: np.ndarray, side: float) -> np.ndarray:
 
 
 def inside_shares(
-    term: BlurredStep | HardStep, shared: Shares, radii: Float[np.ndarray, "draw ray"]
+    term: BlurredStep | HardStep, shared: Shares, radii: Float[np.ndarray, "draw ray"], dims: int
 ) -> Float[np.ndarray, "draw pair"]:
     """How far each pair of voxel and ray lies inside each boundary: h, or 0 and 1."""
     from scipy.special import ndtr
@@ -126,7 +126,7 @@ def inside_shares(
         return ndtr((edge - shared.position) / blur)
     across, offset, slope, bend = (float(v) for v in np.asarray(term.section))
     taper = Taper(slope, bend) if slope or bend else None
-    return disc_shares(shared.position, edge, Blur(blur, across, offset), taper)
+    return disc_shares(shared.position, edge, Blur(blur, across, offset), taper, dims)
 
 
 def given_boundaries(
@@ -145,7 +145,7 @@ def given_boundaries(
     law = _Blurred(voxels) if isinstance(voxels.term, BlurredStep) else _Hard(voxels)
     logs, predicted = [], []
     for part in np.array_split(radii, max(1, len(radii) * len(pairs) // CHUNK)):
-        inside = inside_shares(voxels.term, shared, part)
+        inside = inside_shares(voxels.term, shared, part, voxels.points.shape[1])
         parameters = law.parameters(inside, rng)
         logs.append(law.log_density(inside, parameters) @ by_block)
         predicted.append(law.predict(inside @ by_voxel, parameters, rng))

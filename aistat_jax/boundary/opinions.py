@@ -24,7 +24,7 @@ from aistat_jax.boundary.families import (
 )
 from aistat_jax.boundary.sameness import first_of
 from aistat_jax.boundary.tables import smooth_table
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
@@ -44,7 +44,7 @@ class Logits:
     channel: str = static()
     temper: float = static(default=1.0)
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         voxels = voxels_around(self.image, self.channel, target, chart)
         shared = chart.share(voxels.points, voxels.width)
         # A voxel cut by the boundary counts by its share inside: a box of one voxel's width.
@@ -77,7 +77,7 @@ class Raters:
     constant_share: float = static()
     correlation: float = static()
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         for curve in self.curves:
             if curve.unit != chart.unit:
                 raise InputError(
@@ -126,7 +126,7 @@ class Anchors:
     sd: Float[np.ndarray, " click"]
     side: Float[np.ndarray, " click"]
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         radius, shared = chart.position(self.points), chart.share(self.points)
         # No click at all fills one too, so that what it compiles serves the first click.
         spare = -len(radius) % CLICK_BUCKET if len(radius) else CLICK_BUCKET
@@ -179,7 +179,7 @@ class Own:
     function: Callable[..., Any] = static()
     differentiable: bool = static(default=True)
 
-    def tabulate(self, target: Target, chart: Chart) -> tuple[Term, ...]:
+    def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         values = leaves(*self.values)
         check_function(self.function, values, np.full(chart.sites, float(target.radius)))
         return (FunctionTerm(values, self.function, self.differentiable),)

@@ -12,8 +12,9 @@ from aistat_jax.boundary.evidence import Voxels, voxels_around
 from aistat_jax.boundary.regions import point_spread
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
+from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.space.chart import Chart
-from aistat_jax.space.image import Image
+from aistat_jax.space.image import ChannelSlice, Image
 
 # Noise is taken to be correlated over at most this many blur widths; what is alike further
 # apart is anatomy.
@@ -25,7 +26,7 @@ ENOUGH, STRIP_TO = 400, 2.0
 
 
 class Samples(NamedTuple):
-    """Observations in a plane: points (voxel, 2), values and precisions (voxel,), footprint, eta.
+    """Observations: points (voxel, dims), values and precisions (voxel,), footprint, eta.
 
     Precisions are relative, with mean one. `footprint` is the side of a voxel, 0 for points; eta
     the effective over the nominal number of observations; `name` the channel's.
@@ -43,39 +44,42 @@ class Samples(NamedTuple):
 def channel_samples(
     image: Image,
     name: str,
-    target: Target,
+    target: AnyTarget,
     chart: Chart,
     *,
     spread: float | None = None,
     temper: float | str = "auto",
     noise: str = "constant",
 ) -> Samples:
-    """The voxels of one channel that a chart reaches, in the slice nearest to the target's.
+    """The voxels of one channel that a chart reaches; of a planar one, in the slice nearest to it.
 
     `spread` is the sd of the point spread, by default that of the channel's quantity; a voxel is a
     mean over its volume, which is added to it. See `intensity` for the other arguments.
     """
     voxels = voxels_around(image, name, target, chart)
-    plane, width = voxels.slice.plane, voxels.width
+    part, width = voxels.part, voxels.width
     if spread is None:
         spread = point_spread(image[name])
-    within, across = (float(np.sqrt(spread**2 + side**2 / 12)) for side in (width, plane.thickness))
+    within = float(np.sqrt(spread**2 + np.square(part.sides).mean() / 12))
     if temper == "auto":
-        strip = _background(voxels, STRIP_FROM * target.radius, chart.radius_max)
-        reach = int(np.clip(np.ceil(NOISE_REACH * within / width), 3, MAX_LAG))
-        eta = effective_fraction(voxels.slice.values, strip, reach)
+        strip = _background(voxels, STRIP_FROM * target.radius, chart.reach[1])
+        reach = int(np.clip(np.ceil(NOISE_REACH * within / part.sides.min()), 3, MAX_LAG))
+        eta = effective_fraction(part.values, strip, reach, part.sides)
     else:
         eta = float(temper)
     if noise == "poisson":
-        precisions = poisson_precisions(voxels.slice.values)[voxels.inside]
+        precisions = poisson_precisions(part.values)[voxels.inside]
     else:
         precisions = np.ones(len(voxels.values))
     precisions = precisions / precisions.mean()
-    blur = Blur(within, across, float(plane.offset - target.plane.offset))
+    blur = Blur(within)
+    if isinstance(part, ChannelSlice) and isinstance(target, Target):
+        across = float(np.sqrt(spread**2 + part.plane.thickness**2 / 12))
+        blur = Blur(within, across, float(part.plane.offset - target.plane.offset))
     return Samples(voxels.points, voxels.values, precisions, width, eta, blur, name)
 
 
-def _background(voxels: Voxels, start: float, reach: float) -> Bool[np.ndarray, "nu nv"]:
+def _background(voxels: Voxels, start: float, reach: float) -> Bool[np.ndarray, "*grid"]:
     """Pixels outside the target: those of the chart, or else the ENOUGH nearest to it."""
     outside = np.sort(voxels.radius[voxels.radius > start])
     if len(outside) > 0:
@@ -84,8 +88,8 @@ def _background(voxels: Voxels, start: float, reach: float) -> Bool[np.ndarray, 
     return (voxels.radius > start) & (voxels.radius <= reach)
 
 
-def poisson_precisions(values: Float[np.ndarray, "nu nv"]) -> Float[np.ndarray, "nu nv"]:
-    """One over the mean of each pixel, as its smoothed neighbourhood tells it.
+def poisson_precisions(values: Float[np.ndarray, "*grid"]) -> Float[np.ndarray, "*grid"]:
+    """One over the mean of each voxel, as its smoothed neighbourhood tells it.
 
     Smoothing keeps a pixel's own noise out of its weight; a floor at a tenth of the mean keeps
     air from counting for everything.

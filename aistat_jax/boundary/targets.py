@@ -8,6 +8,7 @@ to, the region found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.regions import Region, point_spread, region_at, section_areas
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.space.plausible import implausible
-from aistat_jax.space.star import star_chart
+from aistat_jax.space.star import StarChart, star_chart
 
 MIN_PIXELS = 6
+RAYS, HARMONICS = 128, 16
 # About as many values of a channel tell whether they can be of its quantity.
 LOOKED_AT = 200_000
 # Sections within this many rough radii (but at least two slices) tell a taper. At each pixel of
@@ -79,6 +81,24 @@ class Target:
         """
         share = self.seen_through / self.radius
         return self.radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
+
+    @property
+    def harmonics(self) -> int:
+        """How many harmonics of a boundary are told apart where nobody says."""
+        return HARMONICS
+
+    @property
+    def content(self) -> float:
+        """Its rough area, without the blur it was found through."""
+        return float(np.pi * self.size[0] ** 2)
+
+    def chart(self, reach: float, rays: int | None = None) -> StarChart:
+        """Rays in its plane, by default RAYS."""
+        return star_chart(self.centre, reach, self.plane, rays or RAYS)
+
+    def part_of(self, channel: Channel, reach: float) -> ChannelSlice:
+        """The slice of a channel that is nearest to it, whole."""
+        return channel.slice_at(self.plane)
 
     @staticmethod
     def from_mask(mask: Bool[np.ndarray, "nu nv"], plane: Plane, name: str = "target") -> Target:
@@ -138,19 +158,25 @@ def find_targets(
     threshold: float | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
-) -> list[Target]:
-    """Targets, one per slice, from a point, a mask or a threshold.
+    dims: int = 2,
+) -> list[Any]:
+    """Targets, one per slice or one in space, from a point, a mask or a threshold.
 
     `point_mm` is a patient point (x, y, z) inside the lesion (RAS mm; pixels for images without
     spacing); `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's
     quantity and, with a point, keeps the component that holds it, else the largest one. `slices`
     is "all" that the target meets, "point" for the slice of the point (of the largest area
-    without one), or slice numbers.
+    without one), or slice numbers. With `dims` 3 there is one `VolumeTarget`, whose boundary is a
+    surface, in place of a `Target` a slice.
 
     Raises InputError for a point outside the image or in air, an empty mask or threshold, or
     slices that the target does not meet. What speaks against the region, and values that cannot be
     of a channel's quantity, are the targets' `doubts`.
     """
+    from aistat_jax.boundary.volume import volume_target
+
+    if dims not in (2, 3):
+        raise InputError(f"dims must be 2 (a contour a slice) or 3 (a surface), got {dims}")
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
     if mask is not None:
@@ -173,6 +199,9 @@ def find_targets(
     met = [int(k) for k in np.flatnonzero(pixels >= min(MIN_PIXELS, int(pixels.max())))]
     drawn = region.level is None
     doubts = (*region.doubts, *_doubted_values(image))
+    if dims == 3:
+        spread = 0.0 if drawn else point_spread(chosen)
+        return [volume_target(region.mask, chosen.grid, "target", spread, doubts)]
     found = []
     for k in _choose(slices, met, index, pixels):
         target = Target.from_mask(region.mask[:, :, k], chosen.grid.plane(k), f"z{k:03d}")

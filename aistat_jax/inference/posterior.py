@@ -13,6 +13,7 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.curve import Curve
+from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
 
@@ -63,7 +64,7 @@ class Posterior:
     a sampler noted at each draw, by ArviZ's names.
     """
 
-    chart: StarChart
+    chart: StarChart | SphereChart
     radii: Float[np.ndarray, "chain draw ray"]
     samples: dict[str, np.ndarray]
     diagnostics: Diagnostics = static()

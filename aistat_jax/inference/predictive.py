@@ -33,7 +33,7 @@ from aistat_jax.boundary.observed import Voxels, inside_shares, voxels_of
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.chart import Chart, interpolated
-from aistat_jax.space.image import ChannelSlice
+from aistat_jax.space.image import ChannelBlock, ChannelSlice
 from aistat_jax.space.star import unit_vectors
 from aistat_jax.space.waist import waist
 
@@ -41,14 +41,21 @@ from aistat_jax.space.waist import waist
 ALARM = 0.01
 # A mean residual of this share of the step leaves amber at best, and red.
 AMBER_SHARE, RED_SHARE = 0.1, 0.25
-SECTORS = 8
-COMPASS = unit_vectors(equal_angles(SECTORS))
+# Directions in which voxels are looked at together: eight in a plane; in space the axes and the
+# diagonals between two of them.
+_STEPS = np.array([step for step in np.ndindex(3, 3, 3) if 0 < sum(n != 1 for n in step) < 3]) - 1.0
+COMPASS = {
+    2: unit_vectors(equal_angles(8)),
+    3: _STEPS / np.linalg.norm(_STEPS, axis=1, keepdims=True),
+}
 DRAWS = 40
 # A contour that narrows to this share of what lies on either side may hold two lesions. Of 200
 # drawn from the model and contoured none narrowed to less than 0.98.
 WAIST = 0.9
-# By how much the log area may differ from that of the region found, beyond two standard deviations.
-REGION_GAP = 0.14
+# By how much the log size in each dimension may differ from that of the region found, beyond two
+# standard deviations.
+REGION_GAP = 0.07
+SIZES = {2: "an area", 3: "a volume"}
 # Fewer voxels than this in a zone say nothing; more are not compared pair by pair.
 FEWEST, MOST_PAIRED = 4, 500
 # Zones by depth, and by direction inside, at the edge and outside, are also tested as one.
@@ -74,7 +81,7 @@ def image_findings(
     seen = voxels_of(model)
     found = [misfit(voxels, model.chart, chosen) for voxels in seen]
     channels = [
-        piece.image[name].slice_at(model.target.plane)
+        model.target.part_of(piece.image[name], BEYOND_CHART * model.chart.reach[1])
         for piece in model.evidence.pieces
         if isinstance(piece, Intensity) and piece.image is not None
         for name in piece.channels
@@ -136,27 +143,32 @@ def misfit(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, "draw ray"]) -
     )
 
 
-def _alikeness(points: Float[np.ndarray, "voxel 2"], side: float, eta: float) -> float:
+def _alikeness(points: Float[np.ndarray, "voxel dims"], side: float, eta: float) -> float:
     """The variance of a mean of voxels over that of one voxel.
 
     Noise of which a share eta counts in a large region is taken to be alike as exp(-(d / c)^2),
-    pi c^2 = side^2 / eta. Points without a footprint, and large zones, count eta times each.
+    (pi c^2)^(dims / 2) = side^dims / eta. Points without a footprint, and large zones, count eta
+    times each.
     """
     if side == 0 or len(points) > MOST_PAIRED or eta >= 1:
         return min(1.0, 1 / (eta * len(points)))
     square = np.sum(np.square(points[:, None] - points[None]), axis=-1)
-    return float(np.exp(-np.pi * eta * square / side**2).mean())
+    share = eta ** (2 / points.shape[1])
+    return float(np.exp(-np.pi * share * square / side**2).mean())
 
 
 def further_out(
-    image: ChannelSlice, chart: Chart, radii: Float[np.ndarray, "draw ray"], blur: float
+    image: ChannelSlice | ChannelBlock,
+    chart: Chart,
+    radii: Float[np.ndarray, "draw ray"],
+    blur: float,
 ) -> Finding | None:
     """Whether an image goes on falling away from the contour, nearly all around.
 
     Medians inside, just outside, and from the end of the chart on, in each direction that the image
     covers.
     """
-    points = image.plane.points().reshape(-1, 2)
+    points = image.points().reshape(-1, chart.dims)
     values, distance = image.values.ravel(), chart.position(points)
     edge = interpolated(chart, radii.mean(axis=0), points)
     near = edge + 2 * blur
@@ -170,13 +182,13 @@ def further_out(
     step = float(np.median(values[within])) - level
     if abs(step) < LEAST_CONTRAST * float(values[around].std()):
         return None
-    sector = _sector(chart.outward(points))
+    sector, sectors = _sector(chart.outward(points)), len(COMPASS[chart.dims])
     drops = [
         (level - float(np.median(values[beyond & (sector == k)]))) / step
-        for k in range(SECTORS)
+        for k in range(sectors)
         if (beyond & (sector == k)).sum() >= FEWEST and step != 0
     ]
-    if len(drops) < SECTORS / 2:
+    if len(drops) < sectors / 2:
         return None
     least = float(np.quantile(drops, 1 - ALL_AROUND))
     if least < AMBER_SHARE:
@@ -189,9 +201,9 @@ def further_out(
     )
 
 
-def _sector(outward: Float[np.ndarray, "voxel 2"]) -> Int[np.ndarray, " voxel"]:
+def _sector(outward: Float[np.ndarray, "voxel dims"]) -> Int[np.ndarray, " voxel"]:
     """In which of COMPASS a direction lies."""
-    return np.argmax(outward @ COMPASS.T, axis=-1)
+    return np.argmax(outward @ COMPASS[outward.shape[-1]].T, axis=-1)
 
 
 def _inside(
@@ -203,7 +215,7 @@ def _inside(
     shared = voxels.shared
     each = (shared.share, (np.arange(len(shared.voxel)), shared.voxel))
     by_voxel = csr_array(each, (len(shared.voxel), len(voxels.values)))
-    return inside_shares(voxels.term, shared, radii) @ by_voxel
+    return inside_shares(voxels.term, shared, radii, voxels.points.shape[1]) @ by_voxel
 
 
 def off_the_region(model: BoundaryModel, radii: Float[np.ndarray, "draw ray"]) -> Finding | None:
@@ -215,16 +227,16 @@ def off_the_region(model: BoundaryModel, radii: Float[np.ndarray, "draw ray"]) -
     target = model.target
     if target.seen_through == 0:
         return None
-    rough = np.pi * target.size[0] ** 2
+    rough, word = target.content, SIZES[model.chart.dims]
     log_area = np.log(np.maximum(model.chart.content(radii), 1e-300))
     gap = float(np.log(rough) - log_area.mean())
-    if abs(gap) < REGION_GAP + 2 * float(log_area.std()):
+    if abs(gap) < model.chart.dims * REGION_GAP + 2 * float(log_area.std()):
         return None
-    unit = model.chart.unit
+    unit = f"{model.chart.unit}{'²³'[model.chart.dims - 2]}"
     return Finding(
         "amber",
-        f"the image is steepest about an area of {rough:,.0f} {unit}², but with one level inside "
-        f"and another outside it is {np.exp(log_area.mean()):,.0f} {unit}²: uptake may be uneven",
+        f"the image is steepest about {word} of {rough:,.0f} {unit}, but with one level inside "
+        f"and another outside it is {np.exp(log_area.mean()):,.0f} {unit}: uptake may be uneven",
     )
 
 
@@ -233,7 +245,7 @@ def two_parts(model: BoundaryModel, radii: Float[np.ndarray, "draw ray"]) -> Fin
 
     Of targets that somebody drew nothing is said.
     """
-    if model.target.seen_through == 0:
+    if model.target.seen_through == 0 or model.chart.dims == 3:
         return None
     narrow = waist(model.chart.points(radii.mean(axis=0)))
     if narrow is None or narrow.width > WAIST * narrow.part:
@@ -275,7 +287,7 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
         Zone("just beyond the edge", False, "depth", at_edge & (depth < 0)),
         Zone("just outside", False, "depth", outside),
     ]
-    for k, direction in enumerate(COMPASS):
+    for k, direction in enumerate(COMPASS[chart.dims]):
         there = chart.words(direction)
         for words, side, where in (
             ("inside", True, within),

@@ -49,6 +49,15 @@ class ChannelSlice:
     name: str = static(default="image")
     quantity: str = static(default="a.u.")
 
+    @property
+    def sides(self) -> Float[np.ndarray, "2"]:
+        """Of a pixel."""
+        return self.plane.spacing
+
+    def points(self) -> Float[np.ndarray, "nu nv 2"]:
+        """In-plane coordinates of every pixel centre."""
+        return self.plane.points()
+
     def at(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
         """Values at in-plane points (..., 2), interpolated linearly; NaN beyond the outer pixels.
 
@@ -89,6 +98,28 @@ class Channel:
         plane = self.grid.plane(k)
         return ChannelSlice(self.values[:, :, plane.index], plane, self.name, self.quantity)
 
+    def block_at(self, centre: ArrayLike, reach: float) -> ChannelBlock:
+        """The voxels of a box around a point (3,) that holds all within a distance of it.
+
+        Raises InputError where the channel has none.
+        """
+        middle = self.grid.to_index(centre)
+        apart = reach / self.grid.spacing
+        last = np.asarray(self.grid.shape)
+        low = np.clip(np.ceil(middle - apart).astype(int), 0, last)
+        high = np.clip(np.floor(middle + apart).astype(int) + 1, 0, last)
+        if (low >= high).any():
+            raise InputError(
+                f"channel {self.name} has no voxels within {reach:.1f} {self.unit} of the point "
+                f"{tuple(np.round(np.asarray(centre, dtype=float), 1).tolist())}"
+            )
+        affine = self.grid.affine.copy()
+        affine[:3, 3] = self.grid.to_world(low)
+        i, j, k = (int(n) for n in high - low)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        grid = Grid(affine, (i, j, k), self.unit)
+        return ChannelBlock(self.values[box], grid, self.name, self.quantity)
+
     def slice_at(self, plane: Plane) -> ChannelSlice:
         """The slice of this channel nearest to a plane, such as one of another channel.
 
@@ -125,6 +156,25 @@ class Channel:
         middle = (np.asarray(own.plane.shape) - 1) / 2 * own.plane.spacing
         centre = plane.to_uv(own.plane.to_world(own.plane.origin + middle))
         return replace(own, plane=replace(own.plane, frame=plane.frame, origin=centre - middle))
+
+
+@record
+class ChannelBlock:
+    """A box of voxels of one channel. Shapes: values (i, j, k), one value a voxel of `grid`."""
+
+    values: Float[np.ndarray, "i j k"]
+    grid: Grid
+    name: str = static(default="image")
+    quantity: str = static(default="a.u.")
+
+    @property
+    def sides(self) -> Float[np.ndarray, "3"]:
+        """Of a voxel."""
+        return self.grid.spacing
+
+    def points(self) -> Float[np.ndarray, "i j k 3"]:
+        """Patient coordinates of every voxel centre."""
+        return self.grid.to_world(np.moveaxis(np.indices(self.grid.shape), 0, -1))
 
 
 @record

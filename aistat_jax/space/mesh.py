@@ -6,12 +6,14 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Float, Int
+from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.grid import Plane
+from aistat_jax.space.grid import Grid, Plane
 
 # A vertex this close to a plane, as a share of the surface's size, is moved off it.
 NEXT_TO = 1e-9
+# Sd, in voxels, by which the steps of a mask are smoothed.
+SMOOTH = 0.6
 
 
 @record
@@ -93,3 +95,21 @@ def _loops(follow: Int[np.ndarray, " place"]) -> list[list[int]]:
             loop.append(place)
         found.append(loop)
     return found
+
+
+def surface_from_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Mesh:
+    """The smooth surface half-way between the voxels of a mask and what is beside them.
+
+    Raises InputError for an empty mask.
+    """
+    from scipy import ndimage
+    from skimage.measure import marching_cubes
+
+    if not mask.any():
+        raise InputError("an empty mask has no surface")
+    smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(float), SMOOTH)
+    level = min(0.5, 0.9 * float(smooth.max()))  # a single voxel is smoothed to less than a half
+    index, faces, _, _ = marching_cubes(smooth, level)
+    points = grid.to_world(index.astype(float) - 2)
+    mesh = Mesh(points, faces.astype(int), grid.unit)
+    return mesh if mesh.volume > 0 else Mesh(points, mesh.faces[:, ::-1], grid.unit)

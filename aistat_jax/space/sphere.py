@@ -369,7 +369,7 @@ def sphere_basis(frequency: int, degree: int) -> Basis:
     from scipy.special import sph_harm_y
 
     directions = sphere_sites(frequency).directions
-    if not 1 <= degree or 2 * (degree + 1) ** 2 > len(directions):
+    if not degree >= 1 or 2 * (degree + 1) ** 2 > len(directions):
         raise InputError(
             f"spherical harmonics of degree {degree} need at least {2 * (degree + 1) ** 2} rays, "
             f"got {len(directions)}; use a lower degree or a higher frequency"
