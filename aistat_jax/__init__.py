@@ -21,6 +21,7 @@ _ROOMS = {
     "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),
     "aistat_jax.data.raters": ("simulate_raters",),
     "aistat_jax.boundary.targets": ("Target", "find_targets"),
+    "aistat_jax.boundary.volume": ("VolumeTarget",),
     "aistat_jax.boundary.prior": ("LearnedPrior", "Prior", "fixed_prior", "prior_from_contours"),
     "aistat_jax.boundary.evidence": ("log_likelihood",),
     "aistat_jax.boundary.intensity": ("intensity", "point_intensity"),

@@ -120,9 +120,9 @@ def raters(
 
 @record
 class Anchors:
-    """Clicks of an expert; see `anchors`. Shapes: points (click, 2), sd and side (click,)."""
+    """Clicks of an expert; see `anchors`. Shapes: points (click, dims), sd and side (click,)."""
 
-    points: Float[np.ndarray, "click 2"]
+    points: Float[np.ndarray, "click dims"]
     sd: Float[np.ndarray, " click"]
     side: Float[np.ndarray, " click"]
 
@@ -147,14 +147,16 @@ def anchors(
     """Evidence of clicks: the boundary passes within about `sd` of each point (kind "edge"),
     or leaves it "inside" or "outside".
 
-    Shapes: points (click, 2) in-plane coordinates; sd in the image's unit; `kind` and `sd` are
-    one for all, or one a click. No click at all is no evidence, and allowed.
+    Shapes: points (click, 2) in-plane coordinates, or (click, 3) in space for a surface; sd in the
+    image's unit; `kind` and `sd` are one for all, or one a click. No click at all is no evidence,
+    and allowed.
     Raises InputError for points that are not finite, an unknown kind, or an sd not positive.
     """
     points = np.asarray(points, dtype=float)
-    points = points.reshape(-1, 2) if points.size in (0, 2) else points
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise InputError("anchors need finite points (click, 2)")
+    points = points.reshape(1, -1) if points.ndim == 1 and points.size else points
+    points = points.reshape(-1, 2) if points.size == 0 else points
+    if points.ndim != 2 or points.shape[1] not in (2, 3) or not np.isfinite(points).all():
+        raise InputError("anchors need finite points (click, 2), or (click, 3) in space")
     kinds = [kind] * len(points) if isinstance(kind, str) else list(kind)
     for name in {*kinds, *([kind] if isinstance(kind, str) else [])}:
         if name not in SIDES:

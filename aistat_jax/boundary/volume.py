@@ -107,7 +107,8 @@ def volume_target(
     depth = np.asarray(ndimage.distance_transform_edt(np.pad(component, 1), sampling=grid.spacing))
     deepest = np.array(np.unravel_index(int(depth.argmax()), depth.shape)) - 1.0
     centroid = np.argwhere(component).mean(axis=0)
-    places = grid.to_world([centroid + s * (deepest - centroid) for s in (0, 0.25, 0.5, 0.75, 1.0)])
+    along = np.array([0.0, 0.25, 0.5, 0.75, 1.0])[:, None]
+    places = grid.to_world(centroid + along * (deepest - centroid))
     seen = [Seen(place, _seen_from(place, component, grid)) for place in places]
     centre = max(seen, key=lambda each: each.volume).centre
     surface = surface_from_mask(component, grid)

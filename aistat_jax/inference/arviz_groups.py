@@ -154,11 +154,13 @@ def _observations(posterior: Posterior, seed: int) -> dict[str, dict[str, Any]]:
 
     for voxels in voxels_of(model):
         given = given_boundaries(voxels, radii, rng)
-        u, v = voxels.points.T
+        axes = dict(
+            zip("uv" if voxels.points.shape[1] == 2 else "xyz", voxels.points.T, strict=True)
+        )
         add(
             _Found(
                 voxels.name, given.block_log_likelihood, "block", voxels.values,
-                given.predicted[chosen], "voxel", {"u": u, "v": v},
+                given.predicted[chosen], "voxel", axes,
             )
         )  # fmt: skip
     for piece, terms in pieces_with_terms(model):

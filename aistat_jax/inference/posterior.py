@@ -12,7 +12,6 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.space.curve import Curve
 from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
@@ -92,8 +91,8 @@ class Posterior:
         """Posterior mean radius along each ray."""
         return self.draws.mean(axis=0)
 
-    def curves(self, count: int) -> list[Curve]:
-        """`count` posterior contours, spread evenly over the draws."""
+    def curves(self, count: int) -> list[Any]:
+        """`count` posterior contours, spread evenly over the draws: curves, or meshes in space."""
         if not 1 <= count <= len(self.draws):
             raise InputError(
                 f"asked for {count} posterior contours of a posterior with {len(self.draws)} draws"

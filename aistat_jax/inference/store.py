@@ -21,6 +21,7 @@ from aistat_jax._files import replaced_file, why
 from aistat_jax._signals import undisturbed
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
 if TYPE_CHECKING:
@@ -141,8 +142,12 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
     coordinates: dict[str, Any] = {
         "chain": np.arange(chains),
         "draw": np.arange(draws),
-        "ray": ("ray", chart.angles, {"units": "rad", "long_name": "angle of the ray"}),
     }
+    if isinstance(chart, SphereChart):
+        coordinates["direction"] = (("ray", "axis"), chart.directions)
+    else:
+        named = {"units": "rad", "long_name": "angle of the ray"}
+        coordinates["ray"] = ("ray", chart.angles, named)
     attrs = _attributes(posterior) | {"sites": json.dumps(names)}
     return Dataset(variables, coordinates, attrs)
 
@@ -150,22 +155,7 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
 def from_dataset(data: xarray.Dataset) -> Posterior:
     """The Posterior of a dataset made by `to_dataset`."""
     attrs = data.attrs
-    plane = Plane(
-        np.array(attrs["plane_origin"], dtype=float),
-        np.array(attrs["plane_spacing"], dtype=float),
-        float(attrs["plane_offset"]),
-        float(attrs["plane_thickness"]),
-        np.array(attrs["plane_frame"], dtype=float).reshape(3, 3),
-        (int(attrs["plane_shape"][0]), int(attrs["plane_shape"][1])),
-        str(attrs["unit"]),
-        int(attrs["plane_index"]),
-    )
-    chart = StarChart(
-        np.array(attrs["centre"], dtype=float),
-        data["ray"].values,
-        float(attrs["radius_max"]),
-        plane,
-    )
+    chart = _chart(data)
 
     def optional(name: str, kind: type) -> Any:
         return kind(attrs[name]) if name in attrs else None
@@ -201,9 +191,43 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
     )
 
 
+def _chart(data: xarray.Dataset) -> StarChart | SphereChart:
+    attrs = data.attrs
+    centre, reach = np.array(attrs["centre"], dtype=float), float(attrs["radius_max"])
+    if "frequency" in attrs:
+        return SphereChart(centre, reach, str(attrs["unit"]), int(attrs["frequency"]))
+    plane = Plane(
+        np.array(attrs["plane_origin"], dtype=float),
+        np.array(attrs["plane_spacing"], dtype=float),
+        float(attrs["plane_offset"]),
+        float(attrs["plane_thickness"]),
+        np.array(attrs["plane_frame"], dtype=float).reshape(3, 3),
+        (int(attrs["plane_shape"][0]), int(attrs["plane_shape"][1])),
+        str(attrs["unit"]),
+        int(attrs["plane_index"]),
+    )
+    return StarChart(centre, data["ray"].values, reach, plane)
+
+
+def _chart_attributes(chart: StarChart | SphereChart) -> dict[str, Any]:
+    found = {"centre": chart.centre, "radius_max": chart.radius_max, "unit": chart.unit}
+    if isinstance(chart, SphereChart):
+        return found | {"frequency": chart.frequency}
+    plane = chart.plane
+    return found | {
+        "plane_origin": plane.origin,
+        "plane_spacing": plane.spacing,
+        "plane_offset": plane.offset,
+        "plane_thickness": plane.thickness,
+        "plane_frame": plane.frame.ravel(),
+        "plane_shape": np.array(plane.shape),
+        "plane_index": plane.index,
+    }
+
+
 def _attributes(posterior: Posterior) -> dict[str, Any]:
     """All but the draws, as what a NetCDF attribute can hold; None is left out."""
-    chart, plane, diagnostics = posterior.chart, posterior.chart.plane, posterior.diagnostics
+    diagnostics = posterior.diagnostics
     attrs = {
         "method": posterior.method,
         "seed": posterior.seed,
@@ -220,17 +244,7 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "reasons": json.dumps(diagnostics.reasons),
         "findings": json.dumps(diagnostics.findings),
         "voxel": diagnostics.voxel,
-        "centre": chart.centre,
-        "radius_max": chart.radius_max,
-        "unit": chart.unit,
-        "plane_origin": plane.origin,
-        "plane_spacing": plane.spacing,
-        "plane_offset": plane.offset,
-        "plane_thickness": plane.thickness,
-        "plane_frame": plane.frame.ravel(),
-        "plane_shape": np.array(plane.shape),
-        "plane_index": plane.index,
-    }
+    } | _chart_attributes(posterior.chart)
     return {name: value for name, value in attrs.items() if value is not None}
 
 

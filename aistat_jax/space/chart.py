@@ -183,6 +183,12 @@ class Chart(Protocol):
         """The length (area) of the boundary that each site stands for."""
         ...
 
+    def gap(
+        self, values: Float[np.ndarray, "draw site"], others: Float[np.ndarray, "draw site"]
+    ) -> Float[np.ndarray, "draw site"]:
+        """How far each point of boundaries lies from the other boundary."""
+        ...
+
     def distance(self, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, "site site"]:
         """How far apart sites are along a boundary of about these values."""
         ...

@@ -115,6 +115,10 @@ class Grid:
         offset = np.asarray(world, dtype=float) - self.affine[:3, 3]
         return np.linalg.solve(self.affine[:3, :3], offset[..., None])[..., 0]
 
+    def points(self) -> Float[np.ndarray, "i j k 3"]:
+        """World coordinates of every voxel centre."""
+        return self.to_world(np.moveaxis(np.indices(self.shape), 0, -1))
+
     def contains(self, world: ArrayLike) -> Bool[np.ndarray, "*batch"]:
         """Whether world points (..., 3) lie in the box of voxels, outer voxel edges included."""
         index = self.to_index(world)

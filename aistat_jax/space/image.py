@@ -174,7 +174,7 @@ class ChannelBlock:
 
     def points(self) -> Float[np.ndarray, "i j k 3"]:
         """Patient coordinates of every voxel centre."""
-        return self.grid.to_world(np.moveaxis(np.indices(self.grid.shape), 0, -1))
+        return self.grid.points()
 
 
 @record

@@ -239,9 +239,12 @@ class SphereChart:
         values = np.asarray(values, dtype=float)
         flat = np.reshape(points, (-1, 3))
         radius = self.position(flat)
-        site, _ = self._around(flat - self.centre)
-        found = (radius < values.min(axis=0)[site].min(axis=1)).astype(float)
-        near = np.flatnonzero((found == 0) & (radius <= values.max(axis=0)[site].max(axis=1)))
+        found = (radius < values.min(initial=np.inf)).astype(float)
+        near = np.flatnonzero((found == 0) & (radius <= values.max(initial=0.0)))
+        site, _ = self._around(flat[near] - self.centre)
+        surely = radius[near] < values.min(axis=0)[site].min(axis=1)
+        found[near[surely]] = 1.0
+        near = near[~surely & (radius[near] <= values.max(axis=0)[site].max(axis=1))]
         for start in range(0, len(near), AT_ONCE):
             part = near[start : start + AT_ONCE]
             found[part] = self._within(values, flat[part]).mean(axis=0)
@@ -253,8 +256,15 @@ class SphereChart:
         return self.position(points) <= edge
 
     def content(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch"]:
-        """Volume inside of each boundary."""
-        return self.sectors(values).sum(axis=-1)
+        """Volume inside of each boundary, whose radius is linear on every triangle.
+
+        The mean of the cube of a linear function over a triangle is a tenth of the sum of all
+        products of three of its values at the corners.
+        """
+        sites = sphere_sites(self.frequency)
+        a, b, c = (np.asarray(values)[..., sites.triangles[:, i]] for i in range(3))
+        total = a**3 + b**3 + c**3 + (a + b + c) * (a * b + b * c + c * a) - 2 * a * b * c
+        return total @ _solid_angles(sites.directions[sites.triangles]) / 30
 
     def sectors(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """The volume of each ray's sector of a ball."""
@@ -270,6 +280,28 @@ class SphereChart:
         for i in range(3):
             third[np.arange(len(self.triangles)), self.triangles[:, i]] = 1 / 3
         return area @ third
+
+    def gap(
+        self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
+    ) -> Float[np.ndarray, "draw ray"]:
+        """How far each point of surfaces lies from the other one's tangent plane on the same ray.
+
+        To first order in the gap the distance itself, and never less.
+        """
+        normal = self._normals(others)
+        return np.abs(values - others) * np.einsum("dri,ri->dr", normal, self.directions)
+
+    def _normals(self, values: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray 3"]:
+        """Unit normals at the rays, outwards: of the triangles around them by their areas."""
+        from scipy.sparse import csr_array
+
+        points = self.points(values)
+        a, b, c = (points[:, self.triangles[:, i]] for i in range(3))
+        cross = np.cross(b - a, c - a)
+        faces = np.repeat(np.arange(len(self.triangles)), 3)
+        meet = csr_array((np.ones(len(faces)), (self.triangles.ravel(), faces)))
+        total = np.stack([meet @ one for one in cross])
+        return total / np.linalg.norm(total, axis=-1, keepdims=True)
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""

@@ -248,6 +248,12 @@ class StarChart:
         edge = np.linalg.norm(np.roll(points, -1, axis=-2) - points, axis=-1)
         return 0.5 * (edge + np.roll(edge, 1, axis=-1))
 
+    def gap(
+        self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
+    ) -> Float[np.ndarray, "draw ray"]:
+        """The distance from each point of polygons to the other polygon."""
+        return _distance_to_polygons(self.points(values), self.points(others))
+
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""
         return _around(self.angles[:, None], self.angles[None, :]) * np.mean(values)
@@ -326,3 +332,16 @@ def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
     distinct, first = np.unique(values, return_index=True)
     for value, start, end in zip(distinct, first, [*first[1:], len(values)], strict=True):
         yield int(value), slice(start, end)
+
+
+def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
+    """Distance (batch, point) from points (batch, point, 2) to polygons (batch, vertex, 2)."""
+    end = np.roll(polygons, -1, axis=1)
+    u0, v0 = polygons[:, None, :, 0], polygons[:, None, :, 1]
+    along_u, along_v = end[:, None, :, 0] - u0, end[:, None, :, 1] - v0
+    squared = np.maximum(along_u**2 + along_v**2, 1e-300)
+    off_u, off_v = points[..., :1] - u0, points[..., 1:] - v0
+    position = np.clip((off_u * along_u + off_v * along_v) / squared, 0.0, 1.0)
+    off_u -= position * along_u
+    off_v -= position * along_v
+    return np.sqrt((off_u**2 + off_v**2).min(axis=-1))

@@ -125,6 +125,9 @@ def grade(
     )
 
 
+SIZES = {2: "area", 3: "volume"}
+
+
 class _Caution(NamedTuple):
     """The best grade that is left, as a code, and why; `everywhere`: along the boundary too."""
 
@@ -147,8 +150,8 @@ def _cautions(posterior: Posterior) -> list[_Caution]:
         found.append(
             _Caution(
                 doubt,
-                f"The area is known to within {unsure:.0%} only (half its 95% interval; green "
-                f"up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
+                f"The {SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half its "
+                f"95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
             )
         )
     return sorted(found, key=lambda caution: -caution.code)
@@ -180,8 +183,8 @@ def _from_where_on(tolerance: float, trusted_to: float, at_best: float, unit: st
 def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:
     """Posterior mean of the surface Dice at `tolerance` between a draw and the estimate.
 
-    Up to 200 draws, spread evenly. Vertices carry half the length of their two edges, and
-    distances are to the other contour's polyline, in both directions.
+    Up to 200 draws, spread evenly. Each site carries the length (in space the area) that it stands
+    for, and distances are to the other boundary (`Chart.gap`), in both directions.
     """
     distance, weight = _distances(posterior)
     return float(weight[distance <= tolerance].sum())
@@ -191,13 +194,12 @@ def _distances(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     """Distances between draws and estimate, both ways, and the weight of each (they sum to 1)."""
     chosen = np.linspace(0, len(posterior.draws) - 1, min(_DRAWS, len(posterior.draws)))
     chart, drawn = posterior.chart, posterior.draws[chosen.round().astype(int)]
-    estimate, rays = chart.points(posterior.estimate), chart.sites
-    estimate_length = chart.weights(posterior.estimate)
+    estimate, sites = posterior.estimate, chart.sites
+    estimate_length = chart.weights(estimate)
     distances, weights = [], []
-    for values in np.array_split(drawn, max(1, len(drawn) * rays * rays // _BLOCK)):
-        part, length = chart.points(values), chart.weights(values)
-        distances.append(_distance_to_polygons(part, estimate[None]))
-        distances.append(_distance_to_polygons(np.broadcast_to(estimate, part.shape), part))
+    for values in np.array_split(drawn, max(1, len(drawn) * sites * sites // _BLOCK)):
+        length, estimates = chart.weights(values), np.broadcast_to(estimate, values.shape)
+        distances += [chart.gap(values, estimates), chart.gap(estimates, values)]
         whole = len(drawn) * (length.sum(axis=1, keepdims=True) + estimate_length.sum())
         weights += [length / whole, estimate_length / whole]
     return np.concatenate(distances).ravel(), np.concatenate(weights).ravel()
@@ -258,16 +260,3 @@ def _sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
-    """Distance (batch, point) from points (batch, point, 2) to polygons (batch, vertex, 2)."""
-    end = np.roll(polygons, -1, axis=1)
-    u0, v0 = polygons[:, None, :, 0], polygons[:, None, :, 1]
-    along_u, along_v = end[:, None, :, 0] - u0, end[:, None, :, 1] - v0
-    squared = np.maximum(along_u**2 + along_v**2, 1e-300)
-    off_u, off_v = points[..., :1] - u0, points[..., 1:] - v0
-    position = np.clip((off_u * along_u + off_v * along_v) / squared, 0.0, 1.0)
-    off_u -= position * along_u
-    off_v -= position * along_v
-    return np.sqrt((off_u**2 + off_v**2).min(axis=-1))

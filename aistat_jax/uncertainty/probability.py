@@ -11,46 +11,70 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.grid import Plane
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.sphere import SphereChart
 
 
-def probability_map(posterior: Posterior, plane: Plane | None = None) -> Float[np.ndarray, "u v"]:
-    """Posterior probability that there is a target and each pixel's centre lies inside it.
+def probability_map(
+    posterior: Posterior, where: Plane | Grid | None = None
+) -> Float[np.ndarray, "*grid"]:
+    """Posterior probability that there is a target and each voxel's centre lies inside it.
 
-    Each draw is the closed polygon through its radii, as in `Posterior.curves`.
+    Each draw is the closed shape through its radii, as in `Posterior.curves`.
 
-    Returns (nu, nv) on `plane`, by default the slice on which the boundary was fitted.
+    Returns (nu, nv) on a plane, by default the slice on which the boundary was fitted; of a surface
+    in space on a plane or (i, j, k) on a grid, one of which has to be given.
     """
-    plane = posterior.chart.plane if plane is None else plane
-    return posterior.presence * posterior.chart.inside_share(posterior.draws, plane.points())
+    return posterior.presence * posterior.chart.inside_share(
+        posterior.draws, _points(posterior, where)
+    )
+
+
+def _points(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarray, "*grid dims"]:
+    """Voxel centres of a slice or volume, in the coordinates of the boundary's chart."""
+    chart = posterior.chart
+    if isinstance(chart, SphereChart):
+        if where is None:
+            raise InputError(
+                "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"
+            )
+        return where.points() if isinstance(where, Grid) else where.to_world(where.points())
+    where = chart.plane if where is None else where
+    if isinstance(where, Grid):
+        raise InputError("a contour in a slice has no volume; say where with a plane of the grid")
+    return where.points()
 
 
 def sample_masks(
-    posterior: Posterior, count: int, seed: int = 0, plane: Plane | None = None
-) -> Bool[np.ndarray, "sample u v"]:
+    posterior: Posterior, count: int, seed: int = 0, where: Plane | Grid | None = None
+) -> Bool[np.ndarray, "sample ..."]:
     """Regions drawn from the posterior, empty with probability 1 - presence.
 
-    A pixel belongs to a region when its centre lies inside the draw's polygon; (count, nu, nv) on
-    `plane`, by default the slice on which the boundary was fitted. Raises InputError for no count.
+    A voxel belongs to a region when its centre lies inside the draw's closed shape; (count, nu, nv)
+    or (count, i, j, k), `where` as in `probability_map`. Raises InputError for no count.
     """
     if count < 1:
         raise InputError(f"at least one sample must be drawn, got {count}")
     rng = np.random.default_rng(seed)
     there = rng.random(count) < posterior.presence
     radii = posterior.draws[rng.integers(len(posterior.draws), size=int(there.sum()))]
-    plane = posterior.chart.plane if plane is None else plane
-    masks = np.zeros((count, *plane.shape), dtype=bool)
-    masks[there] = posterior.chart.inside(radii, plane.points())
+    points = _points(posterior, where)
+    masks = np.zeros((count, *points.shape[:-1]), dtype=bool)
+    masks[there] = posterior.chart.inside(radii, points)
     return masks
 
 
-def draw_masks(posterior: Posterior, plane: Plane | None = None) -> Bool[np.ndarray, "draw u v"]:
-    """The region inside every draw, whatever the presence; see `sample_masks` for the pixels."""
-    plane = posterior.chart.plane if plane is None else plane
-    return posterior.chart.inside(posterior.draws, plane.points())
+def draw_masks(
+    posterior: Posterior, where: Plane | Grid | None = None
+) -> Bool[np.ndarray, "draw ..."]:
+    """The region inside every draw, whatever the presence; see `sample_masks` for the voxels."""
+    return posterior.chart.inside(posterior.draws, _points(posterior, where))
 
 
-def probability_contours(posterior: Posterior, levels: Sequence[float]) -> dict[float, list[Curve]]:
+def probability_contours(
+    posterior: Posterior, levels: Sequence[float]
+) -> dict[float, list[Curve | Mesh]]:
     """Contours within which every point is inside with probability at least `level`.
 
     For a star-shaped boundary a point at radius t is inside when gamma > t, so the contour
