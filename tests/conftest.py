@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from jaxtyping import install_import_hook
+# What runs in the background of a shell does not hear Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import tests.typecheck
+from jaxtyping import install_import_hook  # noqa: E402
+
+import tests.typecheck  # noqa: E402
 
 # Annotations such as Float[np.ndarray, "ray"] are checked on every call inside the tests.
 install_import_hook("aistat_jax", f"{tests.typecheck.__name__}.typechecked")

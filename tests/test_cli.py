@@ -470,6 +470,13 @@ def test_doctor_reports_problems(tmp_path, capsys, monkeypatch):
 def test_demo_compares_with_the_known_boundary(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert len(summary["targets"]) == 3
-    assert summary["reference"]["dice"] > 0.9
+    grades = {target["id"]: target["grade"] for target in summary["targets"]}
+    cases = {name: grade["case"] for name, grade in grades.items()}
+    assert cases == {"z000": "green", "z001": "amber", "z002": "amber"}
+    tolerances = [grade["trusted_to_mm"] for grade in grades.values()]  # asked: 2 mm
+    assert tolerances == pytest.approx([1.57, 2.26, 2.68], abs=0.15)
+    assert all(grade["findings"] == [] for grade in grades.values())
+    assert summary["reference"]["dice"] == pytest.approx(0.970, abs=0.01)  # of whole voxels
+    assert all(0.945 < target["reference"]["dice"] < 0.97 for target in summary["targets"])
+    assert summary["reference"]["band_share"] == 1.0
     assert "summary.json" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import aistat_jax
+from aistat_jax.boundary.tables import NODES_PER_BLUR
 
 
 def blocks(page: Path) -> list[str]:
@@ -63,6 +64,11 @@ def test_the_worked_example_can_fail(repository, tmp_path, run_blocks):
     page.write_text(f"```python\n{first}{setup}```\n\n```python\n{last}```\n", encoding="utf-8")
     with pytest.raises(AssertionError):
         run_blocks(page)
+
+
+def test_the_mathematics_has_the_nodes_of_the_code(repository):
+    page = (repository / "docs/mathematics.md").read_text(encoding="utf-8")
+    assert f"Nodes stand $h = b/{NODES_PER_BLUR}$ apart" in page
 
 
 def test_public_names_are_on_the_site(repository):

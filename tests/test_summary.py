@@ -10,13 +10,15 @@ import pytest
 
 from aistat_jax._record import replace
 from aistat_jax.case import Case
-from aistat_jax.inference.posterior import Diagnostics
+from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.uncertainty.reference import agreement, estimate_volume, reference_curves
 from aistat_jax.views.case import plot_case
+from aistat_jax.views.cohort import cohort_table
 from aistat_jax.views.outputs import summary_of, write_contours
-from tests.helpers import make_image, make_posterior
+from aistat_jax.views.report import write_report
+from tests.helpers import TRUSTED, make_image, make_posterior
 
 TARGET = {"id", "method", "diagnostics", "size", "grade", "seconds"}
 DIAGNOSTICS = {"converged", "khat", "ess_min", "rhat_max", "divergences", "reasons"}
@@ -45,7 +47,7 @@ def test_schema_1():
     assert set(target["diagnostics"]) == DIAGNOSTICS
     assert set(target["size"]) == {"unit", "mean", "sd", "q025", "q500", "q975"}
     assert set(target["band_half_width_mm"]) == {"median", "q95", "max"}
-    assert set(target["grade"]) == {"case", "reasons", "fraction"}
+    assert {"case", "reasons", "fraction"} <= set(target["grade"])
     assert set(target["grade"]["fraction"]) == {"green", "amber", "red"}
     assert set(target["seconds"]) == {"evidence", "fit", "total"}
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -58,11 +60,47 @@ def test_presence_is_told_where_it_is_in_doubt():
     assert "presence" not in summary_of(make_case())["targets"][0]
 
 
+def test_a_grade_says_at_which_tolerance_it_would_be_green():
+    case = make_case()
+    found = summary_of(case)["targets"][0]["grade"]
+    assert found["trusted_to_mm"] == case.grades[0].trusted_to > 0
+    assert found["findings"] == []
+
+
+def test_a_grade_says_what_speaks_against_it():
+    core = Finding("amber", "the middle is cold")
+    at_odds = Finding("red", "PT and CT contradict each other", "sources")
+    doubted = replace(TRUSTED, findings=(core, at_odds))
+    found = summary_of(make_case(diagnostics=doubted))["targets"][0]["grade"]
+    assert found["findings"] == [
+        {"cap": "amber", "text": "the middle is cold", "kind": "image"},
+        {"cap": "red", "text": "PT and CT contradict each other", "kind": "sources"},
+    ]
+    assert found["case"] == "red"
+    assert found["trusted_to_mm"] is None  # no tolerance heals that
+
+
+def test_a_summary_of_before_is_read_as_it_was(tmp_path):
+    """Files of schema 1 that were written without what a grade has gained since."""
+    new = summary_of(make_case(count=2))
+    old = json.loads(json.dumps(new))
+    for target in old["targets"]:
+        del target["grade"]["trusted_to_mm"], target["grade"]["findings"]
+    (tmp_path / "summary.json").write_text(json.dumps(old))
+    assert cohort_table({"P01": tmp_path}).equals(cohort_table({"P01": new}))
+    pages = [
+        write_report(tmp_path / f"{n}.html", title="T", summary=summary).read_text("utf-8")
+        for n, summary in enumerate((old, new))
+    ]
+    assert pages[0] == pages[1]
+
+
 def test_pixels_name_no_millimetres():
     summary = summary_of(make_case(spacing=None))
     target = summary["targets"][0]
     assert target["size"]["unit"] == "px2"
     assert "band_half_width_px" in target
+    assert "trusted_to_px" in target["grade"]
     assert "mm" not in json.dumps(summary)
 
 

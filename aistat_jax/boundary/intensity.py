@@ -36,7 +36,7 @@ FLAT, TAPERED = 5.0, 15.0
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
 FINEST_BLUR = 1e-3
 # Weak conjugate priors; the first two in units of the standardised intensity.
-STEP_PRIOR = ([0.0, 0.0], [1e-2, 1e-2], 0.5, 0.05)
+STEP_PRIOR = ([0.0, 0.0], [1e-4, 1e-4], 0.5, 0.05)
 HYPER = {
     "gaussian": (0.0, 0.01, 0.5, 0.05),
     "bernoulli": (1.0, 1.0, 0.0, 0.0),

@@ -31,7 +31,7 @@ from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import check_terms
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
-from aistat_jax.boundary.families import HardStep, Term
+from aistat_jax.boundary.families import BlurredStep, HardStep, Term
 from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
 from aistat_jax.boundary.targets import Target
 from aistat_jax.space.basis import Basis, spectral_variance
@@ -112,6 +112,21 @@ class BoundaryModel:
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
     evidence: Evidence = NOTHING
+
+    @property
+    def square_error(self) -> float:
+        """Sd of the squared radius that its images show, for what is unknown of the taper.
+
+        Images through a point spread of sd b across the slices add bend b^2 / 2 to it, and the
+        bend of a target that few slices show is uncertain.
+        """
+        heights = [
+            float(term.section[0] ** 2 + term.section[1] ** 2)
+            for term in self.data.terms
+            if isinstance(term, BlurredStep)
+        ]
+        taper = self.target.taper
+        return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)
 
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""

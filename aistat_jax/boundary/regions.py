@@ -22,8 +22,9 @@ LEVELS = 40
 # A point may lie in a cold core: hot tissue within the first length belongs to the lesion, and
 # the region may pass the point by at most the second; a region that does counts for less.
 LENGTHS = {"mm": (20.0, 15.0), "px": (5.0, 4.0)}
-# Below this uptake (SUV) differences are noise, not tissue.
-SUV_FLOOR = 0.2
+# Below this uptake (SUV) differences are noise, not tissue; the grey values of a picture, whatever
+# they are counted in, have this share of their peak instead.
+SUV_FLOOR, PICTURE_FLOOR = 0.2, 0.02
 # Large regions are preferred a little, regions cut off by the image border much less.
 SIZE_POWER, BORDER_POWER = 0.1, 3
 MIN_VOXELS = 8
@@ -153,7 +154,8 @@ def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i 
 
     Of log uptake for SUV: a hot spot inside a lesion then counts for no more than the lesion's own
     edge. Else the intensity itself, cut off at the dark end of what lies around the voxel and as
-    far above what is there. Raises InputError when nothing stands out.
+    far above what is there. A picture, which has no spacing, is the same stored as 0 to 255 or as 0
+    to 1. Raises InputError when nothing stands out.
     """
     values = channel.values
     reach, _ = LENGTHS[channel.grid.unit]
@@ -162,7 +164,8 @@ def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i 
     here = float(np.median(values[corner]))
     suv, peak = channel.quantity == "SUV", float(near.max())
     dark = float(np.median(values) if suv else np.quantile(values[distance <= 2 * reach], DARK))
-    if not peak > dark + (SUV_FLOOR if suv else 0.0):
+    floor = SUV_FLOOR if channel.unit == "mm" else PICTURE_FLOOR * abs(peak)
+    if not peak > dark + (floor if suv else 0.0):
         raise InputError(
             f"nothing within {reach:.0f} {channel.grid.unit} of the point stands out from the "
             f"background of channel {channel.name} (peak {peak:.3g}, background {dark:.3g} "
@@ -170,7 +173,7 @@ def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i 
         )
     if suv:
         levels = np.geomspace(max(0.1 * peak, 1e-6), 0.95 * peak, LEVELS)
-        return Tone(np.log(np.maximum(values, 0.0) + SUV_FLOOR), levels, dark, here)
+        return Tone(np.log(np.maximum(values, 0.0) + floor), levels, dark, here)
     bright = float(np.quantile(near, 0.995))
     if here - dark > 0.25 * (bright - dark):
         bright = max(2 * here - dark, here)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aistat_jax._typing import Float
+from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.discs import Blur
-from aistat_jax.boundary.evidence import voxels_around
+from aistat_jax.boundary.evidence import Voxels, voxels_around
 from aistat_jax.boundary.regions import point_spread
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
@@ -18,8 +18,10 @@ from aistat_jax.space.image import Image
 # Noise is taken to be correlated over at most this many blur widths; what is alike further
 # apart is anatomy.
 NOISE_REACH = 3.0
-# Background is looked for outside this multiple of the target's rough radius.
+# Background is looked for outside this multiple of the target's rough radius: in the chart, and
+# where that holds fewer pixels than tell how alike they are, as far as so many chart radii.
 STRIP_FROM = 1.4
+ENOUGH, STRIP_TO = 400, 2.0
 
 
 class Samples(NamedTuple):
@@ -59,7 +61,7 @@ def channel_samples(
         spread = point_spread(image[name])
     within, across = (float(np.sqrt(spread**2 + side**2 / 12)) for side in (width, plane.thickness))
     if temper == "auto":
-        strip = voxels.inside & (voxels.radius > STRIP_FROM * target.radius)
+        strip = _background(voxels, STRIP_FROM * target.radius, chart.radius_max)
         reach = int(np.clip(np.ceil(NOISE_REACH * within / width), 3, MAX_LAG))
         eta = effective_fraction(voxels.slice.values, strip, reach)
     else:
@@ -71,6 +73,15 @@ def channel_samples(
     precisions = precisions / precisions.mean()
     blur = Blur(within, across, float(plane.offset - target.plane.offset))
     return Samples(voxels.points, voxels.values, precisions, width, eta, blur, name)
+
+
+def _background(voxels: Voxels, start: float, reach: float) -> Bool[np.ndarray, "nu nv"]:
+    """Pixels outside the target: those of the chart, or else the ENOUGH nearest to it."""
+    outside = np.sort(voxels.radius[voxels.radius > start])
+    if len(outside) > 0:
+        wanted = outside[min(ENOUGH, len(outside)) - 1]
+        reach = max(reach, min(float(wanted), STRIP_TO * reach))
+    return (voxels.radius > start) & (voxels.radius <= reach)
 
 
 def poisson_precisions(values: Float[np.ndarray, "nu nv"]) -> Float[np.ndarray, "nu nv"]:

@@ -1,4 +1,4 @@
-"""Which data would a boundary give? Evidence of a model drawn anew from its own likelihood."""
+"""Which data would a boundary give, if a model were right?"""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def simulate(
     and clicks are made anew. With boundaries from `prior_draws` these are the data of
     simulation-based calibration: fit `boundary_model(target, simulate(model, radii, seed=i), ...)`.
 
-    `levels` are (outside, inside, sd) in the image's units, for all channels or by name ("points"
-    for scattered ones); without them the levels are drawn from the `prior` (or `hyper`) given to
+    `levels` (see `Levels`) are in the image's units, for all channels or by name ("points" for
+    scattered ones); without them they are drawn from the `prior` (or `hyper`) given to
     `intensity`. `correlation_px` makes the noise alike among neighbours, exp(-(d / px)^2), which
     no term knows of but by its temper.
 
@@ -89,10 +89,9 @@ def simulate_image(
     correlation_px: float = 0.0,
     seed: int = 0,
 ) -> Image:
-    """The image of a model with its slice drawn anew given a boundary; see `simulate`.
+    """The image in what `simulate` draws, with channels that the model does not read as they are.
 
-    Channels that the model does not read stay as they are. Raises InputError as `simulate` does,
-    and for a model without an image.
+    Raises InputError as `simulate` does, and for a model without an image.
     """
     drawn = simulate(model, radii, levels=levels, correlation_px=correlation_px, seed=seed)
     for piece in drawn.pieces:

@@ -35,11 +35,13 @@ class Taper:
     """How the sections of a target change across its slices: a parabola.
 
     area / pi = (area / pi here) + slope z + bend z^2 / 2 at a height z above the slice, in the
-    plane's unit. A ball has bend -2 everywhere, a cylinder no taper at all.
+    plane's unit. A ball has bend -2 everywhere, a cylinder no taper at all. `bend_sd` is how
+    uncertain the bend is.
     """
 
     slope: float
     bend: float
+    bend_sd: float = 0.0
 
 
 @record
@@ -221,7 +223,7 @@ def taper_at(areas: Float[np.ndarray, " k"], k: int, plane: Plane, error: float)
     belief = np.array([0.0, 1 / radius**2, 1.0])  # precisions, of which the first is none
     precision = rows.T @ rows / sd**2 + np.diag(belief)
     _, slope, bend = np.linalg.solve(precision, rows.T @ q / sd**2 - [0.0, 0.0, 1.0])
-    return Taper(float(slope), float(bend))
+    return Taper(float(slope), float(bend), float(np.sqrt(np.linalg.inv(precision)[2, 2])))
 
 
 def _choose(

@@ -33,7 +33,9 @@ from aistat_jax.views.layers import (
     reference_in,
     slice_shown,
     title_of,
+    title_or_auto,
 )
+from aistat_jax.views.panel import slice_panel
 from aistat_jax.views.paper import columns_for, page, settle, small_title
 from aistat_jax.views.style import COMPARED
 from aistat_jax.views.unrolled import around, direction_axis
@@ -73,14 +75,13 @@ def plot_contours(
     on another grid, and for a width together with axes.
     """
     with page(width_mm, ax) as made:
-        axes = made.panel()
-        shown = slice_shown(image, posterior, channel)
-        drawn = reference_in(reference, posterior)
-        picture = draw_slice(axes, shown, limits_around(posterior, band, drawn, shown.plane, full))
-        width = (1.8 if full else 2.4) * made.scale
+        panel = slice_panel(
+            made, image, posterior, band, channel=channel, full=full, reference=reference
+        )
+        axes, drawn, width = panel.axes, panel.reference, (1.8 if full else 2.4) * made.scale
         draw_posterior(axes, posterior, band, grade, draws, drawn, width)
-        made.title(axes, title_of(posterior, grade) if title == "auto" else title)
-        draw_colour_bar(axes, picture, shown)
+        made.title(axes, title_or_auto(title, posterior, grade))
+        draw_colour_bar(axes, panel.picture, panel.shown)
         handles = legend_handles(
             [] if grade is None else [grade], band, min(draws, len(posterior.draws)), [drawn],
             width=width,

@@ -250,6 +250,13 @@ def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> 
     return f"{posterior.target_id}\n{size}"
 
 
+def title_or_auto(
+    title: str | None, posterior: Posterior, grade: Grade | None = None
+) -> str | None:
+    """A title of the caller's words, or none, or for "auto" what is shown."""
+    return title_of(posterior, grade) if title == "auto" else title
+
+
 def _glued(size: str) -> str:
     """1,446 mm² (1,370 to 1,530), broken at the bracket only."""
     return "\u00a0".join(size.split(" ")).replace("\u00a0(", " (")

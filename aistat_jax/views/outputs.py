@@ -79,9 +79,11 @@ def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 1; no value is NaN or infinite.
 
     Beyond the contract of schema 1 it may hold "reference" (agreement with a reference mask) and
-    "skipped" (targets that could not be read, with reasons), and a target its own "reference";
-    readers must not count on any of them.
-    Images without spacing have sizes in "px2" and `band_half_width_px`.
+    "skipped" (targets that could not be read, with reasons), a target its own "reference", and a
+    grade "trusted_to_mm" (the smallest tolerance at which it would be green, null where there is
+    none) and "findings" (what speaks against the model: each with "cap", the best grade it leaves,
+    "kind" and "text"); readers must not count on any of them.
+    Images without spacing have sizes in "px2", `band_half_width_px` and `trusted_to_px`.
     """
     references = case.references or (None,) * len(case.posteriors)
     each = zip(case.posteriors, case.bands, case.grades, references, strict=True)
@@ -131,6 +133,8 @@ def target_summary(
             "case": grade.case,
             "reasons": list(grade.reasons),
             "fraction": dict(grade.fraction),
+            f"trusted_to_{grade.unit}": _finite(grade.trusted_to),
+            "findings": [found._asdict() for found in checks.findings],
         },
         "seconds": _seconds(posterior.seconds),
         **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),

@@ -24,6 +24,7 @@ else:
 MM = 1 / 25.4  # inches
 _TALLEST = 1.1  # a row of pictures, in widths of the page
 _ROUNDS = 4
+_GAP = 0.06  # between panels within the caller's axes, as a share of their height
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,30 @@ class Page:
     def panel(self) -> Axes:
         """The one panel of the figure: the caller's axes, or new ones."""
         return self.figure.add_subplot() if self.axes is None else self.axes
+
+    def stack(self, heights: Sequence[float]) -> list[Axes]:
+        """Panels one below the other with one x axis between them, within the caller's axes if any.
+
+        `heights` are relative, and inches where the figure is ours.
+        """
+        count = len(heights)
+        if self.axes is None:
+            panels = self.figure.subplots(
+                count, 1, sharex=True, squeeze=False, height_ratios=list(heights)
+            )
+            return list(panels[:, 0])
+        if count == 1:
+            return [self.axes]
+        self.axes.set_axis_off()
+        share = [(1 - _GAP * (count - 1)) * height / sum(heights) for height in heights]
+        panels, top = [], 1.0
+        for part in share:
+            above = panels[0] if panels else None
+            panels.append(self.axes.inset_axes((0.0, top - part, 1.0, part), sharex=above))
+            top -= part + _GAP
+        for panel in panels[:-1]:
+            panel.tick_params(labelbottom=False)
+        return panels
 
     def title(self, axes: Axes, text: str | None, **look: Any) -> None:
         """A title that is wrapped when the page is laid out; None for none."""
@@ -145,12 +170,12 @@ def _even(count: int, most: int) -> list[int]:
 
 def _legend_under(axes: Axes, handles: Sequence[Any], note: str | None) -> None:
     """Below axes of somebody else's, clear of their labels."""
-    from matplotlib import rcParams
     from matplotlib.transforms import offset_copy
 
-    down = 1.3 * (rcParams["xtick.labelsize"] + rcParams["axes.labelsize"]) + 16
     figure: Any = axes.get_figure()
-    under = offset_copy(axes.transAxes, figure, y=-down, units="points")
+    labels: Any = axes.get_tightbbox()
+    down = (axes.bbox.y0 - labels.y0) / figure.dpi + 2 * MM
+    under = offset_copy(axes.transAxes, figure, y=-down, units="inches")
     for columns in _even(len(handles), 3):
         legend = axes.legend(
             handles=handles, loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=under,

@@ -17,15 +17,11 @@ from aistat_jax.views.layers import (
     Limits,
     draw_colour_bar,
     draw_reference,
-    draw_slice,
     legend_handles,
-    limits_around,
     loop,
-    reference_in,
-    slice_shown,
-    title_of,
-    window_of,
+    title_or_auto,
 )
+from aistat_jax.views.panel import slice_panel
 from aistat_jax.views.paper import page, settle
 from aistat_jax.views.style import HALO
 
@@ -64,10 +60,8 @@ def plot_probability(
         from matplotlib import colormaps
         from matplotlib.lines import Line2D
 
-        axes = made.panel()
-        shown = slice_shown(image, posterior, channel)
-        picture = draw_slice(axes, shown, limits_around(posterior, None, None, shown.plane, full))
-        handles = []
+        panel = slice_panel(made, image, posterior, channel=channel, full=full)
+        axes, handles = panel.axes, []
         chosen = (FEW_LEVELS if made.narrow else LEVELS) if levels is None else levels
         for place, (level, curves) in enumerate(probability_contours(posterior, chosen).items()):
             colour = colormaps["plasma"](0.05 + 0.85 * place / max(1, len(chosen) - 1))
@@ -78,8 +72,8 @@ def plot_probability(
                 axes.plot(*loop(curve.points).T, color=HALO, lw=halo, zorder=3)
                 axes.plot(*loop(curve.points).T, **look, zorder=3)
             handles.append(Line2D([], [], **look, label=f"P(inside) ≥ {level:g}"))
-        made.title(axes, title_of(posterior, None) if title == "auto" else title)
-        draw_colour_bar(axes, picture, shown)
+        made.title(axes, title_or_auto(title, posterior))
+        draw_colour_bar(axes, panel.picture, panel.shown)
         return settle(made, handles if legend else (), beside=True)
 
 
@@ -107,13 +101,11 @@ def plot_probability_map(
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
-        axes = made.panel()
-        shown = slice_shown(image, posterior, channel)
-        drawn = reference_in(reference, posterior)
-        limits = limits_around(posterior, None, drawn, shown.plane, full)
+        panel = slice_panel(made, image, posterior, channel=channel, full=full, reference=reference)
+        axes, limits, drawn = panel.axes, panel.limits, panel.reference
         # fainter than elsewhere, so that colour is read against it and not mixed with it
-        low, high = window_of(shown, limits)
-        draw_slice(axes, shown, limits).set_clim(*_faint(low, high, shown.quantity))
+        low, high = panel.picture.get_clim()
+        panel.picture.set_clim(*_faint(low, high, panel.shown.quantity))
         fine = _finer(posterior.chart.plane, limits)
         probability = probability_map(posterior, fine)
         axes.imshow(
@@ -124,7 +116,7 @@ def plot_probability_map(
         axes.set_xlim(*((limits[1], limits[0]) if fine.unit == "mm" else limits[:2]))
         axes.set_ylim(*limits[2:])
         draw_reference(axes, drawn, max(made.scale, 0.5))
-        made.title(axes, title_of(posterior, None) if title == "auto" else title)
+        made.title(axes, title_or_auto(title, posterior))
         scale = ScalarMappable(Normalize(0.0, 1.0), _MAP)
         draw_colour_bar(axes, scale, "P(inside)", alpha=_OPACITY)
         handles = legend_handles([], None, 0, [drawn], estimate=False, width=2.4 * made.scale)

@@ -18,7 +18,7 @@ from aistat_jax.views.layers import (
     legend_handles,
     line_look,
     some_of,
-    title_of,
+    title_or_auto,
 )
 from aistat_jax.views.paper import page, settle
 from aistat_jax.views.style import BAND, DRAW
@@ -38,21 +38,21 @@ def plot_unrolled(
     draws: int = 30,
     title: str | None = "auto",
     width_mm: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """The boundary unrolled: angle against radius above, the band's half-width below.
 
     Angles run counter-clockwise from the patient's right as named by the letters on the axis;
-    the half-width is coloured and named by local grade, with the tolerance as a line. `title` is
-    of your words, or None for none.
+    the half-width is coloured and named by local grade, with the tolerance as a line. `title`,
+    `width_mm` and `ax` are as in `plot_contours`; axes of yours are divided between the two.
+
+    Raises InputError for a width together with axes.
     """
     chart, unit = posterior.chart, posterior.unit
     degrees, rays = around(chart), chart.sites
-    with page(width_mm, inches=7.4) as made:
+    with page(width_mm, ax, inches=7.4) as made:
         heights = [1.6, 1.0] if made.narrow else [2.4, 1.4]
-        panels = made.figure.subplots(
-            1 if band is None else 2, 1, sharex=True, squeeze=False,
-            height_ratios=heights[: 1 if band is None else 2],
-        )[:, 0]  # fmt: skip
+        panels = made.stack(heights[: 1 if band is None else 2])
         top, width = panels[0], 2.4 * made.scale
         if band is not None:
             top.fill_between(
@@ -63,7 +63,7 @@ def plot_unrolled(
         for code, at in grade_runs(grade, rays):
             top.plot(degrees[at], closed(posterior.estimate)[at], lw=width, **line_look(code))
         top.set_ylabel(f"radius ({unit})")
-        made.title(top, title_of(posterior, grade) if title == "auto" else title)
+        made.title(top, title_or_auto(title, posterior, grade))
         if band is not None:
             _draw_half_width(panels[1], degrees, band, grade, width)
         direction_axis(panels[-1], chart.plane)

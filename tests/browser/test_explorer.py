@@ -103,6 +103,7 @@ def test_once_ready_the_first_click_of_any_kind_compiles_nothing(stand):
 def test_it_fits_a_small_window_and_fills_a_large_one(stand):
     """Picture, buttons, sliders and line are in sight together at 1366 x 768, beside the files."""
     page, found = stand.page, {}
+    stand.ready()  # what compiles keeps the kernel from answering in time
     for width, height in ((1366, 768), (1920, 1080)):
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(1500)

@@ -92,7 +92,7 @@ def test_an_editor_would_print_it(drawings, name, width_mm):
     assert faults(figure) == []
 
 
-@pytest.mark.parametrize("name", ["contours", "probability", "probability_map"])
+@pytest.mark.parametrize("name", ["contours", "probability", "probability_map", "unrolled"])
 def test_axes_of_ones_own_are_drawn_into(drawings, name):
     figure = Figure(figsize=(180 / 25.4, 110 / 25.4), layout="constrained")
     for axes in figure.subplots(1, 2):

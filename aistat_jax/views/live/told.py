@@ -20,6 +20,8 @@ from aistat_jax.views.report import MARKS
 
 # ipywidgets marks every widget whose kernel is gone; the sentence is in the page all along.
 STYLE = """<style>
+.aistat{padding-top:2px}
+.aistat .widget-tab:not(:has(.lm-mod-current)) .widget-tab-contents{display:none}
 .aistat .widget-html-content{line-height:1.35}
 .aistat-line{min-height:1.3em;padding:.2em .6em;border-left:4px solid #4FA8F0;
 background:rgba(127,127,127,.09);font-size:13px}
