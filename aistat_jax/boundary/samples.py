@@ -61,7 +61,7 @@ def channel_samples(
         spread = point_spread(image[name])
     within, across = (float(np.sqrt(spread**2 + side**2 / 12)) for side in (width, plane.thickness))
     if temper == "auto":
-        strip = _background(voxels, STRIP_FROM * target.radius, chart.radius_max)
+        strip = _background(voxels, STRIP_FROM * target.radius, chart.reach[1])
         reach = int(np.clip(np.ceil(NOISE_REACH * within / width), 3, MAX_LAG))
         eta = effective_fraction(voxels.slice.values, strip, reach)
     else:
