@@ -474,9 +474,9 @@ def test_demo_compares_with_the_known_boundary(tmp_path, capsys):
     cases = {name: grade["case"] for name, grade in grades.items()}
     assert cases == {"z000": "green", "z001": "amber", "z002": "amber"}
     tolerances = [grade["trusted_to_mm"] for grade in grades.values()]  # asked: 2 mm
-    assert tolerances == pytest.approx([1.57, 2.26, 2.68], abs=0.15)
+    assert tolerances == pytest.approx([1.61, 2.14, 2.54], abs=0.15)
     assert all(grade["findings"] == [] for grade in grades.values())
-    assert summary["reference"]["dice"] == pytest.approx(0.970, abs=0.01)  # of whole voxels
+    assert summary["reference"]["dice"] == pytest.approx(0.967, abs=0.01)  # of whole voxels
     assert all(0.945 < target["reference"]["dice"] < 0.97 for target in summary["targets"])
     assert summary["reference"]["band_share"] == 1.0
     assert "summary.json" in capsys.readouterr().out

@@ -62,7 +62,7 @@ def test_blurred_step_standardises_unless_given_a_prior(rng):
     image = brute.step_image(rng, chart)
     points, y, width = brute.voxels_of(image, "PT", chart)
     shared = chart.share(points, width)
-    weak = brute.StepPrior(np.zeros(2), np.full(2, 0.01), np.asarray(0.5), np.asarray(0.05))
+    weak = brute.StepPrior(np.zeros(2), np.full(2, 1e-4), np.asarray(0.5), np.asarray(0.05))
     blur = np.sqrt(3.0**2 + width**2 / 12) if image["PT"].quantity == "SUV" else None
     assert blur is not None
     radii = brute.boundaries(chart, 1)[0]
