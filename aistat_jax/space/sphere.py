@@ -264,7 +264,7 @@ class SphereChart:
         sites = sphere_sites(self.frequency)
         a, b, c = (np.asarray(values)[..., sites.triangles[:, i]] for i in range(3))
         total = a**3 + b**3 + c**3 + (a + b + c) * (a * b + b * c + c * a) - 2 * a * b * c
-        return total @ _solid_angles(sites.directions[sites.triangles]) / 30
+        return np.asarray(total @ _solid_angles(sites.directions[sites.triangles]) / 30)
 
     def sectors(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """The volume of each ray's sector of a ball."""

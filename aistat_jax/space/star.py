@@ -329,9 +329,9 @@ def _hat_average(distance: np.ndarray, half_width: np.ndarray) -> np.ndarray:
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
     """Each distinct value of a sorted array, with the slice where it stands."""
-    distinct, first = np.unique(values, return_index=True)
-    for value, start, end in zip(distinct, first, [*first[1:], len(values)], strict=True):
-        yield int(value), slice(start, end)
+    runs = np.unique(values, return_index=True, return_counts=True)
+    for value, start, count in zip(*runs, strict=True):
+        yield int(value), slice(start, start + count)
 
 
 def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:

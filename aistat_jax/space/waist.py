@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Float
+from aistat_jax.space.curve import Curve
 
 # Pixels along the longer side of a contour, and depths at which it is cut apart.
 PIXELS, DEPTHS = 72, 19
@@ -27,14 +28,13 @@ def waist(points: Float[np.ndarray, "point 2"]) -> Waist | None:
     A disc rolled inside the curve passes from one part to the other if it is as wide as the place;
     the width of a part is that of the largest disc in it. None for a curve of one part only.
     """
-    from matplotlib.path import Path
     from scipy import ndimage
 
     low, high = points.min(axis=0), points.max(axis=0)
     pixel = float((high - low).max()) / PIXELS
     axes = [np.arange(low[i] - 1.5 * pixel, high[i] + 1.5 * pixel, pixel) for i in (0, 1)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    inside = Path(points).contains_points(grid.reshape(-1, 2)).reshape(grid.shape[:2])
+    inside = Curve(points).contains(grid)
     depth = pixel * np.asarray(ndimage.distance_transform_edt(inside))
     found = None
     for cut in np.linspace(0, depth.max(), DEPTHS + 2)[1:-1]:

@@ -42,6 +42,9 @@ def test_inside_is_inside_the_polygon(chart, radii):
         np.testing.assert_array_equal(own, chart.surface(row).contains(points))
     np.testing.assert_allclose(chart.inside_share(radii, points), inside.mean(axis=0), atol=1e-15)
     assert (chart.inside(1.05 * radii, points) != inside).any()
+    assert chart.inside(radii, chart.centre).all()  # where no draw has a say
+    assert chart.inside_share(radii, chart.centre + 1e3) == 0
+    assert chart.inside(radii[:0], points).shape == (0, *points.shape[:-1])
 
 
 def test_content_and_weights_are_those_of_the_curve(chart, radii):
