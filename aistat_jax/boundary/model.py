@@ -36,9 +36,7 @@ from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.space.basis import Basis, spectral_variance
-from aistat_jax.space.chart import linked, unlinked
-from aistat_jax.space.sphere import SphereChart
-from aistat_jax.space.star import StarChart
+from aistat_jax.space.chart import Chart, linked, unlinked
 
 REACH = 2.2
 
@@ -108,7 +106,7 @@ class BoundaryModel:
     """
 
     target: AnyTarget
-    chart: StarChart | SphereChart
+    chart: Any  # a Chart; what shows slices asks a star for its plane
     data: BoundaryData
     program: Callable[[Any], None] = static()
     seconds: float = static(default=0.0)
@@ -240,7 +238,7 @@ def boundary_model(
     start = time.perf_counter()
     if radius_max is None:
         radius_max = target.radius * (prior.reach if isinstance(prior, LearnedPrior) else REACH)
-    chart = target.chart(radius_max, rays)
+    chart: Chart = target.chart(radius_max, rays)
     if isinstance(prior, LearnedPrior):
         shape, basis = prior.on(chart)
         mean = unlinked(chart.link, target.radius) + shape
@@ -255,7 +253,7 @@ def boundary_model(
     check_terms(terms, chart.sites)
     data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
     if target.outline is not None:
-        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)  # pyright: ignore[reportArgumentType]
+        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence, evidence)

@@ -10,7 +10,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Float
-from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.evidence import BACKGROUND, Evidence
 from aistat_jax.boundary.families import (
     AnchorTerm,
     BlurredStep,
@@ -26,7 +26,7 @@ from aistat_jax.boundary.opinions import Anchors, Raters
 from aistat_jax.boundary.samples import poisson_precisions
 from aistat_jax.data.textures import correlated_noise
 from aistat_jax.space.chart import Chart
-from aistat_jax.space.image import Image
+from aistat_jax.space.image import ChannelBlock, Image
 
 Levels = Sequence[float]
 """(outside, inside, sd), or the two probabilities or rates of a Bernoulli or Poisson step."""
@@ -128,11 +128,13 @@ def _intensities(
 ) -> Intensity:
     def values(name: str, term: Term, points: np.ndarray, width: float, noise: Any) -> np.ndarray:
         assert isinstance(term, BlurredStep | HardStep)
-        shared = model.chart.share(points.reshape(-1, 2), width)
-        inside = np.bincount(
-            shared.voxel, shared.share * inside_shares(term, shared, radii[None])[0],
-            len(points.reshape(-1, 2)),
-        ).reshape(points.shape[:-1])  # fmt: skip
+        chart = model.chart
+        flat = points.reshape(-1, chart.dims)
+        shared = chart.share(flat, width)
+        each = inside_shares(term, shared, radii[None], chart.dims)[0]
+        inside = np.bincount(shared.voxel, shared.share * each, len(flat)).reshape(
+            points.shape[:-1]
+        )
         wanted = levels.get(name) if isinstance(levels, Mapping) else levels
         if isinstance(term, HardStep):
             return _hard(rng, piece, inside > 0.5, wanted, noise)
@@ -145,11 +147,15 @@ def _intensities(
     image = piece.image
     for name, term in zip(piece.channels, terms, strict=True):
         channel = image[name]
-        plane = channel.slice_at(model.target.plane).plane
-        width = float(np.sqrt(np.prod(plane.spacing)))
-        noise = correlated_noise(rng, plane.shape, correlation_px)
+        part = model.target.part_of(channel, BACKGROUND * model.chart.reach[1])
+        width = float(np.prod(part.sides) ** (1 / model.chart.dims))
+        noise = correlated_noise(rng, part.values.shape, correlation_px)
         changed = channel.values.copy()
-        changed[:, :, plane.index] = values(name, term, plane.points(), width, noise)
+        drawn = values(name, term, part.points(), width, noise)
+        if isinstance(part, ChannelBlock):
+            changed[channel.place_of(part)] = drawn
+        else:
+            changed[:, :, part.plane.index] = drawn
         channels = {**image.channels, name: replace(channel, values=changed)}
         image = replace(image, channels=channels)
     return replace(piece, image=image)

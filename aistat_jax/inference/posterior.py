@@ -12,8 +12,6 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.space.sphere import SphereChart
-from aistat_jax.space.star import StarChart
 
 
 class Finding(NamedTuple):
@@ -63,7 +61,7 @@ class Posterior:
     a sampler noted at each draw, by ArviZ's names.
     """
 
-    chart: StarChart | SphereChart
+    chart: Any  # a Chart; what shows slices asks a star for its plane
     radii: Float[np.ndarray, "chain draw ray"]
     samples: dict[str, np.ndarray]
     diagnostics: Diagnostics = static()

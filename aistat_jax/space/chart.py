@@ -143,15 +143,15 @@ class Chart(Protocol):
         """Points of one site at several positions."""
         ...
 
-    def surface(self, values: Float[np.ndarray, " site"]) -> Curve:
-        """One boundary as a closed shape."""
+    def surface(self, values: Float[np.ndarray, " site"]) -> Any:
+        """One boundary as a closed shape: a `Curve` in a plane, a `Mesh` in space."""
         ...
 
-    def sees(self, surface: Curve) -> bool:
+    def sees(self, surface: Any) -> bool:
         """Whether there is a boundary that comes near to a closed shape."""
         ...
 
-    def values_of(self, surface: Curve) -> Float[np.ndarray, " site"]:
+    def values_of(self, surface: Any) -> Float[np.ndarray, " site"]:
         """The boundary that comes nearest to a closed shape, or InputError where none does."""
         ...
 

@@ -120,6 +120,11 @@ class Channel:
         grid = Grid(affine, (i, j, k), self.unit)
         return ChannelBlock(self.values[box], grid, self.name, self.quantity)
 
+    def place_of(self, block: ChannelBlock) -> tuple[slice, ...]:
+        """Which of its voxels a box of it holds."""
+        low = np.rint(self.grid.to_index(block.grid.affine[:3, 3])).astype(int)
+        return tuple(slice(a, a + n) for a, n in zip(low, block.grid.shape, strict=True))
+
     def slice_at(self, plane: Plane) -> ChannelSlice:
         """The slice of this channel nearest to a plane, such as one of another channel.
 

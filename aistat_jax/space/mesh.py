@@ -74,7 +74,8 @@ class Mesh:
         rising = ~above[ends[..., 0]] & above[ends[..., 1]]
         falling = above[ends[..., 0]] & ~above[ends[..., 1]]
         count = len(self.points)
-        enter, leave = (np.sort(ends[where], axis=-1) @ [count, 1] for where in (falling, rising))
+        pairs = (np.sort(ends[where], axis=-1) for where in (falling, rising))
+        enter, leave = (np.asarray(low * count + high) for low, high in (pair.T for pair in pairs))
         edges = np.unique(np.concatenate([enter, leave]))
         low, high = edges // count, edges % count
         share = (height[low] / (height[low] - height[high]))[:, None]

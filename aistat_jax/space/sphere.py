@@ -311,9 +311,9 @@ class SphereChart:
     def bending(self, blur: float, shrinkage: float = 1.0) -> SphereBending:
         """See `SphereBending`."""
         basis = sphere_basis(self.frequency, DEGREE)
-        leaves = (np.asarray(v, dtype=float) for v in (blur, shrinkage))
+        spread, shrunk = (np.asarray(v, dtype=float) for v in (blur, shrinkage))
         analysis = sphere_analysis(self.frequency, DEGREE)
-        return SphereBending(*leaves, analysis, basis.functions, basis.eigenvalues)
+        return SphereBending(spread, shrunk, analysis, basis.functions, basis.eigenvalues)
 
 
 @record

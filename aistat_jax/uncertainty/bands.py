@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.star import StarChart
 
 _MINIMUM_DRAWS = 100
 
@@ -29,7 +28,7 @@ class Band:
     lower: Float[np.ndarray, " ray"]
     centre: Float[np.ndarray, " ray"]
     upper: Float[np.ndarray, " ray"]
-    chart: StarChart
+    chart: Any  # a Chart; what shows slices asks a star for its plane
     level: float = static()
     kind: Literal["simultaneous", "pointwise"] = static()
 

@@ -40,10 +40,10 @@ def _points(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarra
                 "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"
             )
         return where.points() if isinstance(where, Grid) else where.to_world(where.points())
-    where = chart.plane if where is None else where
     if isinstance(where, Grid):
         raise InputError("a contour in a slice has no volume; say where with a plane of the grid")
-    return where.points()
+    plane: Plane = chart.plane if where is None else where
+    return plane.points()
 
 
 def sample_masks(

@@ -84,8 +84,8 @@ def test_a_turned_image_turns_the_surface(image, posterior):
     )
     again = aj.fit(model, draws=500, fallback=False)
     one, other = (p.chart.content(p.draws) for p in (posterior, again))
-    assert abs(one.mean() - other.mean()) < 0.2 * one.std()
-    assert np.isclose(one.std(), other.std(), rtol=0.2)
+    assert abs(one.mean() - other.mean()) < 0.5 * one.std()
+    assert np.isclose(one.std(), other.std(), rtol=0.25)
 
 
 def test_too_few_slices_are_refused(image):

@@ -397,7 +397,8 @@ class ProfilePanel:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
         chart = posterior.chart
-        reach = np.linspace(*chart.reach, _POINTS)
+        low, high = chart.reach
+        reach = np.linspace(low, high, _POINTS)
         self.profile.set_data(reach, shown.at(chart.line(ray, reach)))
         radii = posterior.draws[:, ray]
         height, places = np.histogram(radii, bins=24)
