@@ -252,8 +252,9 @@ def boundary_model(
     terms = evidence.tabulate(target, chart)
     check_terms(terms, chart.sites)
     data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
-    if target.outline is not None:
-        radii = np.maximum(chart.values_of(target.outline), 0.2 * target.radius)
+    outline: Any = target.outline
+    if outline is not None:
+        radii = np.maximum(chart.values_of(outline), 0.2 * target.radius)
         data = replace(data, start=data.coefficients(radii))
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence, evidence)

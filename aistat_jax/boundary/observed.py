@@ -112,7 +112,10 @@ def _blocks(points: np.ndarray, side: float) -> np.ndarray:
 
 
 def inside_shares(
-    term: BlurredStep | HardStep, shared: Shares, radii: Float[np.ndarray, "draw ray"], dims: int
+    term: BlurredStep | HardStep,
+    shared: Shares,
+    radii: Float[np.ndarray, "draw ray"],
+    dims: int = 2,
 ) -> Float[np.ndarray, "draw pair"]:
     """How far each pair of voxel and ray lies inside each boundary: h, or 0 and 1."""
     from scipy.special import ndtr
