@@ -51,7 +51,7 @@ class Intensity:
     """Intensities inside and outside the boundary; see `intensity` and `point_intensity`."""
 
     image: Image | None
-    points: Float[np.ndarray, "voxel 2"] | None
+    points: Float[np.ndarray, "voxel dims"] | None
     values: Float[np.ndarray, " voxel"] | None
     prior: StepPrior | None
     hyper: tuple[float, float, float, float] | None
@@ -206,18 +206,21 @@ def point_intensity(
     hyper: tuple[float, float, float, float] | None = None,
     curved: bool = False,
 ) -> Evidence:
-    """Evidence of intensities observed at scattered points of the plane.
+    """Evidence of intensities observed at scattered points of the plane, or of space.
 
-    Shapes: points (voxel, 2) in-plane coordinates, values (voxel,). The other arguments are
-    those of `intensity`; the blurred family needs a `blur`, and there is no automatic temper.
+    Shapes: points (voxel, 2) in-plane coordinates or (voxel, 3), values (voxel,). The other
+    arguments are those of `intensity`; the blurred family needs a `blur`, and there is no
+    automatic temper.
     """
     points, values = np.asarray(points, dtype=float), np.asarray(values, dtype=float)
     if (
         values.ndim != 1
-        or points.shape != (len(values), 2)
+        or points.shape not in {(len(values), 2), (len(values), 3)}
         or not (np.isfinite(values).all() and np.isfinite(points).all())
     ):
-        raise InputError("points must be (voxel, 2), finite, with one finite value each")
+        raise InputError(
+            "points must be (voxel, 2) or (voxel, 3), finite, with one finite value each"
+        )
     if family == "blurred" and blur is None:
         raise InputError("a blurred step at scattered points needs a positive blur; pass blur")
     if temper == "auto":

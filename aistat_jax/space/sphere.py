@@ -202,8 +202,10 @@ class SphereChart:
         return self.surface(values).section(plane)
 
     def sees(self, surface: Mesh) -> bool:
-        """Whether the centre lies inside of a closed surface."""
-        return len(_exits(surface, self.centre, self.directions[:1])[1]) % 2 == 1
+        """Whether the centre lies inside of a closed surface: it then fills the sky."""
+        corners = surface.points[surface.faces] - self.centre
+        corners = corners / np.maximum(np.linalg.norm(corners, axis=-1, keepdims=True), 1e-300)
+        return float(_solid_angles(corners).sum()) > 2 * np.pi
 
     def values_of(self, surface: Mesh) -> Float[np.ndarray, " ray"]:
         """Where each ray leaves a closed surface for the last time.
@@ -440,9 +442,10 @@ def _icosahedron() -> Float[np.ndarray, "20 3 3"]:
 
 
 def _solid_angles(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, " face"]:
-    """Of triangles on the unit sphere (Van Oosterom & Strackee 1983, eq. 8)."""
+    """Of triangles on the unit sphere, negative where seen from outside (Van Oosterom & Strackee
+    1983, eq. 8)."""
     a, b, c = np.moveaxis(corners, 1, 0)
-    product = np.abs(np.linalg.det(corners))
+    product = np.linalg.det(corners)
     dots = sum(np.einsum("fi,fi->f", *pair) for pair in ((a, b), (b, c), (c, a)))
     return 2 * np.arctan2(product, 1 + dots)
 

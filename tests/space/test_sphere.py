@@ -123,8 +123,14 @@ def test_a_mesh_with_a_hole_is_refused(chart, lumpy):
 
 def test_the_surface_of_a_mask(rng):
     grid = Grid(np.diag([2.0, 2.5, 3.0, 1.0]), (30, 26, 22))
-    away = np.linalg.norm(grid.points() - grid.to_world(np.array([14.3, 12.2, 10.4])), axis=-1)
+    away = np.linalg.norm(grid.points() - grid.to_world(np.array([14.1, 12.1, 10.1])), axis=-1)
     for radius in (1.0, 12.0, 20.0):
         mesh = surface_from_mask(away < max(radius, away.min() + 1e-6), grid).check()
         assert mesh.volume > 0
+        if radius == 1.0:  # one voxel
+            continue
+        for middle in ([14.0, 12.0, 10.0], [14.3, 12.2, 10.4]):  # rays meet corners and edges too
+            chart = sphere_chart(grid.to_world(np.array(middle)), 50.0)
+            assert chart.sees(mesh)
+            assert (chart.values_of(mesh) > 0).all()
     assert np.isclose(mesh.volume, 4 / 3 * np.pi * 20.0**3, rtol=0.05)

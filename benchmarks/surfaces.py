@@ -1,0 +1,213 @@
+"""Do the posteriors of surfaces mean what they say, and what do they cost?
+
+Calibration is that of `calibration`, on a star in space: truths from the prior, intensities from
+the model at points on the rays, ranks of the truths among posterior draws. Balls seen through a
+point spread, in noise that neighbours share in all three directions, tell whether volumes hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._record import replace
+from aistat_jax.boundary.intensity import intensity, point_intensity
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
+from aistat_jax.boundary.simulate import blurred_values
+from aistat_jax.boundary.targets import find_targets
+from aistat_jax.boundary.volume import VolumeTarget
+from aistat_jax.data.balls import Ball, image_of_balls
+from aistat_jax.data.textures import correlated_noise
+from aistat_jax.inference.batch import fit_many
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.prior import prior_draws
+from aistat_jax.space.image import Image
+from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.uncertainty.calibration import sbc_ranks
+from aistat_jax.uncertainty.probability import area_posterior
+from benchmarks._table import Result, Row, share_interval
+from benchmarks.calibration import BLUR, FALSE_ALARM, PRIOR, STEP, shrunk
+
+RADIUS, RADIUS_MAX, POINTS_A_RAY = 10.0, 40.0, 24
+BALLS, SPACING, CORRELATION = (8.0, 12.0, 20.0), (3.0, 3.0, 4.0), 1.0
+TARGET = VolumeTarget(np.full(3, 47.5), RADIUS)
+SCRIPT = """
+import json, os, resource, sys, time
+import numpy as np
+from benchmarks.surfaces import two_channels
+import aistat_jax as aj
+side = int(sys.argv[1])
+image, point = two_channels(side)
+target = aj.find_targets(image, point_mm=point, dims=3)[0]
+start = time.perf_counter()
+model = aj.boundary_model(target, aj.intensity(image))
+read = time.perf_counter() - start
+seconds = []
+for seed in range(int(sys.argv[2])):
+    start = time.perf_counter()
+    posterior = aj.fit(model, seed=seed, fallback=False, compare=False)
+    aj.area_posterior(posterior)
+    seconds.append(time.perf_counter() - start)
+density = aj.log_density(model)
+import jax
+with jax.enable_x64(True):
+    gradient = jax.jit(jax.grad(density))
+    at = np.zeros(density.dim)
+    gradient(at).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(50):
+        gradient(at).block_until_ready()
+    slope = (time.perf_counter() - start) / 50
+print(json.dumps({"read": read, "first": seconds[0], "warm": float(np.median(seconds[1:] or [0])),
+    "khat": posterior.diagnostics.khat, "gradient": slope,
+    "MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def run(quick: bool) -> Result:
+    few = 12 if quick else 300
+    rows = [*_calibration(few), *_volumes(5 if quick else 50), *_cost(quick)]
+    notes = [
+        f"Prior and intensities as in `calibration`, on 642 rays and harmonics to degree 12; alarm "
+        f"at a family-wise p below {FALSE_ALARM:g}. Balls: uptake 8 in 1, point spread 3 mm, "
+        f"voxels of {SPACING} mm, noise of sd 0.3 alike within {CORRELATION:g} voxel along every "
+        "axis; the surface is sought from a point. Costs: two channels of PET and CT, degree 12, "
+        "in a process of its own; memory is the process's, image and all.",
+    ]
+    return Result("Surfaces: calibration, volumes and cost", rows, notes)
+
+
+def simulate(seed: int) -> tuple[BoundaryModel, dict[str, Any]]:
+    """A surface from the prior, intensities at points on its rays, and the model fitted to them."""
+    from scipy.special import ndtr
+
+    rng = np.random.default_rng([seed, 3])
+    prior = boundary_model(TARGET, prior=PRIOR, radius_max=RADIUS_MAX)
+    truth = prior_draws(prior, 1, seed)
+    radii, chart = truth.draws[0], prior.chart
+    place = np.arange(POINTS_A_RAY) + rng.uniform(size=(chart.sites, POINTS_A_RAY))
+    position = RADIUS_MAX * place / POINTS_A_RAY
+    inside = ndtr((np.minimum(radii, RADIUS_MAX)[:, None] - position) / BLUR)
+    values = blurred_values(rng, inside, STEP)
+    points = chart.centre + position[..., None] * chart.directions[:, None]
+    evidence = point_intensity(
+        points.reshape(-1, 3), values.ravel(), family="blurred", blur=BLUR, prior=STEP
+    )
+    model = boundary_model(TARGET, evidence, prior=PRIOR, radius_max=RADIUS_MAX)
+    return model, {"radii": radii} | {n: float(v.ravel()[0]) for n, v in truth.samples.items()
+                                      if n in ("amplitude", "lengthscale")}  # fmt: skip
+
+
+def _calibration(count: int) -> list[Row]:
+    pairs = [simulate(seed) for seed in range(count)]
+    fitted = fit_many([model for model, _ in pairs])
+    true = [truth for _, truth in pairs]
+    sites = {name: np.array([[t[name] for t in true]]) for name in ("amplitude", "lengthscale")}
+    truths = replace(fitted[0], radii=np.stack([t["radii"] for t in true])[None], samples=sites)
+    rows = []
+    for name, shrink in (("Laplace", 1.0), ("control, posterior scaled by 0.7", 0.7)):
+        good = shrink == 1
+        ranks = sbc_ranks(fitted, truths, shrink=shrink)
+        held = [
+            bool(simultaneous_band(shrunk(post, shrink)).contains(truth["radii"]))
+            for post, truth in zip(fitted, true, strict=True)
+        ]
+        rows += [
+            Row(f"{name}: ranks uniform, family-wise p", ranks.p,
+                at_least=FALSE_ALARM if good else None, at_most=None if good else FALSE_ALARM,
+                note=f"{count} prior draws"),
+            _share(f"{name}: 95% simultaneous band holds the surface", held,
+                   (0.93, 0.97) if good else (None, 0.93)),
+        ]  # fmt: skip
+    others = float(np.mean([post.method != "laplace" for post in fitted]))
+    return [*rows, Row("share refitted by NUTS (khat > 0.7)", others)]
+
+
+def _share(name: str, held: list[bool], asked: tuple[float | None, float | None]) -> Row:
+    low, high = share_interval(sum(held), len(held))
+    note = f"{len(held)} surfaces; {low:.3f} to {high:.3f}"
+    return Row(name, float(np.mean(held)), at_least=asked[0], at_most=asked[1], note=note)
+
+
+def _ball(seed: int, radius: float) -> tuple[Image, Ball]:
+    rng = np.random.default_rng([seed, 4])
+    shape = tuple(int(2 * np.ceil(2.4 * radius / side + 3)) for side in SPACING)
+    middle = np.asarray(SPACING) * (np.asarray(shape) - 1) / 2 + rng.uniform(-2, 2, 3)
+    x, y, z = (float(v) for v in middle)
+    ball = Ball((x, y, z), radius, 7.0)
+    clean = image_of_balls([ball], seed=seed, shape=shape, spacing_mm=SPACING, noise=0.0)
+    noise = 0.3 * correlated_noise(rng, shape, CORRELATION)
+    return Image.from_arrays(PT=clean.primary.values + noise, spacing_mm=SPACING), ball
+
+
+def _volumes(count: int) -> list[Row]:
+    rows = []
+    for temper, asked in (("auto", (0.9, None)), (1.0, (None, 0.9))):
+        inside: list[bool] = []
+        for radius in BALLS:
+            models, truth = [], 4 / 3 * np.pi * radius**3
+            for seed in range(count):
+                image, ball = _ball(seed, radius)
+                target = find_targets(image, point_mm=ball.centre, dims=3)[0]
+                models.append(boundary_model(target, intensity(image, temper=temper)))
+            fitted: list[Posterior] = fit_many(models)
+            found = [area_posterior(posterior).quantiles for posterior in fitted]
+            held = [one["q025"] <= truth <= one["q975"] for one in found]
+            inside += held
+            if temper == "auto":
+                half = [(one["q975"] - one["q025"]) / (2 * one["q500"]) for one in found]
+                error = [one["q500"] / truth - 1 for one in found]
+                row = _share(f"95% interval holds the volume of a ball of {radius:g} mm", held,
+                             (None, None))  # fmt: skip
+                width = f"; half-width {np.median(half):.1%}, median error {np.median(error):.1%}"
+                rows.append(replace(row, note=row.note + width))
+        name = "tempered" if temper == "auto" else "control, untempered"
+        rows.append(_share(f"{name}: 95% intervals hold the volumes", inside, asked))
+    return rows
+
+
+def two_channels(side: int) -> tuple[Image, tuple[float, float, float]]:
+    """PET and CT of a ball of 20 mm, each on side^3 voxels of 2 mm."""
+    centre = (side - 1.0, side - 1.0, side - 1.0)
+    shape = (side, side, side)
+    settings: dict[str, Any] = {"shape": shape, "spacing_mm": (2.0, 2.0, 2.0)}
+    pet = image_of_balls([Ball(centre, 20.0, 7.0)], seed=0, noise=0.3, grows=False, **settings)
+    ct = image_of_balls([Ball(centre, 20.0, 80.0)], seed=1, noise=20.0, psf_mm=1.0, grows=False,
+                        background=0.0, **settings)  # fmt: skip
+    channels = {"PT": pet.primary.values, "CT": ct.primary.values}
+    return Image.from_arrays(spacing_mm=(2.0, 2.0, 2.0), **channels), centre
+
+
+def _cost(quick: bool) -> list[Row]:
+    repeats, sides = (3, (48, 64)) if quick else (11, (64, 128, 192))
+    with tempfile.TemporaryDirectory() as cache:
+        cold = _fresh(cache, sides[1], repeats)
+        kept = _fresh(cache, sides[1], repeats)
+        gradients = {side: _fresh(cache, side, 2)["gradient"] for side in (sides[0], sides[-1])}
+    at = f"at {sides[1]}^3"
+    return [
+        Row(f"a warm fit {at}, with 1000 volumes", cold["warm"], "s", at_most=0.5,
+            note=f"khat {cold['khat']:.2f}"),
+        Row(f"memory {at}", cold["MB"], "MB", at_most=2048),
+        Row(f"reading the evidence {at}", cold["read"], "s"),
+        Row("a first fit, nothing compiled", cold["first"], "s", at_most=30),
+        Row("a first fit, compiled programs kept on disk", kept["first"], "s", at_most=15),
+        Row(f"gradient at {sides[-1]}^3 over that at {sides[0]}^3",
+            gradients[sides[-1]] / gradients[sides[0]], at_most=1.3,
+            note=f"{1e3 * gradients[sides[0]]:.2f} ms"),
+    ]  # fmt: skip
+
+
+def _fresh(cache: str, side: int, repeats: int) -> dict[str, float]:
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+    }  # fmt: skip
+    command = [sys.executable, "-c", SCRIPT, str(side), str(repeats)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
