@@ -93,7 +93,7 @@ def grade(
     case = int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])
     reasons = (
         f"A contour drawn from the posterior is expected to agree with the estimate within "
-        f"{tolerance:.1f} {unit} along {_percent(agreement)} of its length "
+        f"{tolerance:.1f} {unit} along {_percent(agreement)} of its {_LENGTHS[posterior.chart.dims]} "
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
@@ -125,7 +125,7 @@ def grade(
     )
 
 
-SIZES = {2: "area", 3: "volume"}
+_SIZES, _LENGTHS = {2: "area", 3: "volume"}, {2: "length", 3: "surface"}
 
 
 class _Caution(NamedTuple):
@@ -150,7 +150,7 @@ def _cautions(posterior: Posterior) -> list[_Caution]:
         found.append(
             _Caution(
                 doubt,
-                f"The {SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half its "
+                f"The {_SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half its "
                 f"95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
             )
         )
