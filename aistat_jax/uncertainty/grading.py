@@ -91,9 +91,10 @@ def grade(
     share = share / share.sum()
 
     case = int(agreement < CASE_CUTS[0]) + int(agreement < CASE_CUTS[1])
+    along = _LENGTHS[posterior.chart.dims]
     reasons = (
         f"A contour drawn from the posterior is expected to agree with the estimate within "
-        f"{tolerance:.1f} {unit} along {_percent(agreement)} of its {_LENGTHS[posterior.chart.dims]} "
+        f"{tolerance:.1f} {unit} along {_percent(agreement)} of its {along} "
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
