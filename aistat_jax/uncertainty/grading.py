@@ -151,8 +151,8 @@ def _cautions(posterior: Posterior) -> list[_Caution]:
         found.append(
             _Caution(
                 doubt,
-                f"The {_SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half its "
-                f"95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
+                f"The {_SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half "
+                f"its 95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
             )
         )
     return sorted(found, key=lambda caution: -caution.code)
