@@ -49,7 +49,7 @@ def contoured(path: Path, channel: str) -> tuple[aj.Posterior, aj.Grade]:
 
 def apart(one: aj.Posterior, other: aj.Posterior) -> float:
     """The largest distance between two estimates, in pixels."""
-    found = surface_distances(*(p.chart.curve(p.estimate) for p in (one, other)))
+    found = surface_distances(*(p.chart.surface(p.estimate) for p in (one, other)))
     return float(max(found.a_to_b.max(), found.b_to_a.max()))
 
 

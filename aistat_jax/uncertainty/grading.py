@@ -152,7 +152,8 @@ def _cautions(posterior: Posterior) -> list[_Caution]:
             _Caution(
                 doubt,
                 f"The {_SIZES[posterior.chart.dims]} is known to within {unsure:.0%} only (half "
-                f"its 95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to {SIZE_CUTS[1]:.0%}).",
+                f"its 95% interval; green up to {SIZE_CUTS[0]:.0%}, amber up to "
+                f"{SIZE_CUTS[1]:.0%}).",
             )
         )
     return sorted(found, key=lambda caution: -caution.code)
