@@ -74,13 +74,8 @@ class Target:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Its radius without the blur it was found through, and what that adds to its log sd.
-
-        The steepest edge of a small blurred disc lies outside of its own: by squares, about twice
-        the point spread's sd.
-        """
-        share = self.seen_through / self.radius
-        return self.radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
+        """Its radius without the blur it was found through, and what that adds to its log sd."""
+        return unblurred(self.radius, self.seen_through)
 
     @property
     def harmonics(self) -> int:
@@ -126,6 +121,16 @@ class Target:
         if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
             centre = deepest
         return Target(centre, radius, plane, name, outline)
+
+
+def unblurred(radius: float, spread: float) -> tuple[float, float]:
+    """A radius without the blur it was found through, and what that adds to its log sd.
+
+    The steepest edge of something small and blurred lies outside of its own: by squares, about
+    twice the point spread's sd.
+    """
+    share = spread / radius
+    return radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:

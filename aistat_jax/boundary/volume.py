@@ -9,7 +9,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.targets import Target, unblurred
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, ChannelBlock
 from aistat_jax.space.mesh import Mesh, surface_from_mask
@@ -41,8 +41,7 @@ class VolumeTarget:
     @property
     def size(self) -> tuple[float, float]:
         """Its radius without the blur it was found through, and what that adds to its log sd."""
-        share = self.seen_through / self.radius
-        return self.radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
+        return unblurred(self.radius, self.seen_through)
 
     @property
     def content(self) -> float:
