@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.browser.lab import Notebook
 
-# Compiling ahead waits for `gate`, so that what is done meanwhile does not hang on a computer's speed.
+# Compiling ahead waits for `gate`: what is done meanwhile does not hang on a computer's speed.
 GATE = (
     "import threading\n"
     "from aistat_jax import editing\n"
