@@ -73,7 +73,7 @@ def fit(
         elif method != "laplace":
             posterior = _by_chains(model, method, chains=chains, warmup=warmup, **settings)
         else:
-            posterior = _by_laplace(model, **settings)
+            posterior = _by_laplace(model, draws=draws, seed=seed)
             if fallback and not trustworthy(posterior.diagnostics, draws):
                 posterior = fitted_again(model, posterior, chains=chains, warmup=warmup, **settings)
         return compared(model, posterior) if compare else posterior
@@ -82,7 +82,8 @@ def fit(
 def compared(model: BoundaryModel, posterior: Posterior) -> Posterior:
     """The posterior with what its model's sources of evidence have against each other."""
     draws, diagnostics = len(posterior.draws), posterior.diagnostics
-    found = conflicts(model, lambda alone: _by_laplace(alone, draws=draws, seed=posterior.seed))
+    seed = posterior.seed
+    found = conflicts(model, lambda alone: _by_laplace(alone, draws=draws, seed=seed, look=False))
     if not found:
         return posterior
     findings = found + diagnostics.findings
@@ -179,14 +180,17 @@ def finished(
     seconds: float,
     evidence: tuple[float, float] | None = None,
     notes: dict[str, np.ndarray] | None = None,
+    look: bool = True,
 ) -> Posterior:
     """The record, with its timings: reading the evidence, fitting, and both.
 
+    Unless `look` is False the images are asked what they have against it.
     The draws of radii are what the images show; what these leave unknown of the target's taper
     (`BoundaryModel.square_error`) is drawn in addition.
     """
     seen = samples.pop("radii")
-    images, voxel = image_findings(model, seen.reshape(-1, seen.shape[-1]))
+    draws = seen.reshape(-1, seen.shape[-1])
+    images, voxel = image_findings(model, draws) if look else ((), None)
     radii = with_taper_unknown(seen, model.square_error, seed)
     doubts = tuple(Finding("red", doubt, "target") for doubt in model.target.doubts)
     diagnostics = replace(diagnostics, findings=doubts + images, voxel=voxel)
@@ -229,7 +233,7 @@ def check(model: BoundaryModel, method: str, draws: int, chains: int) -> None:
         )
 
 
-def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+def _by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True) -> Posterior:
     start = time.perf_counter()
     with jax.enable_x64(True):
         data = jax.device_put(model.data)
@@ -242,7 +246,7 @@ def _by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
     diagnostics = weight_diagnostics(khat, ess, samples["radii"], model.chart)
     seconds = time.perf_counter() - start
     believed = evidence if khat <= KHAT_LIMIT else None
-    return finished(model, samples, diagnostics, "laplace", seed, seconds, believed)
+    return finished(model, samples, diagnostics, "laplace", seed, seconds, believed, look=look)
 
 
 def _by_vi(model: BoundaryModel, *, draws: int, seed: int, guide: str, steps: int) -> Posterior:
