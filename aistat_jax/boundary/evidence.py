@@ -24,8 +24,9 @@ from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import ChannelBlock, ChannelSlice, Image
 
 MIN_VOXELS = 20
-# Background is read as far as this multiple of a chart's reach.
-BACKGROUND = 1.3
+# Background is read as far as this multiple of a chart's reach, in a plane and in space, where even
+# a thin shell holds many voxels.
+BACKGROUND = {2: 2.0, 3: 1.3}
 
 
 @runtime_checkable
@@ -98,7 +99,7 @@ def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> V
 
     Raises InputError when the target's surroundings hold too few of them.
     """
-    part = target.part_of(image[name], BACKGROUND * chart.reach[1])
+    part = target.part_of(image[name], BACKGROUND[chart.dims] * chart.reach[1])
     points = part.points()
     radius, (low, high) = chart.position(points), chart.reach
     inside = (radius >= low) & (radius <= high)

@@ -145,9 +145,10 @@ def _intensities(
         drawn = values("points", terms[0], piece.points, 0.0, None)
         return replace(piece, values=drawn)
     image = piece.image
+    around = np.inf if model.chart.dims == 2 else BACKGROUND[3] * model.chart.reach[1]
     for name, term in zip(piece.channels, terms, strict=True):
         channel = image[name]
-        part = model.target.part_of(channel, BACKGROUND * model.chart.reach[1])
+        part = model.target.part_of(channel, around)
         width = float(np.prod(part.sides) ** (1 / model.chart.dims))
         noise = correlated_noise(rng, part.values.shape, correlation_px)
         changed = channel.values.copy()

@@ -92,8 +92,8 @@ class Target:
         return star_chart(self.centre, reach, self.plane, rays or RAYS)
 
     def part_of(self, channel: Channel, reach: float) -> ChannelSlice:
-        """The slice of a channel that is nearest to it, whole."""
-        return channel.slice_at(self.plane)
+        """A box around it of the slice of a channel that is nearest."""
+        return channel.slice_at(self.plane).around(self.centre, reach)
 
     @staticmethod
     def from_mask(mask: Bool[np.ndarray, "nu nv"], plane: Plane, name: str = "target") -> Target:

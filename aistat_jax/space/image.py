@@ -58,6 +58,15 @@ class ChannelSlice:
         """In-plane coordinates of every pixel centre."""
         return self.plane.points()
 
+    def around(self, centre: ArrayLike, reach: float) -> ChannelSlice:
+        """The pixels of a box around a point (2,) that holds all within a distance of it."""
+        middle, apart = self.plane.to_index(centre), reach / self.plane.spacing
+        last = np.asarray(self.plane.shape)
+        low = np.clip(np.ceil(middle - apart), 0, last).astype(int)
+        high = np.clip(np.floor(middle + apart) + 1, low, last).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        return replace(self, values=self.values[box], plane=self.plane.part(low, high))
+
     def at(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
         """Values at in-plane points (..., 2), interpolated linearly; NaN beyond the outer pixels.
 
