@@ -95,13 +95,14 @@ class Voxels(NamedTuple):
 
 
 def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> Voxels:
-    """Voxels of a channel, on its native grid, within the chart's reach.
+    """Voxels of a channel, on its native grid, within the chart's reach and no other target's.
 
     Raises InputError when the target's surroundings hold too few of them.
     """
     part = target.part_of(image[name], BACKGROUND[chart.dims] * chart.reach[1])
     points = part.points()
     radius, (low, high) = chart.position(points), chart.reach
+    radius = np.where(target.elsewhere(points), np.inf, radius)
     inside = (radius >= low) & (radius <= high)
     if inside.sum() < MIN_VOXELS:
         raise InputError(
