@@ -129,10 +129,16 @@ class Channel:
         grid = Grid(affine, (i, j, k), self.unit)
         return ChannelBlock(self.values[box], grid, self.name, self.quantity)
 
-    def place_of(self, block: ChannelBlock) -> tuple[slice, ...]:
-        """Which of its voxels a box of it holds."""
-        low = np.rint(self.grid.to_index(block.grid.affine[:3, 3])).astype(int)
-        return tuple(slice(a, a + n) for a, n in zip(low, block.grid.shape, strict=True))
+    def place_of(self, part: ChannelBlock | ChannelSlice) -> tuple[slice | int, ...]:
+        """Which of its voxels a box of it, or of one of its slices, holds."""
+        if isinstance(part, ChannelSlice):
+            first = part.plane.to_world(part.plane.origin)
+            low = np.rint(self.grid.to_index(first)).astype(int)[:2]
+            shape, rest = part.plane.shape, (part.plane.index,)
+        else:
+            low = np.rint(self.grid.to_index(part.grid.affine[:3, 3])).astype(int)
+            shape, rest = part.grid.shape, ()
+        return *(slice(a, a + n) for a, n in zip(low, shape, strict=False)), *rest
 
     def slice_at(self, plane: Plane) -> ChannelSlice:
         """The slice of this channel nearest to a plane, such as one of another channel.
