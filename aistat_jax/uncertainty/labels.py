@@ -18,7 +18,8 @@ def label_map(posteriors: Sequence[Posterior], channel: Channel) -> Int[np.ndarr
     """The number of the target, from 1 in the order given, that each voxel of a channel belongs to.
 
     That which holds the voxel's centre most probably, if it does so with a probability of at least
-    a half; 0 where none does. In the slices nearest to those of the targets.
+    a half; 0 where none does. In the slices nearest to those of the targets, as far as their charts
+    reach.
 
     Raises InputError for a target in a slice that the channel does not have.
     """
@@ -27,7 +28,7 @@ def label_map(posteriors: Sequence[Posterior], channel: Channel) -> Int[np.ndarr
     for number, posterior in enumerate(posteriors, start=1):
         chart, draws = posterior.chart, posterior.draws
         chosen = draws[np.linspace(0, len(draws) - 1, min(DRAWS, len(draws))).round().astype(int)]
-        edge = chart.points(draws.max(axis=0))
+        edge = chart.points(np.minimum(draws.max(axis=0), chart.reach[1]))
         middle = 0.5 * (edge.min(axis=0) + edge.max(axis=0))
         reach = float(np.linalg.norm(edge - middle, axis=-1).max())
         part = channel.slice_at(chart.plane).around(middle, reach)
