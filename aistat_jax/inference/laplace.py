@@ -9,6 +9,7 @@ skewness is there, and a heavy tail over every direction wastes half of the prop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,8 +39,9 @@ from aistat_jax.inference.transport import (
 )
 
 PROPOSALS_PER_DRAW = 1.5
-# Degrees of freedom, both even: hyperparameters and first harmonics, and everything finer.
-DEGREES = 12, 40
+# Degrees of freedom, all even: of hyperparameters and first harmonics, and of everything finer. A t
+# of nu in d dimensions is off a normal by a log ratio of about d / 2 nu: more of them need more.
+DEGREES, PER_DIMENSION = (12, 40), 1.5
 
 
 class LaplaceDraws(NamedTuple):
@@ -136,7 +138,7 @@ def propose(key: Array, count: int, transport: Transport) -> tuple[Array, Array]
     rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
     blocks, log_density = [], jnp.zeros(count)
     parts = (normal[:, :rough], normal[:, rough:])
-    for z, degrees, scale_key in zip(parts, DEGREES, scale_keys, strict=True):
+    for z, degrees, scale_key in zip(parts, _degrees(transport), scale_keys, strict=True):
         # chi-squared with an even number of degrees of freedom is a sum of exponentials
         half = jax.random.exponential(scale_key, (count, degrees // 2))
         block = z * jnp.sqrt(0.5 * degrees / jnp.sum(half, axis=1, keepdims=True))
@@ -152,10 +154,15 @@ def proposal_constant(transport: Transport) -> float:
 
     rough = len(transport.hyper_mean) + min(COARSE, len(transport.mode))
     constant = 0.0
-    for dim, degrees in zip((rough, transport.size - rough), DEGREES, strict=True):
+    for dim, degrees in zip((rough, transport.size - rough), _degrees(transport), strict=True):
         constant += gammaln(0.5 * (degrees + dim)) - gammaln(0.5 * degrees)
         constant -= 0.5 * dim * np.log(degrees * np.pi)
     return float(constant)
+
+
+def _degrees(transport: Transport) -> tuple[int, int]:
+    fine = max(len(transport.mode) - COARSE, 0)
+    return DEGREES[0], max(DEGREES[1], 2 * math.ceil(PER_DIMENSION * fine / 2))
 
 
 def smoothed_weights(log_ratio: Array) -> tuple[Array, Array, Array]:

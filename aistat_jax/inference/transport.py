@@ -40,7 +40,8 @@ from aistat_jax.inference import one_core
 from aistat_jax.inference.density import Density, Program, log_normal
 
 HYPER_POINTS = 49
-HYPER_ROUNDS = 3
+# So many rounds, and more as long as so few points count.
+HYPER_ROUNDS, MOST_ROUNDS, FEW = 3, 12, 10
 NEWTON_STEPS = 40
 GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
@@ -318,15 +319,19 @@ def _hyper_moments(
         )
 
     z = 1.3 * _normal_points(HYPER_POINTS, len(mean))
-    for _ in range(HYPER_ROUNDS):
+    for count in range(MOST_ROUNDS):
         points = mean + z @ chol.T
         log_weight = marginal(points) + 0.5 * np.square(z).sum(axis=1) / 1.3**2
         weight = np.exp(log_weight - log_weight.max())
         weight = weight / weight.sum()
         mean = weight @ points
         centred = points - mean
-        floor = 0.05**2 * (chol @ chol.T)
+        # Of a few points the spread says nothing yet: the next lie as wide about a better place.
+        effective = 1 / np.square(weight).sum()
+        floor = max(0.05, 1 / effective) ** 2 * (chol @ chol.T)
         chol = _cholesky((weight[:, None] * centred).T @ centred + floor)
+        if count + 1 >= HYPER_ROUNDS and not effective < FEW:
+            break
     return mean, chol
 
 
