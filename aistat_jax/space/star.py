@@ -18,6 +18,7 @@ from aistat_jax.space.grid import Plane
 
 # Two planes are one where they are not this much of a slice apart, nor turned by so much.
 SAME_PLANE = 1e-3
+TINY = 1e-12
 
 
 @record
@@ -274,19 +275,22 @@ class StarBending:
     is kept, corners are rounded, and ripples finer than the blur do not show. With `shrinkage` 0
     the mean is left, for tables in which a disc of the mean radius has been blurred already; to a
     shift such a disc answers by a factor exp(-(s / R)^2 / 2) less than to a change of its radius.
+    What is damped are the squares of the radii: blurring moves matter about and makes none, and of
+    an edge that is rougher than can be seen the area is what shows.
     """
 
     blur: Float[ArrayLike, ""]
     shrinkage: Float[ArrayLike, ""]
 
     def __call__(self, values: Float[ArrayLike, " ray"]) -> Float[Array, " ray"]:
-        radii, shrinkage = jnp.asarray(values), self.shrinkage
-        count = radii.shape[-1]
-        mean = jnp.mean(radii)
+        areas, shrinkage = jnp.square(jnp.asarray(values)), self.shrinkage
+        count = areas.shape[-1]
+        mean = jnp.sqrt(jnp.mean(areas))
         order = np.arange(count // 2 + 1)
         power = jnp.where(order > 0, order**2 - jnp.asarray(shrinkage), 0.0)
         damping = jnp.exp(-0.5 * power * jnp.square(self.blur / mean))
-        smooth = jnp.fft.irfft(jnp.fft.rfft(radii) * damping, n=count)
+        smooth = jnp.fft.irfft(jnp.fft.rfft(areas) * damping, n=count)
+        smooth = jnp.sqrt(jnp.maximum(smooth, TINY))
         return smooth - 0.5 * shrinkage * jnp.square(self.blur) / mean
 
 
