@@ -116,7 +116,7 @@ def plot_surface(
 
 @dataclass(frozen=True)
 class _Scene:
-    """Everything that the panels of one figure share."""
+    """Everything that the panels of one figure share; `box` holds all that is drawn but draws."""
 
     posterior: Posterior
     band: Band | None
@@ -127,7 +127,7 @@ class _Scene:
     draws: list[Mesh]
     reference: Mesh | None
     at: Float[np.ndarray, "3"]
-    middle: Float[np.ndarray, "3"]
+    box: Float[np.ndarray, "2 3"]
     half: float
 
 
@@ -159,7 +159,17 @@ def _scene(
         )
     half = 0.58 * float((high - low).max()) + float(source.grid.spacing.min())
     return _Scene(
-        posterior, band, grade, source, estimate, edges, drawn, body, point, (low + high) / 2, half
+        posterior,
+        band,
+        grade,
+        source,
+        estimate,
+        edges,
+        drawn,
+        body,
+        point,
+        np.stack([low, high]),
+        half,
     )
 
 
@@ -193,9 +203,11 @@ def _plane(scene: _Scene, name: str) -> tuple[ChannelSlice, Limits]:
     frame = _PLANES[name][0]
     corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in scene.channel.grid.shape)), axis=-1)
     box = scene.channel.grid.to_world(corners.reshape(-1, 3)) @ frame
-    middle, body = scene.middle @ frame, scene.estimate.points @ frame
-    low = np.maximum(middle - scene.half, np.minimum(box.min(axis=0), body.min(axis=0)))
-    high = np.minimum(middle + scene.half, np.maximum(box.max(axis=0), body.max(axis=0)))
+    body, margin = scene.box @ frame, float(scene.channel.grid.spacing.min())
+    all_of = np.concatenate([box, body - margin, body + margin])
+    middle = body.mean(axis=0)
+    low = np.maximum(middle - scene.half, all_of.min(axis=0))
+    high = np.minimum(middle + scene.half, all_of.max(axis=0))
     limits = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
     side = max(scene.channel.grid.spacing.min() / 2, (high - low)[:2].max() / _MOST_PIXELS)
     nu, nv = (int(np.ceil(length / side)) for length in (high - low)[:2])
@@ -317,6 +329,8 @@ def _draw_bodies(made: Page, places: Sequence[Any], scene: _Scene, look: _Look) 
     for place, (side, frame) in zip(places, _SIDES.items(), strict=True):
         axes = made.figure.add_subplot(place)
         _draw_body(axes, scene, frame, look)
+        if scene.estimate.unit == "px":  # there is no patient: the viewer stands on an axis
+            side = "from \u2212y" if side == "from the front" else "from +y"
         made.title(axes, f"{look.name},\n{side}", **small_title())
     if look.scale is not None and axes is not None:
         draw_colour_bar(axes, look.scale, f"half-width ({scene.estimate.unit})")
