@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._typing import Float, Int
+from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.chart import interpolated
 from aistat_jax.space.curve import Curve, as_polygons
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice, Image
@@ -24,12 +23,11 @@ from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.sections import band_surfaces, check_surface, to_shapely
+from aistat_jax.views.bodies import Look, draw_body, looks_of, path_of
 from aistat_jax.views.layers import (
     Limits,
     draw_colour_bar,
-    draw_letters,
     draw_reference,
-    draw_scale,
     draw_slice,
     legend_handles,
     line_look,
@@ -40,14 +38,13 @@ from aistat_jax.views.layers import (
     window_of,
 )
 from aistat_jax.views.paper import Page, page, settle, small_title
-from aistat_jax.views.style import BAND, DRAW, ESTIMATE, GRADE_LOOKS, HALO, OUTLINE
+from aistat_jax.views.style import BAND, DRAW, HALO, OUTLINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from shapely import MultiPolygon
 else:
-    Axes = Figure = MultiPolygon = Any
+    Axes = Figure = Any
 
 Body = Mesh | np.ndarray | Channel
 """A body to compare with: its surface, a boolean mask on the image's grid, a channel with one."""
@@ -62,10 +59,6 @@ _SIDES = {
     "from the front": _PLANES["coronal"][0],
     "from the back": np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]).T,
 }
-_WIDTHS = "cividis"  # the same to any colour vision, and in print without colour
-_HATCHES = (None, "////", "....")  # of the grades, on a surface
-_LIGHT = np.array([0.35, 0.5, 0.8]) / np.linalg.norm([0.35, 0.5, 0.8])  # left, up, to the viewer
-_DARKEST = 0.65  # of a colour that light does not meet
 _MOST_PIXELS = 600
 
 
@@ -97,7 +90,7 @@ def plot_surface(
     check_surface(posterior, band, grade)
     scene = _scene(image, posterior, band, grade, channel, at, draws, reference)
     with page(width_mm, inches=7.6) as made:
-        looks = _looks(scene)
+        looks = looks_of(posterior.chart, scene.estimate, band, grade)
         # one row of four, or for one column a row of two for each way to colour a surface
         shape = (1 + len(looks), 2) if made.narrow else (2, 4)
         grid = made.figure.add_gridspec(*shape)
@@ -252,7 +245,7 @@ def _draw_sections(axes: Axes, scene: _Scene, plane: Plane, width: float) -> lis
         ring = as_polygons(upper.difference(lower))
         if not ring.is_empty:
             look = {"facecolor": BAND, "alpha": 0.30, "lw": 0, "zorder": 2}
-            axes.add_patch(PathPatch(_path_of(ring), **look))
+            axes.add_patch(PathPatch(path_of(ring), **look))
         for edge in scene.edges:
             for curve in edge.section(plane):
                 axes.plot(*loop(curve.points).T, color=BAND, lw=0.7 * thin, zorder=2.1)
@@ -293,114 +286,14 @@ def _name(axes: Axes, name: str, plane: Plane, made: Page) -> None:
 # -------------------------------------------------------------------------------------- surface
 
 
-class _Look(NamedTuple):
-    """By what a surface is coloured: name, colours (face, 3), grades (face,), scale of a bar."""
-
-    name: str
-    colours: Float[np.ndarray, "face 3"]
-    codes: Int[np.ndarray, " face"] | None = None
-    scale: Any = None
-
-
-def _looks(scene: _Scene) -> list[_Look]:
-    """The surface by half-width and by grade, as far as they are known; plain without either."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize, to_rgb
-
-    chart, mesh, found = scene.posterior.chart, scene.estimate, []
-    middles = mesh.points[mesh.faces].mean(axis=1)
-    if scene.band is not None:
-        width = interpolated(chart, scene.band.half_width, middles)
-        most = float(width.max())
-        low = min(float(width.min()), most / 2)
-        scale = ScalarMappable(Normalize(low, most), colormaps[_WIDTHS])
-        found.append(_Look("half-width", scale.to_rgba(width)[:, :3], scale=scale))
-    if scene.grade is not None:
-        codes = scene.grade.local[chart.nearest(middles)]
-        colours = np.array([to_rgb(look.colour) for look in GRADE_LOOKS])
-        found.append(_Look("grade", colours[codes], codes))
-    return found or [_Look("estimate", np.tile(to_rgb(ESTIMATE), (len(middles), 1)))]
-
-
-def _draw_bodies(made: Page, places: Sequence[Any], scene: _Scene, look: _Look) -> None:
+def _draw_bodies(made: Page, places: Sequence[Any], scene: _Scene, look: Look) -> None:
     """The surface from the front and from the back."""
     axes = None
     for place, (side, frame) in zip(places, _SIDES.items(), strict=True):
         axes = made.figure.add_subplot(place)
-        _draw_body(axes, scene, frame, look)
+        draw_body(axes, scene.estimate, frame, look)
         if scene.estimate.unit == "px":  # there is no patient: the viewer stands on an axis
             side = "from \u2212y" if side == "from the front" else "from +y"
         made.title(axes, f"{look.name},\n{side}", **small_title())
     if look.scale is not None and axes is not None:
         draw_colour_bar(axes, look.scale, f"half-width ({scene.estimate.unit})")
-
-
-def _draw_body(
-    axes: Axes,
-    scene: _Scene,
-    frame: Float[np.ndarray, "3 3"],
-    look: _Look,
-) -> None:
-    """A lit surface in parallel projection, farther triangles first; grades hatched."""
-    from matplotlib.collections import PolyCollection
-
-    mesh, unit = scene.estimate, scene.estimate.unit
-    mirrored = -1.0 if unit == "mm" else 1.0  # in patients u runs to the left of the figure
-    placed = mesh.points @ frame * np.array([1.0, 1.0, mirrored])
-    corners = placed[mesh.faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * mirrored
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
-    seen = np.flatnonzero(normal[:, 2] > 0)
-    seen = seen[np.argsort(corners[seen, :, 2].mean(axis=1))]
-    light = _LIGHT * np.array([-mirrored, 1.0, 1.0])
-    lit = _DARKEST + (1 - _DARKEST) * np.clip(normal[seen] @ light, 0.0, 1.0)
-    shaded = look.colours[seen] * lit[:, None]
-    axes.add_collection(
-        PolyCollection(
-            list(corners[seen, :, :2]), facecolors=shaded, edgecolors=shaded, linewidths=0.3,
-            rasterized=True, zorder=2,
-        )
-    )  # fmt: skip
-    if look.codes is not None:
-        _hatch(axes, corners[seen, :, :2], look.codes[seen])
-    low, high = placed.min(axis=0), placed.max(axis=0)
-    middle, half = (low + high) / 2, 0.7 * float(np.ptp(mesh.points, axis=0).max())
-    axes.set_xlim(*(middle[0] + half * np.array([-1, 1]) * mirrored))
-    axes.set_ylim(middle[1] - half, middle[1] + half)
-    axes.set_aspect("equal")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if unit == "mm":
-        plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, frame, shape=(1, 1))
-        draw_letters(axes, plane, dark=True, small=False)
-    draw_scale(axes, (middle[0] - half, middle[0] + half, 0.0, 1.0), unit, dark=True)
-
-
-def _hatch(
-    axes: Axes, triangles: Float[np.ndarray, "face 3 2"], codes: Int[np.ndarray, " face"]
-) -> None:
-    """What is amber hatched and what is red dotted, with a line around it."""
-    import shapely
-    from matplotlib.patches import PathPatch
-
-    for code, hatch in enumerate(_HATCHES):
-        if hatch is None or not (codes == code).any():
-            continue
-        whole = shapely.union_all(np.asarray(shapely.polygons(triangles[codes == code])))
-        path = _path_of(as_polygons(whole))
-        axes.add_patch(
-            PathPatch(path, facecolor="none", edgecolor=OUTLINE, hatch=hatch, lw=0.5, alpha=0.6,
-                      zorder=3, hatch_linewidth=0.4)
-        )  # fmt: skip
-
-
-def _path_of(polygons: MultiPolygon) -> Any:
-    """Polygons with holes as one path of matplotlib, whose rings turn as it fills them."""
-    from matplotlib.path import Path
-    from shapely.geometry.polygon import orient
-
-    parts = [orient(part) for part in polygons.geoms]
-    rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
-    return Path.make_compound_path(*(Path(np.asarray(ring.coords)) for ring in rings))

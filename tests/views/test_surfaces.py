@@ -6,12 +6,16 @@ import csv
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import aistat_jax as aj
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
-from aistat_jax.views.style import GRADE_LOOKS
+from aistat_jax.views.bodies import Look, draw_body
+from aistat_jax.views.style import BAND, GRADE_LOOKS
 from aistat_jax.views.surface_files import sections_csv, vertex_colours
+from aistat_jax.views.surfaces import _SIDES
 from tests.helpers import make_posterior, make_surface, make_volume
 from tests.views.legible import faults
 
@@ -166,6 +170,44 @@ def test_the_planes_go_where_they_are_asked(posterior, band):
         aj.plot_surface(image, posterior, channel="MR")
 
 
+def test_a_volume_thinner_than_the_band_cuts_nothing_off(posterior, band):
+    image = make_volume()
+    affine = image.primary.grid.affine.copy()
+    affine[:3, 3] = image.primary.grid.to_world(np.array([0, 0, 9]))
+    thin = Grid(affine, (64, 60, 3))
+    slab = Channel(image.primary.values[:, :, 9:12], thin, "PT", "SUV")
+    figure = aj.plot_surface(Image.of(slab), posterior, band)
+    for axes in figure.axes[:3]:
+        edges = [line for line in axes.lines if to_rgb(line.get_color()) == to_rgb(BAND)]
+        points = np.concatenate([line.get_xydata() for line in edges])
+        for low_high, place in zip((axes.get_xlim(), axes.get_ylim()), points.T, strict=True):
+            assert min(low_high) < place.min() < place.max() < max(low_high)
+
+
+@pytest.mark.parametrize(("side", "towards"), [("from the front", 1.0), ("from the back", -1.0)])
+def test_a_side_of_the_surface_is_what_is_seen_from_there(posterior, side, towards):
+    mesh = posterior.chart.surface(posterior.estimate)
+    middles = mesh.points[mesh.faces].mean(axis=1)
+    front = middles[:, 1] > posterior.chart.centre[1]
+    colours = np.where(front[:, None], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    axes = Figure().subplots()
+    draw_body(axes, mesh, _SIDES[side], Look("side", colours))
+    (drawn,) = axes.collections
+    reds, blues = (drawn.get_facecolor()[:, n] > 0 for n in (0, 2))
+    seen, hidden = (reds, blues) if towards > 0 else (blues, reds)
+    assert len(seen) == pytest.approx(len(mesh.faces) / 2, rel=0.05)
+    assert seen.mean() > 0.95
+    assert hidden.mean() < 0.05
+    letters = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    left, right = ("R", "L") if towards > 0 else ("L", "R")
+    assert letters[left] < 0.1
+    assert letters[right] > 0.9
+    place = np.array([path.vertices[:3].mean(axis=0) for path in drawn.get_paths()])
+    screen = axes.transData.transform(place)[:, 0]
+    frame_x = (place[:, 0] - (mesh.points @ _SIDES[side])[:, 0].mean()) * _SIDES[side][0, 0]
+    assert np.corrcoef(screen, frame_x)[0, 1] == pytest.approx(-towards)  # the right is left
+
+
 def test_references_are_drawn_and_checked(posterior):
     image = make_volume()
     mask = image.primary.values > 3.5
@@ -185,4 +227,5 @@ def test_an_image_without_spacing_has_no_patient():
     figure = aj.plot_surface(make_volume("px"), small)
     assert faults(figure) == []
     assert figure.axes[0].get_xlabel() == "x (px)"
+    assert figure.axes[3].get_title(loc="left").endswith("from \u2212y")
     assert not {text.get_text() for axes in figure.axes for text in axes.texts} & set("RLAPSI")
