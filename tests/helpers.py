@@ -8,6 +8,7 @@ from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image
+from aistat_jax.space.sphere import sphere_chart
 from aistat_jax.space.star import star_chart
 
 TRUSTED = Diagnostics(converged=True, ess_min=900.0, khat=0.3)
@@ -68,6 +69,40 @@ def make_posterior(
         target_id="lesion-1",
         seconds={"evidence": 0.1, "fit": 0.2, "total": 0.3},
     )
+
+
+def make_surface(
+    *,
+    axes: tuple[float, float, float] = (14.0, 10.0, 12.0),
+    sd: float = 0.05,
+    swell: float = 0.0,
+    draws: int = 200,
+    seed: int = 0,
+    centre: tuple[float, float, float] = (63.0, 61.0, 40.0),
+    unit: str = "mm",
+    diagnostics: Diagnostics = TRUSTED,
+) -> Posterior:
+    """Smooth log-radius draws around an ellipsoid, `swell` more uncertain towards +x."""
+    chart = sphere_chart(np.array(centre), 3 * max(axes), unit)
+    basis = chart.basis(4)
+    rng = np.random.default_rng(seed)
+    scale = (1.0 + np.asarray(basis.eigenvalues)) ** -0.75
+    wave = (rng.standard_normal((draws, len(scale))) * scale) @ np.asarray(basis.functions).T
+    wave *= sd * (1 + swell * np.maximum(chart.directions[:, 0], 0.0)) / np.sqrt((scale**2).sum())
+    log_radii = -0.5 * np.log((chart.directions**2 / np.square(axes)).sum(axis=1))
+    return Posterior(
+        chart, np.exp(log_radii + wave)[None], {}, diagnostics, "laplace", seed, "lesion-1"
+    )
+
+
+def make_volume(unit: str = "mm", shape: tuple[int, int, int] = (64, 60, 22)) -> Image:
+    """PET of the ellipsoid of `make_surface` in voxels of 2 x 2 x 4."""
+    spacing = np.array([2.0, 2.0, 4.0])
+    grid = np.moveaxis(np.indices(shape), 0, -1) * spacing
+    depth = np.sqrt((((grid - (63.0, 61.0, 40.0)) / (14.0, 10.0, 12.0)) ** 2).sum(axis=-1))
+    noise = np.random.default_rng(0).standard_normal(shape)
+    values = 1.0 + 5.0 / (1.0 + np.exp(8.0 * (depth - 1))) + 0.2 * noise
+    return Image.from_arrays(PT=values, spacing_mm=None if unit == "px" else spacing.tolist())
 
 
 def make_image(size: int = 64, spacing: float | None = 2.0, seed: int = 0) -> Image:

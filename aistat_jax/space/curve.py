@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.space.grid import Plane
+
+if TYPE_CHECKING:
+    from shapely import MultiPolygon
+else:
+    MultiPolygon = Any
 
 
 @record
@@ -174,12 +180,28 @@ def coverage_from_contours(curves: Sequence[Curve], plane: Plane) -> Float[np.nd
         coverage[box] += curve.contains(centres[box])
         edge[box] |= curve.distance_to(centres[box]) <= half_diagonal
     coverage %= 2
-    polygons = [shapely.make_valid(shapely.Polygon(curve.points)) for curve in curves]
-    region = reduce(shapely.symmetric_difference, polygons)
+    region = region_of(curves)
     low, high = centres[edge] - plane.spacing / 2, centres[edge] + plane.spacing / 2
     pixels = shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1])
     coverage[edge] = shapely.area(shapely.intersection(pixels, region)) / plane.pixel_area
     return np.clip(coverage, 0.0, 1.0)
+
+
+def region_of(curves: Sequence[Curve]) -> MultiPolygon:
+    """The region inside of curves by the even-odd rule, as polygons with holes; empty for none."""
+    import shapely
+
+    polygons = [shapely.make_valid(shapely.Polygon(curve.points)) for curve in curves]
+    return as_polygons(reduce(shapely.symmetric_difference, polygons, shapely.MultiPolygon()))
+
+
+def as_polygons(geometry: Any) -> MultiPolygon:
+    """The areas of any shapely geometry, without its lines and points."""
+    import shapely
+
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    areas = [part for part in parts if isinstance(part, shapely.Polygon) and not part.is_empty]
+    return shapely.MultiPolygon(areas)
 
 
 def _index_box(curve: Curve, plane: Plane) -> tuple[slice, slice]:

@@ -107,6 +107,24 @@ class Channel:
         plane = self.grid.plane(k)
         return ChannelSlice(self.values[:, :, plane.index], plane, self.name, self.quantity)
 
+    def resliced(self, plane: Plane) -> ChannelSlice:
+        """Any plane through the volume, whatever its direction, on the plane's own pixels.
+
+        Values are interpolated linearly between voxel centres, keep the last one's out to its edge,
+        and are NaN beyond. Raises InputError for a plane in another unit.
+        """
+        from scipy import ndimage
+
+        if plane.unit != self.unit:
+            raise InputError(
+                f"channel {self.name} is in {self.unit} but the plane is in {plane.unit}"
+            )
+        points = plane.to_world(plane.points())
+        index = np.moveaxis(self.grid.to_index(points), -1, 0)
+        values = ndimage.map_coordinates(self.values, index, order=1, mode="nearest")
+        values = np.where(self.grid.contains(points), values, np.nan)
+        return ChannelSlice(values, plane, self.name, self.quantity)
+
     def block_at(self, centre: ArrayLike, reach: float) -> ChannelBlock:
         """The voxels of a box around a point (3,) that holds all within a distance of it.
 

@@ -15,6 +15,8 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.sphere import SphereChart
 
+ML = 1000.0  # cubic millimetres
+
 
 def probability_map(
     posterior: Posterior, where: Plane | Grid | None = None
@@ -94,8 +96,12 @@ def probability_contours(
 
 
 @record
-class AreaPosterior:
-    """What is known about the area inside the boundary; unit "mm2", or "px2" without spacing."""
+class SizePosterior:
+    """What is known about how much lies inside the boundary.
+
+    Shapes: draws (draw,) in `unit`: "mm2" of a contour, "mm3" of a surface, "px2" and "px3" without
+    spacing.
+    """
 
     draws: Float[np.ndarray, " draw"]
     unit: str = static()
@@ -112,9 +118,24 @@ class AreaPosterior:
         return float(np.quantile(self.draws, level))
 
     def __str__(self) -> str:
-        """Median and 95% interval: a boundary that is hardly known has no useful mean area."""
-        low, middle, high = self.quantiles.values()
-        return f"{middle:,.0f} {self.unit.replace('2', '²')} ({low:,.0f} to {high:,.0f})"
+        """Median and 95% interval: a boundary that is hardly known has no useful mean size."""
+        (low, middle, high), unit = self._shown()
+        return f"{middle} {unit} ({low} to {high})"
+
+    @property
+    def middle(self) -> str:
+        """The median alone, in words."""
+        (_, middle, _), unit = self._shown()
+        return f"{middle} {unit}"
+
+    def _shown(self) -> tuple[list[str], str]:
+        """Quantiles and their unit as they are said: a volume of a millilitre or more in ml."""
+        values, digits, unit = np.array(list(self.quantiles.values())), 0, self.unit
+        if unit == "mm3" and values[1] >= ML:
+            values, unit = values / ML, "ml"
+            digits = max(0, 2 - int(np.log10(values[1])))
+        unit = unit.replace("2", "²").replace("3", "³")
+        return [f"{value:,.{digits}f}" for value in values], unit
 
     @property
     def quantiles(self) -> dict[str, float]:
@@ -126,7 +147,23 @@ class AreaPosterior:
         }
 
 
-def area_posterior(posterior: Posterior) -> AreaPosterior:
-    """Area inside each draw's polygon, in the square of the chart's unit."""
-    areas = posterior.chart.content(np.asarray(posterior.draws, dtype=float))
-    return AreaPosterior(draws=areas, unit=f"{posterior.unit}{posterior.chart.dims}")
+def area_posterior(posterior: Posterior) -> SizePosterior:
+    """Area inside each draw's polygon, in the square of the chart's unit.
+
+    Of a surface in space it is the volume, as `volume_posterior` says.
+    """
+    sizes = posterior.chart.content(np.asarray(posterior.draws, dtype=float))
+    return SizePosterior(draws=sizes, unit=f"{posterior.unit}{posterior.chart.dims}")
+
+
+def volume_posterior(posterior: Posterior) -> SizePosterior:
+    """Volume inside each draw's surface, in the cube of the chart's unit; said in ml from 1 ml on.
+
+    Raises InputError for a contour in a slice.
+    """
+    if posterior.chart.dims != 3:
+        raise InputError(
+            f"{posterior.target_id} is a contour in a slice and has no volume; pass a surface in "
+            "space (find_targets with dims=3), or use area_posterior"
+        )
+    return area_posterior(posterior)

@@ -85,11 +85,16 @@ def limits_around_all(posteriors: Sequence[Posterior], reference: Drawn, plane: 
 
 
 def draw_slice(
-    axes: Axes, shown: ChannelSlice, limits: tuple[float, float, float, float], small: bool = False
+    axes: Axes,
+    shown: ChannelSlice,
+    limits: Limits,
+    small: bool = False,
+    window: tuple[float, float] | None = None,
 ) -> Any:
+    """A slice in axes, in the grey scale of what is seen of it unless a `window` is given."""
     plane = shown.plane
     u_min, u_max, v_min, v_max = limits
-    low, high = window_of(shown, limits)
+    low, high = window_of(shown, limits) if window is None else window
     picture = axes.imshow(
         shown.values.T,
         origin="lower",
@@ -109,7 +114,7 @@ def draw_slice(
     if in_patient:
         draw_letters(axes, plane, dark=shown.quantity == "SUV", small=small)
     if small:
-        _draw_scale(axes, limits, plane.unit, dark=shown.quantity == "SUV")
+        draw_scale(axes, limits, plane.unit, dark=shown.quantity == "SUV")
         axes.set_xticks([])
         axes.set_yticks([])
     else:
@@ -236,12 +241,12 @@ def legend_handles(
 
 
 def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> str:
-    """The target, its area (median, and if not short its 95% interval), and its grade.
+    """The target, its size (median, and if not short its 95% interval), and its grade.
 
     Numbers are glued to their units, so that a line that is too long is broken elsewhere.
     """
-    area, unit = area_posterior(posterior), posterior.unit
-    size = f"{area.quantile(0.5):,.0f}\u00a0{unit}²" if short else _glued(str(area))
+    known, unit = area_posterior(posterior), posterior.unit
+    size = _glued(known.middle if short else str(known))
     if short:
         word = "" if grade is None else f", {grade.case}"
         return f"{posterior.target_id}\n{size}{word}"
@@ -277,10 +282,15 @@ def grade_runs(grade: Grade | None, rays: int) -> Iterator[tuple[int | None, sli
     if grade is None:
         yield None, slice(0, rays + 1)
         return
-    change = np.flatnonzero(np.diff(grade.local)) + 1
-    starts, ends = [0, *change], [*change, rays]
+    yield from runs_of(grade.local)
+
+
+def runs_of(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Stretches of one code along a closed boundary whose first point is repeated."""
+    change = np.flatnonzero(np.diff(codes)) + 1
+    starts, ends = [0, *change], [*change, len(codes)]
     for start, end in zip(starts, ends, strict=True):
-        yield int(grade.local[start]), slice(int(start), int(end) + 1)
+        yield int(codes[start]), slice(int(start), int(end) + 1)
 
 
 def line_look(code: int | None) -> dict[str, Any]:
@@ -324,7 +334,8 @@ def window_of(shown: ChannelSlice, limits: Limits) -> tuple[float, float]:
     u_min, u_max, v_min, v_max = limits
     inside = (points[..., 0] >= u_min) & (points[..., 0] <= u_max)
     inside &= (points[..., 1] >= v_min) & (points[..., 1] <= v_max)
-    values = shown.values[inside] if inside.any() else shown.values.ravel()
+    inside &= np.isfinite(shown.values)  # beyond the voxels of a plane through a volume are none
+    values = shown.values[inside] if inside.any() else np.nan_to_num(shown.values.ravel())
     low, high = (float(q) for q in np.quantile(values, [0.01, 0.995]))
     if shown.quantity == "SUV":
         low = 0.0
@@ -360,7 +371,7 @@ def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]
     ]
 
 
-def _draw_scale(axes: Axes, limits: Limits, unit: str, dark: bool) -> None:
+def draw_scale(axes: Axes, limits: Limits, unit: str, dark: bool) -> None:
     """A bar of a round length in the lower left corner."""
     from matplotlib.patheffects import withStroke
 

@@ -78,6 +78,14 @@ class Page:
         if text:
             self.titles.append(axes.set_title(text, **look))
 
+    def headline(self, text: str | None) -> None:
+        """A title of the whole page, wrapped when it is laid out; None for none."""
+        if text:
+            from matplotlib import rcParams
+
+            look = {"fontsize": rcParams["axes.titlesize"], "fontweight": "bold"}
+            self.titles.append(self.figure.suptitle(text, x=0.01, ha="left", **look))
+
 
 @contextmanager
 def page(width_mm: float | None, ax: Axes | None = None, *, inches: float = 7.2) -> Iterator[Page]:
@@ -203,7 +211,10 @@ def _wrap(text: Any, words: str) -> None:
 
 def _room_of(text: Any) -> float:
     """Pixels for a title: its panel's width where panels are side by side, else to the edge."""
-    figure, own = text.get_figure(), text.axes.get_window_extent()
+    figure = text.get_figure()
+    if text.axes is None:
+        return 0.98 * figure.bbox.width
+    own = text.axes.get_window_extent()
     spec = text.axes.get_subplotspec()
     if spec is not None and spec.get_gridspec().ncols > len(spec.colspan):
         return own.width + 1.0 * MM * figure.dpi
@@ -241,9 +252,10 @@ def _set_heights(figure: Figure, heights: dict[int, float]) -> bool:
 
 
 def _placed(figure: Figure) -> Iterator[tuple[Axes, Any]]:
-    """The axes that make up a row of the figure's grid, with their places."""
+    """The axes that make up a row of the figure's (outermost) grid, with their places."""
     for axes in figure.axes:
         spec = axes.get_subplotspec()
+        spec = None if spec is None else spec.get_topmost_subplotspec()
         if spec is not None and len(spec.rowspan) == 1:
             yield axes, spec
 
@@ -252,7 +264,8 @@ def _tall_enough(figure: Figure) -> float:
     """A height in inches that no row of pictures can fill."""
     width, rows = figure.get_figwidth(), {}
     for axes, spec in _placed(figure):
-        grid, row = spec.get_gridspec(), spec.rowspan.start
-        own = grid.get_height_ratios()[row]
-        rows[row] = own if axes.get_aspect() == "auto" else 1.5 * width / grid.ncols + 0.6
+        row, own = spec.rowspan.start, spec.get_gridspec().get_height_ratios()[spec.rowspan.start]
+        inner: Any = axes.get_subplotspec()
+        columns = inner.get_gridspec().ncols
+        rows[row] = own if axes.get_aspect() == "auto" else 1.5 * width / columns + 0.6
     return sum(rows.values()) + 2.0

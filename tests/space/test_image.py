@@ -8,6 +8,7 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image, channel_from_array
 
 RNG = np.random.default_rng(0)
@@ -110,3 +111,23 @@ def test_a_slight_turn_keeps_the_slice_in_place():
     np.testing.assert_array_equal(plane.frame, pet.grid.frame)
     exact = pet.slice(3).plane.to_uv(ct.slice(3).plane.to_world(ct.slice(3).plane.points()))
     assert np.abs(plane.points() - exact).max() < 0.01
+
+
+def test_any_plane_through_a_volume_is_sampled_linearly():
+    one = channel(turn=0.4)
+    values = one.grid.points() @ np.array([1.0, -2.0, 0.5])  # linear: any plane has it exactly
+    linear = replace(one, values=values)
+    frame = np.linalg.qr(np.array([[1.0, 0.2, 0.1], [0.3, 1.0, 0.0], [0.0, 0.4, 1.0]]))[0]
+    middle = one.grid.to_world((np.array(one.grid.shape) - 1) / 2) @ frame
+    plane = Plane(middle[:2] - 3, np.full(2, 0.5), float(middle[2]), 1.0, frame, shape=(13, 13))
+    shown = linear.resliced(plane)
+    np.testing.assert_allclose(shown.values, plane.to_world(plane.points()) @ [1.0, -2.0, 0.5])
+    wide = linear.resliced(replace(plane, origin=plane.origin - 50, spacing=np.full(2, 8.0)))
+    points = wide.plane.to_world(wide.plane.points())
+    np.testing.assert_array_equal(np.isfinite(wide.values), one.grid.contains(points))
+    assert np.isnan(wide.values).any()
+    own = one.resliced(one.grid.plane(3))
+    np.testing.assert_allclose(own.values, one.slice(3).values)
+    assert np.abs(own.values - one.slice(4).values).max() > 0.1  # negative control
+    with pytest.raises(InputError, match="is in mm but the plane is in px"):
+        one.resliced(replace(plane, unit="px"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 
 import numpy as np
@@ -11,11 +12,13 @@ from shapely.geometry import Polygon
 
 from aistat_jax._errors import InputError
 from aistat_jax.uncertainty.probability import (
+    SizePosterior,
     area_posterior,
     probability_contours,
     probability_map,
+    volume_posterior,
 )
-from tests.helpers import make_posterior
+from tests.helpers import make_posterior, make_surface
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -79,6 +82,19 @@ def test_area_is_each_polygon_s_area():
     assert area.quantiles["q025"] < area.quantiles["q500"] < area.quantiles["q975"]
     assert area.mean == pytest.approx(area.draws.mean())
     assert area.sd == pytest.approx(np.std(area.draws, ddof=1))
+
+
+def test_a_volume_is_said_in_its_unit():
+    volume = volume_posterior(make_surface(sd=0.02))
+    assert volume.unit == "mm3"
+    assert volume.quantile(0.5) == pytest.approx(4 / 3 * np.pi * 14 * 10 * 12, rel=0.02)
+    assert re.fullmatch(r"[67]\.\d\d ml \(\d\.\d\d to \d\.\d\d\)", str(volume))
+    assert volume.middle == str(volume).split(" (")[0]
+    small = volume_posterior(make_surface(axes=(5.0, 5.0, 5.0)))
+    assert re.fullmatch(r"\d{3} mm³ \(\d{3} to \d{3}\)", str(small))
+    assert "px³" in str(volume_posterior(make_surface(unit="px")))
+    assert str(SizePosterior(np.full(9, 1_234_567.0), "mm3")) == "1,235 ml (1,235 to 1,235)"
+    assert "mm²" in str(area_posterior(make_posterior()))
 
 
 def test_area_is_the_sum_of_the_map_up_to_pixels():

@@ -14,7 +14,7 @@ from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.coverage import coverage
 from aistat_jax.views.case import plot_case
-from tests.helpers import circle, make_image, make_posterior
+from tests.helpers import circle, make_image, make_posterior, make_surface, make_volume
 from tests.views.legible import faults
 
 WIDTHS = (88, 180)
@@ -36,7 +36,7 @@ def drawings() -> dict[str, Any]:
     held = coverage([posterior] * 29, [chart.surface(row) for row in posterior.draws[::14]])
     mask = chart.surface(posterior.estimate).contains(chart.plane.points())
     odds = Image.from_arrays(lesion=image.primary.values[..., 0] - 3, spacing_mm=2.0)
-    several = [posterior, moved] * 4
+    several, surface = [posterior, moved] * 4, make_surface(sd=0.05, swell=4.0)
     bands = [aj.simultaneous_band(p) for p in several]
     grades = [aj.grade(p) for p in several]
     return {
@@ -57,6 +57,10 @@ def drawings() -> dict[str, Any]:
              "circle": circle(12.0, (63.0, 63.0), 200)},
             reference=circle(12.0, (63.0, 63.0), 200), **w,
         ),
+        "surface": lambda **w: aj.plot_surface(
+            make_volume(), surface, aj.simultaneous_band(surface), aj.grade(surface),
+            reference=make_volume().primary.values > 3.5, **w,
+        ),
         "network": lambda **w: aj.plot_network(image, odds, **w),
         "traces": lambda **w: aj.plot_traces(chains, **w),
         "chain_ranks": lambda **w: aj.plot_chain_ranks(chains, **w),
@@ -70,7 +74,7 @@ def drawings() -> dict[str, Any]:
 
 NAMES = (
     "contours", "probability", "probability_map", "unrolled", "gallery", "comparison", "network",
-    "traces", "chain_ranks", "ranks", "coverage", "case",
+    "surface", "traces", "chain_ranks", "ranks", "coverage", "case",
 )  # fmt: skip
 
 
@@ -82,7 +86,7 @@ def test_no_public_figure_is_left_out(drawings):
 @pytest.mark.parametrize(
     ("name", "width_mm"),
     [(name, width) for name in NAMES for width in WIDTHS]
-    + [(name, None) for name in ("contours", "comparison", "gallery", "case")],
+    + [(name, None) for name in ("contours", "comparison", "gallery", "surface", "case")],
 )
 def test_an_editor_would_print_it(drawings, name, width_mm):
     figure = drawings[name](width_mm=width_mm)

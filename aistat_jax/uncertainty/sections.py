@@ -1,0 +1,166 @@
+"""What does each slice of an image show of a surface in space, and as which polygons?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve, as_polygons, region_of
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.uncertainty.bands import Band, simultaneous_band
+
+if TYPE_CHECKING:
+    from shapely import MultiPolygon
+else:
+    MultiPolygon = Any
+
+KINDS = ("estimate", "lower", "upper")
+
+
+@record
+class Section:
+    """What a plane cuts out of a surface and its band: closed curves in the plane's coordinates.
+
+    Each of estimate, lower and upper is none, one or several curves; outer ones run
+    counter-clockwise, the edges of holes clockwise.
+    """
+
+    plane: Plane
+    estimate: tuple[Curve, ...]
+    lower: tuple[Curve, ...]
+    upper: tuple[Curve, ...]
+
+
+@record
+class Surfaces:
+    """The closed surfaces of an estimate and of the two edges of its band."""
+
+    estimate: Mesh
+    lower: Mesh
+    upper: Mesh
+
+    def section(self, plane: Plane) -> Section:
+        """Where a plane cuts them."""
+        return Section(plane, *(tuple(getattr(self, kind).section(plane)) for kind in KINDS))
+
+
+def band_surfaces(posterior: Posterior, band: Band | None = None) -> Surfaces:
+    """Estimate, lower and upper surface of a posterior; without a band, of the simultaneous 95%.
+
+    The lower one vanishes nowhere: it keeps at least a thousandth of the estimate's radii.
+
+    Raises InputError for a contour in a slice, and a band of another chart.
+    """
+    check_surface(posterior, band)
+    band = simultaneous_band(posterior) if band is None else band
+    estimate = np.asarray(posterior.estimate, dtype=float)
+    lower = band.lower
+    if posterior.chart.link == "log":
+        lower = np.maximum(lower, 1e-3 * estimate)
+    return Surfaces(*(posterior.chart.surface(values) for values in (estimate, lower, band.upper)))
+
+
+def check_surface(posterior: Posterior, *others: Any) -> None:
+    """Raises InputError unless a posterior is of a surface and bands and grades have its sites."""
+    if posterior.chart.dims != 3:
+        raise InputError(
+            f"{posterior.target_id} is a contour in a slice; pass the posterior of a surface in "
+            "space (find_targets with dims=3)"
+        )
+    for other in others:
+        if other is None:
+            continue
+        at = other.lower if isinstance(other, Band) else other.local
+        if len(at) != posterior.chart.sites:
+            raise InputError(
+                f"the {type(other).__name__.lower()} has {len(at)} sites and the surface "
+                f"{posterior.chart.sites}; make it of this posterior"
+            )
+
+
+def sections(
+    posterior: Posterior, where: Image | Channel | Grid, band: Band | None = None
+) -> dict[str, Section]:
+    """The closed curves of a surface and its band in every slice of a channel that meets them.
+
+    `where` is a channel, or an image, whose first channel is meant, or a grid: any, such as that of
+    a CT with slices of its own. Without a band, that of all the surface at 95% is taken.
+
+    Returns the slices from below by name ("z029" is slice 29 of the third axis); none where the
+    surface lies outside the volume. Raises InputError for a contour in a slice, and for a grid in
+    another unit.
+    """
+    source = where.primary if isinstance(where, Image) else where
+    grid = source if isinstance(source, Grid) else source.grid
+    if grid.unit != posterior.unit:
+        raise InputError(f"the surface is in {posterior.unit} and the slices are in {grid.unit}")
+    surfaces = band_surfaces(posterior, band)
+    height = np.concatenate([getattr(surfaces, kind).points for kind in KINDS]) @ grid.frame[:, 2]
+    found = {}
+    for k in range(grid.shape[2]):
+        plane = grid.plane(k)
+        if height.min() < plane.offset < height.max():
+            section = surfaces.section(plane)
+            if any(getattr(section, kind) for kind in KINDS):
+                found[f"z{k:03d}"] = section
+    return found
+
+
+def section_rows(
+    posterior: Posterior, where: Image | Channel | Grid, band: Band | None = None
+) -> list[dict[str, str | int | float]]:
+    """The curves of `sections` as rows of a table, one a vertex, in patient coordinates.
+
+    Columns are target, slice, loop (its number among those of its kind in the slice), kind
+    ("estimate", "lower", "upper"), vertex, and x, y, z with the unit, as `x_mm`.
+    """
+    rows = []
+    for section in sections(posterior, where, band).values():
+        plane = section.plane
+        for kind in KINDS:
+            for number, curve in enumerate(getattr(section, kind)):
+                for vertex, point in enumerate(plane.to_world(curve.points)):
+                    row = {"target": posterior.target_id, "slice": plane.index, "loop": number,
+                           "kind": kind, "vertex": vertex}  # fmt: skip
+                    place = zip("xyz", point, strict=True)
+                    row |= {f"{axis}_{plane.unit}": round(float(at) + 0.0, 4) for axis, at in place}
+                    rows.append(row)
+    return rows
+
+
+def to_shapely(
+    shape: Posterior | Band | Curve | Sequence[Curve], plane: Plane | None = None
+) -> MultiPolygon:
+    """A region in a plane as shapely polygons with holes, in the plane's coordinates (u, v).
+
+    Of a posterior it is the inside of its estimate; of a band what lies between its edges; of
+    curves what they enclose, by the even-odd rule. A contour in a slice has a plane of its own, a
+    surface has to be told one. Empty where the plane meets nothing.
+
+    Raises InputError for a surface without a plane.
+
+    >>> square = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 3.0], [0.0, 3.0]])
+    >>> to_shapely([Curve(square), Curve(square / 3 + 1)]).area
+    8.0
+    """
+    if isinstance(shape, Posterior):
+        return _cut(shape.chart, shape.estimate, plane)
+    if isinstance(shape, Band):
+        upper, lower = (_cut(shape.chart, edge, plane) for edge in (shape.upper, shape.lower))
+        return as_polygons(upper.difference(lower))
+    return region_of([shape] if isinstance(shape, Curve) else list(shape))
+
+
+def _cut(chart: Any, values: np.ndarray, plane: Plane | None) -> MultiPolygon:
+    if plane is None and chart.dims == 3:
+        raise InputError(
+            "a surface has no slice of its own; say which plane, as image[name].grid.plane(k)"
+        )
+    return region_of(chart.sections(np.asarray(values), chart.plane if plane is None else plane))
