@@ -20,7 +20,7 @@ _ROOMS = {
     "aistat_jax.io.nifti": ("read_image", "read_mask", "write_nifti"),
     "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),
     "aistat_jax.data.raters": ("simulate_raters",),
-    "aistat_jax.boundary.targets": ("Target", "find_targets"),
+    "aistat_jax.boundary.targets": ("Target", "Targets", "find_targets"),
     "aistat_jax.boundary.volume": ("VolumeTarget",),
     "aistat_jax.boundary.prior": ("LearnedPrior", "Prior", "fixed_prior", "prior_from_contours"),
     "aistat_jax.boundary.evidence": ("log_likelihood",),
@@ -62,7 +62,10 @@ _ROOMS = {
     "aistat_jax.uncertainty.readers": ("ged_squared", "matched_iou"),
     "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
+    "aistat_jax.uncertainty.contour": ("Contour", "contour_of"),
     "aistat_jax.uncertainty.triage": ("triage",),
+    "aistat_jax.case": ("Case", "Settings"),
+    "aistat_jax.pipelines": ("contour",),
     "aistat_jax.views.figures": (
         "plot_comparison",
         "plot_contours",
@@ -80,6 +83,7 @@ _ROOMS = {
     "aistat_jax.sessions": ("load_session", "save_session"),
     "aistat_jax.views.explore": ("compare", "explore"),
     "aistat_jax.views.style": ("save_figure",),
+    "aistat_jax.views.outputs": ("write_case",),
     "aistat_jax.views.report": ("write_report",),
     "aistat_jax.views.cohort": ("cohort_latex", "cohort_table", "write_cohort"),
 }

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Session, session_of
 from aistat_jax.inference.posterior import Posterior
@@ -148,9 +146,13 @@ def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
 
     Raises InputError when there is none: the posteriors are of another image.
     """
-    for channel in image.channels.values():
-        if all(_is_slice_of(channel, posterior) for posterior in posteriors):
-            return channel
+    home = image.home_of([posterior.chart.plane for posterior in posteriors])
+    if home is not None:
+        return home
+    if all(image.home_of([posterior.chart.plane]) for posterior in posteriors):
+        raise InputError(
+            "the posteriors were fitted on slices of several channels; explore those of one"
+        )
     plane = posteriors[0].chart.plane
     sizes = ", ".join(f"{name} {image[name].grid.shape}" for name in image.names)
     raise InputError(
@@ -158,14 +160,3 @@ def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
         f"{plane.index}, of {plane.shape[0]} x {plane.shape[1]} pixels at {plane.offset:.1f} "
         f"{plane.unit}, and this image has {sizes}; pass the image it was fitted on"
     )
-
-
-def _is_slice_of(channel: Channel, posterior: Posterior) -> bool:
-    plane = posterior.chart.plane
-    if plane.index >= channel.grid.shape[2] or plane.unit != channel.unit:
-        return False
-    own = channel.grid.plane(plane.index)
-    same = [(own.offset, plane.offset), (own.origin, plane.origin), (own.spacing, plane.spacing)]
-    fine = 0.01 * float(np.min(own.spacing))
-    alike = all(np.allclose(a, b, rtol=0, atol=fine) for a, b in same)
-    return own.shape == plane.shape and alike and np.allclose(own.frame, plane.frame, atol=1e-3)
