@@ -39,6 +39,7 @@ _ROOMS = {
     ),
     "aistat_jax.boundary.simulate": ("simulate", "simulate_image"),
     "aistat_jax.inference.fit": ("fit",),
+    "aistat_jax.inference.methods": ("Laplace", "Method", "NUTS", "SMC", "VI"),
     "aistat_jax.inference.batch": ("fit_many",),
     "aistat_jax.inference.population": ("Population", "fit_population"),
     "aistat_jax.inference.prior": ("prior_draws",),

@@ -17,7 +17,9 @@ from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.inference.batch import fit_many
-from aistat_jax.inference.fit import METHODS, MIN_DRAWS, fit
+from aistat_jax.inference.finish import MIN_DRAWS
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.methods import Laplace, Method, method_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
@@ -34,11 +36,12 @@ _CUT_OFF = (
 class Settings:
     """How a case is fitted and graded.
 
-    `level` is the band's; a tolerance, and a blur (the sd of the point spread), are in mm, or in px
-    for images without spacing. Raises InputError for a value that cannot be meant.
+    `method` is one of `fit`, or its short name; `level` is the band's. A tolerance, and a blur (the
+    sd of the point spread), are in mm, or in px for images without spacing. Raises InputError for a
+    value that cannot be meant.
     """
 
-    method: str = "laplace"
+    method: str | Method = "laplace"
     draws: int = 1000
     level: float = 0.95
     tolerance_mm: float | None = None
@@ -48,8 +51,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"method {self.method} is unknown; use one of {', '.join(METHODS)}")
+        method_of(self.method)
         if not 0 < self.level < 1:
             raise InputError(
                 f"level {self.level:g} must lie strictly between 0 and 1, such as 0.95"
@@ -182,7 +184,7 @@ def contour_case(
 
 def _fit(models: Sequence[BoundaryModel], settings: Settings) -> list[Posterior]:
     draws, seed = settings.draws, settings.seed
-    if settings.method == "laplace" and len(models) > 1:
+    if method_of(settings.method) == Laplace() and len(models) > 1:
         with progress_bar(None, "fitting", len(models)) as bar:
             return fit_many(models, draws=draws, seed=seed, progress=bar.update)
     return [

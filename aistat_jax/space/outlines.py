@@ -18,7 +18,7 @@ def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
     """The closed curves that bound a region in the slice `plane`, the largest first.
 
     `region` is a `Curve` in that slice, or several; a boolean mask of the slice (nu, nv), or of the
-    volume (i, j, k) whose slice it is, such as `read_mask` returns; or a `Channel` that holds a mask
+    volume (i, j, k) whose slice it is, as `read_mask` returns; or a `Channel` that holds a mask
     of 0 and 1 (or inside fractions) on a grid of its own. Masks are drawn along half a pixel, as
     `contours_from_mask` says: boundaries run counter-clockwise, holes clockwise.
 

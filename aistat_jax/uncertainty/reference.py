@@ -85,7 +85,8 @@ def reference_parts(
         labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
         count = int(labels.max())
         whole = [estimate_volume([contours[n]], like) for n in solid]
-        overlap = np.array([np.bincount(labels[own], minlength=count + 1)[1:] for own in whole])
+        met = [np.bincount(labels[own], minlength=count + 1)[1:] for own in whole]
+        overlap = np.array(met, dtype=float)
         places = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
         middles = like.grid.to_world(np.array(places))
         centres = np.array([contours[n].chart.line(0, np.zeros(1))[0] for n in solid])
