@@ -194,7 +194,8 @@ def test_two_lesions_of_a_second_channel_go_through_one_call(contoured):
 def test_lesions_of_one_slice_are_explored_one_by_one(contoured, two_lesions):
     pytest.importorskip("ipympl")
     case, _, _ = contoured
-    explorer = aj.explore(two_lesions, case.posteriors)
+    explorer = aj.explore(two_lesions, case)
+    assert explorer.references[1] is case["z001.2"].reference
     explorer.controls.slice.value = 1
     assert [label for label, _ in explorer.controls.target.options] == ["z001.1", "z001.2"]
     explorer.controls.target.value = 1

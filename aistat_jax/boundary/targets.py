@@ -257,9 +257,8 @@ def find_targets(
                 skipped.append((name, why))
                 continue
             areas = whole
-            if max(len(own) for _, own in parts) > 1:
-                chain = _chain(parts, k, n)
-                areas = section_areas(chosen, region._replace(mask=chain))
+            if max(len(own) for _, own in parts) > 1 and plane.unit == "mm":
+                areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
             found.append(
                 replace(
                     Target.from_mask(labels == n, plane, name),
@@ -285,6 +284,16 @@ def _chain(
             here = labels[:, :, at]
             chain[:, :, at] = np.isin(here, np.setdiff1d(here[below], 0))
     return chain
+
+
+def _areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
+    """`section_areas`, looked at no further than the region reaches."""
+    met = [np.flatnonzero(region.mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(max(0, int(each[0]) - 2), int(each[-1]) + 3) for each in met)
+    areas = np.zeros(region.mask.shape[2])
+    part = replace(channel, values=channel.values[box])
+    areas[box[2]] = section_areas(part, region._replace(mask=region.mask[box]))
+    return areas
 
 
 def _in_space(
