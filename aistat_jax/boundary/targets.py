@@ -122,24 +122,34 @@ class Target:
         Of the centroid, the deepest point and points between them, the centre is the one from
         which the star of first exits covers the component best.
         """
-        from scipy import ndimage
-
         labels, sizes = _by_size(mask)
         if len(sizes) == 0:
             raise InputError(f"target {name}: the mask is empty in slice {plane.index}")
-        component = labels == 1
-        points = plane.points()
-        centroid = points[component].mean(axis=0)
-        depth = np.asarray(ndimage.distance_transform_edt(component, sampling=plane.spacing))
-        deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
-        candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
-        seen = [_seen_from(centre, component, plane) for centre in candidates]
-        radius = float(np.sqrt(component.sum() * plane.pixel_area / np.pi))
-        centre = candidates[int(np.argmax(seen))]
-        outline = contours_from_mask(component, plane)[0]
-        if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
-            centre = deepest
-        return Target(centre, radius, plane, name, outline)
+        return _target_of(labels == 1, plane, name)
+
+
+def _target_of(component: Bool[np.ndarray, "nu nv"], plane: Plane, name: str) -> Target:
+    """The target of one component; what lies further from it than a pixel is not looked at."""
+    from scipy import ndimage
+
+    met = [np.flatnonzero(component.any(axis=axis)) for axis in (1, 0)]
+    low = np.array([max(0, int(each[0]) - 1) for each in met])
+    part = component[low[0] : met[0][-1] + 2, low[1] : met[1][-1] + 2]
+    index = low + np.moveaxis(np.indices(part.shape), 0, -1)
+    points = plane.origin + plane.spacing * index
+    centroid = points[part].mean(axis=0)
+    depth = np.asarray(ndimage.distance_transform_edt(part, sampling=plane.spacing))
+    deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
+    candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    seen = [_seen_from(centre, part, low, plane) for centre in candidates]
+    radius = float(np.sqrt(part.sum() * plane.pixel_area / np.pi))
+    centre = candidates[int(np.argmax(seen))]
+    counted = replace(plane, origin=low.astype(float), spacing=np.ones(2), shape=part.shape)
+    drawn = contours_from_mask(part, counted)[0].points  # in pixels
+    outline = Curve(plane.origin + drawn * plane.spacing, plane.unit)
+    if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
+        centre = deepest
+    return Target(centre, radius, plane, name, outline)
 
 
 def unblurred(radius: float, spread: float) -> tuple[float, float]:
@@ -170,16 +180,19 @@ def _ids(name: str, count: int, targets: int) -> list[str]:
     return [name, *ids[1:]] if count == 1 or targets == 1 else ids
 
 
-def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float:
-    """Area of the component that straight rays from the centre reach without leaving it."""
+def _seen_from(centre: np.ndarray, part: np.ndarray, low: np.ndarray, plane: Plane) -> float:
+    """Area of a component that straight rays from the centre reach without leaving it.
+
+    `part` is the component in its box of pixels, of which `low` is the first.
+    """
     step = float(plane.spacing.min()) / 2
-    reach = float(np.hypot(*(np.array(plane.shape) * plane.spacing)))
+    reach = float(np.hypot(*(np.array(part.shape) * plane.spacing)))
     radii, chart = np.arange(step / 2, reach, step), star_chart(centre, reach, plane, 64)
     points = np.stack([chart.line(ray, radii) for ray in range(chart.sites)])
-    index = np.rint(plane.to_index(points)).astype(int)
-    inside = np.asarray(((index >= 0) & (index < np.array(plane.shape))).all(axis=-1))
+    index = np.rint(plane.to_index(points)).astype(int) - low
+    inside = np.asarray(((index >= 0) & (index < np.array(part.shape))).all(axis=-1))
     index = np.where(inside[..., None], index, 0)
-    hit = component[index[..., 0], index[..., 1]] & inside
+    hit = part[index[..., 0], index[..., 1]] & inside
     first_exit = np.where(hit.all(axis=1), len(radii), hit.argmin(axis=1))
     return float(np.square(first_exit * step).sum())
 
@@ -261,7 +274,7 @@ def find_targets(
                 areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
             found.append(
                 replace(
-                    Target.from_mask(labels == n, plane, name),
+                    _target_of(labels == n, plane, name),
                     taper=taper_at(areas, k, plane, error),
                     seen_through=seen_through,
                     doubts=doubts,
