@@ -89,6 +89,8 @@ def disc_shares(
     from scipy import ndimage
 
     step = blur.within / NODES_PER_BLUR
+    # Every place is inside of what is far beyond it; draws of a fit that failed may lie anywhere.
+    radius = np.minimum(np.nan_to_num(radius), distance.max(initial=0.0) + FAR * blur.within)
     count = int(np.max(radius) / step) + 2
     cells = int(distance.max() / step) + 2
     profile = disc_profile(step * np.arange(cells), step, count, blur, taper, dims)

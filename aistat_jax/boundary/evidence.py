@@ -24,8 +24,9 @@ from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import ChannelBlock, ChannelSlice, Image
 
 MIN_VOXELS = 20
-# Background is read as far as this multiple of a chart's reach.
-BACKGROUND = 1.3
+# Background is read as far as this multiple of a chart's reach, in a plane and in space, where even
+# a thin shell holds many voxels.
+BACKGROUND = {2: 2.0, 3: 1.3}
 
 
 @runtime_checkable
@@ -94,13 +95,14 @@ class Voxels(NamedTuple):
 
 
 def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> Voxels:
-    """Voxels of a channel, on its native grid, within the chart's reach.
+    """Voxels of a channel, on its native grid, within the chart's reach and no other target's.
 
     Raises InputError when the target's surroundings hold too few of them.
     """
-    part = target.part_of(image[name], BACKGROUND * chart.reach[1])
+    part = target.part_of(image[name], BACKGROUND[chart.dims] * chart.reach[1])
     points = part.points()
     radius, (low, high) = chart.position(points), chart.reach
+    radius = np.where(target.elsewhere(points), np.inf, radius)
     inside = (radius >= low) & (radius <= high)
     if inside.sum() < MIN_VOXELS:
         raise InputError(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from aistat_jax._record import replace
 from aistat_jax._typing import Float, Int
 from aistat_jax.boundary.discs import Blur, disc_shares
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
@@ -32,7 +34,7 @@ class Voxels:
 
     `values` are those of the image; the term counts (values - centre) / scale, with relative
     `precisions`. `side` is that of a voxel, 0 for points. Shapes: points (voxel, dims), values,
-    precisions, block (voxel,).
+    precisions (voxel,).
     """
 
     name: str
@@ -42,13 +44,18 @@ class Voxels:
     values: Float[np.ndarray, " voxel"]
     precisions: Float[np.ndarray, " voxel"]
     side: float
-    block: Int[np.ndarray, " voxel"]
     centre: float
     scale: float
 
     @property
     def counted(self) -> Float[np.ndarray, " voxel"]:
         return (self.values - self.centre) / self.scale
+
+    @cached_property
+    def block(self) -> Int[np.ndarray, " voxel"]:
+        """Numbers of the squares (cubes) of voxels that are worth about one observation each."""
+        side = self.side * np.ceil(1 / np.sqrt(float(self.term.eta)))
+        return _blocks(self.points, float(side))
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,11 @@ def voxels_of(model: BoundaryModel) -> list[Voxels]:
             continue
         for name, term in zip(piece.channels or ("points",), terms, strict=True):
             assert isinstance(term, BlurredStep | HardStep)
-            samples = piece.samples(name, model.target, model.chart)
+            # how many voxels count is known already, and dear to find out
+            known = replace(piece, temper=float(term.eta))
+            samples = known.samples(name, model.target, model.chart)
             values = np.asarray(samples.values, dtype=float)
             centre, scale = piece.standard(values)
-            side = samples.footprint * np.ceil(1 / np.sqrt(float(term.eta)))
             found.append(
                 Voxels(
                     name,
@@ -95,7 +103,6 @@ def voxels_of(model: BoundaryModel) -> list[Voxels]:
                     values,
                     samples.precisions,
                     samples.footprint,
-                    _blocks(samples.points, side),
                     centre,
                     scale,
                 )
@@ -118,18 +125,52 @@ def inside_shares(
     dims: int = 2,
 ) -> Float[np.ndarray, "draw pair"]:
     """How far each pair of voxel and ray lies inside each boundary: h, or 0 and 1."""
+    return _shares_within(term, shared.position, seen_edges(term, radii)[:, shared.site], dims)
+
+
+def voxels_inside(
+    voxels: Voxels, radii: Float[np.ndarray, "draw ray"]
+) -> Float[np.ndarray, "draw voxel"]:
+    """How far each voxel lies inside each boundary, at the mean of the rays that it meets."""
+    from scipy.sparse import csr_array
+
+    shared, size = voxels.shared, (radii.shape[1], len(voxels.values))
+    position = np.zeros(size[1])
+    position[shared.voxel] = shared.position
+    by_voxel = csr_array((shared.share, (shared.site, shared.voxel)), size)
+    edges = seen_edges(voxels.term, radii) @ by_voxel
+    return _shares_within(voxels.term, position, edges, voxels.points.shape[1])
+
+
+def seen_edges(
+    term: BlurredStep | HardStep, radii: Float[np.ndarray, "draw ray"]
+) -> Float[np.ndarray, "draw ray"]:
+    """Where a term looks for the edge of each boundary."""
+    if isinstance(term, HardStep) or term.bending is None:
+        return radii
+    with jax.enable_x64(True):
+        return np.asarray(_bent(term.bending, radii))
+
+
+@jax.jit
+def _bent(bending: Any, radii: Any) -> Any:
+    return jax.vmap(bending)(radii)
+
+
+def _shares_within(
+    term: BlurredStep | HardStep, position: np.ndarray, edge: np.ndarray, dims: int
+) -> np.ndarray:
+    """The share of the step at positions (place,), of edges (draw, place) that are there."""
     from scipy.special import ndtr
 
     if isinstance(term, HardStep):
-        return (shared.position < radii[:, shared.site]).astype(float)
-    with jax.enable_x64(True):
-        seen = np.asarray(jax.vmap(term.apparent)(radii))
-    edge, blur = seen[:, shared.site], float(term.blur)
+        return (position < edge).astype(float)
+    blur = float(term.blur)
     if term.bending is None or float(term.bending.shrinkage) > 0:
-        return ndtr((edge - shared.position) / blur)
+        return ndtr((edge - position) / blur)
     across, offset, slope, bend = (float(v) for v in np.asarray(term.section))
     taper = Taper(slope, bend) if slope or bend else None
-    return disc_shares(shared.position, edge, Blur(blur, across, offset), taper, dims)
+    return disc_shares(position, edge, Blur(blur, across, offset), taper, dims)
 
 
 def given_boundaries(

@@ -8,7 +8,7 @@ import numpy as np
 
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.discs import Blur
-from aistat_jax.boundary.evidence import Voxels, voxels_around
+from aistat_jax.boundary.evidence import BACKGROUND, Voxels, voxels_around
 from aistat_jax.boundary.regions import point_spread
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
@@ -20,9 +20,9 @@ from aistat_jax.space.image import ChannelSlice, Image
 # apart is anatomy.
 NOISE_REACH = 3.0
 # Background is looked for outside this multiple of the target's rough radius: in the chart, and
-# where that holds fewer pixels than tell how alike they are, as far as so many chart radii.
+# where that holds fewer pixels than tell how alike they are, as far as the image is read.
 STRIP_FROM = 1.4
-ENOUGH, STRIP_TO = 400, 2.0
+ENOUGH = 400
 
 
 class Samples(NamedTuple):
@@ -84,7 +84,7 @@ def _background(voxels: Voxels, start: float, reach: float) -> Bool[np.ndarray, 
     outside = np.sort(voxels.radius[voxels.radius > start])
     if len(outside) > 0:
         wanted = outside[min(ENOUGH, len(outside)) - 1]
-        reach = max(reach, min(float(wanted), STRIP_TO * reach))
+        reach = max(reach, min(float(wanted), BACKGROUND[2] * reach))
     return (voxels.radius > start) & (voxels.radius <= reach)
 
 

@@ -26,7 +26,7 @@ from aistat_jax.boundary.opinions import Anchors, Raters
 from aistat_jax.boundary.samples import poisson_precisions
 from aistat_jax.data.textures import correlated_noise
 from aistat_jax.space.chart import Chart
-from aistat_jax.space.image import ChannelBlock, Image
+from aistat_jax.space.image import Image
 
 Levels = Sequence[float]
 """(outside, inside, sd), or the two probabilities or rates of a Bernoulli or Poisson step."""
@@ -145,17 +145,15 @@ def _intensities(
         drawn = values("points", terms[0], piece.points, 0.0, None)
         return replace(piece, values=drawn)
     image = piece.image
+    around = np.inf if model.chart.dims == 2 else BACKGROUND[3] * model.chart.reach[1]
     for name, term in zip(piece.channels, terms, strict=True):
         channel = image[name]
-        part = model.target.part_of(channel, BACKGROUND * model.chart.reach[1])
+        part = model.target.part_of(channel, around)
         width = float(np.prod(part.sides) ** (1 / model.chart.dims))
         noise = correlated_noise(rng, part.values.shape, correlation_px)
         changed = channel.values.copy()
         drawn = values(name, term, part.points(), width, noise)
-        if isinstance(part, ChannelBlock):
-            changed[channel.place_of(part)] = drawn
-        else:
-            changed[:, :, part.plane.index] = drawn
+        changed[channel.place_of(part)] = drawn
         channels = {**image.channels, name: replace(channel, values=changed)}
         image = replace(image, channels=channels)
     return replace(piece, image=image)

@@ -94,6 +94,8 @@ def smooth_table(
 
     Shapes: each f is (voxel,); blur in the chart's unit.
     """
+    from scipy.fft import next_fast_len
+
     step, start = blur / NODES_PER_BLUR, chart.reach[0]
     rays = chart.sites
     nodes = node_count(chart, blur)
@@ -105,7 +107,7 @@ def smooth_table(
     keep = below + near < cells
     cell = shared.site[keep] * cells + below + near[keep]
     shift = (near[keep] - place[keep]) / NODES_PER_BLUR
-    length = 2 * cells
+    length = int(next_fast_len(2 * cells, real=True) or 0)
     lags = np.arange(length)
     lags = np.where(lags < cells, lags, lags - length) / NODES_PER_BLUR
     kernels = {

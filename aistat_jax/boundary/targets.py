@@ -20,6 +20,7 @@ from aistat_jax.boundary.regions import Region, point_spread, region_at, section
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice, Image
+from aistat_jax.space.neighbours import Neighbours
 from aistat_jax.space.plausible import implausible
 from aistat_jax.space.star import StarChart, star_chart
 
@@ -76,7 +77,7 @@ class Target:
     None where it is not known to: it is then taken to be the same all along. `seen_through` is the
     sd of the point spread that has widened the rough region, 0 for one that somebody drew.
     `doubts` are reasons not to trust that this is what was meant, in sentences: whatever is fitted
-    here is graded red.
+    here is graded red. `beside` are the objects around it, if it is one of many.
     """
 
     centre: Float[np.ndarray, "2"]
@@ -87,6 +88,7 @@ class Target:
     taper: Taper | None = None
     seen_through: float = static(default=0.0)
     doubts: tuple[str, ...] = static(default=())
+    beside: Neighbours | None = None
 
     @property
     def unit(self) -> str:
@@ -112,8 +114,14 @@ class Target:
         return star_chart(self.centre, reach, self.plane, rays or RAYS)
 
     def part_of(self, channel: Channel, reach: float) -> ChannelSlice:
-        """The slice of a channel that is nearest to it, whole."""
-        return channel.slice_at(self.plane)
+        """A box around it of the slice of a channel that is nearest."""
+        return channel.slice_at(self.plane).around(self.centre, reach)
+
+    def elsewhere(self, points: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether points belong to another target, and say nothing about this one."""
+        if self.beside is None:
+            return np.zeros(points.shape[:-1], dtype=bool)
+        return self.beside.hold(points)
 
     @staticmethod
     def from_mask(mask: Bool[np.ndarray, "nu nv"], plane: Plane, name: str = "target") -> Target:

@@ -62,6 +62,10 @@ class VolumeTarget:
         """The voxels of a channel in a box around it."""
         return channel.block_at(self.centre, reach)
 
+    def elsewhere(self, points: Float[np.ndarray, "*batch 3"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether points belong to another target: none is known to."""
+        return np.zeros(points.shape[:-1], dtype=bool)
+
 
 AnyTarget = Target | VolumeTarget
 

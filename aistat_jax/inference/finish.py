@@ -29,14 +29,17 @@ def finished(
     seconds: float,
     evidence: tuple[float, float] | None = None,
     notes: dict[str, np.ndarray] | None = None,
+    look: bool = True,
 ) -> Posterior:
     """The record, with its timings: reading the evidence, fitting, and both.
 
+    Unless `look` is False the images are asked what they have against it.
     The draws of radii are what the images show; what these leave unknown of the target's taper
     (`BoundaryModel.square_error`) is drawn in addition.
     """
     seen = samples.pop("radii")
-    images, voxel = image_findings(model, seen.reshape(-1, seen.shape[-1]))
+    draws = seen.reshape(-1, seen.shape[-1])
+    images, voxel = image_findings(model, draws) if look else ((), None)
     radii = with_taper_unknown(seen, model.square_error, seed)
     doubts = tuple(Finding("red", doubt, "target") for doubt in model.target.doubts)
     diagnostics = replace(diagnostics, findings=doubts + images, voxel=voxel)

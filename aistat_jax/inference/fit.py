@@ -45,8 +45,8 @@ def fit(
 
 def compared(model: BoundaryModel, posterior: Posterior) -> Posterior:
     """The posterior with what its model's sources of evidence have against each other."""
-    draws, diagnostics = len(posterior.draws), posterior.diagnostics
-    found = conflicts(model, lambda alone: by_laplace(alone, draws=draws, seed=posterior.seed))
+    draws, seed, diagnostics = len(posterior.draws), posterior.seed, posterior.diagnostics
+    found = conflicts(model, lambda alone: by_laplace(alone, draws=draws, seed=seed, look=False))
     if not found:
         return posterior
     findings = found + diagnostics.findings

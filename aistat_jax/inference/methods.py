@@ -203,8 +203,8 @@ def method_of(method: str | Method, **settings: Any) -> Method:
     return METHODS[method](**settings)
 
 
-def by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
-    """The Laplace posterior as it is, whatever its weights."""
+def by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True) -> Posterior:
+    """The Laplace posterior as it is, whatever its weights; `look` as in `finished`."""
     start = time.perf_counter()
     with jax.enable_x64(True):
         data = jax.device_put(model.data)
@@ -217,7 +217,7 @@ def by_laplace(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
     checks = weight_diagnostics(khat, ess, samples["radii"], model.chart)
     seconds = time.perf_counter() - start
     believed = evidence if khat <= KHAT_LIMIT else None
-    return finished(model, samples, checks, "laplace", seed, seconds, believed)
+    return finished(model, samples, checks, "laplace", seed, seconds, believed, look=look)
 
 
 def restarted(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:

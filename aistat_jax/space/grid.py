@@ -14,7 +14,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
-from aistat_jax._typing import ArrayLike, Bool, Float
+from aistat_jax._typing import ArrayLike, Bool, Float, Int
 
 Axes = tuple[tuple[int, bool], tuple[int, bool], tuple[int, bool]]
 """For each canonical axis: the stored axis it comes from, and whether that is flipped."""
@@ -63,6 +63,11 @@ class Plane:
     def to_index(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 2"]:
         """Fractional pixel index (..., 2) of in-plane points; whole numbers at pixel centres."""
         return (np.asarray(uv, dtype=float) - self.origin) / self.spacing
+
+    def part(self, low: Int[np.ndarray, "2"], high: Int[np.ndarray, "2"]) -> Plane:
+        """The pixels from index `low` to before `high` of the same slice."""
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        return replace(self, origin=self.origin + low * self.spacing, shape=size)
 
     def seen_from(self, other: Plane) -> Plane:
         """This slice in the coordinates of one that is parallel to it."""

@@ -56,6 +56,15 @@ class ChannelSlice:
         """In-plane coordinates of every pixel centre."""
         return self.plane.points()
 
+    def around(self, centre: ArrayLike, reach: float) -> ChannelSlice:
+        """The pixels of a box around a point (2,) that holds all within a distance of it."""
+        middle, apart = self.plane.to_index(centre), reach / self.plane.spacing
+        last = np.asarray(self.plane.shape)
+        low = np.clip(np.ceil(middle - apart), 0, last).astype(int)
+        high = np.clip(np.floor(middle + apart) + 1, low, last).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        return replace(self, values=self.values[box], plane=self.plane.part(low, high))
+
     def at(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
         """Values at in-plane points (..., 2), interpolated linearly; NaN beyond the outer pixels.
 
@@ -118,10 +127,16 @@ class Channel:
         grid = Grid(affine, (i, j, k), self.unit)
         return ChannelBlock(self.values[box], grid, self.name, self.quantity)
 
-    def place_of(self, block: ChannelBlock) -> tuple[slice, ...]:
-        """Which of its voxels a box of it holds."""
-        low = np.rint(self.grid.to_index(block.grid.affine[:3, 3])).astype(int)
-        return tuple(slice(a, a + n) for a, n in zip(low, block.grid.shape, strict=True))
+    def place_of(self, part: ChannelBlock | ChannelSlice) -> tuple[slice | int, ...]:
+        """Which of its voxels a box of it, or of one of its slices, holds."""
+        if isinstance(part, ChannelSlice):
+            first = part.plane.to_world(part.plane.origin)
+            low = np.rint(self.grid.to_index(first)).astype(int)[:2]
+            shape, rest = part.plane.shape, (part.plane.index,)
+        else:
+            low = np.rint(self.grid.to_index(part.grid.affine[:3, 3])).astype(int)
+            shape, rest = part.grid.shape, ()
+        return *(slice(a, a + n) for a, n in zip(low, shape, strict=False)), *rest
 
     def slice_at(self, plane: Plane) -> ChannelSlice:
         """The slice of this channel nearest to a plane, such as one of another channel.

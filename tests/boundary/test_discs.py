@@ -96,3 +96,12 @@ def test_the_shares_of_a_term_are_those_its_table_sums():
     np.testing.assert_allclose(
         sums[:2], [(share * inside).sum(), (share * inside**2).sum()], rtol=2e-3
     )
+
+
+def test_of_a_boundary_that_is_nowhere_every_voxel_is_inside_or_none():
+    """Draws of a fit that failed are still looked at, and are not to fill the memory."""
+    distance = np.linspace(0.0, 30.0, 40)
+    edges = np.array([1e47, np.inf, np.nan, 0.0])[:, None] * np.ones(40)
+    found = disc_shares(distance, edges, Blur(2.0))
+    assert np.abs(found[:2] - 1).max() < 1e-6
+    assert np.abs(found[2:]).max() < 1e-6

@@ -8,6 +8,13 @@ from typing import Any
 
 from tests.browser.lab import Notebook
 
+# Compiling ahead waits for `gate`: what is done meanwhile does not hang on a computer's speed.
+GATE = (
+    "import threading\n"
+    "from aistat_jax import editing\n"
+    "gate, warm_up = threading.Event(), editing.warm_up\n"
+    "editing.warm_up = lambda *of: gate.wait(120) and warm_up(*of)\n"
+)
 CELLS = (
     "import aistat_jax as aj\n"
     "phantom = aj.demo_phantom(seed=1)\n"
@@ -15,7 +22,7 @@ CELLS = (
     "targets = aj.find_targets(image, point_mm=tuple(phantom.centre))\n"
     "models = [aj.boundary_model(t, aj.intensity(image)) for t in targets]\n"
     "posteriors = aj.fit_many(models, seed=0)",
-    "explorer = aj.explore(image, posteriors, tolerance_mm=2.0)\nexplorer",
+    GATE + "explorer = aj.explore(image, posteriors, tolerance_mm=2.0)\nexplorer",
 )
 STATE = """
 import json

@@ -70,6 +70,7 @@ def test_a_click_made_while_it_compiles_lands_where_it_was_made(stand):
     stand.page.mouse.click(*stand.on_ray(90, 1.0))
     both = stand.until(lambda state: state["waiting"] == 2)
     assert both["by_target"] == [0, 0, 0]
+    stand.notebook.ask("gate.set()")
     done = stand.until(lambda state: state["waiting"] == 0, 300)
     assert done["by_target"] == [0, 1, 1]
     assert done["slice"] == before["slice"] + 1
