@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
 from aistat_jax.space.grid import (
     Axes,
