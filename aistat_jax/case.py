@@ -148,6 +148,11 @@ def contour_case(
     Raises InputError when no target is left.
     """
     settings = settings.of(image)
+    if reference is not None and reference.shape != image.primary.values.shape:
+        raise InputError(
+            f"the reference's grid {reference.shape} does not match channel {image.primary.name}'s "
+            f"{image.primary.values.shape}; resample the mask onto the image"
+        )
     models, skipped, unfit = [], [], getattr(targets, "skipped", ())
     for target in progress_bar(targets, "reading the evidence"):
         try:

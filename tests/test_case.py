@@ -219,6 +219,8 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
     ):
         with pytest.raises(aj.InputError, match=words):
             aj.contour(tmp_path / "none.nii.gz", **question)
+    with pytest.raises(aj.InputError, match="the reference's grid .* does not match channel A's"):
+        aj.contour(two_lesions, point_mm=LEFT, channel="B", reference=np.ones((3, 3, 3), bool))
 
 
 def test_a_lesion_in_space_is_a_case_of_one(two_lesions, tmp_path, monkeypatch):

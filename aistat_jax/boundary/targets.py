@@ -321,10 +321,13 @@ def _in_space(
     region: Region, channel: Channel, seen_through: float, doubts: tuple[str, ...]
 ) -> Targets:
     """A target in space of every component that shows its surface."""
+    from scipy.ndimage import find_objects
+
     from aistat_jax.boundary.volume import unfit, volume_target
 
     labels, sizes = _by_size(region.mask)
-    reasons = [unfit(labels == n, channel.grid) for n in range(1, len(sizes) + 1)]
+    boxes = enumerate(find_objects(labels), start=1)
+    reasons = [unfit(labels[box] == n, channel.grid) for n, box in boxes]
     ids = _ids("target", len(sizes), reasons.count(None))
     found, skipped = [], []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):

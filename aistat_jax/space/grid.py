@@ -44,10 +44,12 @@ class Plane:
     unit: str = static(default="mm")
     index: int = static(default=0)
 
-    def points(self) -> Float[np.ndarray, "nu nv 2"]:
-        """In-plane coordinates of every pixel centre."""
-        u = self.origin[0] + self.spacing[0] * np.arange(self.shape[0])
-        v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])
+    def points(
+        self, box: tuple[slice, slice] = (slice(None), slice(None))
+    ) -> Float[np.ndarray, "nu nv 2"]:
+        """In-plane coordinates of every pixel centre, or of those in a box of pixels."""
+        u = self.origin[0] + self.spacing[0] * np.arange(self.shape[0])[box[0]]
+        v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])[box[1]]
         return np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1)
 
     def to_world(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
@@ -76,6 +78,14 @@ class Plane:
         middle = (np.asarray(self.shape) - 1) / 2 * self.spacing
         centre = other.to_uv(self.to_world(self.origin + middle))
         return replace(self, frame=other.frame, origin=centre - middle)
+
+    def box_around(self, points: Float[np.ndarray, "point 2"]) -> tuple[slice, slice]:
+        """The pixels that hold all points, and one more to every side, as far as there are any."""
+        index = self.to_index(points)
+        last = np.asarray(self.shape)
+        low = np.clip(np.floor(index.min(axis=0)).astype(int) - 1, 0, last)
+        high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 2, low, last)
+        return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
 
     @property
     def extent(self) -> tuple[float, float, float, float]:

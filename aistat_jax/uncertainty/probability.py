@@ -30,17 +30,18 @@ def probability_map(
     """
     if isinstance(posterior, Posterior):
         if not isinstance(where, Grid):
-            return _inside(posterior, where)
+            return _share(posterior, _points(posterior, where))
         posterior = [posterior]
     if not isinstance(where, Grid):
         raise InputError("several targets have no slice of their own; say where: a Grid")
     found = np.zeros(where.shape)
     for one, slices in zip(posterior, shown_in([p.chart for p in posterior], where), strict=True):
         if one.chart.dims == 3:
-            found += (1 - found) * _inside(one, where)
+            found += (1 - found) * _share(one, _points(one, where))
         for plane in slices if one.chart.dims == 2 else ():
-            part = found[:, :, plane.index]
-            part += (1 - part) * _inside(one, plane)
+            box = plane.box_around(one.chart.points(one.draws.max(axis=0)))
+            part = found[(*box, plane.index)]
+            part += (1 - part) * _share(one, plane.points(box))
     return found
 
 
@@ -54,8 +55,9 @@ def shown_in(charts: Sequence[Any], grid: Grid, name: str = "image") -> list[lis
     return [next(flat) if chart.dims == 2 else every for chart in charts]
 
 
-def _inside(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarray, "*grid"]:
-    points = _points(posterior, where)
+def _share(
+    posterior: Posterior, points: Float[np.ndarray, "*grid dims"]
+) -> Float[np.ndarray, "*grid"]:
     return posterior.presence * posterior.chart.inside_share(posterior.draws, points)
 
 
