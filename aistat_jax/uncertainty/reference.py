@@ -54,46 +54,39 @@ def with_references(
     the nearest that no other contour meets. `outlines` are the exact curves in each slice of
     `like`, where they are known.
     """
-    if outlines is not None:
-        return _with_outlines(contours, outlines, like)
-    found = []
-    for contour, part in zip(contours, reference_parts(contours, mask, like), strict=True):
-        reference = None
-        if part is not None and contour.chart.dims == 3:
-            reference = surface_from_mask(part, like.grid)
-        elif part is not None:
-            reference = contours_from_mask(part, like.grid.beside(_plane(contour)))[0]
-        found.append(replace(contour, reference=reference))
+    found = list(contours)
+    for k, several in _by_slice(contours, like).items():
+        plane = like.grid.beside(_plane(contours[several[0]]))
+        if outlines is None:
+            drawn = [curve for curve in contours_from_mask(mask[:, :, k], plane) if curve.is_ccw]
+        else:
+            drawn = list(outlines[k])
+        for n, m in zip(several, _matched([contours[n] for n in several], drawn), strict=True):
+            found[n] = replace(contours[n], reference=None if m is None else drawn[m])
+    for n, part in _components(contours, mask, like).items():
+        found[n] = replace(contours[n], reference=surface_from_mask(part, like.grid))
     return found
 
 
-def reference_parts(
+def _components(
     contours: Sequence[Contour], mask: Bool[np.ndarray, "i j k"], like: Channel
-) -> list[np.ndarray | None]:
-    """The component of a mask that each contour is compared with: (nu, nv), in space (i, j, k)."""
-    parts: list[np.ndarray | None] = [None] * len(contours)
-    for k, several in _by_slice(contours, like).items():
-        plane = like.grid.beside(_plane(contours[several[0]]))
-        outer = [c for c in contours_from_mask(mask[:, :, k], plane) if c.is_ccw]
-        for n, m in zip(several, _matched([contours[n] for n in several], outer), strict=True):
-            if m is not None:
-                parts[n] = mask[:, :, k] & outer[m].contains(plane.points())
+) -> dict[int, np.ndarray]:
+    """The component of a mask (i, j, k) that each surface is compared with, where there is one."""
     solid = [n for n, contour in enumerate(contours) if contour.chart.dims == 3]
-    if solid and mask.any():
-        from scipy import ndimage
+    if not solid or not mask.any():
+        return {}
+    from scipy import ndimage
 
-        labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
-        count = int(labels.max())
-        whole = [estimate_volume([contours[n]], like) for n in solid]
-        met = [np.bincount(labels[own], minlength=count + 1)[1:] for own in whole]
-        overlap = np.array(met, dtype=float)
-        places = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
-        middles = like.grid.to_world(np.array(places))
-        centres = np.array([contours[n].chart.line(0, np.zeros(1))[0] for n in solid])
-        apart = np.linalg.norm(centres[:, None] - middles[None], axis=-1)
-        for n, m in zip(solid, _chosen(overlap, apart), strict=True):
-            parts[n] = None if m is None else labels == m + 1
-    return parts
+    labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
+    count = int(labels.max())
+    whole = [estimate_volume([contours[n]], like) for n in solid]
+    met = [np.bincount(labels[own], minlength=count + 1)[1:] for own in whole]
+    places = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
+    middles = like.grid.to_world(np.array(places))
+    centres = np.array([contours[n].chart.line(0, np.zeros(1))[0] for n in solid])
+    apart = np.linalg.norm(centres[:, None] - middles[None], axis=-1)
+    chosen = zip(solid, _chosen(np.array(met, dtype=float), apart), strict=True)
+    return {n: labels == m + 1 for n, m in chosen if m is not None}
 
 
 def agreement(
@@ -114,11 +107,17 @@ def agreement(
     distances of the volume. Shapes: mask (i, j, k). Raises InputError for a level outside (0, 1).
     """
     volume, inside = estimate_volume(contours, like), []
-    for contour, part in zip(contours, reference_parts(contours, mask, like), strict=True):
-        if contour.reference is not None:
-            band = simultaneous_band(contour.posterior, level)
-            held = band.holds(contour.reference) if exact else _holds_mask(band, part, like)
-            inside.append(held)
+    components = _components(contours, mask, like)
+    for n, contour in enumerate(contours):
+        if contour.reference is None:
+            continue
+        band = simultaneous_band(contour.posterior, level)
+        if exact:
+            inside.append(band.holds(contour.reference))
+        elif isinstance(contour.reference, Curve):
+            inside.append(_holds_pixels(band, contour.reference, mask, like))
+        elif n in components:
+            inside.append(_holds_voxels(band, components[n], like))
     whole = (whole_volume and like.unit == "mm") or any(c.chart.dims == 3 for c in contours)
     if whole:
         both = volume.any() and mask.any()
@@ -140,17 +139,20 @@ def agreement(
     )
 
 
-def _holds_mask(band: Band, part: np.ndarray | None, like: Channel) -> bool:
-    chart = band.chart
-    if part is None:
-        return False
-    if chart.dims == 3:
-        edges = np.stack([np.maximum(band.lower, 1e-9), band.upper])
-        within, reached = chart.inside(edges, like.grid.points())
-    else:
-        centres = like.grid.beside(chart.plane).points()
-        within = chart.surface(np.maximum(band.lower, 1e-9)).contains(centres)
-        reached = chart.surface(band.upper).contains(centres)
+def _holds_pixels(band: Band, reference: Curve, mask: np.ndarray, like: Channel) -> bool:
+    """Whether the pixels of a mask inside of its outline are those of a contour in the band."""
+    plane, upper = like.grid.beside(band.chart.plane), band.chart.surface(band.upper)
+    box = plane.box_around(np.concatenate([upper.points, reference.points]))
+    centres = plane.points(box)
+    part = mask[(*box, plane.index)] & reference.contains(centres)
+    within = band.chart.surface(np.maximum(band.lower, 1e-9)).contains(centres)
+    return not ((within & ~part).any() or (part & ~upper.contains(centres)).any())
+
+
+def _holds_voxels(band: Band, part: np.ndarray, like: Channel) -> bool:
+    """Whether the voxels of a component are those of a surface in the band."""
+    edges = np.stack([np.maximum(band.lower, 1e-9), band.upper])
+    within, reached = band.chart.inside(edges, like.grid.points())
     return not ((within & ~part).any() or (part & ~reached).any())
 
 
@@ -170,17 +172,6 @@ def _pooled(contours: Sequence[Contour]) -> SurfaceDistances | None:
         b_weight=np.concatenate([d.b_weight for d in each]),
         unit=each[0].unit,
     )
-
-
-def _with_outlines(
-    contours: Sequence[Contour], outlines: Sequence[Sequence[Curve]], like: Channel
-) -> list[Contour]:
-    found = list(contours)
-    for k, several in _by_slice(contours, like).items():
-        matched = _matched([contours[n] for n in several], outlines[k])
-        for n, m in zip(several, matched, strict=True):
-            found[n] = replace(contours[n], reference=None if m is None else outlines[k][m])
-    return found
 
 
 def _by_slice(contours: Sequence[Contour], like: Channel) -> dict[int, list[int]]:
