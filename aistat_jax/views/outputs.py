@@ -234,8 +234,10 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
 
 
 def _channel_shown(case: Case) -> str:
-    """The first channel that has a slice for every contour."""
+    """The channel that contours lie in, or else the first that has a slice for every one."""
     planes = [contour.posterior.chart.plane for contour in case]
+    if (home := case.image.home_of(planes)) is not None:
+        return home.name
     covers = {name: all(map(case.image[name].grid.covers, planes)) for name in case.image.names}
     return next((name for name in case.image.names if covers[name]), case.image.names[0])
 
