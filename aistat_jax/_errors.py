@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Bad input from the user; the command line prints the sentence and exits with status 2."""
@@ -17,3 +20,12 @@ class FolderError(InputError):
 
 class InputWarning(UserWarning):
     """Something about the input that a user must know, and that does not stop the work."""
+
+
+@contextmanager
+def about(what: object) -> Iterator[None]:
+    """Names the file, or the network, in a refusal that does not know it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error

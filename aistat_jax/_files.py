@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -137,6 +137,17 @@ def files_in(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
     )
+
+
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names of files for people, with their folder where two would be alike.
+
+    Bytes that are no UTF-8 are shown as escapes.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = ["/".join(path.absolute().parts[-2:]) for path in paths]
+    return tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
 
 
 def why(error: OSError) -> str:

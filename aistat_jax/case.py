@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +15,16 @@ from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.volume import AnyTarget
 from aistat_jax.inference.batch import fit_many
+from aistat_jax.inference.finish import MIN_DRAWS
 from aistat_jax.inference.fit import fit
+from aistat_jax.inference.methods import Laplace, Method, method_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
-from aistat_jax.uncertainty.bands import Band, simultaneous_band
-from aistat_jax.uncertainty.grading import Grade, grade
-from aistat_jax.uncertainty.reference import Agreement, agreement, reference_curves
+from aistat_jax.uncertainty.contour import Contour, contour_of
+from aistat_jax.uncertainty.reference import Agreement, agreement, with_references
 
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
@@ -29,93 +32,170 @@ _CUT_OFF = (
 )
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a case is fitted and graded.
+
+    `method` is one of `fit`, or its short name; `level` is the band's. A tolerance, and a blur (the
+    sd of the point spread), are in mm, or in px for images without spacing. Raises InputError for a
+    value that cannot be meant.
+    """
+
+    method: str | Method = "laplace"
+    draws: int = 1000
+    level: float = 0.95
+    tolerance_mm: float | None = None
+    tolerance_px: float | None = None
+    blur_mm: float | None = None
+    blur_px: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        method_of(self.method)
+        if not 0 < self.level < 1:
+            raise InputError(
+                f"level {self.level:g} must lie strictly between 0 and 1, such as 0.95"
+            )
+        if self.draws < MIN_DRAWS:
+            raise InputError(
+                f"draws {self.draws} is too few for a band; ask for at least {MIN_DRAWS}"
+            )
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} must be 0 or a positive whole number")
+        for name in ("tolerance_mm", "tolerance_px", "blur_mm", "blur_px"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name} {value:g} must be a positive length")
+
+    def of(self, image: Image) -> Settings:
+        """These settings for an image in mm or px; without spacing the tolerance is 1 px.
+
+        Raises InputError for lengths in the other unit.
+        """
+        unit, other = (image.unit, "mm" if image.unit == "px" else "px")
+        state = "has no spacing" if unit == "px" else "is in millimetres"
+        for name in ("tolerance", "blur"):
+            if getattr(self, f"{name}_{other}") is not None:
+                raise InputError(
+                    f"the image {state}, so {name}_{other} means nothing; use {name}_{unit}"
+                )
+        if unit == "px" and self.tolerance_px is None:
+            return replace(self, tolerance_px=1.0)
+        return self
+
+
 @record
 class Case:
-    """One image with everything found about its targets, in one order.
+    """One image with a contour of each of its targets: a sequence, and by id, `case["z003"]`.
 
-    `references` are contours to compare with, None where a slice has none; `agreement` compares
-    the whole case; `skipped` maps the id of each target that could not be read to the reason.
+    `agreement` compares the whole case with a reference; `skipped` maps the id of each target that
+    could not be contoured to the reason; `focus` is the place of the contour to show first.
     """
 
     image: Image
-    posteriors: tuple[Posterior, ...]
-    bands: tuple[Band, ...]
-    grades: tuple[Grade, ...]
-    references: tuple[Curve | None, ...] | None = None
+    contours: tuple[Contour, ...]
     agreement: Agreement | None = None
+    settings: Settings = static(default=Settings())
     title: str = static(default="Posterior contours")
     inputs: tuple[str, ...] = static(default=())
-    seed: int = static(default=0)
     skipped: tuple[tuple[str, str], ...] = static(default=())
     focus: int | None = static(default=None)
+
+    def __getitem__(self, which: str | int) -> Contour:
+        if isinstance(which, int):
+            return self.contours[which]
+        found = [contour for contour in self.contours if contour.id == which]
+        if not found:
+            there = ", ".join(contour.id for contour in self.contours)
+            why = dict(self.skipped).get(which)
+            raise InputError(
+                f"target {which} was left out: {why}"
+                if why
+                else f"there is no target {which}; there are {there}"
+            )
+        return found[0]
+
+    def __len__(self) -> int:
+        return len(self.contours)
+
+    def __iter__(self) -> Iterator[Contour]:
+        return iter(self.contours)
+
+    @property
+    def posteriors(self) -> tuple[Posterior, ...]:
+        return tuple(contour.posterior for contour in self.contours)
 
 
 def contour_case(
     image: Image,
-    targets: Sequence[Target],
-    model_of: Callable[[Target], BoundaryModel],
+    targets: Sequence[AnyTarget],
+    model_of: Callable[[Any], BoundaryModel],
+    settings: Settings,
     *,
-    seed: int,
-    method: str,
-    draws: int,
-    level: float,
-    tolerance_mm: float | None = None,
-    tolerance_px: float | None = None,
     reference: Bool[np.ndarray, "i j k"] | None = None,
     outlines: Sequence[Sequence[Curve]] | None = None,
     whole_volume: bool = True,
-    near: tuple[float, float, float] | None = None,
-    title: str,
-    inputs: tuple[str, ...],
+    near: Sequence[float] | np.ndarray | None = None,
+    title: str = "Posterior contours",
+    inputs: tuple[str, ...] = (),
 ) -> Case:
     """Targets to a graded case. Targets cut off or without evidence are left out, and named.
 
     `model_of` states the posterior of each target. `reference` (i, j, k) is a mask to compare with,
     on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
     known; `whole_volume` compares slices without a target too. `near` is the point whose slice the
-    case is shown at. Raises InputError when no target is left.
+    case is shown at. What `find_targets` has left out is named as well.
+    Raises InputError when no target is left.
     """
-    models, skipped = [], []
+    settings = settings.of(image)
+    if reference is not None and reference.shape != image.primary.values.shape:
+        raise InputError(
+            f"the reference's grid {reference.shape} does not match channel {image.primary.name}'s "
+            f"{image.primary.values.shape}; resample the mask onto the image"
+        )
+    models, skipped, unfit = [], [], getattr(targets, "skipped", ())
     for target in progress_bar(targets, "reading the evidence"):
         try:
             models.append(model_of(target))
         except InputError as error:
             skipped.append((target.id, str(error)))
     posteriors = []
-    for posterior in _fit(models, method, draws, seed) if models else []:
-        if _runs_over_the_border(posterior):
+    for posterior in _fit(models, settings) if models else []:
+        if _runs_over_the_border(posterior, image):
             skipped.append((posterior.target_id, _CUT_OFF))
         else:
             posteriors.append(posterior)
     if not posteriors:
-        raise InputError(f"{inputs[0]}: target {skipped[0][0]}: {skipped[0][1]}")
-    bands = [simultaneous_band(p, level) for p in posteriors]
-    grades = [
-        grade(p, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
-        for p in progress_bar(posteriors, "grading")
+        name, why = (*skipped, *unfit)[0]
+        raise InputError(f"{inputs[0] if inputs else title}: target {name}: {why}")
+    tolerance = {f"tolerance_{unit}": getattr(settings, f"tolerance_{unit}")
+                 for unit in ("mm", "px")}  # fmt: skip
+    contours = [
+        contour_of(posterior, level=settings.level, **tolerance)
+        for posterior in progress_bar(posteriors, "grading")
     ]
-    drawn = found = None
+    found = None
     if reference is not None:
-        exact = None
-        if outlines is not None:
-            slices = [outlines[p.chart.plane.index] for p in posteriors]
-            exact = [curves[0] if curves else None for curves in slices]
-        drawn = tuple(reference_curves(reference, posteriors) if exact is None else exact)
+        contours = with_references(contours, reference, image.primary, outlines)
         found = agreement(
-            posteriors, reference, image.primary, curves=exact, whole_volume=whole_volume
-        )
+            contours, reference, image.primary,
+            exact=outlines is not None, whole_volume=whole_volume,
+        )  # fmt: skip
     return Case(
-        image, tuple(posteriors), tuple(bands), tuple(grades), drawn, found,
-        title=title, inputs=inputs, seed=seed, skipped=tuple(skipped),
-        focus=_focus(posteriors, near),
+        image, tuple(contours), found, settings, title=title, inputs=inputs,
+        skipped=(*skipped, *unfit), focus=_focus(contours, near),
     )  # fmt: skip
 
 
-def _fit(models: Sequence[BoundaryModel], method: str, draws: int, seed: int) -> list[Posterior]:
-    if method == "laplace" and len(models) > 1:
+def _fit(models: Sequence[BoundaryModel], settings: Settings) -> list[Posterior]:
+    draws, seed = settings.draws, settings.seed
+    if method_of(settings.method) == Laplace() and len(models) > 1:
         with progress_bar(None, "fitting", len(models)) as bar:
             return fit_many(models, draws=draws, seed=seed, progress=bar.update)
-    return [fit(model, method, draws=draws, seed=seed) for model in progress_bar(models, "fitting")]
+    return [
+        fit(model, settings.method, draws=draws, seed=seed)
+        for model in progress_bar(models, "fitting")
+    ]
 
 
 def image_evidence(image: Image, blur: float | None = None) -> Evidence:
@@ -126,17 +206,29 @@ def image_evidence(image: Image, blur: float | None = None) -> Evidence:
     return evidence
 
 
-def _runs_over_the_border(posterior: Posterior) -> bool:
+def _runs_over_the_border(posterior: Posterior, image: Image) -> bool:
     """Whether the estimate leaves the image, so that part of the boundary was never seen."""
-    u_min, u_max, v_min, v_max = posterior.chart.plane.extent
-    u, v = posterior.chart.points(posterior.estimate).T
+    chart = posterior.chart
+    points = chart.points(posterior.estimate)
+    if chart.dims == 3:
+        whole = [image[name].grid.contains(points).all() for name in image.names]
+        return not any(whole)
+    u_min, u_max, v_min, v_max = chart.plane.extent
+    u, v = points.T
     return bool(u.min() < u_min or u.max() > u_max or v.min() < v_min or v.max() > v_max)
 
 
-def _focus(posteriors: Sequence[Posterior], near: tuple[float, float, float] | None) -> int | None:
-    """The slice nearest to the point that was given."""
+def _focus(contours: Sequence[Contour], near: Sequence[float] | np.ndarray | None) -> int | None:
+    """The contour whose slice is nearest to the point that was given, and of these its centre."""
     if near is None:
         return None
-    planes = [posterior.chart.plane for posterior in posteriors]
-    away = [abs(float((plane.frame.T @ near)[2]) - plane.offset) for plane in planes]
-    return away.index(min(away))
+    point = np.asarray(near, dtype=float)
+
+    def away(n: int) -> tuple[float, float]:
+        chart = contours[n].posterior.chart
+        if chart.dims == 3:
+            return 0.0, float(chart.position(point))
+        height = abs(float((chart.plane.frame.T @ point)[2]) - chart.plane.offset)
+        return round(height, 6), float(chart.position(chart.plane.to_uv(point)))
+
+    return min(range(len(contours)), key=away)

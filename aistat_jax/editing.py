@@ -23,7 +23,8 @@ from aistat_jax.boundary.opinions import CLICK_BUCKET, SIDES, anchors
 from aistat_jax.inference.batch import alike, kind_of
 from aistat_jax.inference.diagnostics import chart_reasons, trustworthy
 from aistat_jax.inference.earlier import model_of
-from aistat_jax.inference.fit import fit, restarted
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.methods import restarted
 from aistat_jax.inference.posterior import Finding, Posterior
 from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.star import StarChart

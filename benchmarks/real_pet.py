@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,10 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.targets import find_targets
-from aistat_jax.case import contour_case, image_evidence
+from aistat_jax.case import Case, Settings, contour_case, image_evidence
 from aistat_jax.data.collections import SARCOMA
-from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import read_image, read_mask
-from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel
-from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.metrics import dice, surface_distances_3d
 from benchmarks._table import Result, Row
 
@@ -88,21 +84,20 @@ def contour(folder: Path) -> dict[str, Any]:
     try:
         case = contour_case(
             image, find_targets(image, point_mm=point),
-            partial(boundary_model, evidence=image_evidence(image)), seed=0, method="laplace",
-            draws=1000, level=0.95, reference=mask, title=folder.name, inputs=(str(path),),
-            near=point,
+            partial(boundary_model, evidence=image_evidence(image)), Settings(),
+            reference=mask, title=folder.name, inputs=(str(path),), near=point,
         )  # fmt: skip
     except InputError as error:
         return row | {"dice": 0.0, "refused": str(error)}
     seconds = time.perf_counter() - began
     found = case.agreement
     assert found is not None
-    posteriors = case.posteriors
+    posteriors, bands = case.posteriors, [one.band for one in case]
     cuts = thresholds(mask, channel, points["hottest"])
     scores = {share: dice(cut, mask) for share, cut in cuts.items()}
     quarter = surface_distances_3d(cuts[0.25], mask, channel.grid.spacing)
-    held = _pointwise(posteriors, case.bands, case.references)
-    grades = [grade.case for grade in case.grades]
+    held = _pointwise(case)
+    grades = [one.grade.case for one in case]
     return row | {
         "slices": len(posteriors),
         "dice": found.dice,
@@ -116,7 +111,7 @@ def contour(folder: Path) -> dict[str, Any]:
         "slices in band": found.band_share,
         "slices compared": found.slices_compared,
         "rays in band": held,
-        "band ± mm": float(np.median([np.median(band.half_width) for band in case.bands])),
+        "band ± mm": float(np.median([np.median(band.half_width) for band in bands])),
         "converged": float(np.mean([p.diagnostics.converged for p in posteriors])),
         "by chains": float(np.mean([p.method != "laplace" for p in posteriors])),
         "green/amber/red": "/".join(str(grades.count(g)) for g in ("green", "amber", "red")),
@@ -124,17 +119,16 @@ def contour(folder: Path) -> dict[str, Any]:
     }
 
 
-def _pointwise(
-    posteriors: Sequence[Posterior], bands: Sequence[Band], curves: Sequence[Curve | None] | None
-) -> float | None:
+def _pointwise(case: Case) -> float | None:
     """Share of rays on which the expert's boundary lies inside the band; 0 in slices whose
     centre lies outside the expert's contour."""
     shares = []
-    for posterior, band, curve in zip(posteriors, bands, curves or (), strict=True):
-        if curve is None:
+    for one in case:
+        band = one.band
+        if one.reference is None:
             continue
         try:
-            radii = posterior.chart.values_of(curve)
+            radii = one.chart.values_of(one.reference)
         except InputError:
             shares.append(0.0)
         else:

@@ -363,9 +363,9 @@ def test_millimetres_of_a_picture(refused, tmp_path):
     assert "--blur-px" in refused(tmp_path / "p.npz", "--blur-mm", "2")
 
 
-def circles(models, _method, draws, seed):
+def circles(models, settings):
     """Stands in for a fit: draws near the circle of each target's rough radius."""
-    noise = np.random.default_rng(seed).normal(size=(1, draws, 1))
+    noise = np.random.default_rng(settings.seed).normal(size=(1, settings.draws, 1))
     return [
         Posterior(
             chart=model.chart,
@@ -373,7 +373,7 @@ def circles(models, _method, draws, seed):
             samples={},
             diagnostics=TRUSTED,
             method="laplace",
-            seed=seed,
+            seed=settings.seed,
             target_id=model.target.id,
         )
         for model in models
@@ -391,8 +391,8 @@ def test_target_touching_the_border(scan, refused, tmp_path, monkeypatch):
 
 
 def test_a_slice_cut_by_the_border_is_left_out_and_named(scan, tmp_path, monkeypatch, capsys):
-    def one_too_large(models, *settings):
-        first, *others = circles(models, *settings)
+    def one_too_large(models, settings):
+        first, *others = circles(models, settings)
         return [replace(first, radii=10 * first.radii), *others]
 
     monkeypatch.setattr(case, "_fit", one_too_large)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from aistat_jax._record import replace
-from aistat_jax.case import Case
+from aistat_jax.case import Case, Settings
 from aistat_jax.inference.posterior import Diagnostics, Finding
-from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.grading import grade
-from aistat_jax.uncertainty.reference import agreement, estimate_volume, reference_curves
+from aistat_jax.uncertainty.contour import contour_of, estimate_volume
+from aistat_jax.uncertainty.reference import agreement, with_references
 from aistat_jax.views.case import plot_case
 from aistat_jax.views.cohort import cohort_table
 from aistat_jax.views.outputs import summary_of, write_contours
@@ -25,16 +24,23 @@ DIAGNOSTICS = {"converged", "khat", "ess_min", "rhat_max", "divergences", "reaso
 
 
 def make_case(spacing: float | None = 2.0, count: int = 1, **kwargs) -> Case:
-    posteriors = tuple(make_posterior(spacing=spacing, seed=n, **kwargs) for n in range(count))
+    posteriors = (make_posterior(spacing=spacing, seed=n, **kwargs) for n in range(count))
     limit = {"tolerance_px": 1.0} if spacing is None else {"tolerance_mm": 2.0}
     return Case(
         make_image(spacing=spacing),
-        posteriors,
-        tuple(simultaneous_band(p) for p in posteriors),
-        tuple(grade(p, **limit) for p in posteriors),
+        tuple(contour_of(p, **limit) for p in posteriors),
+        settings=Settings(seed=7),
         inputs=("pet.nii.gz",),
-        seed=7,
     )
+
+
+def compared(case: Case, mask: np.ndarray, curves: list | None = None, **kwargs):
+    """The agreement of a case with a mask, or with exact curves."""
+    like = case.image.primary
+    contours = with_references(case.contours, mask, like)
+    if curves is not None:
+        contours = [replace(c, reference=r) for c, r in zip(case, curves, strict=True)]
+    return agreement(contours, mask, like, exact=curves is not None, **kwargs)
 
 
 def test_schema_1():
@@ -43,7 +49,8 @@ def test_schema_1():
     assert summary["schema"] == 1
     assert summary["seed"] == 7
     target = summary["targets"][0]
-    assert set(target) == TARGET | {"band_half_width_mm"}
+    assert set(target) == TARGET | {"band_half_width_mm", "channel", "slice"}
+    assert (target["channel"], target["slice"]) == ("PT", 0)
     assert set(target["diagnostics"]) == DIAGNOSTICS
     assert set(target["size"]) == {"unit", "mean", "sd", "q025", "q500", "q975"}
     assert set(target["band_half_width_mm"]) == {"median", "q95", "max"}
@@ -55,7 +62,9 @@ def test_schema_1():
 
 def test_presence_is_told_where_it_is_in_doubt():
     doubtful = make_case()
-    doubtful = replace(doubtful, posteriors=(replace(doubtful.posteriors[0], presence=0.25),))
+    one = doubtful[0]
+    one = replace(one, posterior=replace(one.posterior, presence=0.25))
+    doubtful = replace(doubtful, contours=(one,))
     assert summary_of(doubtful)["targets"][0]["presence"] == 0.25
     assert "presence" not in summary_of(make_case())["targets"][0]
 
@@ -63,7 +72,7 @@ def test_presence_is_told_where_it_is_in_doubt():
 def test_a_grade_says_at_which_tolerance_it_would_be_green():
     case = make_case()
     found = summary_of(case)["targets"][0]["grade"]
-    assert found["trusted_to_mm"] == case.grades[0].trusted_to > 0
+    assert found["trusted_to_mm"] == case[0].grade.trusted_to > 0
     assert found["findings"] == []
 
 
@@ -124,7 +133,7 @@ def test_skipped_targets_are_named():
 def test_contours_hold_the_estimate_and_the_band(tmp_path):
     case = make_case()
     rows = list(csv.DictReader(write_contours(tmp_path / "c.csv", case).read_text().splitlines()))
-    posterior, band = case.posteriors[0], case.bands[0]
+    posterior, band = case[0].posterior, case[0].band
     assert [int(row["vertex"]) for row in rows] == list(range(128))
     for prefix, radii in (("", posterior.estimate), ("lower_", band.lower), ("upper_", band.upper)):
         points = np.array([[float(row[f"{prefix}{a}_mm"]) for a in "xyz"] for row in rows])
@@ -134,43 +143,53 @@ def test_contours_hold_the_estimate_and_the_band(tmp_path):
 
 def test_agreement_with_itself_and_with_something_else():
     case = make_case()
-    channel, posteriors = case.image.primary, case.posteriors
-    own = estimate_volume(posteriors, channel)
-    same = agreement(posteriors, own, channel)
+    own = estimate_volume(case.contours, case.image.primary)
+    same = compared(case, own)
     assert (same.dice, same.assd, same.hd95, same.band_share) == (1.0, 0.0, 0.0, 1.0)
     moved = np.roll(own, 4, axis=0)  # by 8 mm
-    apart = agreement(posteriors, moved, channel)
+    apart = compared(case, moved)
     assert apart.dice < 0.8
     assert apart.hd95 > 4.0
     assert apart.band_share == 0.0
-    nothing = agreement(posteriors, np.zeros_like(own), channel)
+    nothing = compared(case, np.zeros_like(own))
     assert (nothing.dice, nothing.assd, nothing.band_share) == (0.0, None, None)
+
+
+def test_a_contour_is_compared_with_the_part_that_it_covers():
+    """What it misses counts in the Dice of the whole, not against its own boundary."""
+    case = make_case()
+    own = estimate_volume(case.contours, case.image.primary)
+    both = own.copy()
+    both[4:24, 4:24] = True  # larger than the lesion, and elsewhere
+    whole, slices = compared(case, both), compared(case, both, whole_volume=False)
+    assert whole.band_share == slices.band_share == 1.0
+    assert slices.hd95 == compared(case, own, whole_volume=False).hd95
+    assert whole.dice == slices.dice == pytest.approx(2 * own.sum() / (own.sum() + both.sum()))
+    assert whole.hd95 > 20.0
+    missed = compared(case, both & ~own)  # negative control: that part alone
+    assert missed.band_share == 0.0
 
 
 def test_agreement_with_exact_outlines():
     case = make_case()
-    channel, posterior = case.image.primary, case.posteriors[0]
-    own = estimate_volume(case.posteriors, channel)
+    posterior = case[0].posterior
+    own = estimate_volume(case.contours, case.image.primary)
     curve = posterior.chart.surface(posterior.draws[3])
-    near = agreement(
-        case.posteriors, own, channel, curves=[posterior.chart.surface(posterior.estimate)],
-        whole_volume=False,
+    near = compared(
+        case, own, [posterior.chart.surface(posterior.estimate)], whole_volume=False
     )  # fmt: skip
     assert near.scope == "slices"
     assert near.band_share == 1.0
     assert near.assd < 1e-6
-    held = bool(case.bands[0].contains(posterior.draws[3:4])[0])
-    one = agreement(case.posteriors, own, channel, curves=[curve])
-    assert one.band_share == float(held)
+    held = bool(case[0].band.contains(posterior.draws[3:4])[0])
+    assert compared(case, own, [curve]).band_share == float(held)
     far = posterior.chart.surface(posterior.estimate + 8.0)
-    assert agreement(case.posteriors, own, channel, curves=[far]).band_share == 0.0
+    assert compared(case, own, [far]).band_share == 0.0
 
 
 def test_agreement_without_spacing_is_in_pixels():
     case = make_case(spacing=None)
-    channel = case.image.primary
-    own = estimate_volume(case.posteriors, channel)
-    found = agreement(case.posteriors, own, channel)
+    found = compared(case, estimate_volume(case.contours, case.image.primary))
     assert (found.unit, found.scope) == ("px", "slices")
     assert found.assd < 0.3
 
@@ -178,7 +197,7 @@ def test_agreement_without_spacing_is_in_pixels():
 @pytest.mark.parametrize("count", [1, 2, 11])
 def test_a_case_shows_the_middle_large_and_at_most_nine_small(count):
     case = make_case(count=count, draws=150)
-    volume = estimate_volume(case.posteriors, case.image.primary)
-    curves = reference_curves(volume, case.posteriors)
-    figure = plot_case(case.image, case.posteriors, case.bands, case.grades, references=curves)
+    volume = estimate_volume(case.contours, case.image.primary)
+    contours = with_references(case.contours, volume, case.image.primary)
+    figure = plot_case(case.image, contours)
     assert len(figure.axes) == {1: 1, 2: 3, 11: 10}[count]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import numpy as np
 from scipy.special import expit
 
+from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import LearnedPrior
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.targets import Target, Targets, find_targets
 from aistat_jax.nets.contour_head import FARTHEST
 from aistat_jax.nets.edge_law import FINEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
@@ -26,6 +30,32 @@ def network_logits(net: Net, image: Image) -> Image:
             for n, name in enumerate(said.labels)
         )
     )
+
+
+class Seen(NamedTuple):
+    """What a network says of an image: where targets are, and the field its head reads them in."""
+
+    targets: Targets
+    net: Net
+    field: FeatureField
+
+    def by_network(self, target: Target) -> BoundaryModel:
+        """The boundary, and whether there is one, by the network alone."""
+        prior = network_prior(self.net, self.field, target)
+        return boundary_model(target, prior=prior, presence=presence(self.net, self.field, target))
+
+    def by_image(self, target: Target, evidence: Evidence) -> BoundaryModel:
+        """The boundary by the image, and whether there is one by the network."""
+        there = presence(self.net, self.field, target)
+        return boundary_model(target, evidence, presence=there)
+
+
+def seen_by(net: Net, image: Image, **where: Any) -> Seen:
+    """Targets in a mask, or else where a network's log-odds are above 0; see `find_targets`."""
+    field = feature_field(net, image)
+    if where.get("mask") is None:
+        image, where = network_logits(net, image), where | {"threshold": 0.0}
+    return Seen(find_targets(image, **where), net, field)
 
 
 def presence(net: Net, image: Image | FeatureField, target: Target) -> float:

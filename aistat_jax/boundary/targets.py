@@ -1,6 +1,6 @@
 """What is to be contoured? A target: a slice, a centre in it and a rough radius.
 
-`find_targets` makes one target per slice from a point, a mask or a threshold. From a point it
+`find_targets` makes targets slice by slice from a point, a mask or a threshold. From a point it
 looks for the lesion first (regions.py). The posterior contours then start from, but are not held
 to, the region found.
 """
@@ -8,6 +8,7 @@ to, the region found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,25 @@ LOOKED_AT = 200_000
 # its edge an area is off by this share of a pixel: whole pixels, and levels between them.
 TAPER_REACH = 0.8
 WHOLE, BETWEEN = float(1 / np.sqrt(12)), 0.05
+
+
+@dataclass(frozen=True)
+class Targets(Sequence[Any]):
+    """Targets in order, also by id, `targets["z003.2"]`; and what was left out, (id, reason)."""
+
+    found: tuple[Any, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __getitem__(self, which: Any) -> Any:
+        if not isinstance(which, str):
+            return self.found[which]
+        there = {target.id: target for target in self.found}
+        if which not in there:
+            raise InputError(f"there is no target {which}; there are {', '.join(there)}")
+        return there[which]
+
+    def __len__(self) -> int:
+        return len(self.found)
 
 
 @record
@@ -110,25 +130,34 @@ class Target:
         Of the centroid, the deepest point and points between them, the centre is the one from
         which the star of first exits covers the component best.
         """
-        from scipy import ndimage
-
-        labels, count = _components(mask)
-        if count == 0:
+        labels, sizes = _by_size(mask)
+        if len(sizes) == 0:
             raise InputError(f"target {name}: the mask is empty in slice {plane.index}")
-        sizes = np.bincount(labels.ravel())[1:]
-        component = labels == int(sizes.argmax()) + 1
-        points = plane.points()
-        centroid = points[component].mean(axis=0)
-        depth = np.asarray(ndimage.distance_transform_edt(component, sampling=plane.spacing))
-        deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
-        candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
-        seen = [_seen_from(centre, component, plane) for centre in candidates]
-        radius = float(np.sqrt(component.sum() * plane.pixel_area / np.pi))
-        centre = candidates[int(np.argmax(seen))]
-        outline = contours_from_mask(component, plane)[0]
-        if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
-            centre = deepest
-        return Target(centre, radius, plane, name, outline)
+        return _target_of(labels == 1, plane, name)
+
+
+def _target_of(component: Bool[np.ndarray, "nu nv"], plane: Plane, name: str) -> Target:
+    """The target of one component; what lies further from it than a pixel is not looked at."""
+    from scipy import ndimage
+
+    met = [np.flatnonzero(component.any(axis=axis)) for axis in (1, 0)]
+    low = np.array([max(0, int(each[0]) - 1) for each in met])
+    part = component[low[0] : met[0][-1] + 2, low[1] : met[1][-1] + 2]
+    index = low + np.moveaxis(np.indices(part.shape), 0, -1)
+    points = plane.origin + plane.spacing * index
+    centroid = points[part].mean(axis=0)
+    depth = np.asarray(ndimage.distance_transform_edt(part, sampling=plane.spacing))
+    deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
+    candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    seen = [_seen_from(centre, part, low, plane) for centre in candidates]
+    radius = float(np.sqrt(part.sum() * plane.pixel_area / np.pi))
+    centre = candidates[int(np.argmax(seen))]
+    counted = replace(plane, origin=low.astype(float), spacing=np.ones(2), shape=part.shape)
+    drawn = contours_from_mask(part, counted)[0].points  # in pixels
+    outline = Curve(plane.origin + drawn * plane.spacing, plane.unit)
+    if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
+        centre = deepest
+    return Target(centre, radius, plane, name, outline)
 
 
 def unblurred(radius: float, spread: float) -> tuple[float, float]:
@@ -141,24 +170,37 @@ def unblurred(radius: float, spread: float) -> tuple[float, float]:
     return radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Connected components numbered from 1, and how many there are."""
+def _by_size(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Connected components numbered from 1, the largest first, and their sizes."""
     from scipy import ndimage
 
     labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
-    return labels, int(labels.max())
+    sizes = np.bincount(labels.ravel())[1:]
+    order = np.argsort(-sizes, kind="stable")
+    number: Any = np.zeros(len(sizes) + 1, dtype=int)
+    number[order + 1] = np.arange(1, len(sizes) + 1)
+    return number[labels], sizes[order]
 
 
-def _seen_from(centre: np.ndarray, component: np.ndarray, plane: Plane) -> float:
-    """Area of the component that straight rays from the centre reach without leaving it."""
+def _ids(name: str, count: int, targets: int) -> list[str]:
+    """Ids of the components of a slice: by their number, but for an only one, or only target."""
+    ids = [f"{name}.{n}" for n in range(1, count + 1)]
+    return [name, *ids[1:]] if count == 1 or targets == 1 else ids
+
+
+def _seen_from(centre: np.ndarray, part: np.ndarray, low: np.ndarray, plane: Plane) -> float:
+    """Area of a component that straight rays from the centre reach without leaving it.
+
+    `part` is the component in its box of pixels, of which `low` is the first.
+    """
     step = float(plane.spacing.min()) / 2
-    reach = float(np.hypot(*(np.array(plane.shape) * plane.spacing)))
+    reach = float(np.hypot(*(np.array(part.shape) * plane.spacing)))
     radii, chart = np.arange(step / 2, reach, step), star_chart(centre, reach, plane, 64)
     points = np.stack([chart.line(ray, radii) for ray in range(chart.sites)])
-    index = np.rint(plane.to_index(points)).astype(int)
-    inside = np.asarray(((index >= 0) & (index < np.array(plane.shape))).all(axis=-1))
+    index = np.rint(plane.to_index(points)).astype(int) - low
+    inside = np.asarray(((index >= 0) & (index < np.array(part.shape))).all(axis=-1))
     index = np.where(inside[..., None], index, 0)
-    hit = component[index[..., 0], index[..., 1]] & inside
+    hit = part[index[..., 0], index[..., 1]] & inside
     first_exit = np.where(hit.all(axis=1), len(radii), hit.argmin(axis=1))
     return float(np.square(first_exit * step).sum())
 
@@ -172,22 +214,24 @@ def find_targets(
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int = 2,
-) -> list[Any]:
+) -> Targets:
     """Targets, one per slice or one in space, from a point, a mask or a threshold.
 
     `point_mm` is a patient point (x, y, z) inside the lesion (RAS mm; pixels for images without
     spacing); `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's
-    quantity and, with a point, keeps the component that holds it, else the largest one. `slices`
-    is "all" that the target meets, "point" for the slice of the point (of the largest area
-    without one), or slice numbers. With `dims` 3 there is one `VolumeTarget`, whose boundary is a
-    surface, in place of a `Target` a slice.
+    quantity and, with a point, keeps the component that holds it. `slices` is "all" that the target
+    meets, "point" for the slice of the point (of the largest area without one), or slice numbers.
+    With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
+    a slice.
 
-    Raises InputError for a point outside the image or in air, an empty mask or threshold, or
-    slices that the target does not meet. What speaks against the region, and values that cannot be
-    of a channel's quantity, are the targets' `doubts`.
+    Every connected component, in a slice or in space, is a target or is named in `skipped` with the
+    reason; of what a point is in the largest one a slice. A slice's target is called "z003"; where
+    it has several they are "z003.1", "z003.2", ..., the largest first.
+
+    Raises InputError for a point outside the image or in air, an empty mask or threshold, slices
+    that the target does not meet, or no component that is a target. What speaks against the region,
+    and values that cannot be of a channel's quantity, are the targets' `doubts`.
     """
-    from aistat_jax.boundary.volume import volume_target
-
     if dims not in (2, 3):
         raise InputError(f"dims must be 2 (a contour a slice) or 3 (a surface), got {dims}")
     chosen = image.primary if channel is None else image[channel]
@@ -202,26 +246,99 @@ def find_targets(
         if not region.mask.any():
             raise InputError("the mask is empty; pass one that marks the target")
     elif threshold is not None:
-        hot = _component_at(chosen.values >= threshold, index, chosen, threshold)
+        hot = _hot(chosen.values >= threshold, index, chosen, threshold)
         region = Region(hot, threshold)
     elif index is not None:
         region = region_at(chosen, index)
     else:
         raise InputError("a target needs a point, a mask or a threshold")
-    pixels, areas = region.mask.sum(axis=(0, 1)), section_areas(chosen, region)
-    met = [int(k) for k in np.flatnonzero(pixels >= min(MIN_PIXELS, int(pixels.max())))]
-    drawn = region.level is None
     doubts = (*region.doubts, *_doubted_values(image))
+    seen_through = 0.0 if region.level is None else point_spread(chosen)
     if dims == 3:
-        spread = 0.0 if drawn else point_spread(chosen)
-        return [volume_target(region.mask, chosen.grid, "target", spread, doubts)]
-    found = []
-    for k in _choose(slices, met, index, pixels):
-        target = Target.from_mask(region.mask[:, :, k], chosen.grid.plane(k), f"z{k:03d}")
-        taper = taper_at(areas, k, target.plane, WHOLE if drawn else BETWEEN)
-        seen_through = 0.0 if drawn else point_spread(chosen)
-        found.append(replace(target, taper=taper, seen_through=seen_through, doubts=doubts))
-    return found
+        return _in_space(region, chosen, seen_through, doubts)
+    found, skipped = [], []
+    parts = [_by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
+    least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
+    met = [k for k, (_, sizes) in enumerate(parts) if sizes.max(initial=0) >= least]
+    error = WHOLE if region.level is None else BETWEEN
+    whole = section_areas(chosen, region)
+    every = [k for k, (_, sizes) in enumerate(parts) if len(sizes)]
+    chosen_slices = _choose(slices, met, index, region.mask.sum(axis=(0, 1)))
+    for k in every if slices == "all" else chosen_slices:
+        (labels, sizes), plane = parts[k], chosen.grid.plane(k)
+        meant = sizes >= least
+        if point_mm is not None and mask is None:
+            meant[1:] = False  # one lesion was pointed at
+        for n, name in enumerate(_ids(f"z{k:03d}", len(sizes), int(meant.sum())), start=1):
+            if not meant[n - 1]:
+                few = "1 pixel is" if sizes[n - 1] == 1 else f"{sizes[n - 1]} pixels are"
+                why = f"{few} too few for a contour (at least {least})"
+                if sizes[n - 1] >= least:
+                    why = "a smaller part of what was pointed at; pass a mask to contour it too"
+                skipped.append((name, why))
+                continue
+            areas = whole
+            if max(len(own) for _, own in parts) > 1 and plane.unit == "mm":
+                areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
+            found.append(
+                replace(
+                    _target_of(labels == n, plane, name),
+                    taper=taper_at(areas, k, plane, error),
+                    seen_through=seen_through,
+                    doubts=doubts,
+                )
+            )
+    return Targets(tuple(found), tuple(skipped))
+
+
+def _chain(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], k: int, n: int
+) -> Bool[np.ndarray, "i j k"]:
+    """A component of slice `k` with all that it goes on in above and below it, slice by slice."""
+    labels = np.stack([own for own, _ in parts], axis=-1)
+    chain = np.zeros(labels.shape, dtype=bool)
+    chain[:, :, k] = labels[:, :, k] == n
+    for step in (1, -1):
+        at = k
+        while 0 <= at + step < len(parts) and chain[:, :, at].any():
+            below, at = chain[:, :, at], at + step
+            here = labels[:, :, at]
+            chain[:, :, at] = np.isin(here, np.setdiff1d(here[below], 0))
+    return chain
+
+
+def _areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
+    """`section_areas`, looked at no further than the region reaches."""
+    met = [np.flatnonzero(region.mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(max(0, int(each[0]) - 2), int(each[-1]) + 3) for each in met)
+    areas = np.zeros(region.mask.shape[2])
+    part = replace(channel, values=channel.values[box])
+    areas[box[2]] = section_areas(part, region._replace(mask=region.mask[box]))
+    return areas
+
+
+def _in_space(
+    region: Region, channel: Channel, seen_through: float, doubts: tuple[str, ...]
+) -> Targets:
+    """A target in space of every component that shows its surface."""
+    from scipy.ndimage import find_objects
+
+    from aistat_jax.boundary.volume import unfit, volume_target
+
+    labels, sizes = _by_size(region.mask)
+    boxes = enumerate(find_objects(labels), start=1)
+    reasons = [unfit(labels[box] == n, channel.grid) for n, box in boxes]
+    ids = _ids("target", len(sizes), reasons.count(None))
+    found, skipped = [], []
+    for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
+        if why:
+            skipped.append((name, why))
+        else:
+            parts = labels == n, channel.grid, name, seen_through, doubts
+            found.append(volume_target(*parts))
+    if not found:
+        raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
+    return Targets(tuple(found), tuple(skipped))
 
 
 def _doubted_values(image: Image) -> list[str]:
@@ -305,24 +422,24 @@ def _voxel_of(point: Sequence[float] | np.ndarray, channel: Channel) -> np.ndarr
     return index
 
 
-def _component_at(
+def _hot(
     hot: np.ndarray, index: np.ndarray | None, channel: Channel, threshold: float
 ) -> np.ndarray:
-    labels, count = _components(hot)
-    if count == 0 or hot.all():
+    """What lies above a threshold; of it the component that holds a voxel, where one is given."""
+    if not hot.any() or hot.all():
         raise InputError(
             f"threshold {threshold} {channel.quantity} marks "
-            f"{'everything' if count else 'nothing'} in channel {channel.name}; "
+            f"{'everything' if hot.any() else 'nothing'} in channel {channel.name}; "
             f"its values run from {channel.values.min():.3g} to {channel.values.max():.3g}"
         )
     if index is None:
-        wanted = int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    else:
-        wanted = int(labels[tuple(index)])
-        if wanted == 0:
-            value = channel.values[tuple(index)]
-            raise InputError(
-                f"the point's value {value:.3g} {channel.quantity} is below the threshold "
-                f"{threshold}; move the point into the target or lower the threshold"
-            )
+        return hot
+    labels, _ = _by_size(hot)
+    wanted = int(labels[tuple(index)])
+    if wanted == 0:
+        value = channel.values[tuple(index)]
+        raise InputError(
+            f"the point's value {value:.3g} {channel.quantity} is below the threshold "
+            f"{threshold}; move the point into the target or lower the threshold"
+        )
     return labels == wanted

@@ -98,15 +98,9 @@ def volume_target(
     if count == 0:
         raise InputError(f"target {name}: the mask is empty")
     component = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    met = np.flatnonzero(component.any(axis=(0, 1)))
-    voxel = float(np.prod(grid.spacing))
-    radius = float((0.75 / np.pi * component.sum() * voxel) ** (1 / 3))
-    if len(met) < MIN_SLICES or grid.spacing.max() > 2 * radius:
-        raise InputError(
-            f"target {name}: {len(met)} slice(s) {grid.spacing[2]:.3g} {grid.unit} apart do not "
-            f"show the surface of a lesion of radius {radius:.3g} {grid.unit}; contour it slice by "
-            "slice (dims=2)"
-        )
+    if why := unfit(component, grid):
+        raise InputError(f"target {name}: {why}")
+    radius = _radius(component, grid)
     depth = np.asarray(ndimage.distance_transform_edt(np.pad(component, 1), sampling=grid.spacing))
     deepest = np.array(np.unravel_index(int(depth.argmax()), depth.shape)) - 1.0
     centroid = np.argwhere(component).mean(axis=0)
@@ -116,6 +110,22 @@ def volume_target(
     centre = max(seen, key=lambda each: each.volume).centre
     surface = surface_from_mask(component, grid)
     return VolumeTarget(centre, radius, grid.unit, name, surface, seen_through, doubts)
+
+
+def unfit(component: Bool[np.ndarray, "i j k"], grid: Grid) -> str | None:
+    """Why the voxels of a lesion do not show its surface; None where they do."""
+    met, radius = int(component.any(axis=(0, 1)).sum()), _radius(component, grid)
+    if met >= MIN_SLICES and grid.spacing.max() <= 2 * radius:
+        return None
+    return (
+        f"{met} slice(s) {grid.spacing[2]:.3g} {grid.unit} apart do not show the surface of a "
+        f"lesion of radius {radius:.3g} {grid.unit}; contour it slice by slice (dims=2)"
+    )
+
+
+def _radius(component: np.ndarray, grid: Grid) -> float:
+    """Of the ball of equal volume."""
+    return float((0.75 / np.pi * component.sum() * float(np.prod(grid.spacing))) ** (1 / 3))
 
 
 def _seen_from(centre: np.ndarray, component: np.ndarray, grid: Grid) -> float:

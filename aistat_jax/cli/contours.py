@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,8 @@ from aistat_jax._errors import InputError
 from aistat_jax.cli.options import (
     OUT,
     Seed,
-    about,
     check_devices,
-    check_seed,
+    in_flags,
     names_of,
     point_of,
     say_written,
@@ -25,23 +24,14 @@ from aistat_jax.cli.terminal import complain, say
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
-    from aistat_jax.boundary.evidence import Evidence
-    from aistat_jax.boundary.model import BoundaryModel
-    from aistat_jax.boundary.targets import Target
-    from aistat_jax.case import Case
-    from aistat_jax.inference.posterior import Posterior
-    from aistat_jax.nets.edges import FeatureField
-    from aistat_jax.nets.weights import Net
-    from aistat_jax.space.image import Image
+    from aistat_jax.case import Case, Settings
+    from aistat_jax.uncertainty.contour import Contour
 
 CASE_FILES = (
     "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
     "figure.png", "report.html",
 )  # fmt: skip
-METHODS = ("laplace", "nuts", "vi", "smc")
-FEWEST_DRAWS = 100
-MOST_CONCERNS = 5
-DEMO_NET = "phantom-petct-2d"
+MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
 DEMO_OUT = Path("aistat-out/demo")
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
@@ -74,29 +64,17 @@ def demo(
 
     The shipped network finds it; what the image says of its boundary makes the posterior.
     """
-    _check_settings(method, level, draws, seed, tolerance_mm)
+    settings = _settings(
+        method=method, level=level, draws=draws, seed=seed, tolerance_mm=tolerance_mm
+    )
     from aistat_jax._folders import Run, claim
 
     run = Run("demo", "", "the demonstration")
     place = claim(out, run, CASE_FILES, numbered=out == DEMO_OUT)
     check_devices()
-    from aistat_jax import intensity
-    from aistat_jax.case import contour_case
-    from aistat_jax.data.phantoms import demo_phantom
+    from aistat_jax.pipelines import demo_case
 
-    phantom = demo_phantom(seed)
-    centre = phantom.centre
-    point = (float(centre[0]), float(centre[1]), float(centre[2]))
-    seen = _seen_by(DEMO_NET, phantom.image, {"point_mm": point})
-    case = contour_case(
-        phantom.image, seen.targets, partial(_by_image, intensity(phantom.image), seen),
-        seed=seed, method=method, draws=draws, level=level, tolerance_mm=tolerance_mm,
-        reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
-        title="Demonstration: a synthetic PET/CT lesion",
-        inputs=(f"synthetic PET/CT, seed {seed}", f"network {DEMO_NET}"),
-        near=point,
-    )  # fmt: skip
-    _finish(place, case)
+    _finish(place, demo_case(settings))
 
 
 def contour(
@@ -172,49 +150,33 @@ def contour(
     ] = None,
 ) -> None:
     """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
-    _check_settings(method, level, draws, seed, tolerance_mm, tolerance_px)
-    where = _which_target(point, mask, threshold, slices, net)
-    for name, value in (("--blur-mm", blur_mm), ("--blur-px", blur_px)):
-        if net is not None and value is not None:
-            raise InputError(f"--net reads the edge itself, whatever the blur; drop {name}")
+    settings = _settings(
+        method=method, level=level, draws=draws, seed=seed, tolerance_mm=tolerance_mm,
+        tolerance_px=tolerance_px, blur_mm=blur_mm, blur_px=blur_px,
+    )  # fmt: skip
+    from aistat_jax import pipelines
+
+    with in_flags("mask", "threshold", "net", "blur_mm", "blur_px", point_mm="--point X,Y,Z"):
+        pipelines.check_question(point, mask, threshold, net, settings)
+    if slices == "point" and point is None:
+        raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
+    place_mm = None if point is None else point_of("--point", point)
+    chosen = _slices(slices)
     from aistat_jax._folders import Run, claim, digest
 
     (name,) = names_of([image])
     run = Run("contour", digest(image), name, at=digest(*_asked(point, mask, threshold, net)))
     default = Path("aistat-out") / stem_of(image)
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
-    from aistat_jax.boundary.model import boundary_model
-    from aistat_jax.boundary.targets import find_targets
-    from aistat_jax.case import contour_case, image_evidence
-    from aistat_jax.io.nifti import read_image, read_mask
-
-    files = {channel_name: image} | ({} if ct is None else {"CT": ct})
-    pictures = read_image(**files)
-    primary = pictures.primary
-    _check_units(pictures.unit, str(image), tolerance_mm, tolerance_px, blur_mm, blur_px)
-    if mask is not None:
-        where["mask"] = read_mask(mask, primary)
-    expert = None if reference is None else read_mask(reference, primary)
-    if pictures.unit == "px" and tolerance_px is None:
-        tolerance_px = 1.0
     check_devices()
-    if net is None:
-        with about(image):
-            targets = find_targets(pictures, **where)
-        evidence = image_evidence(pictures, blur_mm or blur_px)
-        model_of = partial(boundary_model, evidence=evidence)
-    else:
-        seen = _seen_by(net, pictures, where)
-        targets, model_of = seen.targets, partial(_by_network, seen)
-    given = [path for path in (image, ct, mask, reference) if path is not None]
-    case = contour_case(
-        pictures, targets, model_of, seed=seed, method=method, draws=draws,
-        level=level, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
-        reference=expert, whole_volume=slices == "all", title=f"Contours of {name}",
-        inputs=names_of(given), near=where.get("point_mm"),
-    )  # fmt: skip
+    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px"):
+        case = pipelines.contour(
+            {channel_name: image}, ct=ct, point_mm=place_mm, mask=mask, threshold=threshold,
+            net=net, slices=chosen, reference=reference, settings=settings,
+            title=f"Contours of {name}",
+        )  # fmt: skip
     _finish(place, case)
 
 
@@ -224,47 +186,6 @@ def _asked(
     """What tells one lesion of an image from another."""
     drawn = None if mask is None else mask.resolve()
     return [str(part) for part in (point, drawn, threshold, net)]
-
-
-class _Seen(NamedTuple):
-    """What a network says of an image: where targets are, and the field its head reads them in."""
-
-    targets: list[Target]
-    net: Net
-    field: FeatureField
-
-
-def _seen_by(name: str, image: Image, where: dict[str, Any]) -> _Seen:
-    """Targets in a mask, or else where a network's log-odds are above 0."""
-    from aistat_jax.boundary.networks import network_logits
-    from aistat_jax.boundary.targets import find_targets
-    from aistat_jax.nets.edges import feature_field
-    from aistat_jax.nets.weights import load_net
-
-    net = load_net(name)
-    field = feature_field(net, image)
-    if "mask" not in where:
-        image, where = network_logits(net, image), where | {"threshold": 0.0}
-    with about(f"network {name}"):
-        return _Seen(find_targets(image, **where), net, field)
-
-
-def _by_image(evidence: Evidence, seen: _Seen, target: Target) -> BoundaryModel:
-    """The boundary by the image, and whether there is one by a network."""
-    from aistat_jax.boundary.model import boundary_model
-    from aistat_jax.boundary.networks import presence
-
-    return boundary_model(target, evidence, presence=presence(seen.net, seen.field, target))
-
-
-def _by_network(seen: _Seen, target: Target) -> BoundaryModel:
-    """The boundary, and whether there is one, by a network alone."""
-    from aistat_jax.boundary.model import boundary_model
-    from aistat_jax.boundary.networks import network_prior, presence
-
-    net, field = seen.net, seen.field
-    prior = network_prior(net, field, target)
-    return boundary_model(target, prior=prior, presence=presence(net, field, target))
 
 
 def doctor(
@@ -287,66 +208,11 @@ def doctor(
 # ------------------------------------------------------------------------- options and printing
 
 
-def _check_settings(
-    method: str, level: float, draws: int, seed: int, *tolerances: float | None
-) -> None:
-    if method not in METHODS:
-        raise InputError(f"--method {method} is unknown; use one of {', '.join(METHODS)}")
-    if not 0 < level < 1:
-        raise InputError(f"--level {level:g} must lie strictly between 0 and 1, such as 0.95")
-    if draws < FEWEST_DRAWS:
-        raise InputError(f"--draws {draws} is too few for a band; ask for at least {FEWEST_DRAWS}")
-    check_seed(seed)
-    for tolerance in tolerances:
-        if tolerance is not None and not 0 < tolerance < float("inf"):
-            raise InputError(f"the tolerance {tolerance:g} must be a positive length")
+def _settings(**given: Any) -> Settings:
+    from aistat_jax.case import Settings
 
-
-def _check_units(
-    unit: str,
-    source: str,
-    tolerance_mm: float | None,
-    tolerance_px: float | None,
-    blur_mm: float | None,
-    blur_px: float | None,
-) -> None:
-    other = "mm" if unit == "px" else "px"
-    given = {"px": (tolerance_px, blur_px), "mm": (tolerance_mm, blur_mm)}[other]
-    state = "has no spacing" if unit == "px" else "is in millimetres"
-    for name, value in zip(("tolerance", "blur"), given, strict=True):
-        if value is not None:
-            raise InputError(
-                f"{source}: the image {state}, so --{name}-{other} means nothing; "
-                f"use --{name}-{unit}"
-            )
-    for name, value in (("blur-mm", blur_mm), ("blur-px", blur_px)):
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name} {value:g} must be a positive length")
-
-
-def _which_target(
-    point: str | None, mask: Path | None, threshold: float | None, slices: str, net: str | None
-) -> dict[str, Any]:
-    """Keyword arguments of `find_targets`, less the mask, which is read with the image."""
-    given = {"point": point, "mask": mask, "threshold": threshold}
-    named = {name for name, value in given.items() if value is not None}
-    if net is not None and threshold is not None:
-        raise InputError("--net finds the target itself; drop --threshold")
-    if net is not None and not named:
-        return {"slices": _slices(slices)}
-    if len(named) != 1 and named != {"point", "threshold"}:
-        raise InputError(
-            "pass one of --point X,Y,Z, --mask FILE, --threshold VALUE and --net NAME, "
-            "or a point together with a threshold or a network"
-        )
-    where: dict[str, Any] = {"slices": _slices(slices)}
-    if slices == "point" and point is None:
-        raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
-    if point is not None:
-        where["point_mm"] = point_of("--point", point)
-    if threshold is not None:
-        where["threshold"] = threshold
-    return where
+    with in_flags(*given):
+        return Settings(**given)
 
 
 def _slices(text: str) -> str | list[int]:
@@ -367,14 +233,16 @@ def _slices(text: str) -> str | list[int]:
 def _finish(place: Claim, case: Case) -> None:
     """Write the case, and say what was found and written."""
     from aistat_jax.uncertainty.triage import triage
-    from aistat_jax.views.outputs import write_case
+    from aistat_jax.views import outputs
 
-    for name, reason in case.skipped:
+    for name, reason in case.skipped[:MOST_LEFT_OUT]:
         complain(f"left out {name}: {reason}")
-    out, names = write_results(place, partial(write_case, case=case), ("summary.json",))
-    for posterior, band, grade in zip(case.posteriors, case.bands, case.grades, strict=True):
-        say(_line(posterior, band, grade))
-    for concern in triage(case.posteriors, case.grades, case.bands)[:MOST_CONCERNS]:
+    if (more := len(case.skipped) - MOST_LEFT_OUT) > 0:
+        complain(f"left out {more} more, which summary.json names")
+    out, names = write_results(place, partial(outputs.write_files, case=case), ("summary.json",))
+    for one in case:
+        say(_line(one))
+    for concern in triage(case.contours)[:MOST_CONCERNS]:
         say(f"look at {concern}")
     if (doubted := _trusted_to(case)) is not None:
         say(doubted)
@@ -392,7 +260,7 @@ def _trusted_to(case: Case) -> str | None:
     """At which tolerance half of the contours would be green, where they are not."""
     import numpy as np
 
-    grades = case.grades
+    grades = [one.grade for one in case]
     needed = [np.inf if grade.trusted_to is None else grade.trusted_to for grade in grades]
     half, unit = float(np.quantile(needed, 0.5, method="higher")), grades[0].unit
     if half <= grades[0].tolerance:
@@ -404,15 +272,13 @@ def _trusted_to(case: Case) -> str | None:
     return f"{many} green at a tolerance of {at:.1f} {unit} (asked: {grades[0].tolerance:g} {unit})"
 
 
-def _line(posterior: Posterior, band: Any, grade: Any) -> str:
+def _line(one: Contour) -> str:
     import numpy as np
 
-    from aistat_jax.uncertainty.probability import area_posterior
-
-    unit = posterior.unit
-    there = f"  present {posterior.presence:.0%}" if posterior.presence < 1 else ""
+    band, unit, presence = one.band, one.unit, one.posterior.presence
+    there = f"  present {presence:.0%}" if presence < 1 else ""
     return (
-        f"{posterior.target_id:>6}  {grade.case:<5}  area {area_posterior(posterior)}  "
+        f"{one.id:>6}  {one.grade.case:<5}  area {one.content}  "
         f"{100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
         f"(largest {band.half_width.max():.1f}){there}"
     )

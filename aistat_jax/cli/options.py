@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from aistat_jax._errors import FolderError, InputError
+from aistat_jax._files import names_of as names_of
 from aistat_jax.cli.terminal import keep, say
 
 if TYPE_CHECKING:
@@ -72,17 +73,6 @@ def stem_of(path: Path) -> str:
     return name.strip().lstrip(".") or "image"
 
 
-def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Names of files for people, with their folder where two would be alike.
-
-    Bytes that are no UTF-8 are shown as escapes.
-    """
-    names = [path.name for path in paths]
-    if len(set(names)) < len(names):
-        names = ["/".join(path.absolute().parts[-2:]) for path in paths]
-    return tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
-
-
 def write_results(
     place: Claim, write: Callable[[Path], T], last: Sequence[str] = (), kept: str = ""
 ) -> tuple[Path, T]:
@@ -116,23 +106,14 @@ def say_written(out: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def about(path: Path | str) -> Iterator[None]:
-    """Names the file, or the network, in a refusal that does not know it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-@contextmanager
-def in_flags(*arguments: str) -> Iterator[None]:
+def in_flags(*arguments: str, **flags: str) -> Iterator[None]:
     """Gives the arguments that a refusal names, such as tolerance_mm, their names as options."""
+    own = {name: "--" + name.removesuffix("=True").replace("_", "-") for name in arguments}
     try:
         yield
     except InputError as error:
         sentence = str(error)
-        for name in arguments:
-            flag = "--" + name.removesuffix("=True").replace("_", "-")
+        for name, flag in (own | flags).items():
             sentence = re.sub(rf"\b{re.escape(name)}\b", flag, sentence)
         raise InputError(sentence) from error
 

@@ -22,7 +22,9 @@ from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
 from aistat_jax.inference.diagnostics import trustworthy
-from aistat_jax.inference.fit import check, compared, fit, fitted_again
+from aistat_jax.inference.finish import check_draws
+from aistat_jax.inference.fit import compared, fit
+from aistat_jax.inference.methods import Laplace
 from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
@@ -43,8 +45,7 @@ def fit_many(
 
     Raises InputError, before anything is fitted, for fewer than 100 draws.
     """
-    for model in models:
-        check(model, "laplace", draws, 2)
+    check_draws(draws)
     report = progress or (lambda count: None)
     kinds = [kind_of(model) for model in models]
     longest = _longest(models, kinds)
@@ -59,7 +60,7 @@ def fit_many(
     def settled(i: int, posterior: Posterior) -> None:
         """Whatever traces a program or samples is done by the calling thread alone."""
         if fallback and not trustworthy(posterior.diagnostics, draws):
-            posterior = fitted_again(alike(i), posterior, draws=draws, seed=seed + i)
+            posterior = Laplace().again(alike(i), posterior, draws=draws, seed=seed + i)
         found[i] = posterior
         report(1)
 

@@ -10,7 +10,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._typing import ArrayLike
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import chain_diagnostics
-from aistat_jax.inference.fit import MIN_DRAWS, finished
+from aistat_jax.inference.finish import MIN_DRAWS, finished
 from aistat_jax.inference.log_density import log_density
 from aistat_jax.inference.posterior import Posterior
 

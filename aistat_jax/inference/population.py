@@ -30,7 +30,7 @@ from aistat_jax.inference import one_core
 from aistat_jax.inference.batch import alike
 from aistat_jax.inference.diagnostics import KHAT_LIMIT, weight_diagnostics
 from aistat_jax.inference.evidence import log_mean
-from aistat_jax.inference.fit import check, finished
+from aistat_jax.inference.finish import check_draws, finished
 from aistat_jax.inference.laplace import (
     PROPOSALS_PER_DRAW,
     proposal_constant,
@@ -137,8 +137,7 @@ def fit_population(
 def _check(models: list[BoundaryModel], draws: int) -> None:
     if len(models) < 2:
         raise InputError(f"a population needs at least 2 models, got {len(models)}; use fit")
-    for model in models:
-        check(model, "laplace", draws, 2)
+    check_draws(draws)
     first = models[0]
     for model in models:
         prior = model.data.prior

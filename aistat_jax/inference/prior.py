@@ -14,7 +14,7 @@ from aistat_jax._typing import Array
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference import one_core
 from aistat_jax.inference.density import Program
-from aistat_jax.inference.fit import finished
+from aistat_jax.inference.finish import finished
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 
 

@@ -172,16 +172,17 @@ def coverage_from_contours(curves: Sequence[Curve], plane: Plane) -> Float[np.nd
             f"contours in {curves[0].unit} cannot be drawn on a plane in {plane.unit}; "
             "use the plane they were made on"
         )
-    centres = plane.points()
     half_diagonal = np.linalg.norm(plane.spacing) / 2 * (1 + 1e-9)
     edge = np.zeros(plane.shape, dtype=bool)
     for curve in curves:
-        box = _index_box(curve, plane)
-        coverage[box] += curve.contains(centres[box])
-        edge[box] |= curve.distance_to(centres[box]) <= half_diagonal
+        box = plane.box_around(curve.points)
+        centres = plane.points(box)
+        coverage[box] += curve.contains(centres)
+        edge[box] |= curve.distance_to(centres) <= half_diagonal
     coverage %= 2
     region = region_of(curves)
-    low, high = centres[edge] - plane.spacing / 2, centres[edge] + plane.spacing / 2
+    centres = plane.origin + plane.spacing * np.argwhere(edge)
+    low, high = centres - plane.spacing / 2, centres + plane.spacing / 2
     pixels = shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1])
     coverage[edge] = shapely.area(shapely.intersection(pixels, region)) / plane.pixel_area
     return np.clip(coverage, 0.0, 1.0)
@@ -202,13 +203,6 @@ def as_polygons(geometry: Any) -> MultiPolygon:
     parts = shapely.get_parts(shapely.get_parts(geometry))
     areas = [part for part in parts if isinstance(part, shapely.Polygon) and not part.is_empty]
     return shapely.MultiPolygon(areas)
-
-
-def _index_box(curve: Curve, plane: Plane) -> tuple[slice, slice]:
-    low = np.floor(plane.to_index(curve.points.min(axis=0))).astype(int) - 1
-    high = np.ceil(plane.to_index(curve.points.max(axis=0))).astype(int) + 2
-    low, high = (np.clip(edge, 0, plane.shape) for edge in (low, high))
-    return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

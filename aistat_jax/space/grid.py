@@ -7,6 +7,7 @@ without spacing lives in pixels (unit "px").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -19,6 +20,7 @@ Axes = tuple[tuple[int, bool], tuple[int, bool], tuple[int, bool]]
 """For each canonical axis: the stored axis it comes from, and whether that is flipped."""
 
 SHEAR_TOLERANCE = 1e-3
+PARALLEL_TOLERANCE = 1e-3
 
 
 @record
@@ -42,10 +44,12 @@ class Plane:
     unit: str = static(default="mm")
     index: int = static(default=0)
 
-    def points(self) -> Float[np.ndarray, "nu nv 2"]:
-        """In-plane coordinates of every pixel centre."""
-        u = self.origin[0] + self.spacing[0] * np.arange(self.shape[0])
-        v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])
+    def points(
+        self, box: tuple[slice, slice] = (slice(None), slice(None))
+    ) -> Float[np.ndarray, "nu nv 2"]:
+        """In-plane coordinates of every pixel centre, or of those in a box of pixels."""
+        u = self.origin[0] + self.spacing[0] * np.arange(self.shape[0])[box[0]]
+        v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])[box[1]]
         return np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1)
 
     def to_world(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
@@ -66,6 +70,22 @@ class Plane:
         """The pixels from index `low` to before `high` of the same slice."""
         size = (int(high[0] - low[0]), int(high[1] - low[1]))
         return replace(self, origin=self.origin + low * self.spacing, shape=size)
+
+    def seen_from(self, other: Plane) -> Plane:
+        """This slice in the coordinates of one that is parallel to it."""
+        if not np.abs(other.frame.T @ self.frame - np.eye(3)).max():
+            return self
+        middle = (np.asarray(self.shape) - 1) / 2 * self.spacing
+        centre = other.to_uv(self.to_world(self.origin + middle))
+        return replace(self, frame=other.frame, origin=centre - middle)
+
+    def box_around(self, points: Float[np.ndarray, "point 2"]) -> tuple[slice, slice]:
+        """The pixels that hold all points, and one more to every side, as far as there are any."""
+        index = self.to_index(points)
+        last = np.asarray(self.shape)
+        low = np.clip(np.floor(index.min(axis=0)).astype(int) - 1, 0, last)
+        high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 2, low, last)
+        return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -149,6 +169,86 @@ class Grid:
             unit=self.unit,
             index=int(k),
         )
+
+    def number_of(self, plane: Plane) -> int:
+        """Which slice lies nearest to a plane."""
+        first = self.plane(0)
+        place = np.rint((plane.offset - first.offset) / first.thickness)
+        return int(np.clip(place, 0, self.shape[2] - 1))
+
+    def beside(self, plane: Plane, name: str = "image") -> Plane:
+        """The slice nearest to a plane, such as one of another grid, in that one's coordinates.
+
+        `name` is the channel's, in sentences. Raises InputError when the two are not parallel
+        within 1e-3, or no slice lies within half this grid's slice thickness.
+        """
+        self.check_parallel(plane, name)
+        own = self.plane(self.number_of(plane))
+        if not self.covers(plane):
+            raise InputError(
+                f"channel {name} has no slice at {plane.offset:.2f} {self.unit}: its nearest is "
+                f"{abs(own.offset - plane.offset):.2f} {self.unit} away; choose a slice that both "
+                "images cover"
+            )
+        return own.seen_from(plane)
+
+    def covers(self, plane: Plane) -> bool:
+        """Whether a plane is parallel to the slices, and within half of their thickness of one."""
+        own = self.plane(self.number_of(plane))
+        near = abs(own.offset - plane.offset) <= own.thickness / 2 + 1e-3
+        turn = np.abs(plane.frame.T @ self.frame - np.eye(3)).max()
+        return bool(near and turn <= PARALLEL_TOLERANCE and plane.unit == self.unit)
+
+    def has(self, plane: Plane) -> bool:
+        """Whether a plane is one of its slices, pixel by pixel."""
+        if plane.unit != self.unit or plane.shape != self.shape[:2]:
+            return False
+        own = self.plane(self.number_of(plane))
+        fine = 0.01 * float(np.min(own.spacing))
+        same = [(own.offset, plane.offset), (own.origin, plane.origin)]
+        same.append((own.spacing, plane.spacing))
+        alike = all(np.allclose(a, b, rtol=0, atol=fine) for a, b in same)
+        return alike and np.allclose(own.frame, plane.frame, atol=PARALLEL_TOLERANCE)
+
+    def showing(self, planes: Sequence[Plane], name: str = "image") -> list[list[Plane]]:
+        """For each plane the slices that show it, in its own coordinates.
+
+        A slice shows what lies within half of its own thickness, or of the plane's where that is
+        more: of planes of one stack the nearest alone. Of planes that are its slices it shows each
+        once. Raises InputError where they are not parallel within 1e-3.
+        """
+        if not planes:
+            return []
+        for plane in planes:
+            self.check_parallel(plane, name)
+        stacks = np.array([(*p.origin, *p.spacing, p.thickness, *p.shape) for p in planes])
+        alike = np.asarray(np.isclose(stacks[:, None], stacks[None]).all(axis=-1))
+        shown: list[list[Plane]] = [[] for _ in planes]
+        offsets = np.array([plane.offset for plane in planes])
+        reach = np.array([max(plane.thickness, self.spacing[2]) for plane in planes]) / 2
+        for there in map(self.plane, range(self.shape[2])):
+            gap = np.abs(offsets - there.offset)
+            gap[gap > reach + 1e-3] = np.inf
+            for n, plane in enumerate(planes):
+                rivals = alike[n] & (gap <= gap[alike[n]].min() + 1e-6)
+                lowest = offsets[n] < offsets[rivals].min() + 1e-6
+                if np.isfinite(gap[n]) and rivals[n] and lowest:
+                    shown[n].append(there.seen_from(plane))
+        return shown
+
+    def check_parallel(self, plane: Plane, name: str = "image") -> None:
+        """Refuse a plane in another unit, or one that is turned against the slices."""
+        if plane.unit != self.unit:
+            raise InputError(
+                f"channel {name} is in {self.unit} but the plane is in {plane.unit}; "
+                "give every image a spacing, or none"
+            )
+        turn = np.abs(plane.frame.T @ self.frame - np.eye(3)).max()
+        if turn > PARALLEL_TOLERANCE:
+            raise InputError(
+                f"channel {name} is turned against the plane asked for (direction cosines "
+                f"differ by {turn:.2g}); resample it to the other image's orientation"
+            )
 
     def matches(self, other: Grid, tolerance: float = 1e-2) -> bool:
         """Whether two grids have the same shape and no voxel apart by over `tolerance` pixels."""

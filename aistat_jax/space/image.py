@@ -20,8 +20,6 @@ from aistat_jax.space.grid import (
     to_canonical,
 )
 
-PARALLEL_TOLERANCE = 1e-3
-
 
 @dataclass(frozen=True)
 class Storage:
@@ -164,36 +162,8 @@ class Channel:
         Its in-plane coordinates are those of `plane`. Raises InputError when the two are not
         parallel within 1e-3, or no slice lies within half this channel's slice thickness.
         """
-        frame = self.grid.frame
-        turn = np.abs(plane.frame.T @ frame - np.eye(3)).max()
-        if plane.unit != self.unit:
-            raise InputError(
-                f"channel {self.name} is in {self.unit} but the plane is in {plane.unit}; "
-                "give every image a spacing, or none"
-            )
-        if turn > PARALLEL_TOLERANCE:
-            raise InputError(
-                f"channel {self.name} is turned against the plane asked for (direction cosines "
-                f"differ by {turn:.2g}); resample it to the other image's orientation"
-            )
-        first = self.grid.plane(0)
-        k = int(
-            np.clip(
-                np.rint((plane.offset - first.offset) / first.thickness), 0, self.grid.shape[2] - 1
-            )
-        )
-        own = self.slice(k)
-        gap = abs(own.plane.offset - plane.offset)
-        if gap > own.plane.thickness / 2 + 1e-3:
-            raise InputError(
-                f"channel {self.name} has no slice at {plane.offset:.2f} {self.unit}: its nearest "
-                f"is {gap:.2f} {self.unit} away; choose a slice that both images cover"
-            )
-        if turn == 0:
-            return own
-        middle = (np.asarray(own.plane.shape) - 1) / 2 * own.plane.spacing
-        centre = plane.to_uv(own.plane.to_world(own.plane.origin + middle))
-        return replace(own, plane=replace(own.plane, frame=plane.frame, origin=centre - middle))
+        own = self.grid.beside(plane, self.name)
+        return ChannelSlice(self.values[:, :, own.index], own, self.name, self.quantity)
 
 
 @record
@@ -269,6 +239,13 @@ class Image:
     @property
     def unit(self) -> str:
         return self.primary.unit
+
+    def home_of(self, planes: Sequence[Plane]) -> Channel | None:
+        """The first channel whose slices planes are, None where they are those of none."""
+        for name in self.names:
+            if all(self.channels[name].grid.has(plane) for plane in planes):
+                return self.channels[name]
+        return None
 
     def __getitem__(self, name: str) -> Channel:
         if name not in self.channels:

@@ -20,7 +20,7 @@ class Neighbours:
     def hold(self, points: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
         """Whether each point lies in the pixel of another object."""
         index = np.rint(self.plane.to_index(points)).astype(int)
-        within = ((index >= 0) & (index < np.array(self.plane.shape))).all(axis=-1)
+        within = np.all((index >= 0) & (index < np.array(self.plane.shape)), axis=-1)
         u, v = np.moveaxis(np.where(within[..., None], index, 0), -1, 0)
         found = self.labels[u, v]
         return np.asarray(within & (found != 0) & (found != self.own))

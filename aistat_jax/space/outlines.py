@@ -9,16 +9,17 @@ from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel
 
-Region = Curve | np.ndarray | Channel
-"""A region of a slice: its contour, a boolean mask (2D, or 3D on the image's grid), a volume."""
+Region = Curve | tuple[Curve, ...] | np.ndarray | Channel
+"""A region of a slice: its contour, all of them, a boolean mask (2D, or 3D on the image's grid), a
+volume."""
 
 
 def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
     """The closed curves that bound a region in the slice `plane`, the largest first.
 
-    `region` is a `Curve` in that slice; a boolean mask of the slice (nu, nv), or of the volume
-    (i, j, k) whose slice it is, such as `read_mask` returns; or a `Channel` that holds a mask of 0
-    and 1 (or inside fractions) on a grid of its own. Masks are drawn along half a pixel, as
+    `region` is a `Curve` in that slice, or several; a boolean mask of the slice (nu, nv), or of the
+    volume (i, j, k) whose slice it is, as `read_mask` returns; or a `Channel` that holds a mask
+    of 0 and 1 (or inside fractions) on a grid of its own. Masks are drawn along half a pixel, as
     `contours_from_mask` says: boundaries run counter-clockwise, holes clockwise.
 
     Returns nothing where the mask is empty in this slice. Raises InputError for a mask of another
@@ -29,13 +30,15 @@ def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
     >>> [curve.area for curve in outlines(mask, plane)]
     [8.5]
     """
-    if isinstance(region, Curve):
-        if region.unit != plane.unit:
-            raise InputError(
-                f"the contour is in {region.unit} and the slice in {plane.unit}; "
-                "pass a contour drawn on this image"
-            )
-        return (region,)
+    curves = (region,) if isinstance(region, Curve) else region
+    if isinstance(curves, tuple):
+        for curve in curves:
+            if curve.unit != plane.unit:
+                raise InputError(
+                    f"the contour is in {curve.unit} and the slice in {plane.unit}; "
+                    "pass a contour drawn on this image"
+                )
+        return curves
     if isinstance(region, Channel):
         own = region.slice_at(plane)
         return tuple(contours_from_mask(own.values, own.plane))

@@ -10,7 +10,6 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.curve import Curve
 
 _MINIMUM_DRAWS = 100
 
@@ -49,7 +48,7 @@ class Band:
             np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)
         )
 
-    def holds(self, surface: Curve) -> bool:
+    def holds(self, surface: Any) -> bool:
         """Whether a closed shape lies inside the band, as far as the chart sees it at all."""
         return self.chart.sees(surface) and bool(self.contains(self.chart.values_of(surface)))
 

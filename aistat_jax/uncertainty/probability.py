@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,30 +14,59 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.mesh import Mesh
-from aistat_jax.space.sphere import SphereChart
 
 ML = 1000.0  # cubic millimetres
 
 
 def probability_map(
-    posterior: Posterior, where: Plane | Grid | None = None
+    posterior: Posterior | Sequence[Posterior], where: Plane | Grid | None = None
 ) -> Float[np.ndarray, "*grid"]:
     """Posterior probability that there is a target and each voxel's centre lies inside it.
 
-    Each draw is the closed shape through its radii, as in `Posterior.curves`.
+    Each draw is the closed shape through its radii, as in `Posterior.curves`. Of several targets it
+    is the probability that a voxel lies inside of any, were they independent.
 
-    Returns (nu, nv) on a plane, by default the slice on which the boundary was fitted; of a surface
-    in space on a plane or (i, j, k) on a grid, one of which has to be given.
+    Returns (nu, nv) on a plane, by default the slice on which the boundary was fitted; or (i, j, k)
+    on a grid, where contours in slices fill the slices that show them (`Grid.showing`) and nothing
+    else. Raises InputError for a surface in space, or several targets, without a place.
     """
-    return posterior.presence * posterior.chart.inside_share(
-        posterior.draws, _points(posterior, where)
-    )
+    if isinstance(posterior, Posterior):
+        if not isinstance(where, Grid):
+            return _share(posterior, _points(posterior, where))
+        posterior = [posterior]
+    if not isinstance(where, Grid):
+        raise InputError("several targets have no slice of their own; say where: a Grid")
+    found = np.zeros(where.shape)
+    for one, slices in zip(posterior, shown_in([p.chart for p in posterior], where), strict=True):
+        if one.chart.dims == 3:
+            found += (1 - found) * _share(one, _points(one, where))
+        for plane in slices if one.chart.dims == 2 else ():
+            box = plane.box_around(one.chart.points(one.draws.max(axis=0)))
+            part = found[(*box, plane.index)]
+            part += (1 - part) * _share(one, plane.points(box))
+    return found
+
+
+def shown_in(charts: Sequence[Any], grid: Grid, name: str = "image") -> list[list[Plane]]:
+    """The slices of a grid that show each of several targets: a surface may be in any of them.
+
+    See `Grid.showing` for contours in slices, and for what is refused.
+    """
+    flat = iter(grid.showing([chart.plane for chart in charts if chart.dims == 2], name))
+    every = [grid.plane(k) for k in range(grid.shape[2])]
+    return [next(flat) if chart.dims == 2 else every for chart in charts]
+
+
+def _share(
+    posterior: Posterior, points: Float[np.ndarray, "*grid dims"]
+) -> Float[np.ndarray, "*grid"]:
+    return posterior.presence * posterior.chart.inside_share(posterior.draws, points)
 
 
 def _points(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarray, "*grid dims"]:
     """Voxel centres of a slice or volume, in the coordinates of the boundary's chart."""
     chart = posterior.chart
-    if isinstance(chart, SphereChart):
+    if chart.dims == 3:
         if where is None:
             raise InputError(
                 "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aistat_jax._record import record, static
-from aistat_jax._typing import Bool
-from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_contours
+from aistat_jax._record import record, replace, static
+from aistat_jax._typing import Bool, Float
+from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.image import Channel
+from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.uncertainty.contour import Contour, estimate_volume
 from aistat_jax.uncertainty.metrics import (
     SurfaceDistances,
     dice,
     surface_distances,
     surface_distances_3d,
 )
+from aistat_jax.uncertainty.probability import shown_in
 
 
 @record
@@ -27,8 +29,8 @@ class Agreement:
     scope "volume": masks and surfaces of the whole volume; "slices": only the slices that were
     contoured, Dice of their masks and distances between curves within each slice, pooled.
     assd and hd95 are in `unit`, None where either side is empty. band_share is the share of
-    `slices_compared` whose whole reference boundary lies inside the simultaneous band; None when
-    no slice has both a contour and a reference.
+    `slices_compared` (targets that have a reference) whose whole reference boundary lies inside the
+    simultaneous band; None where there is none.
     """
 
     dice: float = static()
@@ -40,58 +42,91 @@ class Agreement:
     unit: str = static()
 
 
-def estimate_volume(posteriors: Sequence[Posterior], like: Channel) -> Bool[np.ndarray, "i j k"]:
-    """Voxels at least half inside the posterior mean contours, on the grid of `like`."""
-    volume = np.zeros(like.grid.shape, dtype=bool)
-    for posterior in posteriors:
-        plane = posterior.chart.plane
-        curves = posterior.chart.sections(posterior.estimate, plane)
-        volume[:, :, plane.index] |= coverage_from_contours(curves, plane) >= 0.5
-    return volume
+def with_references(
+    contours: Sequence[Contour],
+    mask: Bool[np.ndarray, "i j k"],
+    like: Channel,
+    outlines: Sequence[Sequence[Curve]] | None = None,
+) -> list[Contour]:
+    """The contours, each with the part of a mask on the grid of `like` that it is compared with.
 
-
-def reference_curves(mask: np.ndarray, posteriors: Sequence[Posterior]) -> list[Curve | None]:
-    """The largest outline of a mask (i, j, k) in each posterior's slice; None where it is empty."""
-    found = []
-    for posterior in posteriors:
-        plane = posterior.chart.plane
-        curves = contours_from_mask(mask[:, :, plane.index], plane)
-        found.append(curves[0] if curves else None)
+    That is the component, in its slice or in space, of which it covers most; where it meets none,
+    the nearest that no other contour meets. `outlines` are the exact curves in each slice of
+    `like`, where they are known.
+    """
+    found = list(contours)
+    for k, several in _by_slice(contours, like).items():
+        plane = like.grid.beside(_plane(contours[several[0]]))
+        if outlines is None:
+            drawn = [curve for curve in contours_from_mask(mask[:, :, k], plane) if curve.is_ccw]
+        else:
+            drawn = list(outlines[k])
+        for n, m in zip(several, _matched([contours[n] for n in several], drawn), strict=True):
+            found[n] = replace(contours[n], reference=None if m is None else drawn[m])
+    for n, part in _components(contours, mask, like).items():
+        found[n] = replace(contours[n], reference=surface_from_mask(part, like.grid))
     return found
 
 
+def _components(
+    contours: Sequence[Contour], mask: Bool[np.ndarray, "i j k"], like: Channel
+) -> dict[int, np.ndarray]:
+    """The component of a mask (i, j, k) that each surface is compared with, where there is one."""
+    solid = [n for n, contour in enumerate(contours) if contour.chart.dims == 3]
+    if not solid or not mask.any():
+        return {}
+    from scipy import ndimage
+
+    labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
+    count = int(labels.max())
+    whole = [estimate_volume([contours[n]], like) for n in solid]
+    met = [np.bincount(labels[own], minlength=count + 1)[1:] for own in whole]
+    places = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
+    middles = like.grid.to_world(np.array(places))
+    centres = np.array([contours[n].chart.line(0, np.zeros(1))[0] for n in solid])
+    apart = np.linalg.norm(centres[:, None] - middles[None], axis=-1)
+    chosen = zip(solid, _chosen(np.array(met, dtype=float), apart), strict=True)
+    return {n: labels == m + 1 for n, m in chosen if m is not None}
+
+
 def agreement(
-    posteriors: Sequence[Posterior],
-    mask: np.ndarray,
+    contours: Sequence[Contour],
+    mask: Bool[np.ndarray, "i j k"],
     like: Channel,
     *,
-    curves: Sequence[Curve | None] | None = None,
+    exact: bool = False,
     level: float = 0.95,
     whole_volume: bool = True,
 ) -> Agreement:
-    """Compare the posterior mean contours with a reference mask on the grid of `like`.
+    """Compare posterior mean contours, which have references, with a mask on the grid of `like`.
 
     A mask knows its boundary to the voxel only, so it lies inside the band when no voxel centre
     within the band's inner edge is out of the mask, and none beyond the outer edge is in it.
-    Where the reference is known as `curves`, one a posterior, those must lie inside the band
-    themselves. Images without spacing are compared slice by slice, in pixels.
-    Shapes: mask (i, j, k). Raises InputError for a level outside (0, 1).
+    Where references are `exact`, those must lie inside the band themselves. Images without spacing
+    are compared slice by slice, in pixels. What the contours have missed counts in Dice, and in
+    distances of the volume. Shapes: mask (i, j, k). Raises InputError for a level outside (0, 1).
     """
-    volume = estimate_volume(posteriors, like)
-    outlines = reference_curves(mask, posteriors) if curves is None else list(curves)
-    inside = []
-    for posterior, curve in zip(posteriors, outlines, strict=True):
-        if curve is not None:
-            band = simultaneous_band(posterior, level)
-            drawn = mask[:, :, posterior.chart.plane.index]
-            inside.append(_holds_mask(band, drawn) if curves is None else band.holds(curve))
-    if whole_volume and like.unit == "mm":
+    volume, inside = estimate_volume(contours, like), []
+    components = _components(contours, mask, like)
+    for n, contour in enumerate(contours):
+        if contour.reference is None:
+            continue
+        band = simultaneous_band(contour.posterior, level)
+        if exact:
+            inside.append(band.holds(contour.reference))
+        elif isinstance(contour.reference, Curve):
+            inside.append(_holds_pixels(band, contour.reference, mask, like))
+        elif n in components:
+            inside.append(_holds_voxels(band, components[n], like))
+    whole = (whole_volume and like.unit == "mm") or any(c.chart.dims == 3 for c in contours)
+    if whole:
         both = volume.any() and mask.any()
         distances = surface_distances_3d(volume, mask, like.grid.spacing) if both else None
         score = dice(volume, mask)
     else:
-        drawn = sorted({posterior.chart.plane.index for posterior in posteriors})
-        distances = _pooled(posteriors, outlines)
+        shown = shown_in([contour.chart for contour in contours], like.grid, like.name)
+        drawn = sorted({plane.index for slices in shown for plane in slices})
+        distances = _pooled(contours)
         score = dice(volume[:, :, drawn], mask[:, :, drawn])
     return Agreement(
         dice=score if np.isfinite(score) else 0.0,
@@ -99,26 +134,34 @@ def agreement(
         hd95=None if distances is None else distances.hd95,
         band_share=float(np.mean(inside)) if inside else None,
         slices_compared=len(inside),
-        scope="volume" if whole_volume and like.unit == "mm" else "slices",
+        scope="volume" if whole else "slices",
         unit=like.unit,
     )
 
 
-def _holds_mask(band: Band, mask: np.ndarray) -> bool:
-    centres = band.chart.plane.points()
+def _holds_pixels(band: Band, reference: Curve, mask: np.ndarray, like: Channel) -> bool:
+    """Whether the pixels of a mask inside of its outline are those of a contour in the band."""
+    plane, upper = like.grid.beside(band.chart.plane), band.chart.surface(band.upper)
+    box = plane.box_around(np.concatenate([upper.points, reference.points]))
+    centres = plane.points(box)
+    part = mask[(*box, plane.index)] & reference.contains(centres)
     within = band.chart.surface(np.maximum(band.lower, 1e-9)).contains(centres)
-    reached = band.chart.surface(band.upper).contains(centres)
-    return not ((within & ~mask).any() or (mask & ~reached).any())
+    return not ((within & ~part).any() or (part & ~upper.contains(centres)).any())
 
 
-def _pooled(
-    posteriors: Sequence[Posterior], curves: Sequence[Curve | None]
-) -> SurfaceDistances | None:
-    """Distances of all slices that have both contours, every piece with its own length."""
+def _holds_voxels(band: Band, part: np.ndarray, like: Channel) -> bool:
+    """Whether the voxels of a component are those of a surface in the band."""
+    edges = np.stack([np.maximum(band.lower, 1e-9), band.upper])
+    within, reached = band.chart.inside(edges, like.grid.points())
+    return not ((within & ~part).any() or (part & ~reached).any())
+
+
+def _pooled(contours: Sequence[Contour]) -> SurfaceDistances | None:
+    """Distances of all contours that have a reference, every piece with its own length."""
     each = [
-        surface_distances(posterior.chart.surface(posterior.estimate), curve)
-        for posterior, curve in zip(posteriors, curves, strict=True)
-        if curve is not None
+        surface_distances(contour.chart.surface(contour.posterior.estimate), contour.reference)
+        for contour in contours
+        if isinstance(contour.reference, Curve)
     ]
     if not each:
         return None
@@ -129,3 +172,42 @@ def _pooled(
         b_weight=np.concatenate([d.b_weight for d in each]),
         unit=each[0].unit,
     )
+
+
+def _by_slice(contours: Sequence[Contour], like: Channel) -> dict[int, list[int]]:
+    """The contours that are compared in each slice of a channel: the one nearest to their own."""
+    found: dict[int, list[int]] = {}
+    for n, contour in enumerate(contours):
+        if contour.chart.dims == 2 and like.grid.covers(plane := _plane(contour)):
+            found.setdefault(like.grid.beside(plane, like.name).index, []).append(n)
+    return found
+
+
+def _plane(contour: Contour):
+    return contour.posterior.chart.plane
+
+
+def _matched(contours: Sequence[Contour], curves: Sequence[Curve]) -> list[int | None]:
+    """Which of the curves in their slice contours are compared with."""
+    import shapely
+
+    own = [
+        shapely.make_valid(shapely.Polygon(contour.chart.points(contour.posterior.estimate)))
+        for contour in contours
+    ]
+    drawn = np.array([shapely.make_valid(shapely.Polygon(curve.points)) for curve in curves])
+    rows = np.array(own)[:, None]
+    return _chosen(shapely.area(shapely.intersection(rows, drawn)), shapely.distance(rows, drawn))
+
+
+def _chosen(
+    overlap: Float[np.ndarray, "contour part"], apart: Float[np.ndarray, "contour part"]
+) -> list[int | None]:
+    """The part that each contour overlaps most, else the nearest that none overlaps, else none."""
+    free, found = ~(overlap > 0).any(axis=0), []
+    for row, far in zip(overlap, apart, strict=True):
+        if row.max(initial=0.0) > 0:
+            found.append(int(row.argmax()))
+        else:
+            found.append(int(np.where(free, far, np.inf).argmin()) if free.any() else None)
+    return found

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.space.grid import Plane
+from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, PRESENCE_CUTS, CaseGrade, Grade
 
 # By how much two slices must overlap less than those around them do. Slices of a convex body, and
@@ -36,29 +37,21 @@ class Concern:
         return f"{self.target_id} ({self.grade}): {self.reason}"
 
 
-def triage(
-    posteriors: Sequence[Posterior], grades: Sequence[Grade], bands: Sequence[Band] | None = None
-) -> tuple[Concern, ...]:
+def triage(contours: Sequence[Contour]) -> tuple[Concern, ...]:
     """The contours that a person should look at, the most urgent first, with one reason each.
 
     In this order: contours that do not go with the slices next to them (a slice that overlaps both
     its neighbours by over 10% less, in Dice, than they overlap each other; a step between two
     slices that overlap by over 20% less than those on either side of them); contours that a check
     refused, or that something else than their width speaks against; targets that may not be
-    there; and all other amber and red ones, by the area between the edges of their 95% band. Green
-    contours that go with their neighbours are not named.
-
-    `bands` saves computing them again. Raises InputError for lists of different lengths.
+    there; and all other amber and red ones, by the area between the edges of their band. Green
+    contours that go with their neighbours are not named. Of several targets in a slice the
+    neighbour is the one that overlaps most.
     """
-    found = [simultaneous_band(p, 0.95) for p in posteriors] if bands is None else bands
-    if not len(posteriors) == len(grades) == len(found):
-        raise InputError(
-            f"{len(posteriors)} posteriors need as many grades and bands, got {len(grades)} and "
-            f"{len(found)}"
-        )
-    contradictions = _contradictions(posteriors)
+    contradictions = _contradictions(contours)
     ranked = []
-    for place, (posterior, grade, band) in enumerate(zip(posteriors, grades, found, strict=True)):
+    for place, contour in enumerate(contours):
+        posterior, grade, band = contour.posterior, contour.grade, contour.band
         rank, weight, reason = _WIDTH, _in_doubt(band), _by_width(band)
         if place in contradictions:
             rank, (weight, reason) = _NEIGHBOURS, contradictions[place]
@@ -74,7 +67,7 @@ def triage(
         elif grade.case == "green":
             continue
         order = (rank, -GRADES.index(grade.case) if rank == _WIDTH else 0, -weight, place)
-        ranked.append((order, Concern(posterior.target_id, place, grade.case, reason)))
+        ranked.append((order, Concern(contour.id, place, grade.case, reason)))
     return tuple(concern for _, concern in sorted(ranked, key=lambda pair: pair[0]))
 
 
@@ -89,48 +82,69 @@ def count_grades(grades: Sequence[Grade | str]) -> str:
     return f"{len(cases)} contour{'s' * (len(cases) != 1)}: {', '.join(each)}"
 
 
-def _contradictions(posteriors: Sequence[Posterior]) -> dict[int, tuple[float, str]]:
+def _contradictions(contours: Sequence[Contour]) -> dict[int, tuple[float, str]]:
     """Places whose contour does not go with the slices next to it: by how much, and a reason."""
     import shapely
 
-    shapes = [shapely.make_valid(shapely.Polygon(p.chart.points(p.estimate))) for p in posteriors]
-    slices: dict[int, list[int]] = {}
-    for place, posterior in enumerate(posteriors):
-        slices.setdefault(posterior.chart.plane.index, []).append(place)
-    # several targets in one slice: which goes with which is not known here
-    alone = {index: places[0] for index, places in slices.items() if len(places) == 1}
+    flat = [n for n, contour in enumerate(contours) if contour.chart.dims == 2]
+    planes = {n: contours[n].posterior.chart.plane for n in flat}
+    shapes = {
+        n: shapely.make_valid(
+            shapely.Polygon(contours[n].chart.points(contours[n].posterior.estimate))
+        )
+        for n in flat
+    }
 
-    def overlap(a: int, b: int) -> float:
-        """Dice of the contours of two slices; NaN where one of them has none."""
-        if a not in alone or b not in alone:
+    def overlap(one: int | None, other: int | None) -> float:
+        """Dice of two contours; NaN where one of them is not there."""
+        if one is None or other is None:
             return np.nan
-        one, other = shapes[alone[a]], shapes[alone[b]]
-        return 2 * one.intersection(other).area / max(one.area + other.area, 1e-12)
+        a, b = shapes[one], shapes[other]
+        return 2 * a.intersection(b).area / max(a.area + b.area, 1e-12)
 
-    def name(index: int) -> str:
-        return posteriors[alone[index]].target_id
+    def beside(n: int, side: int) -> int | None:
+        """The contour in the slice below (-1) or above (1) that goes with one; None for none."""
+        there = [m for m in flat if _steps(planes[n], planes[m]) == side]
+        if len(there) > 1 or any(m != n and _steps(planes[n], planes[m]) == 0 for m in flat):
+            there = [m for m in there if overlap(n, m) > 0]
+        return max(there, key=lambda m: overlap(n, m), default=None)
 
+    below, above = ({n: beside(n, side) for n in flat} for side in (-1, 1))
     found: dict[int, tuple[float, str]] = {}
-    for k in alone:
-        below, above, around = overlap(k - 1, k), overlap(k, k + 1), overlap(k - 1, k + 1)
-        odd = around - max(below, above)
-        if odd > ODD_BY:
-            found[alone[k]] = (
-                odd,
-                f"does not lie between its neighbours: {name(k - 1)} and {name(k + 1)} overlap by "
-                f"{around:.0%}, this one with them by {max(below, above):.0%} at most",
+    for n in flat:
+        low, high = below[n], above[n]
+        near = max(overlap(low, n), overlap(n, high))
+        around = overlap(low, high)
+        if around - near > ODD_BY and low is not None and high is not None:
+            found[n] = (
+                around - near,
+                f"does not lie between its neighbours: {contours[low].id} and {contours[high].id} "
+                f"overlap by {around:.0%}, this one with them by {near:.0%} at most",
             )
-    for k in alone:
-        here = overlap(k, k + 1)
-        step = min(overlap(k - 1, k), overlap(k + 1, k + 2)) - here
-        for one, other in ((k, k + 1), (k + 1, k)):
-            if step > STEP_BY and alone[one] not in found:
-                found[alone[one]] = (
+    for n in flat:
+        m = above[n]
+        if m is None:
+            continue
+        here = overlap(n, m)
+        step = min(overlap(below[n], n), overlap(m, above[m])) - here
+        for one, other in ((n, m), (m, n)):
+            if step > STEP_BY and one not in found:
+                found[one] = (
                     step,
-                    f"jumps against {name(other)}: the two overlap by {here:.0%}, the slices on "
-                    f"either side by {here + step:.0%} or more",
+                    f"jumps against {contours[other].id}: the two overlap by {here:.0%}, the "
+                    f"slices on either side by {here + step:.0%} or more",
                 )
     return found
+
+
+def _steps(plane: Plane, other: Plane) -> int | None:
+    """-1, 0 or 1 for a slice just below, the same, or just above; None for any other."""
+    steps = (other.offset - plane.offset) / plane.thickness
+    near = abs(steps) < 1.1 and abs(steps - round(steps)) < 0.1
+    alike = abs(plane.thickness - other.thickness) < 1e-3 * plane.thickness
+    if near and alike and np.allclose(plane.frame, other.frame, atol=1e-3):
+        return round(steps)
+    return None
 
 
 def _in_doubt(band: Band) -> float:

@@ -14,8 +14,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import write_whole
 from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.grading import GRADES, grade
+from aistat_jax.uncertainty.contour import contour_of
+from aistat_jax.uncertainty.grading import GRADES
 from aistat_jax.views.outputs import SCHEMA, summary_of, target_summary
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _summary(name: str, found: Found, tolerances: dict[str, Any]) -> Mapping[str
         return _checked(name, found)
     if not all(isinstance(each, Posterior) for each in found):
         raise InputError(f"{name}: a case is a folder, a summary, a Case or posteriors")
-    targets = [target_summary(p, simultaneous_band(p), grade(p, **tolerances)) for p in found]
+    targets = [target_summary(contour_of(p, **tolerances)) for p in found]
     return {"schema": SCHEMA, "targets": targets}
 
 

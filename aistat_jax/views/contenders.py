@@ -10,8 +10,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve, last_exits
-from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import PARALLEL_TOLERANCE
+from aistat_jax.space.grid import PARALLEL_TOLERANCE, Plane
 from aistat_jax.space.outlines import Region, outlines
 from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.probability import area_posterior

@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from aistat_jax._errors import InputError
+from aistat_jax.case import Case
 from aistat_jax.editing import Session, session_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
@@ -26,7 +25,7 @@ NEEDS = "for something that moves, install what it needs: pip install 'aistat_ja
 
 def explore(
     image: Image,
-    posterior: Posterior | Sequence[Posterior] | Session | str | os.PathLike[str],
+    posterior: Posterior | Sequence[Posterior] | Case | Session | str | os.PathLike[str],
     *,
     reference: Curve | Sequence[Curve | None] | None = None,
     level: float = 0.95,
@@ -41,15 +40,21 @@ def explore(
     that ray. Clicks ("edge", "inside", "outside") are evidence with a standard deviation
     `click_sd` (a quarter of the tolerance unless told otherwise): the model that was fitted is
     fitted again with them. `reference` is a contour to compare with, or one for each posterior.
-    Instead of posteriors a session of edits can be gone on with (`load_session`), which brings its
-    own tolerance and `click_sd`, or the path of a file of either: posterior.nc of the command
-    line, or a saved session. Posteriors read from a file are edited by their draws
-    (`model_from_draws`). Where a package of `pip install "aistat_jax[lab]"` is missing, a figure
-    comes back, with a sentence that says so.
+    A case (`contour`) brings its references and tolerance. Instead of posteriors a session of edits
+    can be gone on with (`load_session`), which brings its own tolerance and `click_sd`, or the path
+    of a file of either: posterior.nc of the command line, or a saved session. Posteriors read from
+    a file are edited by their draws (`model_from_draws`). Where a package of
+    `pip install "aistat_jax[lab]"` is missing, a figure comes back, with a sentence that says so.
 
     Raises InputError for a posterior of another image, and for whatever `grade` refuses.
     """
     given = _read(posterior) if isinstance(posterior, str | os.PathLike) else posterior
+    if isinstance(given, Case):
+        drawn = [one.reference if isinstance(one.reference, Curve) else None for one in given]
+        reference = drawn if reference is None else reference
+        if tolerance_mm is tolerance_px is None:
+            tolerance_mm, tolerance_px = given.settings.tolerance_mm, given.settings.tolerance_px
+        given = given.posteriors
     if isinstance(given, Session):
         session = given
         several = [edit.posterior for edit in session.given]
@@ -148,9 +153,18 @@ def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
 
     Raises InputError when there is none: the posteriors are of another image.
     """
-    for channel in image.channels.values():
-        if all(_is_slice_of(channel, posterior) for posterior in posteriors):
-            return channel
+    if any(posterior.chart.dims == 3 for posterior in posteriors):
+        raise InputError(
+            "these are surfaces in space, and what moves shows contours in slices; contour slice "
+            "by slice (dims=2)"
+        )
+    home = image.home_of([posterior.chart.plane for posterior in posteriors])
+    if home is not None:
+        return home
+    if all(image.home_of([posterior.chart.plane]) for posterior in posteriors):
+        raise InputError(
+            "the posteriors were fitted on slices of several channels; explore those of one"
+        )
     plane = posteriors[0].chart.plane
     sizes = ", ".join(f"{name} {image[name].grid.shape}" for name in image.names)
     raise InputError(
@@ -158,14 +172,3 @@ def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
         f"{plane.index}, of {plane.shape[0]} x {plane.shape[1]} pixels at {plane.offset:.1f} "
         f"{plane.unit}, and this image has {sizes}; pass the image it was fitted on"
     )
-
-
-def _is_slice_of(channel: Channel, posterior: Posterior) -> bool:
-    plane = posterior.chart.plane
-    if plane.index >= channel.grid.shape[2] or plane.unit != channel.unit:
-        return False
-    own = channel.grid.plane(plane.index)
-    same = [(own.offset, plane.offset), (own.origin, plane.origin), (own.spacing, plane.spacing)]
-    fine = 0.01 * float(np.min(own.spacing))
-    alike = all(np.allclose(a, b, rtol=0, atol=fine) for a, b in same)
-    return own.shape == plane.shape and alike and np.allclose(own.frame, plane.frame, atol=1e-3)

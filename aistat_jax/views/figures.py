@@ -130,7 +130,7 @@ def plot_gallery(
     with page(width_mm, inches=max(2.4 * columns, 3.4)) as made:
         grid = made.figure.add_gridspec(rows, columns, height_ratios=[2.4] * rows)
         width = 1.6 if width_mm is None else 1.1
-        drawn = [reference_in(r, p) for r, p in zip(given, posteriors, strict=True)]
+        drawn = [reference_in(*each) for each in zip(given, posteriors, images, strict=True)]
         for n, posterior in enumerate(posteriors):
             panel = made.figure.add_subplot(grid[divmod(n, columns)])
             band = None if bands is None else bands[n]

@@ -11,7 +11,7 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import ChannelSlice, Image
+from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.space.outlines import Region, outlines
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
@@ -44,8 +44,17 @@ def slice_shown(image: Image, posterior: Posterior, channel: str | None) -> Chan
     return source.slice_at(posterior.chart.plane)
 
 
-def reference_in(region: Region | None, posterior: Posterior) -> tuple[Curve, ...] | None:
-    """The outlines of a reference in a posterior's slice, empty where it has none there."""
+def reference_in(
+    region: Region | None, posterior: Posterior, image: Image
+) -> tuple[Curve, ...] | None:
+    """The outlines of a reference in a posterior's slice, empty where it has none there.
+
+    A mask of a volume lies on the grid of the first channel that has its shape.
+    """
+    if isinstance(region, np.ndarray) and region.dtype == bool and region.ndim == 3:
+        channels = (image[name] for name in image.names)
+        home = next((c for c in channels if c.grid.shape == region.shape), None)
+        region = region if home is None else Channel(region.astype(float), home.grid, "mask")
     return None if region is None else outlines(region, posterior.chart.plane)
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,18 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
-from aistat_jax._files import write_whole
+from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax.case import Case
-from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import write_nifti
 from aistat_jax.space.curve import Curve
-from aistat_jax.uncertainty.bands import Band
-from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.space.image import Image
+from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.metrics import lebesgue_error, surface_distances
-from aistat_jax.uncertainty.probability import area_posterior, probability_map
+from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.reference import Agreement
 from aistat_jax.uncertainty.triage import triage
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
+from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
@@ -33,71 +34,75 @@ from aistat_jax.views.unrolled import plot_unrolled
 SCHEMA = 1
 
 
-def write_case(folder: Path, case: Case) -> list[str]:
-    """Write every output of a case into an existing folder; returns the files' names.
+def write_case(folder: str | os.PathLike[str], case: Case) -> list[str]:
+    """Write every output of a case into a folder, all files or none; returns their names.
 
     summary.json is the contract (see `summary_of`); images without spacing get probability.npz
-    instead of probability.nii.gz.
+    instead of probability.nii.gz. Raises InputError when the folder cannot be written.
     """
+    out = Path(folder).expanduser().absolute()
+    with staged_folder(out) as staging:
+        names = write_files(staging, case)
+        move_in(staging, out, last=("summary.json",))
+    return names
+
+
+def write_files(folder: Path, case: Case) -> list[str]:
+    """Write every output of a case into an existing folder; returns the files' names."""
     from aistat_jax.inference.store import save_posterior
 
     summary = summary_of(case)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
     save_posterior(folder / "posterior.nc", case.posteriors)
-    probability = write_probability(folder, case)
+    names = ["summary.json", "posterior.nc", write_probability(folder, case)]
+    if any(contour.chart.dims == 3 for contour in case):
+        return names
     write_contours(folder / "contours.csv", case)
-    why = _why(case)
-    overview = plot_case(
-        case.image, case.posteriors, case.bands, case.grades,
-        references=case.references, focus=case.focus, why=why,
-    )  # fmt: skip
+    why, channel = _why(case), _channel_shown(case)
+    overview = plot_case(case.image, case.contours, focus=case.focus, why=why, channel=channel)
     save_figure(overview, folder / "figure.png")
-    count = len(case.posteriors)
+    count = len(case)
     caption = f"Estimate, draws and band on the image. Large: {why}"
     if count > MOST_PANELS:
-        caption += f"; small: {MOST_PANELS} of {count} slices, spread evenly"
+        caption += f"; small: {MOST_PANELS} of {count} contours, spread evenly"
     elif count > 1:
-        caption += f"; small: all {count} slices"
+        caption += f"; small: all {count} contours"
     write_report(
         folder / "report.html",
         title=case.title,
         summary=summary,
-        figures=[(f"{caption}.", overview), *_more_figures(case)],
-        first=triage(case.posteriors, case.grades, case.bands),
-        pictures=plot_slices(
-            case.image, case.posteriors, case.bands, case.grades, references=case.references
-        ),
-        size=stack_size(case.posteriors),
+        figures=[(f"{caption}.", overview), *_more_figures(case, channel)],
+        first=triage(case.contours),
+        pictures=plot_slices(case.image, case.contours, channel=channel),
+        size=stack_size(case.contours),
     )
-    return [
-        "summary.json", "posterior.nc", probability, "contours.csv", "figure.png", "report.html",
-    ]  # fmt: skip
+    return [*names, "contours.csv", "figure.png", "report.html"]
 
 
 def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 1; no value is NaN or infinite.
 
     Beyond the contract of schema 1 it may hold "reference" (agreement with a reference mask) and
-    "skipped" (targets that could not be read, with reasons), a target its own "reference", and a
+    "skipped" (targets that could not be read, with reasons), a target its "channel" and "slice"
+    (counted from 0 along that channel's canonical third axis), its own "reference", and a
     grade "trusted_to_mm" (the smallest tolerance at which it would be green, null where there is
     none) and "findings" (what speaks against the model: each with "cap", the best grade it leaves,
     "kind" and "text"); readers must not count on any of them.
     Images without spacing have sizes in "px2", `band_half_width_px` and `trusted_to_px`.
     """
-    references = case.references or (None,) * len(case.posteriors)
-    each = zip(case.posteriors, case.bands, case.grades, references, strict=True)
+    first = case[0]
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "version": aistat_jax.__version__,
-        "seed": case.seed,
+        "seed": case.settings.seed,
         "inputs": list(case.inputs),
         "settings": {
-            "level": case.bands[0].level,
-            f"tolerance_{case.grades[0].unit}": case.grades[0].tolerance,
-            "draws": len(case.posteriors[0].draws),
+            "level": first.band.level,
+            f"tolerance_{first.unit}": first.grade.tolerance,
+            "draws": len(first.posterior.draws),
         },
-        "targets": [target_summary(*parts) for parts in each],
+        "targets": [target_summary(contour) | _place(contour, case.image) for contour in case],
     }
     if case.agreement is not None:
         summary["reference"] = _reference(case.agreement)
@@ -106,14 +111,23 @@ def summary_of(case: Case) -> dict[str, Any]:
     return summary
 
 
-def target_summary(
-    posterior: Posterior, band: Band, grade: Grade, reference: Curve | None = None
-) -> dict[str, Any]:
+def _place(contour: Contour, image: Image) -> dict[str, Any]:
+    """The channel and slice that a contour lies in, where it does."""
+    if contour.chart.dims == 3:
+        return {}
+    plane = contour.posterior.chart.plane
+    home = image.home_of([plane])
+    if home is None:
+        return {}
+    return {"channel": home.name, "slice": home.grid.number_of(plane)}
+
+
+def target_summary(contour: Contour) -> dict[str, Any]:
     """What summary.json says of one target, and how it agrees with a reference if there is one."""
-    area, checks = area_posterior(posterior), posterior.diagnostics
-    width = band.half_width
+    posterior, grade, reference = contour.posterior, contour.grade, contour.reference
+    area, checks, width = contour.content, posterior.diagnostics, contour.band.half_width
     return {
-        "id": posterior.target_id,
+        "id": contour.id,
         "method": posterior.method,
         "diagnostics": {
             "converged": bool(checks.converged),
@@ -124,7 +138,7 @@ def target_summary(
             "reasons": list(checks.reasons),
         },
         "size": {"unit": area.unit, "mean": area.mean, "sd": area.sd, **area.quantiles},
-        f"band_half_width_{posterior.unit}": {
+        f"band_half_width_{contour.unit}": {
             "median": float(np.median(width)),
             "q95": float(np.quantile(width, 0.95)),
             "max": float(width.max()),
@@ -138,13 +152,13 @@ def target_summary(
         },
         "seconds": _seconds(posterior.seconds),
         **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
-        **({} if reference is None else {"reference": _compared(posterior, reference)}),
+        **({"reference": _compared(contour, reference)} if isinstance(reference, Curve) else {}),
     }
 
 
-def _compared(posterior: Posterior, reference: Curve) -> dict[str, Any]:
+def _compared(contour: Contour, reference: Curve) -> dict[str, Any]:
     """Dice and surface distances of the estimate's contour against a reference's."""
-    estimate, unit = posterior.chart.surface(posterior.estimate), posterior.unit
+    estimate, unit = contour.chart.surface(contour.posterior.estimate), contour.unit
     distances = surface_distances(estimate, reference)
     apart = lebesgue_error(estimate, reference)
     return {
@@ -178,22 +192,25 @@ def write_contours(path: Path, case: Case) -> Path:
 
     Millimetres in the patient's RAS+ frame (x to the Right, y to the Anterior, z to the
     Superior), or pixel indices for an image without spacing; slice counts from 0 along the
-    canonical third axis.
+    canonical third axis of the channel.
     """
     unit = case.image.unit
     names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
     with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["target", "slice", "vertex", *names])
-        for posterior, band in zip(case.posteriors, case.bands, strict=True):
-            chart = posterior.chart
+        rows.writerow(["target", "slice", "vertex", *names, "channel"])
+        for contour in case:
+            posterior, band, chart = contour.posterior, contour.band, contour.posterior.chart
+            place = _place(contour, case.image)
             world = [
                 chart.plane.to_world(chart.points(radii))
                 for radii in (posterior.estimate, band.lower, band.upper)
             ]
             for vertex, points in enumerate(np.concatenate(world, axis=-1)):
                 values = [f"{value + 0.0:.4f}" for value in points]
-                rows.writerow([posterior.target_id, chart.plane.index, vertex, *values])
+                rows.writerow(
+                    [contour.id, place.get("slice"), vertex, *values, place.get("channel")]
+                )
         return write_whole(path, stream.getvalue())
 
 
@@ -203,10 +220,7 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
     Returns the file's name: `prefix`, and probability.nii.gz (.npz for images without spacing).
     """
     channel = case.image.primary
-    volume = np.zeros(channel.grid.shape)
-    for posterior in case.posteriors:
-        k = posterior.chart.plane.index
-        volume[:, :, k] = np.maximum(volume[:, :, k], probability_map(posterior))
+    volume = probability_map(case.posteriors, channel.grid)
     if channel.unit == "mm":
         name = f"{prefix}probability.nii.gz"
         write_nifti(folder / name, volume, channel)
@@ -219,68 +233,65 @@ def write_probability(folder: Path, case: Case, prefix: str = "") -> str:
     return name
 
 
-def _more_figures(case: Case) -> list[tuple[str, Any]]:
+def _channel_shown(case: Case) -> str:
+    """The channel that contours lie in, or else the first that has a slice for every one."""
+    planes = [contour.posterior.chart.plane for contour in case]
+    if (home := case.image.home_of(planes)) is not None:
+        return home.name
+    covers = {name: all(map(case.image[name].grid.covers, planes)) for name in case.image.names}
+    return next((name for name in case.image.names if covers[name]), case.image.names[0])
+
+
+def _more_figures(case: Case, channel: str) -> list[tuple[str, Any]]:
     """What the report shows beside the overview: the slice in focus closely."""
-    at = len(case.posteriors) // 2 if case.focus is None else case.focus
-    posterior, band, grade = case.posteriors[at], case.bands[at], case.grades[at]
-    where = posterior.target_id
+    one = case[len(case) // 2 if case.focus is None else case.focus]
+    parts = one.posterior, one.band, one.grade
     figures = [
         (
-            f"{where}: radius and band half-width by direction from the centre.",
-            plot_unrolled(posterior, band, grade, title=None),
+            f"{one.id}: radius and band half-width by direction from the centre.",
+            plot_unrolled(*parts, title=None),
         ),
         (
-            f"{where}: probability contours; every point within one is inside the boundary with "
+            f"{one.id}: probability contours; every point within one is inside the boundary with "
             "at least that probability.",
-            plot_probability(case.image, posterior, title=None),
+            plot_probability(case.image, one.posterior, channel=channel, title=None),
         ),
     ]
-    if len(case.image.names) > 1:
-        from aistat_jax.views.figures import plot_contours
-
-        reference = None if case.references is None else case.references[at]
-        for name in case.image.names[1:]:
-            figures.append(
-                (
-                    f"{where}: the same contour on {name}.",
-                    plot_contours(
-                        case.image,
-                        posterior,
-                        band,
-                        grade,
-                        channel=name,
-                        reference=reference,
-                        title=None,
-                    ),
-                )
+    for name in case.image.names:
+        if name != channel and case.image[name].grid.covers(one.posterior.chart.plane):
+            figure = plot_contours(
+                case.image, *parts, channel=name, reference=one.drawn, title=None
             )
+            figures.append((f"{one.id}: the same contour on {name}.", figure))
     return figures
 
 
-def stack_size(posteriors: Sequence[Posterior]) -> str:
+def stack_size(contours: Sequence[Contour]) -> str:
     """What the areas of consecutive slices add up to, in words; nothing where they are not that.
 
     Slices are fitted one by one and know nothing of each other, so the sum has no posterior of its
     own: its 95% interval is told for errors that are independent, and for errors that are alike.
     """
-    index = [p.chart.plane.index for p in posteriors]
-    if len(index) < 2 or posteriors[0].unit != "mm":
+    if any(contour.chart.dims == 3 or contour.unit != "mm" for contour in contours):
         return ""
-    if sorted(index) != list(range(min(index), max(index) + 1)):
+    planes = [contour.posterior.chart.plane for contour in contours]
+    thick = np.array([plane.thickness for plane in planes]) / 1000  # mm2 to ml
+    offsets = np.unique(np.round([plane.offset for plane in planes], 3))
+    apart = np.diff(offsets)
+    if len(apart) == 0 or not np.allclose(apart, planes[0].thickness, rtol=1e-3, atol=2e-3):
         return ""
-    areas = [area_posterior(p) for p in posteriors]
-    thick = np.array([p.chart.plane.thickness for p in posteriors]) / 1000  # mm2 to ml
+    areas = [contour.content for contour in contours]
     total = float(thick @ [area.mean for area in areas])
     sd = thick * [area.sd for area in areas]
     low, high = (1.96 * float(s) for s in (np.sqrt((sd**2).sum()), sd.sum()))
     return (
-        f"The areas of {len(index)} slices add up to {total:.3g} ml (95%: ± {low:.2g} ml were the "
-        f"errors of slices independent, ± {high:.2g} ml were they all alike)."
+        f"The areas of {len(offsets)} slices add up to {total:.3g} ml (95%: ± {low:.2g} ml were "
+        f"the errors of slices independent, ± {high:.2g} ml were they all alike)."
     )
 
 
 def _why(case: Case) -> str:
     """By which rule the large slice of the figure was chosen."""
-    if len(case.posteriors) == 1:
+    if len(case) == 1:
         return "the only slice"
     return "the middle slice" if case.focus is None else "the slice of the point that was given"

@@ -46,6 +46,6 @@ def slice_panel(
     """The slice of a posterior in the one panel of a page; arguments as in `plot_contours`."""
     axes = made.panel()
     shown = slice_shown(image, posterior, channel)
-    drawn = reference_in(reference, posterior)
+    drawn = reference_in(reference, posterior, image)
     limits = limits_around(posterior, band, drawn, shown.plane, full)
     return SlicePanel(axes, shown, draw_slice(axes, shown, limits), limits, drawn)

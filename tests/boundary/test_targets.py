@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
@@ -36,13 +39,13 @@ def necrotic() -> Phantom:
     return scan(necrosis=True)
 
 
-def region_of(targets: list[Target], shape: tuple[int, ...]) -> np.ndarray:
+def region_of(targets: Sequence[Target], shape: tuple[int, ...]) -> np.ndarray:
     """Voxels inside the outlines of one lesion's targets."""
     region = np.zeros(shape, dtype=bool)
     for target in targets:
         assert target.outline is not None
         coverage = coverage_from_contours([target.outline], target.plane)
-        region[:, :, target.plane.index] = coverage >= 0.5
+        region[:, :, target.plane.index] |= coverage >= 0.5
     return region
 
 
@@ -161,12 +164,46 @@ def test_a_mask_is_taken_as_it_is():
         assert [t.plane.index for t in found] == [index]
 
 
-def test_of_several_pieces_in_a_slice_the_largest_is_the_target():
+def test_of_several_pieces_in_a_slice_each_is_a_target_the_largest_first():
+    """Each is what it is alone: centre, radius and how it tapers across slices."""
     image = two_balls()
-    both = find_targets(image, mask=ball(LARGE, 18.0) | ball(SMALL, 12.0), slices=[5])[0]
-    alone = find_targets(image, mask=ball(LARGE, 18.0), slices=[5])[0]
-    assert both.radius == alone.radius
-    np.testing.assert_array_equal(both.centre, alone.centre)
+    both = find_targets(image, mask=ball(LARGE, 18.0) | ball(SMALL, 12.0), slices=[5])
+    assert [target.id for target in both] == ["z005.1", "z005.2"]
+    for number, (centre, radius) in enumerate(((LARGE, 18.0), (SMALL, 12.0)), start=1):
+        (alone,) = find_targets(image, mask=ball(centre, radius), slices=[5])
+        found = both[f"z005.{number}"]
+        assert (found.radius, found.taper.slope) == (alone.radius, alone.taper.slope)
+        np.testing.assert_array_equal(found.centre, alone.centre)
+    with pytest.raises(InputError, match="no target z005; there are z005.1, z005.2"):
+        both["z005"]
+
+
+def test_every_piece_is_a_target_or_left_out_by_name():
+    mask = ball(LARGE, 18.0)
+    mask[30:32, 20, 5] = True
+    found = find_targets(two_balls(), mask=mask)
+    pieces = sum(len(np.unique(label(mask[:, :, k])[0])) - 1 for k in range(SHAPE[2]))
+    assert len(found) + len(found.skipped) == pieces
+    assert ("z005.2", "2 pixels are too few for a contour (at least 6)") in found.skipped
+    assert find_targets(two_balls(), mask=ball(LARGE, 18.0), slices=[5]).skipped == ()
+
+
+def test_a_lesion_that_parts_tapers_along_each_of_its_branches():
+    """A stem with two branches above it: each branch goes on in the stem, not in the other."""
+    grid = Grid(np.diag([2.0, 2.0, 2.0, 1.0]), (40, 40, 8))
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[5:35, 15:25, :4] = True
+    mask[5:15, 15:25, 4:] = True  # as wide above as anywhere
+    mask[22:35, 15:25, 4:] = True
+    image = Image.of(Channel(mask + np.linspace(0, 0.1, 8), grid, "MR"))
+    found = find_targets(image, mask=mask, slices=[6])
+    lone = np.zeros(grid.shape, dtype=bool)
+    lone[22:35, 15:25] = True
+    lone[5:35, 15:25, :4] = True
+    (alone,) = find_targets(image, mask=lone, slices=[6])
+    assert found["z006.1"].taper.bend == alone.taper.bend
+    other = find_targets(image, mask=lone | mask, slices=[3])  # negative control: the stem itself
+    assert other[0].taper.bend != alone.taper.bend
 
 
 def test_a_mask_too_small_anywhere_still_makes_a_target():
@@ -188,14 +225,27 @@ def test_the_centre_of_a_crescent_lies_within_it():
     assert not crescent[tuple(np.rint(plane.to_index(centroid)).astype(int))]
 
 
-def test_a_threshold_marks_the_largest_lesion_or_the_one_at_the_point():
+def test_a_threshold_marks_every_lesion_or_the_one_at_the_point():
     image = two_balls()
     whole = region_of(find_targets(image, threshold=3.0), SHAPE)
-    assert dice_3d(whole, ball(LARGE, 18.0)) > 0.98
+    assert dice_3d(whole, ball(LARGE, 18.0) | ball(SMALL, 12.0)) > 0.98
     at = region_of(find_targets(image, threshold=3.0, point_mm=SMALL), SHAPE)
     assert dice_3d(at, ball(SMALL, 12.0)) > 0.98
     hotter = region_of(find_targets(image, threshold=7.0), SHAPE)
     np.testing.assert_array_equal(hotter, at)
+
+
+def test_in_space_every_lesion_is_a_target_and_a_speck_is_named():
+    mask = ball(LARGE, 18.0) | ball(SMALL, 12.0)
+    mask[2, 2, 2] = True
+    found = find_targets(two_balls(), mask=mask, dims=3)
+    assert [target.id for target in found] == ["target.1", "target.2"]
+    ((name, why),) = found.skipped
+    assert name == "target.3"
+    assert "do not show the surface" in why
+    (alone,) = find_targets(two_balls(), mask=ball(SMALL, 12.0), dims=3)
+    np.testing.assert_array_equal(found[1].centre, alone.centre)
+    assert alone.id == "target"
 
 
 def test_an_image_of_pixels_has_targets_in_pixels():

@@ -9,7 +9,6 @@ import aistat_jax as aj
 from aistat_jax._record import replace
 from aistat_jax.case import Case
 from aistat_jax.space.image import Image
-from aistat_jax.views.outputs import write_case
 from tests.browser.lab import CHROMIUM, browser_page
 from tests.helpers import make_image, make_posterior
 
@@ -30,9 +29,7 @@ def address(tmp_path_factory):
         found = make_posterior(sd=0.03 + 0.004 * k, draws=200, seed=k)
         chart = replace(found.chart, plane=image.primary.grid.plane(k))
         posteriors.append(replace(found, chart=chart, target_id=f"z{k:03d}"))
-    bands = [aj.simultaneous_band(p) for p in posteriors]
-    grades = [aj.grade(p) for p in posteriors]
-    write_case(folder, Case(image, tuple(posteriors), tuple(bands), tuple(grades)))
+    aj.write_case(folder, Case(image, tuple(map(aj.contour_of, posteriors))))
     return (folder / "report.html").as_uri()
 
 

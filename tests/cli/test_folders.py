@@ -22,7 +22,7 @@ from tests.nets.cases import tiny_plan
 
 def brief(folder: Path, case) -> list[str]:
     """Stands in for all the files of a case."""
-    summary = {"title": case.title, "inputs": case.inputs, "seed": case.seed}
+    summary = {"title": case.title, "inputs": case.inputs, "seed": case.settings.seed}
     (folder / "summary.json").write_text(json.dumps(summary))
     ending = "nii.gz" if case.image.unit == "mm" else "npz"
     (folder / f"probability.{ending}").write_text("")
@@ -33,7 +33,7 @@ def brief(folder: Path, case) -> list[str]:
 def scan(tmp_path, monkeypatch):
     """A PET and a point in it; fits are circles and files are few, in a folder of one's own."""
     monkeypatch.setattr(case, "_fit", test_cli.circles)
-    monkeypatch.setattr(outputs, "write_case", brief)
+    monkeypatch.setattr(outputs, "write_files", brief)
     monkeypatch.chdir(tmp_path)
     path, point = inputs(tmp_path / "data")
 

@@ -17,7 +17,8 @@ from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.inference import batch
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import trustworthy
-from aistat_jax.inference.fit import better, fit, restarted
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.methods import NUTS, better, restarted
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from tests.helpers import ellipse_radii
 from tests.inference.cases import compiled
@@ -129,17 +130,17 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
     def all_but_one(found: Diagnostics, draws: int) -> bool:
         return found.khat != pytest.approx(poor, abs=1e-3) and trustworthy(found, draws)
 
-    def alone(model: BoundaryModel, refused: Posterior, **settings: Any) -> Posterior:
-        calls.append((model.target.id, refused.diagnostics.khat, settings))
+    def alone(model: BoundaryModel, refused: Posterior, chains: NUTS, **settings: Any) -> Posterior:
+        calls.append((model.target.id, refused.diagnostics.khat, chains, settings))
         return replace(many[1], method="nuts", seed=settings["seed"])
 
-    monkeypatch.setattr("aistat_jax.inference.fit.trustworthy", all_but_one)
+    monkeypatch.setattr("aistat_jax.inference.methods.trustworthy", all_but_one)
     monkeypatch.setattr("aistat_jax.inference.batch.trustworthy", all_but_one)
-    monkeypatch.setattr("aistat_jax.inference.fit.better", lambda first, second: first)
-    monkeypatch.setattr("aistat_jax.inference.fit.sampled_instead", alone)
+    monkeypatch.setattr("aistat_jax.inference.methods.better", lambda first, second: first)
+    monkeypatch.setattr("aistat_jax.inference.methods.sampled_instead", alone)
     mixed = fit_many(models, draws=DRAWS, seed=10)
-    settings = {"chains": 4, "warmup": 300}
-    assert calls == [("e1", pytest.approx(poor), {**settings, "draws": DRAWS, "seed": 11})]
+    settings = {"draws": DRAWS, "seed": 11}
+    assert calls == [("e1", pytest.approx(poor), NUTS(chains=4, warmup=300), settings)]
     assert [p.method for p in mixed] == ["laplace", "nuts", "laplace", "laplace", "laplace"]
     for i in (0, 2, 3, 4):
         np.testing.assert_array_equal(mixed[i].radii, many[i].radii)

@@ -7,6 +7,7 @@ Statistical checks compare means and sds by their Monte-Carlo errors with a fals
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -22,8 +23,10 @@ import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
+from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.density import Density
 from aistat_jax.inference.fit import fit
+from aistat_jax.inference.methods import NUTS, SMC, VI, Laplace, sampled_instead
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import find_transport
 from aistat_jax.space.basis import spectral_variance
@@ -187,10 +190,13 @@ def test_bad_arguments_are_refused():
         ("nuts", {"chains": 1}, "at least 2 chains"),
         ("vi", {"guide": "best"}, "unknown guide 'best'; use one of mean_field, full_rank"),
         ("vi", {"steps": 0}, "at least 1 step"),
+        ("nuts", {"guide": "best"}, "method 'nuts' has no guide; it takes chains, warmup"),
     )
     for method, settings, sentence in cases:
         with pytest.raises(InputError, match=sentence):
             fit(soft_model(), method, **settings)
+    with pytest.raises(InputError, match="pass chains to NUTS"):
+        fit(soft_model(), NUTS(), chains=2)
 
 
 # ------------------------------------------------------------------- seeds, flags, compiling
@@ -278,7 +284,8 @@ def dilated_program(data):
 @cache
 def dilated(method: str) -> Posterior:
     model = replace(soft_model(), program=dilated_program)
-    return fit(model, method, draws=2000, seed=7, steps=2000, fallback=False)
+    methods = {"laplace": Laplace(fallback=False), "nuts": NUTS(), "vi": VI(steps=2000)}
+    return fit(model, methods[method], draws=2000, seed=7)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +328,7 @@ def _assert_fell_back(kept: Posterior, posterior: Posterior) -> None:
 
 def test_a_fit_over_the_limit_falls_back_to_nuts_and_says_so(posteriors, monkeypatch):
     kept = fit(soft_model(), draws=2000, seed=2, fallback=False)
-    monkeypatch.setattr("aistat_jax.inference.fit.trustworthy", lambda found, draws: False)
+    monkeypatch.setattr("aistat_jax.inference.methods.trustworthy", lambda found, draws: False)
     posterior = fit(soft_model(), draws=2000, seed=2)
     _assert_fell_back(kept, posterior)
     assert disagreement(posterior, posteriors["nuts"]) < 1
@@ -353,30 +360,66 @@ def test_programs_that_are_not_boundary_models_are_refused():
         fit(replace(soft_model(), program=nameless_program))
 
 
+@dataclass(frozen=True)
+class Independence:
+    """A sampler of one's own: Metropolis that proposes from another posterior's moments."""
+
+    from_: Posterior
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        density = aj.log_density(model)
+        place = np.asarray(density.unconstrain(self.from_.samples)).reshape(-1, density.dim)
+        mean, factor = place.mean(axis=0), np.linalg.cholesky(np.cov(place.T))
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal((4, 10 * draws // 4, density.dim))
+        proposed = mean + noise @ factor.T
+        with jax.enable_x64(True):
+            value = np.asarray(jax.jit(jax.vmap(jax.vmap(density)))(jnp.asarray(proposed)))
+        weight = value + 0.5 * (noise**2).sum(axis=-1)
+        at, kept = np.zeros(4, dtype=int), []
+        for step in range(noise.shape[1]):
+            ahead = np.log(rng.random(4)) < weight[:, step] - weight[np.arange(4), at]
+            at = np.where(ahead, step, at)
+            kept.append(proposed[np.arange(4), at])
+        return aj.as_posterior(model, np.stack(kept[::10], axis=1), method="own", seed=seed)
+
+
+def test_a_sampler_of_ones_own_is_an_object_with_one_method(posteriors):
+    found = fit(soft_model(), Independence(posteriors["laplace"]), draws=1000, seed=4)
+    assert (found.method, len(found.draws)) == ("own", 1000)
+    assert disagreement(found, posteriors["laplace"]) < 1
+
+
+def test_records_are_the_methods_by_their_short_names():
+    short = fit(soft_model(), "laplace", draws=300, seed=5, fallback=False)
+    record = fit(soft_model(), aj.Laplace(fallback=False), draws=300, seed=5)
+    np.testing.assert_array_equal(short.radii, record.radii)
+    assert isinstance(aj.NUTS(), aj.Method)
+
+
 def test_the_face_offers_what_the_notebooks_use():
     assert aj.fit is fit
 
 
 def test_chains_that_have_not_mixed_are_run_again_and_longer(monkeypatch):
     """The first run is made to look unsettled; the second is kept, thinned to what was asked."""
-    from aistat_jax.inference import fit as rooms
-
     asked = []
 
-    def by_chains(model, method, **given):
-        posterior = _by_chains(model, method, **given)
-        asked.append((given["draws"], given["warmup"]))
+    def sample(self, model, *, draws, seed):
+        posterior = sampled(self, model, draws=draws, seed=seed)
+        asked.append(draws)
         if len(asked) > 1:
             return posterior
         diagnostics = replace(posterior.diagnostics, rhat_max=1.05, converged=False)
         return replace(posterior, diagnostics=diagnostics)
 
-    _by_chains = rooms._by_chains
-    monkeypatch.setattr(rooms, "_by_chains", by_chains)
+    sampled = SMC.sample
+    monkeypatch.setattr(SMC, "sample", sample)
     model = hard_model()
     refused = fit(model, draws=200, fallback=False)
-    found = rooms.sampled_instead(model, refused, draws=200, seed=0)
-    assert asked == [(200, 300), (800, 600)]
+    found = sampled_instead(model, refused, Laplace().instead(model), draws=200, seed=0)
+    assert asked == [200, 800]
+    assert NUTS(warmup=300).longer() == NUTS(warmup=600)
     assert found.draws.shape[0] == 200
     assert found.diagnostics.rhat_max is not None
     assert found.diagnostics.rhat_max < 1.05

@@ -66,7 +66,7 @@ def test_a_fit_has_one_blas_thread_and_gives_the_others_back(before, monkeypatch
         seen.extend(blas_threads())
         return weight_diagnostics(*arguments)
 
-    monkeypatch.setattr("aistat_jax.inference.fit.weight_diagnostics", spied)
+    monkeypatch.setattr("aistat_jax.inference.methods.weight_diagnostics", spied)
     fit(a_model(0), draws=200, fallback=False)
     assert set(seen) == {1}
     assert blas_threads() == before

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.inference.posterior import Diagnostics, Finding
-from aistat_jax.uncertainty.grading import grade
+from aistat_jax.uncertainty.contour import contour_of
 from aistat_jax.uncertainty.triage import count_grades, triage
 from tests.helpers import make_posterior
 
@@ -19,7 +18,7 @@ def stack(radii, sd=0.02, shift=0.0):
     found = []
     for k, radius in enumerate(radii):
         one = make_posterior(axes=(radius, radius), sd=sd, draws=200, seed=k)
-        plane = replace(one.chart.plane, index=k, offset=3.0 * k)
+        plane = replace(one.chart.plane, thickness=3.0, offset=3.0 * k)
         centre = one.chart.centre + shift * rng.standard_normal(2)
         chart = replace(one.chart, plane=plane, centre=centre)
         found.append(replace(one, chart=chart, target_id=f"z{k:03d}"))
@@ -32,7 +31,7 @@ def ball(radius=20.0):
 
 
 def reasons(posteriors, tolerance=2.0):
-    return triage(posteriors, [grade(p, tolerance_mm=tolerance) for p in posteriors])
+    return triage([contour_of(p, tolerance_mm=tolerance) for p in posteriors])
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
@@ -86,10 +85,10 @@ def make_wide(posterior, sd):
 
 def test_another_reason_for_a_grade_is_told():
     posterior = make_posterior(sd=0.01)
-    sure = grade(posterior, tolerance_mm=2.0)
-    assert triage([posterior], [sure]) == ()
-    doubted = replace(sure, case="red", reasons=("The inside has a cold core.", *sure.reasons))
-    (found,) = triage([posterior], [doubted])
+    sure = contour_of(posterior, tolerance_mm=2.0)
+    assert triage([sure]) == ()
+    why = ("The inside has a cold core.", *sure.grade.reasons)
+    (found,) = triage([replace(sure, grade=replace(sure.grade, case="red", reasons=why))])
     assert found.reason == "the inside has a cold core"
 
 
@@ -110,8 +109,17 @@ def test_several_targets_of_one_slice_are_not_held_against_each_other():
     assert reasons([*slices, twin]) == ()
 
 
+def test_of_two_lesions_side_by_side_the_slice_that_is_elsewhere_is_named():
+    """Each is held against its own neighbours, whatever the slices are numbered."""
+    slices = stack(ball())
+    away = np.array([50.0, 0.0])
+    twins = [replace(p, chart=replace(p.chart, centre=p.chart.centre + away)) for p in slices]
+    twins = [replace(p, target_id=f"{p.target_id}.2") for p in twins]
+    assert reasons([*slices, *twins]) == ()
+    odd = twins[6]
+    twins[6] = replace(odd, chart=replace(odd.chart, centre=odd.chart.centre + 15.0))
+    assert [one.target_id for one in reasons([*slices, *twins])] == ["z006.2"]
+
+
 def test_grades_are_counted_in_words():
     assert count_grades(["green"]) == "1 contour: none red, none amber, 1 green"
-    posterior = make_posterior(sd=0.01)
-    with pytest.raises(InputError, match="as many grades and bands, got 0 and 1"):
-        triage([posterior], [])

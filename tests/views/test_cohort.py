@@ -13,7 +13,8 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax._record import replace
-from aistat_jax.uncertainty.reference import agreement, estimate_volume, reference_curves
+from aistat_jax.uncertainty.contour import estimate_volume
+from aistat_jax.uncertainty.reference import agreement, with_references
 from aistat_jax.views.cohort import cohort_text
 from aistat_jax.views.outputs import summary_of
 from tests.helpers import make_posterior
@@ -25,12 +26,10 @@ NASTY = r"P_01 & 50% $x$ #{a}~b^c\d <e> ²±–é \"q\""
 def compared(**kwargs):
     """A case with a reference: its own estimate, moved by two voxels."""
     case = make_case(draws=200, **kwargs)
-    volume = np.roll(estimate_volume(case.posteriors, case.image.primary), 2, axis=0)
-    return replace(
-        case,
-        references=tuple(reference_curves(volume, case.posteriors)),
-        agreement=agreement(case.posteriors, volume, case.image.primary),
-    )
+    like = case.image.primary
+    volume = np.roll(estimate_volume(case.contours, like), 2, axis=0)
+    contours = tuple(with_references(case.contours, volume, like))
+    return replace(case, contours=contours, agreement=agreement(contours, volume, like))
 
 
 def test_a_row_holds_what_the_summary_says(tmp_path):
@@ -59,7 +58,8 @@ def test_agreement_of_a_target_is_with_its_own_reference():
     assert 0.6 < row["dice"] < 0.9
     alike = compared()
     own = alike.posteriors[0]
-    same = replace(alike, references=(own.chart.surface(own.estimate),))
+    one = replace(alike[0], reference=own.chart.surface(own.estimate))
+    same = replace(alike, contours=(one,))
     assert aj.cohort_table({"a": same}).iloc[0]["dice"] == pytest.approx(1.0)
 
 

@@ -39,6 +39,8 @@ def drawings() -> dict[str, Any]:
     several, surface = [posterior, moved] * 4, make_surface(sd=0.05, swell=4.0)
     bands = [aj.simultaneous_band(p) for p in several]
     grades = [aj.grade(p) for p in several]
+    drawn = aj.outlines(mask, chart.plane)
+    contours = [aj.contour_of(p, reference=drawn) for p in several]
     return {
         "contours": lambda **w: aj.plot_contours(
             image, posterior, band, grade, reference=mask, **w
@@ -66,9 +68,7 @@ def drawings() -> dict[str, Any]:
         "chain_ranks": lambda **w: aj.plot_chain_ranks(chains, **w),
         "ranks": lambda **w: aj.plot_ranks(ranks, **w),
         "coverage": lambda **w: aj.plot_coverage({"fitted": held, "again": held}, **w),
-        "case": lambda **w: plot_case(
-            image, several, bands, grades, references=[mask] * 8, **w
-        ),
+        "case": lambda **w: plot_case(image, contours, **w),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
-from aistat_jax.space.image import Image
+from aistat_jax.space.image import Channel, Image
 from aistat_jax.views.live.controls import EXPORTS
 from aistat_jax.views.live.exports import case_of, session_lines, write_export
 from aistat_jax.views.live.queue import EditQueue, Order
@@ -247,9 +247,10 @@ def _rounded(point: tuple[float, float]) -> tuple[float, float]:
     return round(float(point[0]), 2), round(float(point[1]), 2)
 
 
-def by_slice(session: Session) -> dict[int, list[int]]:
-    """The targets in each slice that has one."""
+def by_slice(session: Session, home: Channel) -> dict[int, list[int]]:
+    """The targets in each slice of a channel that has one."""
     found: dict[int, list[int]] = {}
     for edit in session.given:
-        found.setdefault(edit.posterior.chart.plane.index, []).append(edit.target)
+        k = home.grid.number_of(edit.posterior.chart.plane)
+        found.setdefault(k, []).append(edit.target)
     return found

@@ -14,6 +14,7 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_contours
@@ -55,11 +56,15 @@ class Explorer(View):
         self.ray: int | None = None
         self.chosen: int | None = None
         self._kept: tuple[Posterior | None, float, Band | None] | None = None
-        self._at = by_slice(session)
+        self._at = by_slice(session, home)
         middle = session.given[len(session) // 2].posterior
         self.scene = Scene(image, home, [edit.posterior for edit in session.given], self.line.lock)
         self.controls = make_controls(
-            image.names, home.grid.shape[2], middle.chart.plane.index, len(middle.draws), level
+            image.names,
+            home.grid.shape[2],
+            home.grid.number_of(middle.chart.plane),
+            len(middle.draws),
+            level,
         )
         self.controls.channel.value = channel
         self.room = Room()
@@ -188,7 +193,8 @@ class Explorer(View):
         """Another session has been opened."""
         if len(self.references) != len(self.session):
             self.references = [None] * len(self.session)
-        self._at, self.chosen, self.desk.refused = by_slice(self.session), None, None
+        self._at = by_slice(self.session, self.home)
+        self.chosen = self.desk.refused = None
         c = self.controls
         fewest = min(len(edit.posterior.draws) for edit in self.session.given)
         c.draw.value = min(c.draw.value, fewest)
@@ -197,7 +203,7 @@ class Explorer(View):
 
     def go_to(self, edit: Edit) -> None:
         """Show the target of an edit."""
-        self.controls.slice.value = edit.posterior.chart.plane.index
+        self.controls.slice.value = self.home.grid.number_of(edit.posterior.chart.plane)
         if self.target != edit.target:
             self.controls.target.value = edit.target
 
@@ -381,7 +387,8 @@ class Explorer(View):
             c.numbers.value = c.chains.value = ""
             c.lines.value = ""
         elif page == "Numbers":
-            c.numbers.value = target_section(target_summary(edit.posterior, band, edit.grade))
+            shown = Contour(edit.posterior, band, edit.grade)
+            c.numbers.value = target_section(target_summary(shown))
         elif page == "Chains":
             c.chains.value = chains_page(edit.posterior)
         elif page == "Save":

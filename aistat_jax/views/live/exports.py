@@ -8,14 +8,15 @@ from pathlib import Path
 from aistat_jax._errors import InputError
 from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax._folders import runs_in
-from aistat_jax.case import Case
+from aistat_jax.case import Case, Settings
 from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.store import save_posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.views.figures import plot_contours
-from aistat_jax.views.outputs import write_case, write_contours, write_probability
+from aistat_jax.views.outputs import write_contours, write_files, write_probability
 from aistat_jax.views.style import save_figure
 
 SCRIPT = "edits.py"
@@ -32,7 +33,6 @@ def write_export(
     be written.
     """
     folder = Path(folder).expanduser()
-    at = case.focus or 0
     try:
         if what == "all":
             if runs_in(folder):
@@ -41,7 +41,7 @@ def write_export(
                     "choose another folder"
                 )
             with staged_folder(folder) as staging:
-                write_case(staging, case)
+                write_files(staging, case)
                 write_whole(staging / SCRIPT, lines)
                 move_in(staging, folder.absolute(), last=("summary.json",))
             return folder
@@ -51,13 +51,12 @@ def write_export(
         if what == "csv":
             return write_contours(folder / "contours.csv", case)
         if what in ("png", "svg"):
-            posterior = case.posteriors[at]
-            reference = None if case.references is None else case.references[at]
+            one = case[case.focus or 0]
             figure = plot_contours(
-                case.image, posterior, case.bands[at], case.grades[at],
-                channel=channel, reference=reference,
+                case.image, one.posterior, one.band, one.grade,
+                channel=channel, reference=one.drawn,
             )  # fmt: skip
-            return save_figure(figure, folder / f"{posterior.target_id}.{what}")
+            return save_figure(figure, folder / f"{one.id}.{what}")
         if what == "posterior":
             return save_posterior(folder / "posterior.nc", case.posteriors)
         return write_whole(folder / SCRIPT, lines)
@@ -76,15 +75,15 @@ def case_of(
 ) -> Case:
     """All targets of a session as they are now, on the grid of the channel they were found in."""
     edits = [session[n] for n in range(len(session))]
-    others = [channel for name, channel in image.channels.items() if name != home.name]
+    others = [image[name] for name in image.names if name != home.name]
+    contours = tuple(
+        Contour(edit.posterior, simultaneous_band(edit.posterior, level), edit.grade, reference)
+        for edit, reference in zip(edits, references, strict=True)
+    )
+    settings = Settings(level=level, seed=session.given[0].posterior.seed)
     return Case(
-        Image.of(home, *others),
-        tuple(edit.posterior for edit in edits),
-        tuple(simultaneous_band(edit.posterior, level) for edit in edits),
-        tuple(edit.grade for edit in edits),
-        references=tuple(references) if any(references) else None,
-        title="Contours, edited", seed=session.given[0].posterior.seed, focus=focus,
-    )  # fmt: skip
+        Image.of(home, *others), contours, settings=settings, title="Contours, edited", focus=focus
+    )
 
 
 def session_lines(session: Session, level: float, channel: str) -> str:

@@ -1,0 +1,293 @@
+"""How is a posterior computed? Methods: records of what can be set, with one method, `sample`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.inference.diagnostics import (
+    KHAT_LIMIT,
+    chain_diagnostics,
+    mixed,
+    trustworthy,
+    weight_diagnostics,
+)
+from aistat_jax.inference.evidence import log_mean
+from aistat_jax.inference.finish import finished
+from aistat_jax.inference.laplace import laplace_one, proposal_constant
+from aistat_jax.inference.mcmc import nuts_chains
+from aistat_jax.inference.one_core import TRACING
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.smc import smc_populations
+
+# Fewer particles than this do not tell a covariance.
+MIN_PARTICLES = 256
+# Chains that have not mixed are run so many times as long, once.
+LONGER = 4
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Anything that makes a posterior of a model; `as_posterior` makes one of any draws.
+
+    A sampler of one's own is an object with this one method, and is passed to `fit`.
+    """
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior: ...
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Nested Laplace with Pareto-smoothed importance weights; milliseconds.
+
+    Where khat exceeds 0.7, or the weights leave under a tenth of the draws, another start is tried
+    and then, unless `fallback` is False, `chains` of NUTS (of SMC for hard steps) take over, which
+    the diagnostics say.
+    """
+
+    fallback: bool = True
+    chains: int = 4
+    warmup: int = 300
+    name: ClassVar[str] = "laplace"
+
+    def __post_init__(self) -> None:
+        _check_chains(self.chains)
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        posterior = by_laplace(model, draws=draws, seed=seed)
+        if not self.fallback or trustworthy(posterior.diagnostics, draws):
+            return posterior
+        return self.again(model, posterior, draws=draws, seed=seed)
+
+    def again(
+        self, model: BoundaryModel, refused: Posterior, *, draws: int, seed: int
+    ) -> Posterior:
+        """What takes the place of a posterior whose weights cannot be trusted: Laplace from
+        another start, or else chains."""
+        again = restarted(model, refused)
+        posterior = better(refused, by_laplace(again, draws=draws, seed=seed))
+        if trustworthy(posterior.diagnostics, draws):
+            return posterior
+        chains = self.instead(again)
+        return sampled_instead(again, posterior, chains, draws=draws, seed=seed)
+
+    def instead(self, model: BoundaryModel) -> NUTS | SMC:
+        """What samples where the weights do not hold."""
+        smooth = model.data.differentiable
+        return NUTS(self.chains, self.warmup) if smooth else SMC(self.chains)
+
+
+@dataclass(frozen=True)
+class NUTS:
+    """BlackJAX's No-U-Turn sampler under the Laplace map; `warmup` draws a chain are thrown away.
+
+    Raises InputError for fewer than 2 chains, and for a hard step.
+    """
+
+    chains: int = 4
+    warmup: int = 300
+    name: ClassVar[str] = "nuts"
+
+    def __post_init__(self) -> None:
+        _check_chains(self.chains)
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        _check_gradients(model, self.name)
+        start = time.perf_counter()
+        with TRACING, jax.enable_x64(True):
+            data, key = jax.device_put(model.data), jax.random.key(seed)
+            each = -(-draws // self.chains)
+            out = nuts_chains(model.program, data, key, self.chains, self.warmup, each)
+            samples, notes = _host(out.sites), _host(out.notes)
+            divergences = int(notes["diverging"].sum())
+            checks = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
+        seconds = time.perf_counter() - start
+        return finished(model, samples, checks, self.name, seed, seconds, notes=notes)
+
+    def longer(self) -> NUTS:
+        """For chains that have not mixed."""
+        return NUTS(self.chains, 2 * self.warmup)
+
+
+@dataclass(frozen=True)
+class SMC:
+    """Tempered sequential Monte Carlo by `chains` populations of particles.
+
+    It needs no gradients, which a hard step does not have at the scale of a voxel.
+    Raises InputError for fewer than 2 populations.
+    """
+
+    chains: int = 4
+    name: ClassVar[str] = "smc"
+
+    def __post_init__(self) -> None:
+        _check_chains(self.chains)
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        start = time.perf_counter()
+        each = -(-draws // self.chains)
+        with TRACING, jax.enable_x64(True):
+            data, key = jax.device_put(model.data), jax.random.key(seed)
+            particles = max(each, MIN_PARTICLES)
+            populations = self.chains, particles
+            found = smc_populations(model.program, data, data.smoothed(), key, *populations)
+            kept = np.arange(each) * particles // each
+            samples = {name: v[:, kept] for name, v in _host(found.sites).items()}
+            evidence = log_mean(found.log_evidence)
+            checks = chain_diagnostics(samples, samples["radii"], model.chart, None)
+        seconds = time.perf_counter() - start
+        return finished(model, samples, checks, self.name, seed, seconds, evidence)
+
+    def longer(self) -> SMC:
+        """For populations that disagree."""
+        return self
+
+
+@dataclass(frozen=True)
+class VI:
+    """NumPyro's SVI with a `guide` ("full_rank", "mean_field"), so many `steps` of it.
+
+    Raises InputError for a hard step.
+    """
+
+    guide: str = "full_rank"
+    steps: int = 4000
+    name: ClassVar[str] = "vi"
+
+    def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        from aistat_jax.inference.vi import vi_draws
+
+        _check_gradients(model, self.name)
+        start = time.perf_counter()
+        with TRACING, jax.enable_x64(True):
+            data, key = jax.device_put(model.data), jax.random.key(seed)
+            sites, khat, ess = vi_draws(model.program, data, key, self.guide, self.steps, draws)
+            samples = _host(sites)
+        checks = weight_diagnostics(khat, ess, samples["radii"], model.chart)
+        return finished(model, samples, checks, self.name, seed, time.perf_counter() - start)
+
+
+METHODS: dict[str, Any] = {kind.name: kind for kind in (Laplace, NUTS, VI, SMC)}
+"""Methods by their short names."""
+
+
+def method_of(method: str | Method, **settings: Any) -> Method:
+    """A method by its short name, with what is set of it; a method itself is taken as it is.
+
+    Raises InputError for an unknown name, or a setting that the method does not have.
+    """
+    if not isinstance(method, str):
+        if settings:
+            raise InputError(
+                f"a method brings its own settings; pass {', '.join(settings)} to "
+                f"{type(method).__name__}"
+            )
+        if not isinstance(method, Method):
+            raise InputError(
+                f"a method has one method, sample(model, draws, seed); got {type(method).__name__}"
+            )
+        return method
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
+    known = [field.name for field in fields(METHODS[method])]
+    for name in settings:
+        if name not in known:
+            raise InputError(f"method {method!r} has no {name}; it takes {', '.join(known)}")
+    return METHODS[method](**settings)
+
+
+def by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True) -> Posterior:
+    """The Laplace posterior as it is, whatever its weights; `look` as in `finished`."""
+    start = time.perf_counter()
+    with jax.enable_x64(True):
+        data = jax.device_put(model.data)
+        smoothed = None if data.differentiable else data.smoothed()
+        out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
+        samples = {name: value[None] for name, value in _host(out.sites).items()}
+        khat, ess = float(out.khat), float(out.ess)
+        mean, error = log_mean(out.log_ratio)
+        evidence = mean + out.transport.log_volume - proposal_constant(out.transport), error
+    checks = weight_diagnostics(khat, ess, samples["radii"], model.chart)
+    seconds = time.perf_counter() - start
+    believed = evidence if khat <= KHAT_LIMIT else None
+    return finished(model, samples, checks, "laplace", seed, seconds, believed, look=look)
+
+
+def restarted(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:
+    """The same model, its fit to start from the draw that took most of the weights.
+
+    Where hardly any draws are effective, the mode that was expanded is not the one that matters.
+    """
+    coefficients = posterior.samples["coefficients"].reshape(len(posterior.draws), -1)
+    found, copies = np.unique(coefficients, axis=0, return_counts=True)
+    return replace(model, data=replace(model.data, start=found[copies.argmax()]))
+
+
+def better(first: Posterior, second: Posterior) -> Posterior:
+    """The one of two weighted posteriors with more effective draws; its time counts both."""
+    chosen = max(first, second, key=lambda posterior: posterior.diagnostics.ess_min)
+    return replace(chosen, seconds=_total(first, second, chosen))
+
+
+def sampled_instead(
+    model: BoundaryModel, refused: Posterior, chains: NUTS | SMC, *, draws: int, seed: int
+) -> Posterior:
+    """Chains in place of a Laplace posterior whose weights do not hold.
+
+    Those that disagree, or are worth too few draws, are run once more, LONGER times as long.
+    """
+    posterior = chains.sample(model, draws=draws, seed=seed)
+    if not mixed(posterior.diagnostics):
+        first = posterior
+        posterior = chains.longer().sample(model, draws=LONGER * draws, seed=seed)
+        posterior = replace(thinned(posterior, LONGER), seconds=_total(first, posterior, posterior))
+    khat, ess = refused.diagnostics.khat, refused.diagnostics.ess_min
+    note = (
+        f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
+        f"sampled by {chains.name} instead"
+    )
+    reasons = (*posterior.diagnostics.reasons, note)
+    return replace(
+        posterior,
+        diagnostics=replace(posterior.diagnostics, khat=khat, reasons=reasons),
+        seconds=_total(refused, posterior, posterior),
+    )
+
+
+def thinned(posterior: Posterior, step: int) -> Posterior:
+    """Every so many draws of each chain; what is said of them stays what all of them said."""
+    return replace(
+        posterior,
+        radii=posterior.radii[:, ::step],
+        samples={name: values[:, ::step] for name, values in posterior.samples.items()},
+        sample_stats={name: values[:, ::step] for name, values in posterior.sample_stats.items()},
+    )
+
+
+def _total(first: Posterior, second: Posterior, kept: Posterior) -> dict[str, float]:
+    fitting = first.seconds["fit"] + second.seconds["fit"]
+    return kept.seconds | {"fit": fitting, "total": kept.seconds["evidence"] + fitting}
+
+
+def _check_chains(chains: int) -> None:
+    if chains < 2:
+        raise InputError(f"at least 2 chains are needed to compare them, got {chains}")
+
+
+def _check_gradients(model: BoundaryModel, name: str) -> None:
+    if not model.data.differentiable:
+        raise InputError(
+            f"method {name!r} needs gradients, which a hard step does not have; "
+            "use method='smc' or 'laplace', or the 'blurred' intensity family"
+        )
+
+
+def _host(sites: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in sites.items()}

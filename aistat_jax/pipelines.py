@@ -1,0 +1,148 @@
+"""How does an image become a case in one call? Read, find, fit, grade and compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aistat_jax._errors import InputError, about
+from aistat_jax._files import names_of
+from aistat_jax._typing import Bool
+from aistat_jax.boundary.intensity import intensity
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
+from aistat_jax.boundary.networks import seen_by
+from aistat_jax.boundary.targets import find_targets
+from aistat_jax.case import Case, Settings, contour_case, image_evidence
+from aistat_jax.data.phantoms import demo_phantom
+from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.nets.weights import Net, load_net
+from aistat_jax.space.image import Image
+
+PathLike = str | os.PathLike[str]
+Mask = Bool[np.ndarray, "i j k"] | PathLike
+DEMO_NET = "phantom-petct-2d"
+
+
+def contour(
+    image: Image | PathLike | Mapping[str, PathLike],
+    *,
+    ct: PathLike | None = None,
+    point_mm: Sequence[float] | np.ndarray | None = None,
+    mask: Mask | None = None,
+    threshold: float | None = None,
+    net: str | Net | None = None,
+    channel: str | None = None,
+    slices: str | Sequence[int] = "all",
+    dims: int = 2,
+    reference: Mask | None = None,
+    settings: Settings | None = None,
+    title: str | None = None,
+) -> Case:
+    """Contour the targets of one image: all that `aistat contour` does, less its files.
+
+    `image` is an `Image`, files by the names of their channels, {"PT": "pet.nii.gz", "CT": ...},
+    the primary one first, or the file of a PET; `ct` one more channel on its own grid. What to
+    contour is a point inside (patient RAS mm; px without spacing), a rough `mask`, a `threshold` in
+    the channel's quantity, or what a network finds (`net`, a shipped one's name or a folder), which
+    then reads the boundary too; a point chooses among what a threshold or a network finds. See
+    `find_targets` for `channel`, `slices` and `dims`. `reference` is an expert's mask on the grid
+    of the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid.
+
+    `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
+
+    >>> phantom = demo_phantom(1)
+    >>> case = contour(phantom.image, point_mm=phantom.centre, settings=Settings(draws=200))
+    >>> [each.id for each in case], case["z000"].grade.case
+    (['z000', 'z001', 'z002'], 'green')
+    """
+    settings = settings or Settings()
+    check_question(point_mm, mask, threshold, net, settings, dims)
+    picture, files = _read(image, ct)
+    settings = settings.of(picture)
+    where: dict[str, Any] = {"slices": slices, "dims": dims, "channel": channel}
+    where |= {"point_mm": point_mm, "threshold": threshold}
+    home = picture.primary if channel is None else picture[channel]
+    if mask is not None:
+        where["mask"] = mask if isinstance(mask, np.ndarray) else read_mask(mask, home)
+        files += [] if isinstance(mask, np.ndarray) else [Path(mask)]
+    drawn = None
+    if reference is not None:
+        given = isinstance(reference, np.ndarray)
+        drawn = reference if given else read_mask(reference, picture.primary)
+        files += [] if given else [Path(reference)]
+    names = names_of(files) or tuple(f"channel {name}" for name in picture.names)
+    model_of: Callable[[Any], BoundaryModel]
+    if net is None:
+        with about(files[0] if files else names[0]):
+            targets = find_targets(picture, **where)
+        evidence = image_evidence(picture, settings.blur_mm or settings.blur_px)
+        model_of = partial(boundary_model, evidence=evidence)
+    else:
+        loaded = net if isinstance(net, Net) else load_net(net)
+        with about(f"network {net if not isinstance(net, Net) else 'given'}"):
+            seen = seen_by(loaded, picture, **where)
+        targets, model_of = seen.targets, seen.by_network
+    return contour_case(
+        picture, targets, model_of, settings, reference=drawn, whole_volume=slices == "all",
+        title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
+    )  # fmt: skip
+
+
+def demo_case(settings: Settings | None = None) -> Case:
+    """The synthetic PET/CT lesion of `demo_phantom`, found by a shipped network, and contoured.
+
+    What the image says of its boundary makes the posterior; the truth is known, and compared with.
+    """
+    settings = settings or Settings()
+    phantom = demo_phantom(settings.seed)
+    evidence = intensity(phantom.image)
+    with about(f"network {DEMO_NET}"):
+        seen = seen_by(load_net(DEMO_NET), phantom.image, point_mm=phantom.centre)
+    return contour_case(
+        phantom.image, seen.targets, partial(seen.by_image, evidence=evidence), settings,
+        reference=phantom.mask, outlines=phantom.slices, whole_volume=False,
+        title="Demonstration: a synthetic PET/CT lesion",
+        inputs=(f"synthetic PET/CT, seed {settings.seed}", f"network {DEMO_NET}"),
+        near=phantom.centre,
+    )  # fmt: skip
+
+
+def check_question(
+    point_mm: Any, mask: Any, threshold: float | None, net: Any, settings: Settings, dims: int = 2
+) -> None:
+    """Refuse a target that is named in no way, or in two that exclude each other."""
+    given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
+    named = {name for name, value in given.items() if value is not None}
+    if net is not None and threshold is not None:
+        raise InputError("net finds the target itself; drop threshold")
+    if net is not None and dims != 2:
+        raise InputError("net reads contours slice by slice; drop dims, or net")
+    for name in ("blur_mm", "blur_px"):
+        if net is not None and getattr(settings, name) is not None:
+            raise InputError(f"net reads the edge itself, whatever the blur; drop {name}")
+    enough = len(named) == 1 or named == {"point_mm", "threshold"}
+    if not enough and (named or net is None):
+        raise InputError(
+            "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
+            "or net"
+        )
+
+
+def _read(
+    image: Image | PathLike | Mapping[str, PathLike], ct: PathLike | None
+) -> tuple[Image, list[Path]]:
+    """The image, and the files it was read from."""
+    if isinstance(image, Image):
+        channels = [image[name] for name in image.names]
+        more = [] if ct is None else [read_image(CT=ct).primary]
+        return Image.of(*channels, *more), [Path(c.source) for c in channels if c.source]
+    files = dict(image) if isinstance(image, Mapping) else {"PT": image}
+    if ct is not None and "CT" in files:
+        raise InputError("image has a channel CT already; name it otherwise, or drop ct")
+    files |= {} if ct is None else {"CT": ct}
+    return read_image(**files), [Path(path) for path in files.values()]
