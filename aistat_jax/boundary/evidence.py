@@ -19,7 +19,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import value_of
 from aistat_jax.boundary.families import Term
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import ChannelBlock, ChannelSlice, Image
 

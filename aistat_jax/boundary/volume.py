@@ -9,7 +9,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.targets import Target, unblurred
+from aistat_jax.boundary.targets import unblurred
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, ChannelBlock
 from aistat_jax.space.mesh import Mesh, surface_from_mask
@@ -49,6 +49,20 @@ class VolumeTarget:
         return float(4 / 3 * np.pi * self.size[0] ** 3)
 
     @property
+    def link(self) -> str:
+        """That of its charts: values are radii."""
+        return "log"
+
+    @property
+    def taper(self) -> None:
+        """None: the third dimension is read."""
+        return None
+
+    def seen_as_disc(self, blur: float) -> bool:
+        """Whether the image of a ball stands in for a blurred step: always."""
+        return True
+
+    @property
     def harmonics(self) -> int:
         """Up to which degree harmonics of a surface are told apart where nobody says."""
         return DEGREE
@@ -61,9 +75,6 @@ class VolumeTarget:
     def part_of(self, channel: Channel, reach: float) -> ChannelBlock:
         """The voxels of a channel in a box around it."""
         return channel.block_at(self.centre, reach)
-
-
-AnyTarget = Target | VolumeTarget
 
 
 class Seen(NamedTuple):

@@ -13,7 +13,6 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.mesh import Mesh
-from aistat_jax.space.sphere import SphereChart
 
 
 def probability_map(
@@ -34,7 +33,7 @@ def probability_map(
 def _points(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarray, "*grid dims"]:
     """Voxel centres of a slice or volume, in the coordinates of the boundary's chart."""
     chart = posterior.chart
-    if isinstance(chart, SphereChart):
+    if chart.dims == 3:
         if where is None:
             raise InputError(
                 "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"
