@@ -224,7 +224,8 @@ def boundary_model(
     `radius_max` (default REACH, or the reach of a learned prior, times the target's rough radius)
     bounds the region whose voxels count as evidence; a boundary that reaches it fails its
     diagnostics. Of a target whose boundary is an offset it is how far to either side of the
-    reference. `chart`, where one is given, is read in place of the target's own. `presence` is the probability that there is anything to contour
+    reference. `chart`, where one is given, is read in place of the target's own. `presence` is the
+    probability that there is anything to contour
     (`networks.presence`): it goes with the posterior, whose boundaries are given that. A learned
     prior has harmonics of its own. Without evidence the posterior is the prior, from which
     `prior_draws` draws.
