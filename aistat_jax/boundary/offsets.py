@@ -13,7 +13,8 @@ from aistat_jax.boundary.targets import HARMONICS
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice
-from aistat_jax.space.offset import OffsetChart, checked_curve, offset_chart
+from aistat_jax.space.offset import OffsetChart, offset_chart
+from aistat_jax.space.reference import checked_curve
 
 # Harmonics come in multiples of this, so that targets of about one form share what is compiled.
 HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
@@ -31,10 +32,6 @@ class Estimated(Protocol):
 
     @property
     def estimate(self) -> Float[np.ndarray, " site"]: ...
-
-
-Reference = Curve | np.ndarray | Estimated
-"""A curve, the mask of a slice, or an earlier posterior, whose estimate it then is."""
 
 
 @record
@@ -106,7 +103,7 @@ class OffsetTarget:
         return channel.slice_at(self.plane)
 
 
-def offset_target(reference: Reference, plane: Plane, name: str = "target") -> OffsetTarget:
+def offset_target(reference: Any, plane: Plane, name: str = "target") -> OffsetTarget:
     """A target whose boundary is sought along the normals of a reference, in a slice.
 
     `reference` is a closed `Curve` in the slice `plane`, a boolean mask (nu, nv) of it, of which
@@ -124,7 +121,7 @@ def offset_target(reference: Reference, plane: Plane, name: str = "target") -> O
     return target
 
 
-def _outline(reference: Reference, plane: Plane, name: str) -> Curve:
+def _outline(reference: Any, plane: Plane, name: str) -> Curve:
     if isinstance(reference, Curve):
         return reference
     if isinstance(reference, np.ndarray):

@@ -17,6 +17,7 @@ from aistat_jax.space.closed import distance_to_polygons, half_edges, shared_alo
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.reference import checked_curve, reaches, smoothed
 from aistat_jax.space.star import SAME_PLANE
 
 # Sds, in pixels, by which an outline is smoothed along itself: the first that leaves a reach of
@@ -24,10 +25,6 @@ from aistat_jax.space.star import SAME_PLANE
 SMOOTH, WANTED, SHARE = (1.5, 2.1, 3.0, 4.2, 6.0), 3.0, 0.5
 # Boundaries keep to this share of the curve's reach, and a chart reaches at least so many pixels.
 KEPT, LEAST = 0.9, 0.75
-# An outline with one edge so many times as long as any other is not closed.
-OPEN = 5.0
-# Points of an outline to a site, before it is smoothed.
-FINER = 4
 # Cells on either side of the nearest site in which the foot of a point is looked for.
 NEARBY = 2
 # Points compared with every draw at a time.
@@ -125,11 +122,11 @@ class OffsetChart:
 
     def foot(self, points: Points) -> Foot:
         """Where the normals through points start; elsewhere the nearest site and distance."""
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         points = np.asarray(points, dtype=float)
         flat = points.reshape(-1, 2)
-        _, near = cKDTree(self.reference).query(flat)
+        near = np.asarray(KDTree(self.reference).query(flat)[1])
         place, cell = near.astype(float), np.full(len(flat), -1)
         position = np.full(len(flat), np.inf)
         normal_next, next_site = (np.roll(v, -1, axis=0) for v in (self.normals, self.reference))
@@ -429,79 +426,6 @@ def offset_chart(
             "offsets; use a finer image, or a star"
         )
     return OffsetChart(points, normals, -float(low), float(high), plane)
-
-
-def checked_curve(curve: Curve, plane: Plane) -> Curve:
-    """The curve counter-clockwise, or InputError where it is not the outline of one region."""
-    import shapely
-
-    if curve.unit != plane.unit:
-        raise InputError(
-            f"the reference is in {curve.unit} and the slice in {plane.unit}; give both one unit"
-        )
-    if len(curve.points) < 3 or not np.isfinite(curve.points).all():
-        raise InputError("a reference curve needs at least 3 points, all of them finite")
-    length = np.sort(np.linalg.norm(curve.edges, axis=1))
-    ends = float(np.linalg.norm(curve.edges[-1]))
-    if len(length) > 8 and ends == length[-1] and ends > OPEN * length[-2]:
-        raise InputError(
-            f"the reference curve is open: its ends lie {ends:.3g} {curve.unit} apart, "
-            f"{ends / length[-2]:.0f} times its longest edge; close it"
-        )
-    if not shapely.LinearRing(curve.points).is_simple:
-        raise InputError(
-            "the reference curve crosses itself; pass the outline of one region, such as the "
-            "largest of outlines(mask, plane)"
-        )
-    if curve.area == 0:
-        raise InputError("the reference curve has no area")
-    return curve if curve.is_ccw else replace(curve, points=curve.points[::-1])
-
-
-def smoothed(
-    curve: Curve, sd: float, sites: int
-) -> tuple[Float[np.ndarray, "site 2"], Float[np.ndarray, "site 2"]]:
-    """Points evenly spaced along a curve convolved with a Gaussian of sd `sd` along itself, and
-    their outward unit normals."""
-    count, length = FINER * sites, curve.perimeter
-    even = curve.resample(count).points
-    wave = np.fft.fftfreq(count, 1 / count)
-    series = np.fft.fft(even[:, 0] + 1j * even[:, 1]) / count
-    series *= np.exp(-0.5 * (2 * np.pi * wave * sd / length) ** 2)
-    if count % 2 == 0:
-        series[count // 2] = 0.0
-    kept = np.abs(wave) < sites / 2
-    wave, series = wave[kept], series[kept]
-
-    def at(share: np.ndarray, factor: np.ndarray) -> np.ndarray:
-        return np.exp(2j * np.pi * share[:, None] * wave) @ (factor * series)
-
-    share = np.arange(count + 1) / count
-    along = np.append(0.0, np.cumsum(np.abs(np.diff(at(share, np.ones_like(wave))))))
-    places = np.interp(along[-1] * np.arange(sites) / sites, along, share)
-    point, normal = at(places, np.ones_like(wave)), -1j * at(places, 1j * wave)
-    normal /= np.abs(normal)
-    return np.stack([point.real, point.imag], 1), np.stack([normal.real, normal.imag], 1)
-
-
-def reaches(
-    points: Float[np.ndarray, "site dims"], normals: Float[np.ndarray, "site dims"]
-) -> tuple[float, float]:
-    """How far normals run inwards and outwards before they cross.
-
-    The smallest ball that touches at one point, on that side, and passes through another (Federer
-    1959, theorem 4.18). Infinite outside of what is convex.
-    """
-    inner = outer = np.inf
-    for start in range(0, len(points), 256):
-        away = points - points[start : start + 256, None]
-        up = np.einsum("pqi,pi->pq", away, normals[start : start + 256])
-        square = np.square(away).sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            radius = np.where(square > 0, square / (2 * np.abs(up)), np.inf)
-        inner = min(inner, float(radius[up < 0].min(initial=np.inf)))
-        outer = min(outer, float(radius[up > 0].min(initial=np.inf)))
-    return inner, outer
 
 
 def _in_cell(
