@@ -100,8 +100,8 @@ def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> V
     """
     part = target.part_of(image[name], BACKGROUND * chart.reach[1])
     points = part.points()
-    radius, (low, high) = chart.position(points), chart.reach
-    inside = (radius >= low) & (radius <= high)
+    radius, high = chart.position(points), chart.reach[1]
+    inside = radius <= high  # what is nearer than where a chart starts is inside of every boundary
     if inside.sum() < MIN_VOXELS:
         raise InputError(
             f"channel {name} has only {int(inside.sum())} voxels within "

@@ -1,4 +1,4 @@
-"""What is to be contoured near a reference? A target whose boundary is an offset from a curve."""
+"""What is to be contoured near a reference? Targets of offsets from a curve, or from a mesh."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Float
+from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.targets import HARMONICS
-from aistat_jax.space.curve import Curve, contours_from_mask
-from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import Channel, ChannelSlice
+from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_contours
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
+from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.space.offset import OffsetChart, offset_chart
+from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
 from aistat_jax.space.reference import checked_curve
+from aistat_jax.space.sphere import DEGREE
+from aistat_jax.space.surfaces import mode_count, smooth_surface
 
 # Harmonics come in multiples of this, so that targets of about one form share what is compiled.
 HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
 SITES_A_HARMONIC = 8
-# A mask of fewer pixels has no outline to speak of.
-MIN_PIXELS = 6
+# A mask of fewer pixels, or voxels, has no outline to speak of.
+MIN_PIXELS, MIN_VOXELS = 6, 30
+# Of a mesh: vertices to a mode, and at most so many modes: of more the weights do not hold.
+SITES_A_MODE, MOST_MODES = 6, 200
 
 
 @runtime_checkable
@@ -103,22 +109,148 @@ class OffsetTarget:
         return channel.slice_at(self.plane)
 
 
-def offset_target(reference: Any, plane: Plane, name: str = "target") -> OffsetTarget:
-    """A target whose boundary is sought along the normals of a reference, in a slice.
+@record
+class OffsetVolumeTarget:
+    """Where a surface is sought: along the normals of a reference mesh.
 
-    `reference` is a closed `Curve` in the slice `plane`, a boolean mask (nu, nv) of it, of which
-    the largest region counts, or an earlier posterior of any chart. Boundaries are signed distances
+    `reference` is the smooth, even mesh that charts are made of, `outline` the finer surface that
+    fits start from; `voxel` is the side of a voxel of the mask that it was read off. See
+    `OffsetTarget` for the others.
+    """
+
+    outline: Mesh
+    reference: Mesh
+    voxel: float
+    degree: int = static(default=DEGREE)
+    id: str = static(default="target")
+    seen_through: float = static(default=0.0)
+    doubts: tuple[str, ...] = static(default=())
+
+    @property
+    def unit(self) -> str:
+        return self.reference.unit
+
+    @property
+    def link(self) -> str:
+        """That of its charts: values are offsets."""
+        return "identity"
+
+    @property
+    def centre(self) -> Float[np.ndarray, "3"]:
+        """Of the box that holds the reference."""
+        return 0.5 * (self.reference.points.min(axis=0) + self.reference.points.max(axis=0))
+
+    @property
+    def content(self) -> float:
+        """The volume of the reference."""
+        return self.reference.volume
+
+    @property
+    def radius(self) -> float:
+        """Three times the volume over the surface: the radius of a ball; of a long tube 1.5."""
+        return 3 * self.reference.volume / float(self.reference.areas.sum())
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Its radius, and no more doubt of it than a prior has."""
+        return self.radius, 0.0
+
+    @property
+    def taper(self) -> None:
+        """None: the third dimension is read."""
+        return None
+
+    @property
+    def harmonics(self) -> int:
+        """The degree of harmonics on a ball that its modes are as many as, to an area."""
+        return self.degree
+
+    def seen_as_disc(self, blur: float) -> bool:
+        """Never: it is not round."""
+        return False
+
+    def chart(self, reach: float, rays: int | None = None) -> OffsetMeshChart:
+        """The normals of the reference. Its vertices are the sites, however many are asked for."""
+        modes = mode_count(self.reference, self.degree)
+        return offset_mesh_chart(self.reference, reach, self.voxel, modes)
+
+    def part_of(self, channel: Channel, reach: float) -> ChannelBlock:
+        """The voxels of a channel in a box around it."""
+        half = float(np.linalg.norm(self.reference.points - self.centre, axis=1).max())
+        return channel.block_at(self.centre, half + reach)
+
+
+def offset_target(
+    reference: Any, where: Plane | Grid, name: str = "target"
+) -> OffsetTarget | OffsetVolumeTarget:
+    """A target whose boundary is sought along the normals of a reference, in a slice or in space.
+
+    With a plane, `reference` is a closed `Curve` in it, a boolean mask (nu, nv) of it, of which the
+    largest region counts, or an earlier posterior of any chart. With a grid it is a closed `Mesh`,
+    a boolean mask (i, j, k), or an earlier posterior of a surface. Boundaries are signed distances
     from it, as far as its normals do not cross; nothing has to be seen from a centre.
 
-    Raises InputError for an empty mask or one of fewer than 6 pixels; a curve that is open, crosses
-    itself or is in another unit; and one so small or narrow that offsets cannot be told from it.
+    Raises InputError for an empty or tiny mask; a curve that is open, crosses itself or is in
+    another unit; a mesh with holes or edges of more than two triangles; and a shape so small or
+    narrow that offsets cannot be told from it.
 
     >>> target = offset_target(mask, image.primary.grid.plane(12))  # doctest: +SKIP
     >>> posterior = fit(boundary_model(target, intensity(image)))  # doctest: +SKIP
     """
-    target = OffsetTarget(checked_curve(_outline(reference, plane, name), plane), plane, name)
+    if isinstance(where, Plane):
+        curve = checked_curve(_outline(reference, where, name), where)
+        target = OffsetTarget(curve, where, name)
+    else:
+        target = _in_space(_filled(reference, where, name), where, name)
     target.chart(target.radius)
     return target
+
+
+def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetVolumeTarget:
+    """The target of a mask's largest component, with fewer modes where it is very long."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(labels.ravel())[1:]
+    if len(sizes) == 0 or sizes.max() < MIN_VOXELS:
+        raise InputError(
+            f"target {name}: the mask's largest component has {sizes.max(initial=0)} voxels, and a "
+            f"surface needs {MIN_VOXELS}"
+        )
+    component = labels == int(sizes.argmax()) + 1
+    outline = surface_from_mask(component, grid)
+    degree = DEGREE
+    while degree > 4 and mode_count(outline, degree) > MOST_MODES:
+        degree -= 1
+    sites = SITES_A_MODE * mode_count(outline, degree)
+    smooth = smooth_surface(component, grid, sites)
+    voxel = float(np.prod(grid.spacing) ** (1 / 3))
+    return OffsetVolumeTarget(outline, smooth, voxel, degree, name)
+
+
+def _filled(reference: Any, grid: Grid, name: str) -> Bool[np.ndarray, "i j k"]:
+    """The voxels of a grid inside of a reference."""
+    if isinstance(reference, np.ndarray):
+        if reference.dtype != bool or reference.shape != grid.shape:
+            raise InputError(
+                f"target {name}: a mask in space must be boolean on the grid of "
+                f"{grid.shape} voxels, got {reference.shape} of {reference.dtype}"
+            )
+        return reference
+    if isinstance(reference, Estimated):
+        reference = reference.chart.surface(reference.estimate)
+    if not isinstance(reference, Mesh):
+        raise InputError(
+            f"target {name}: a reference in space is a Mesh, a boolean mask or a posterior of a "
+            f"surface, got a {type(reference).__name__}"
+        )
+    if reference.unit != grid.unit:
+        raise InputError(
+            f"the reference is in {reference.unit} and the grid in {grid.unit}; give both one unit"
+        )
+    mesh, planes = reference.check(), [grid.plane(k) for k in range(grid.shape[2])]
+    shares = [coverage_from_contours(mesh.section(plane), plane) for plane in planes]
+    return np.stack(shares, axis=2) >= 0.5
 
 
 def _outline(reference: Any, plane: Plane, name: str) -> Curve:

@@ -24,6 +24,7 @@ from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.offset import OffsetChart
+from aistat_jax.space.offset_mesh import OffsetMeshChart
 from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
@@ -35,7 +36,7 @@ RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
 # Charts that are kept field by field, by the name that stands for them in a file.
-CHARTS: dict[str, Any] = {"offset": OffsetChart}
+CHARTS: dict[str, Any] = {"offset": OffsetChart, "offset mesh": OffsetMeshChart}
 
 
 def save_posterior(

@@ -82,9 +82,7 @@ class OffsetChart:
 
     @property
     def extent(self) -> float:
-        ends = np.array([[self.low], [self.high]]) * np.ones(self.sites)
-        inner, outer = self.content(ends)
-        return float(outer - inner)
+        return float(self.content(np.full(self.sites, self.high)))
 
     @property
     def directions(self) -> Float[np.ndarray, "site 2"]:
