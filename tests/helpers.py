@@ -121,3 +121,17 @@ def horseshoe_curve(vertices: int = 2000, **shape: object) -> Curve:
     points = np.asarray(max(lines, key=len), dtype=float)[:-1]
     curve = Curve(points, "px")
     return curve if curve.is_ccw else Curve(points[::-1], "px")
+
+
+def tube_depth(
+    points: np.ndarray,
+    centre: tuple[float, float, float] = (40.0, 38.0, 24.0),
+    middle: float = 22.0,
+    half: float = 8.0,
+    gap: float = 1.0,
+) -> np.ndarray:
+    """How deep points (..., 3) lie in a bent tube, round at both ends; negative outside."""
+    offset = points - np.asarray(centre)
+    along = np.clip(np.arctan2(offset[..., 1], offset[..., 0]), gap - np.pi, np.pi - gap)
+    foot = middle * np.stack([np.cos(along), np.sin(along), 0 * along], axis=-1)
+    return half - np.linalg.norm(offset - foot, axis=-1)

@@ -26,7 +26,7 @@ SITES_A_HARMONIC = 8
 # A mask of fewer pixels, or voxels, has no outline to speak of.
 MIN_PIXELS, MIN_VOXELS = 6, 30
 # Of a mesh: vertices to a mode, and at most so many modes: of more the weights do not hold.
-SITES_A_MODE, MOST_MODES = 6, 200
+SITES_A_MODE, MOST_MODES = 8, 120
 
 
 @runtime_checkable
