@@ -111,13 +111,13 @@ def horseshoe_depth(
     return half - np.linalg.norm(offset - foot, axis=-1)
 
 
-def horseshoe_curve(vertices: int = 2000, **shape: object) -> Curve:
+def horseshoe_curve(vertices: int = 2000) -> Curve:
     """The outline of `horseshoe_depth`."""
     import contourpy
 
     axis = np.linspace(-5.0, 105.0, vertices // 4)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1)
-    lines = contourpy.contour_generator(axis, axis, horseshoe_depth(grid, **shape)).lines(0.0)
+    lines = contourpy.contour_generator(axis, axis, horseshoe_depth(grid)).lines(0.0)
     points = np.asarray(max(lines, key=len), dtype=float)[:-1]
     curve = Curve(points, "px")
     return curve if curve.is_ccw else Curve(points[::-1], "px")

@@ -24,7 +24,7 @@ from aistat_jax.space.star import SAME_PLANE
 # WANTED pixels, and of SHARE of what is asked for, to both sides is taken.
 SMOOTH, WANTED, SHARE = (1.5, 2.1, 3.0, 4.2, 6.0), 3.0, 0.5
 # Boundaries keep to this share of the curve's reach, and a chart reaches at least so many pixels.
-KEPT, LEAST = 0.9, 0.75
+KEPT, LEAST = 0.9, 0.25
 # Cells on either side of the nearest site in which the foot of a point is looked for.
 NEARBY = 2
 # Points compared with every draw at a time.

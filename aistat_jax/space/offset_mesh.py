@@ -27,7 +27,7 @@ from aistat_jax.space.surfaces import (
 )
 
 # Boundaries keep to this share of the surface's reach, and a chart reaches at least so many voxels.
-KEPT, LEAST = 0.9, 0.75
+KEPT, LEAST = 0.9, 0.25
 # A voxel wider than this many times the distance between sites is cut into eight.
 WIDE = 1.2
 # Points compared with every draw at a time.

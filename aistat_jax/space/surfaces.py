@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from aistat_jax._errors import InputError
@@ -22,7 +24,7 @@ RELAXED = 8
 SMOOTH, WANTED = (1.0, 1.4, 2.0), 2.0
 
 
-def neighbours(faces: Int[np.ndarray, "face 3"], count: int):
+def neighbours(faces: Int[np.ndarray, "face 3"], count: int) -> Any:
     """Which vertices share an edge (site, site), sparse, 1 where they do."""
     from scipy.sparse import csr_array
 
@@ -44,7 +46,7 @@ def vertex_normals(
     for i in range(3):
         np.add.at(total, faces[:, i], cross)
     normals = _unit(total)
-    beside = neighbours(faces, len(points)) if rounds else None
+    beside = neighbours(faces, len(points))
     for _ in range(rounds):
         count = np.asarray(beside.sum(axis=1))[:, None]
         normals = _unit(normals + beside @ normals / count)

@@ -41,10 +41,10 @@ def values(chart, rng) -> np.ndarray:
 
 
 def test_it_is_a_chart_of_a_tube(chart):
-    assert isinstance(chart, Chart)
     assert (chart.dims, chart.link) == (3, "identity")
     assert min(chart.high, -chart.low) > 2.3
     assert chart.mesh.volume == pytest.approx(MASK.sum() * 12, rel=0.08)
+    assert isinstance(chart, Chart)
 
 
 def test_modes_are_orthonormal_and_of_the_right_size(chart, ball):
@@ -171,7 +171,7 @@ def test_what_is_no_reference_is_refused(chart):
     with pytest.raises(aj.InputError, match="inside out"):
         offset_mesh_chart(replace(mesh, faces=mesh.faces[:, ::-1]), 5.0, 2.0, 50)
     with pytest.raises(aj.InputError, match="too small or too narrow"):
-        offset_mesh_chart(mesh, 5.0, 20.0, 50)
+        offset_mesh_chart(mesh, 5.0, 40.0, 50)
     with pytest.raises(aj.InputError, match="must be positive"):
         offset_mesh_chart(mesh, 0.0, 2.0, 50)
     with pytest.raises(aj.InputError, match="need at least"):
