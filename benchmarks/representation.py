@@ -172,7 +172,7 @@ def in_slice(part: Drawn) -> dict[str, float]:
 
 def in_space(part: Drawn) -> dict[str, float]:
     """Dice of the nearest star and of the nearest offsets in space."""
-    outline = surface_from_mask(part.mask, part.grid)
+    outline = surface_from_mask(part.mask, part.grid, 0.0)
 
     def dice(make: Callable[[np.ndarray, Grid], Any]) -> float:
         try:

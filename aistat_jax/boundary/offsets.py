@@ -25,8 +25,9 @@ HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
 SITES_A_HARMONIC = 8
 # A mask of fewer pixels, or voxels, has no outline to speak of.
 MIN_PIXELS, MIN_VOXELS = 6, 30
-# Of a mesh: vertices to a mode, and at most so many modes: of more the weights do not hold.
-SITES_A_MODE, MOST_MODES = 8, 120
+# Of a mesh: about so many vertices, at most so many modes, as many as a star in space has, and of
+# these so many where nobody says: with more, the weights of a Laplace fit often do not hold.
+VERTICES, MOST_MODES, USUAL_MODES = 1000, (DEGREE + 1) ** 2, 100
 
 
 @runtime_checkable
@@ -163,7 +164,7 @@ class OffsetVolumeTarget:
     @property
     def harmonics(self) -> int:
         """The degree of harmonics on a ball that its modes are as many as, to an area."""
-        return self.degree
+        return _degree(self.reference, USUAL_MODES)
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
@@ -207,7 +208,7 @@ def offset_target(
 
 
 def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetVolumeTarget:
-    """The target of a mask's largest component, with fewer modes where it is very long."""
+    """The target of a mask's largest component, of a lower degree where it is very long."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
@@ -219,13 +220,17 @@ def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetV
         )
     component = labels == int(sizes.argmax()) + 1
     outline = surface_from_mask(component, grid)
-    degree = DEGREE
-    while degree > 4 and mode_count(outline, degree) > MOST_MODES:
-        degree -= 1
-    sites = SITES_A_MODE * mode_count(outline, degree)
-    smooth = smooth_surface(component, grid, sites)
+    smooth = smooth_surface(component, grid, VERTICES)
+    degree = _degree(smooth, MOST_MODES)
     voxel = float(np.prod(grid.spacing) ** (1 / 3))
     return OffsetVolumeTarget(outline, smooth, voxel, degree, name)
+
+
+def _degree(mesh: Mesh, most: int) -> int:
+    """The largest degree, up to DEGREE, of no more modes than that."""
+    return max(
+        [degree for degree in range(3, DEGREE + 1) if mode_count(mesh, degree) <= most] or [2]
+    )
 
 
 def _filled(reference: Any, grid: Grid, name: str) -> Bool[np.ndarray, "i j k"]:

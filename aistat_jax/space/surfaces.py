@@ -20,8 +20,9 @@ DENSE = 20
 # Rounds in which vertices move to the middle of their neighbours and back to the surface.
 RELAXED = 8
 # Sds, in voxels, by which the signed distance to a mask is smoothed: the first that leaves a reach
-# of so many voxels to both sides is taken.
-SMOOTH, WANTED = (1.0, 1.4, 2.0), 2.0
+# of so many voxels, or of a share of the size where that is less, to both sides is taken.
+ALMOST = 0.8  # as far as the farthest, where none is far enough
+SMOOTH, WANTED, SHARE = (0.7, 1.0, 1.4, 2.0), 1.5, 0.3
 
 
 def neighbours(faces: Int[np.ndarray, "face 3"], count: int) -> Any:
@@ -208,15 +209,20 @@ def crossings(
 
 
 def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int) -> Mesh:
-    """The least smoothed even mesh around a mask whose normals run WANTED voxels to both sides, or
-    the one whose normals run farthest."""
+    """The least smoothed even mesh around a mask whose normals run far enough, or nearly as far as
+    those of any.
+
+    Far enough is WANTED voxels, or SHARE of three times the volume over the surface.
+    """
     voxel, found = float(np.prod(grid.spacing) ** (1 / 3)), []
     for sd in SMOOTH:
         mesh = even_surface(mask, grid, vertices, sd).check()
         found.append((min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces))), mesh))
-        if found[-1][0] >= WANTED * voxel:
+        size = 3 * mesh.volume / float(mesh.areas.sum())
+        if found[-1][0] >= min(WANTED * voxel, SHARE * size):
             break
-    return max(found, key=lambda each: each[0])[1]
+    farthest = max(reach for reach, _ in found)
+    return next(mesh for reach, mesh in found if reach >= ALMOST * farthest)
 
 
 def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smooth: float) -> Mesh:
@@ -240,7 +246,8 @@ def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smo
     sd = smooth * float(np.prod(grid.spacing) ** (1 / 3)) / grid.spacing
     depth = ndimage.gaussian_filter(depth, sd)
     count = int(mask.sum())
-    depth -= np.partition(depth.ravel(), -count - 1)[-count - 1 : -count + 1].mean()
+    last, first = np.partition(depth.ravel(), [-count - 1, -count])[[-count - 1, -count]]
+    depth -= 0.5 * (last + first)
     low = grid.to_world(np.full(3, -float(pad)))
 
     def read(points: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def values(chart, rng) -> np.ndarray:
 def test_it_is_a_chart_of_a_tube(chart):
     assert (chart.dims, chart.link) == (3, "identity")
     assert min(chart.high, -chart.low) > 2.3
-    assert chart.mesh.volume == pytest.approx(MASK.sum() * 12, rel=0.08)
+    assert chart.mesh.volume == pytest.approx(MASK.sum() * 12, rel=0.12)
     assert isinstance(chart, Chart)
 
 
@@ -94,7 +94,7 @@ def test_positions_are_signed_distances(chart):
     position = chart.position(GRID.points())
     near = np.abs(depth) < 2
     assert np.abs(position + depth)[near].max() < 1.2
-    assert np.abs(position + depth)[near].mean() < 0.4
+    assert np.abs(position + depth)[near].mean() < 0.5
     assert (position[depth < -4] > 2).all()
     assert (position[depth > 4] < -2).all()
 
