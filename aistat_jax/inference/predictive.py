@@ -181,9 +181,10 @@ def further_out(
     points, values, distance = points[looked_at], values[looked_at], distance[looked_at]
     edge = interpolated(chart, radii.mean(axis=0), points)
     near = edge + 2 * blur
-    around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * edge))
+    start = chart.reach[0]
+    around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * (edge - start)))
     beyond = (distance > np.maximum(0.8 * end, near + blur)) & (distance <= BEYOND_CHART * end)
-    within = distance < 0.7 * edge
+    within = distance < start + 0.7 * (edge - start)
     if min(within.sum(), around.sum()) < FEWEST:
         return None
     level = float(np.median(values[around]))
@@ -268,11 +269,12 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
     distance = chart.position(voxels.points)
     edge = interpolated(chart, radii, voxels.points)
     blur = _blur(voxels)
-    depth = edge - distance
-    core = (distance <= 0.5 * edge) & (depth >= 1.5 * blur)
+    depth, deep = edge - distance, edge - chart.reach[0]
+    middle = chart.reach[0] + 0.5 * deep
+    core = (distance <= middle) & (depth >= 1.5 * blur)
     within = depth >= blur
-    rim = within & (distance > 0.5 * edge)
-    beyond = np.maximum(BEYOND_BLURS * blur, BEYOND_SHARE * edge)
+    rim = within & (distance > middle)
+    beyond = np.maximum(BEYOND_BLURS * blur, BEYOND_SHARE * deep)
     outside = (depth <= -blur) & (depth >= -blur - beyond)
     at_edge = np.abs(depth) < blur
     sector = _sector(chart.outward(voxels.points))
