@@ -8,6 +8,7 @@ out; here the voxels of each channel are read along the rays of a chart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,11 @@ from aistat_jax.boundary.families import (
     blurred_step,
     leaves,
 )
+from aistat_jax.boundary.nested import nested_step
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import AnyTarget, Taper
-from aistat_jax.space.chart import Chart, Shares
+from aistat_jax.space.chart import LINKS, Chart, Shares
 from aistat_jax.space.image import Image
 
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
@@ -108,6 +110,8 @@ class Intensity:
         y = (y - centre) / scale
         w, wy = samples.precisions, samples.precisions * y
         statistics = [(w, 1), (w, 2), (wy, 1)]
+        if LINKS[chart.link].layers > 1:
+            return self._nested_term(samples, chart, shared, statistics, prior)
         # What a disc would look like is told of radii alone.
         disc = self.curved and chart.link == "log" and target.seen_as_disc(blur.within)
         taper = target.taper
@@ -126,7 +130,28 @@ class Intensity:
         uneven = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
         return replace(term, constant=np.asarray(term.constant + uneven))
 
+    def _nested_term(
+        self, samples: Samples, chart: Chart, shared: Shares, statistics: Any, prior: StepPrior
+    ) -> Term:
+        """Three levels: outside, between the boundaries, and inside of both."""
+        (w, _), _, (wy, _) = statistics
+        blur, eta, side = samples.blur.within, samples.eta, samples.footprint
+        table = smooth_table(chart, shared, statistics, blur)
+        totals = np.array([len(w), wy.sum(), (wy * wy / w).sum()])
+        # how many voxels there are to an area; scattered points are taken to be everywhere
+        dense = 1 / side**2 if side > 0 else len(w) / chart.extent
+        sector = dense * 4 * np.pi / chart.sites
+        bending = chart.bending(blur) if self.curved else None
+        term = nested_step(table, totals, eta, prior, blur, sector, bending)
+        uneven = 0.5 * eta * np.log(w).sum()
+        return replace(term, constant=np.asarray(term.constant + uneven))
+
     def _hard_term(self, samples: Samples, y: np.ndarray, shared: Shares, chart: Chart) -> Term:
+        if LINKS[chart.link].layers > 1:
+            raise InputError(
+                f"a ring has three levels, which the {self.family} family does not tell apart; "
+                "leave family at 'blurred'"
+            )
         if self.family == "bernoulli" and not ((y >= 0) & (y <= 1)).all():
             raise InputError(
                 f"the bernoulli family needs values between 0 and 1, got {y.min():g} to {y.max():g}"

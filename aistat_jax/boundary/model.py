@@ -186,10 +186,11 @@ def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
 
     amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
     lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
+    basis = data.basis
     variance = spectral_variance(
-        data.basis.eigenvalues, amplitude, lengthscale, prior.smoothness, data.basis.dims
+        basis.eigenvalues, amplitude, lengthscale, prior.smoothness, basis.dims, basis.blocks
     )
-    return jnp.sqrt(variance.at[0].set(jnp.square(prior.mean_log_sd)))
+    return jnp.sqrt(variance.at[: basis.blocks].set(jnp.square(prior.mean_log_sd)))
 
 
 def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[Array, " ray"]:
@@ -243,7 +244,7 @@ def boundary_model(
     if chart is None:
         if radius_max is None:
             reach = prior.reach if isinstance(prior, LearnedPrior) else REACH
-            radius_max = LINKS[target.link].times(target.radius, reach)
+            radius_max = float(LINKS[target.link].times(target.radius, reach))
         chart = target.chart(radius_max, rays)
     link = LINKS[chart.link]
     if isinstance(prior, LearnedPrior):
@@ -252,7 +253,8 @@ def boundary_model(
     else:
         size, unsure = target.size
         prior = (prior or Prior()).check().on_size(unsure, link.share(size))
-        mean = unlinked(chart.link, link.times(size, 1.0)) + prior.shape_on(chart.sites)
+        level = np.repeat(unlinked(chart.link, link.times(size, 1.0)), chart.sites // link.layers)
+        mean = level + prior.shape_on(chart.sites)
         basis = chart.basis(harmonics or target.harmonics)
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
@@ -260,7 +262,8 @@ def boundary_model(
     data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
     outline: Any = target.outline
     if outline is not None:
-        least = link.times(target.radius, SMALLEST_START)
+        rough = target.radius if link.layers == 1 else target.size[0]
+        least = np.repeat(link.times(rough, SMALLEST_START), chart.sites // link.layers)
         radii = np.maximum(chart.values_of(outline), least)
         data = replace(data, start=data.coefficients(radii))
     seconds = time.perf_counter() - start

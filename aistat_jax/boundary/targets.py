@@ -42,8 +42,8 @@ FLAT, TAPERED = 5.0, 15.0
 class AnyTarget(Protocol):
     """Where a boundary is sought, in a slice or in space: what a model asks of it.
 
-    `radius` is its rough size, `size` that without the blur it was found through and what this adds
-    to its log sd; `link` is that of its charts (`chart.LINKS`). See `Target` for the others.
+    `radius` is its rough size, `size` that without the blur it was found through (one number, or
+    one a layer of its boundary) and what this adds to its log sd; `link` is that of its charts (`chart.LINKS`). See `Target` for the others.
     """
 
     @property
@@ -62,7 +62,7 @@ class AnyTarget(Protocol):
     def radius(self) -> float: ...
 
     @property
-    def size(self) -> tuple[float, float]: ...
+    def size(self) -> tuple[Any, float]: ...
 
     @property
     def content(self) -> float: ...

@@ -32,7 +32,7 @@ def monitored(samples: dict[str, np.ndarray], radii: np.ndarray, chart: Chart) -
     """What the diagnostics watch: the boundary at every fourth site, log size, scalar sites."""
     chains, draws = radii.shape[:2]
     size = chart.sectors(radii).sum(axis=-1, keepdims=True)
-    columns = [unlinked(chart.link, radii[..., ::4]), np.log(size)]
+    columns = [unlinked(chart.link, radii)[..., ::4], np.log(size)]
     for value in samples.values():
         if value.ndim == 2 and np.ptp(value) > 0:
             columns.append(value[..., None])

@@ -32,7 +32,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import Voxels, voxels_inside, voxels_of
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
-from aistat_jax.space.chart import Chart, interpolated
+from aistat_jax.space.chart import LINKS, Chart, interpolated
 from aistat_jax.space.image import ChannelBlock, ChannelSlice
 from aistat_jax.space.star import unit_vectors
 from aistat_jax.space.waist import waist
@@ -80,6 +80,8 @@ def image_findings(
 
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
+    if LINKS[model.chart.link].layers > 1:
+        return (), _finest_pixel(model)  # zones are laid about one boundary, and here are several
     count = min(DRAWS[model.chart.dims], len(radii))
     chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)
@@ -97,6 +99,17 @@ def image_findings(
         found += [off_the_region(model, radii), two_parts(model, radii)]
     finest = min((voxels.side for voxels in pixels), default=None)
     return tuple(f for f in found if f is not None), finest
+
+
+def _finest_pixel(model: BoundaryModel) -> float | None:
+    """The side of the finest pixel that a model counts, None where it reads no image."""
+    sides = [
+        np.prod(model.target.part_of(piece.image[name], model.chart.reach[1]).sides)
+        for piece in model.evidence.pieces
+        if isinstance(piece, Intensity) and piece.image is not None
+        for name in piece.channels
+    ]
+    return float(min(sides) ** (1 / model.chart.dims)) if sides else None
 
 
 def misfit(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, "draw ray"]) -> Finding | None:

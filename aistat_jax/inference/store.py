@@ -25,6 +25,7 @@ from aistat_jax.space.chart import Chart
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.offset import OffsetChart
 from aistat_jax.space.offset_mesh import OffsetMeshChart
+from aistat_jax.space.ring import RingChart
 from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
@@ -36,7 +37,11 @@ RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
 # Charts that are kept field by field, by the name that stands for them in a file.
-CHARTS: dict[str, Any] = {"offset": OffsetChart, "offset mesh": OffsetMeshChart}
+CHARTS: dict[str, Any] = {
+    "offset": OffsetChart,
+    "offset mesh": OffsetMeshChart,
+    "ring": RingChart,
+}
 
 
 def save_posterior(

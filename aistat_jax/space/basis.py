@@ -30,6 +30,9 @@ class Basis:
     sphere. The first is constant. Of the operator's sign there are two conventions: here no
     eigenvalue is negative.
 
+    With several `blocks`, independent fields on as many sets of sites, the functions of each are
+    zero elsewhere, and the first of all are the constants.
+
     Shapes: functions (site, basis); eigenvalues (basis,), on the circle 0, 1, 1, 4, 4, 9, ...
     """
 
@@ -37,6 +40,7 @@ class Basis:
     eigenvalues: Float[ArrayLike, " basis"]
     dims: int = static(default=1)
     order: int = static(default=0)
+    blocks: int = static(default=1)
 
 
 def equal_angles(rays: int) -> Float[np.ndarray, " ray"]:
@@ -62,19 +66,31 @@ def circle_basis(angles: Float[np.ndarray, " ray"], harmonics: int = 16) -> Basi
     return Basis(functions, eigenvalues, 1, harmonics)
 
 
+def repeated(basis: Basis, blocks: int) -> Basis:
+    """A basis of so many independent fields, each on sites of its own: f1, g1, f2, g2, ..."""
+    each = np.asarray(basis.functions)
+    functions = np.zeros((blocks, len(each), each.shape[1], blocks))
+    for block in range(blocks):
+        functions[block, :, :, block] = each
+    whole = functions.reshape(blocks * len(each), -1)
+    return Basis(whole, np.repeat(basis.eigenvalues, blocks), basis.dims, basis.order, blocks)
+
+
 def spectral_variance(
     eigenvalues: Float[ArrayLike, " basis"],
     amplitude: Float[ArrayLike, ""] | float,
     lengthscale: Float[ArrayLike, ""] | float,
     smoothness: Float[ArrayLike, ""] | float,
     dims: int = 1,
+    blocks: int = 1,
 ) -> Float[Array, " basis"]:
     """Prior variances of the coefficients of a stationary process on a base of `dims` dimensions.
 
     Matern: (2 nu / l^2 + lambda)^-(nu + dims / 2) at the eigenvalue lambda; `smoothness` nu may be
     any positive number and infinity gives the squared exponential exp(-lambda l^2 / 2). Normalised
     over the functions in use that are not constant, so that `amplitude` is the pointwise standard
-    deviation of the field about its mean whatever the truncation (on a sphere, of whole degrees).
+    deviation of the field about its mean whatever the truncation (on a sphere, of whole degrees), in
+    each of so many equal `blocks`.
     The constant (lambda = 0) gets variance zero here: the mean has a prior of its own. lengthscale
     in radians on a circle or sphere. All but the eigenvalues may be traced: another smoothness
     compiles nothing anew.
@@ -90,7 +106,7 @@ def spectral_variance(
     log_density = jnp.where(eigenvalues > 0, log_density, -jnp.inf)
     relative = jnp.maximum(log_density - jnp.max(log_density), LEAST_LOG_DENSITY)
     density = jnp.where(eigenvalues > 0, jnp.exp(relative), 0.0)
-    return jnp.square(amplitude) * density / jnp.sum(density)
+    return jnp.square(amplitude) * density / (jnp.sum(density) / blocks)
 
 
 def host_variance(

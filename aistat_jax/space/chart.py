@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,19 +27,35 @@ class Link(NamedTuple):
 
     `values` of a predictor, and `predictor` of values. `times(size, factor)` is the value of a
     boundary `factor` times as large as one of a size; `share(size)` is what the predictor gains
-    where that factor grows from 1, by how much it does.
+    where that factor grows from 1, by how much it does. With several `layers`, boundaries one
+    within the other, values are those of the first layer, then those of the next, and sizes
+    (layer,).
     """
 
     values: Function
     predictor: Function
-    times: Callable[[float, float], float]
-    share: Callable[[float], float]
+    times: Callable[[Any, float], Any]
+    share: Callable[[Any], float]
+    layers: int = 1
 
 
-# Radii are positive, offsets are not.
+def _nested(predictor: Any) -> Array:
+    """Outer radii exp(f) and inner ones exp(f) / (1 + exp(-g)), halves of the last axis."""
+    size, share = jnp.split(jnp.asarray(predictor), 2, axis=-1)
+    outer = jnp.exp(size)
+    return jnp.concatenate([outer, outer * jax.nn.sigmoid(share)], axis=-1)
+
+
+def _unnested(values: Any) -> np.ndarray:
+    outer, inner = np.split(np.asarray(values, dtype=float), 2, axis=-1)
+    return np.concatenate([np.log(outer), np.log(inner) - np.log(outer - inner)], axis=-1)
+
+
+# Radii are positive, offsets are not, and the inner radii of a ring are smaller than the outer.
 LINKS = {
     "log": Link(jnp.exp, np.log, lambda size, factor: size * factor, lambda size: 1.0),
     "identity": Link(jnp.asarray, np.asarray, lambda size, factor: size * (factor - 1), float),
+    "ring": Link(_nested, _unnested, lambda size, factor: size * factor, lambda size: 1.0, 2),
 }
 
 
@@ -55,8 +72,9 @@ def unlinked(link: str, values: ArrayLike | float) -> Float[np.ndarray, "*batch"
 class Shares(NamedTuple):
     """Voxels shared out to sites: for each pair the voxel, the site, its share, and its position.
 
-    Shapes: all (pair,); the shares of one voxel sum to one. A voxel lies inside a boundary whose
-    value at its site is larger than its position.
+    Shapes: all (pair,); the shares of one voxel sum to one, or to the number of layers where a
+    chart has several (`Link.layers`): it is shared out to the sites of each. A voxel lies inside a
+    boundary whose value at its site is larger than its position.
     """
 
     voxel: np.ndarray
@@ -83,7 +101,8 @@ class Chart(Protocol):
 
     Points are coordinates (..., dims) in `unit`. `reach` are the values that were looked at:
     (0, outer radius) for a star, (-w, w) for an offset. `link` is the name, in LINKS, of what makes
-    values of a Gaussian process: "log" where they are positive, "identity" for offsets.
+    values of a Gaussian process: "log" where they are positive, "identity" for offsets, "ring"
+    where one boundary lies within another.
     """
 
     @property
