@@ -21,6 +21,7 @@ from aistat_jax.boundary.discs import Blur, disc_shares
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
 from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.boundary.nested import NestedStep
 from aistat_jax.boundary.targets import Taper
 from aistat_jax.space.chart import Shares
 
@@ -82,12 +83,17 @@ def pieces_with_terms(model: BoundaryModel) -> Iterator[tuple[Any, tuple[Term, .
 
 
 def voxels_of(model: BoundaryModel) -> list[Voxels]:
-    """What every intensity term of a model counts, read again from its image."""
+    """What every intensity term of a model counts, read again from its image.
+
+    Rings are left out: their voxels have three levels, and no one share inside.
+    """
     found = []
     for piece, terms in pieces_with_terms(model):
         if not isinstance(piece, Intensity):
             continue
         for name, term in zip(piece.channels or ("points",), terms, strict=True):
+            if isinstance(term, NestedStep):
+                continue
             assert isinstance(term, BlurredStep | HardStep)
             # how many voxels count is known already, and dear to find out
             known = replace(piece, temper=float(term.eta))
@@ -119,7 +125,7 @@ def _blocks(points: np.ndarray, side: float) -> np.ndarray:
 
 
 def inside_shares(
-    term: BlurredStep | HardStep,
+    term: BlurredStep | HardStep | NestedStep,
     shared: Shares,
     radii: Float[np.ndarray, "draw ray"],
     dims: int = 2,
@@ -143,7 +149,7 @@ def voxels_inside(
 
 
 def seen_edges(
-    term: BlurredStep | HardStep, radii: Float[np.ndarray, "draw ray"]
+    term: BlurredStep | HardStep | NestedStep, radii: Float[np.ndarray, "draw ray"]
 ) -> Float[np.ndarray, "draw ray"]:
     """Where a term looks for the edge of each boundary."""
     if isinstance(term, HardStep) or term.bending is None:
@@ -158,7 +164,7 @@ def _bent(bending: Any, radii: Any) -> Any:
 
 
 def _shares_within(
-    term: BlurredStep | HardStep, position: np.ndarray, edge: np.ndarray, dims: int
+    term: BlurredStep | HardStep | NestedStep, position: np.ndarray, edge: np.ndarray, dims: int
 ) -> np.ndarray:
     """The share of the step at positions (place,), of edges (draw, place) that are there."""
     from scipy.special import ndtr
@@ -166,7 +172,7 @@ def _shares_within(
     if isinstance(term, HardStep):
         return (position < edge).astype(float)
     blur = float(term.blur)
-    if term.bending is None or float(term.bending.shrinkage) > 0:
+    if isinstance(term, NestedStep) or term.bending is None or float(term.bending.shrinkage) > 0:
         return ndtr((edge - position) / blur)
     across, offset, slope, bend = (float(v) for v in np.asarray(term.section))
     taper = Taper(slope, bend) if slope or bend else None

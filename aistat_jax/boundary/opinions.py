@@ -25,13 +25,23 @@ from aistat_jax.boundary.families import (
 from aistat_jax.boundary.sameness import first_of
 from aistat_jax.boundary.tables import smooth_table
 from aistat_jax.boundary.targets import AnyTarget
-from aistat_jax.space.chart import Chart
+from aistat_jax.space.chart import LINKS, Chart
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 
 SIDES = {"edge": 0.0, "inside": 1.0, "outside": -1.0}
 # Clicks come in terms of this many, so that one more does not compile the fit anew.
 CLICK_BUCKET = 8
+
+
+def _one_boundary(chart: Chart, source: str) -> None:
+    """Refuse what says of one boundary to a chart that has several."""
+    if LINKS[chart.link].layers > 1:
+        raise InputError(
+            f"{source} say of one boundary, and a ring has two; leave them out, or contour its "
+            "outer and its inner boundary as two targets"
+        )
+
 
 # --------------------------------------------------------------------------------- logits
 
@@ -45,6 +55,7 @@ class Logits:
     temper: float = static(default=1.0)
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
+        _one_boundary(chart, "log-odds")
         voxels = voxels_around(self.image, self.channel, target, chart)
         shared = chart.share(voxels.points, voxels.width)
         # A voxel cut by the boundary counts by its share inside: a box of one voxel's width.
@@ -78,6 +89,7 @@ class Raters:
     correlation: float = static()
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
+        _one_boundary(chart, "raters' contours")
         for curve in self.curves:
             if curve.unit != chart.unit:
                 raise InputError(
@@ -127,6 +139,7 @@ class Anchors:
     side: Float[np.ndarray, " click"]
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
+        _one_boundary(chart, "clicks")
         radius, shared = chart.position(self.points), chart.share(self.points)
         # No click at all fills one too, so that what it compiles serves the first click.
         spare = -len(radius) % CLICK_BUCKET if len(radius) else CLICK_BUCKET
@@ -183,7 +196,10 @@ class Own:
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         values = leaves(*self.values)
-        check_function(self.function, values, np.full(chart.sites, float(target.radius)))
+        layers = LINKS[chart.link].layers
+        rough = target.radius if layers == 1 else target.size[0]
+        start = np.repeat(np.asarray(rough, dtype=float), chart.sites // layers)
+        check_function(self.function, values, start)
         return (FunctionTerm(values, self.function, self.differentiable),)
 
 

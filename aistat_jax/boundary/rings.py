@@ -82,14 +82,12 @@ class RingTarget:
         return np.zeros(points.shape[:-1], dtype=bool)
 
 
-def ring_target(
-    reference: Bool[np.ndarray, "nu nv"] | tuple[Curve, Curve], plane: Plane, name: str = "target"
-) -> RingTarget:
+def ring_target(reference: Any, plane: Plane, name: str = "target") -> RingTarget:
     """A target with an outer and an inner boundary in a slice: a rim about a core, a heart's wall.
 
     `reference` is a boolean mask (nu, nv) of the plane, of whose largest region the outline and the
-    largest hole count, or the two closed curves (outer, inner). Fits start from them, and radii of
-    both boundaries are sought along rays from a centre in the hole.
+    largest hole count, the two closed curves (outer, inner), or a `Ring`. Fits start from them, and
+    radii of both boundaries are sought along rays from a centre in the hole.
 
     Raises InputError for a mask without a hole, or one of too few pixels; curves that are open,
     cross themselves or are in another unit; an inner curve that is not within the outer; and a

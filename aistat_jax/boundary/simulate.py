@@ -21,15 +21,17 @@ from aistat_jax.boundary.families import (
 )
 from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.boundary.nested import NestedStep, nested_prior
 from aistat_jax.boundary.observed import inside_shares, pieces_with_terms
 from aistat_jax.boundary.opinions import Anchors, Raters
 from aistat_jax.boundary.samples import poisson_precisions
 from aistat_jax.data.textures import correlated_noise
-from aistat_jax.space.chart import Chart
+from aistat_jax.space.chart import LINKS, Chart
 from aistat_jax.space.image import Image
 
 Levels = Sequence[float]
-"""(outside, inside, sd), or the two probabilities or rates of a Bernoulli or Poisson step."""
+"""(outside, inside, sd), of a ring (outside, wall, core, sd), or the two probabilities or rates of
+a Bernoulli or Poisson step."""
 
 
 def simulate(
@@ -128,15 +130,20 @@ def _intensities(
     correlation_px: float,
 ) -> Intensity:
     def values(name: str, term: Term, points: np.ndarray, width: float, noise: Any) -> np.ndarray:
-        assert isinstance(term, BlurredStep | HardStep)
+        assert isinstance(term, BlurredStep | HardStep | NestedStep)
         chart = model.chart
         flat = points.reshape(-1, chart.dims)
         shared = chart.share(flat, width)
         each = inside_shares(term, shared, radii[None], chart.dims)[0]
-        inside = np.bincount(shared.voxel, shared.share * each, len(flat)).reshape(
-            points.shape[:-1]
-        )
+        layers = LINKS[chart.link].layers
+        layer = shared.site * layers // chart.sites
+        insides = np.bincount(
+            layer * len(flat) + shared.voxel, shared.share * each, layers * len(flat)
+        ).reshape(layers, *points.shape[:-1])
+        inside = insides[0]
         wanted = levels.get(name) if isinstance(levels, Mapping) else levels
+        if isinstance(term, NestedStep):
+            return _nested(rng, piece, insides, wanted, noise)
         if isinstance(term, HardStep):
             return _hard(rng, piece, inside > 0.5, wanted, noise)
         return _blurred(rng, piece, inside, wanted, noise)
@@ -183,6 +190,27 @@ def _blurred(
     return blurred_values(rng, inside, piece.prior, noise)
 
 
+def _nested(
+    rng: np.random.Generator, piece: Intensity, insides: np.ndarray, levels: Any, noise: Any
+) -> np.ndarray:
+    """mu + delta_1 h outer + delta_2 h inner + sigma noise. Shapes: insides (layer, *voxels)."""
+    if piece.noise == "poisson" or (levels is None and piece.prior is None):
+        raise InputError(
+            "a ring is simulated with constant noise, of levels=(outside, wall, core, sd) or of "
+            "those that the prior of intensity draws"
+        )
+    if levels is not None:
+        outside, wall, core, sd = _numbers(levels, 4)
+        level, steps = outside, np.array([wall - outside, core - wall])
+    else:
+        assert piece.prior is not None
+        mean, precision = nested_prior(piece.prior)
+        sd = np.sqrt(float(piece.prior.rate) / rng.gamma(float(piece.prior.shape)))
+        level, *steps = mean + sd / np.sqrt(precision) * rng.standard_normal(3)
+    noise = rng.standard_normal(insides.shape[1:]) if noise is None else noise
+    return level + np.tensordot(steps, insides, axes=1) + sd * noise
+
+
 def _hard(
     rng: np.random.Generator, piece: Intensity, inside: np.ndarray, levels: Any, noise: Any
 ) -> np.ndarray:
@@ -214,8 +242,10 @@ def _hard(
 
 def _numbers(levels: Any, count: int) -> list[float]:
     numbers = [float(v) for v in levels]
-    if len(numbers) != count or not np.isfinite(numbers).all() or (count == 3 and numbers[2] < 0):
-        wanted = "(outside, inside, sd)" if count == 3 else "(outside, inside)"
+    if len(numbers) != count or not np.isfinite(numbers).all() or (count > 2 and numbers[-1] < 0):
+        wanted = {2: "(outside, inside)", 3: "(outside, inside, sd)"}.get(
+            count, "(outside, wall, core, sd)"
+        )
         raise InputError(f"levels must be {wanted}, finite and the sd not negative, got {levels}")
     return numbers
 

@@ -16,10 +16,11 @@ import numpy as np
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, observe
 from aistat_jax.boundary.offsets import OffsetTarget
 from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.rings import RingTarget
 from aistat_jax.boundary.targets import AnyTarget, Target
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.basis import Basis
-from aistat_jax.space.chart import unlinked
+from aistat_jax.space.chart import linked, unlinked
 
 # Principal components that are kept: more than the coefficients of the usual boundary, and the
 # same number for all, so that contours of one file share what is compiled.
@@ -70,6 +71,9 @@ def _target(posterior: Posterior, mean: np.ndarray) -> AnyTarget:
     chart, name = posterior.chart, posterior.target_id
     if chart.link == "identity":
         return OffsetTarget(chart.surface(mean), chart.plane, name)
+    if chart.link == "ring":
+        ring = chart.surface(np.asarray(linked(chart.link, mean), dtype=float))
+        return RingTarget(chart.centre, ring, chart.plane, name)
     return Target(chart.centre, float(np.exp(mean.mean())), chart.plane, name)
 
 

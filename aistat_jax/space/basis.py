@@ -89,11 +89,10 @@ def spectral_variance(
     Matern: (2 nu / l^2 + lambda)^-(nu + dims / 2) at the eigenvalue lambda; `smoothness` nu may be
     any positive number and infinity gives the squared exponential exp(-lambda l^2 / 2). Normalised
     over the functions in use that are not constant, so that `amplitude` is the pointwise standard
-    deviation of the field about its mean whatever the truncation (on a sphere, of whole degrees), in
-    each of so many equal `blocks`.
-    The constant (lambda = 0) gets variance zero here: the mean has a prior of its own. lengthscale
-    in radians on a circle or sphere. All but the eigenvalues may be traced: another smoothness
-    compiles nothing anew.
+    deviation of the field about its mean whatever the truncation (on a sphere, of whole degrees),
+    in each of so many equal `blocks`. The constants (lambda = 0) get variance zero here: the mean
+    has a prior of its own. lengthscale in radians on a circle or sphere. All but the eigenvalues
+    may be traced: another smoothness compiles nothing anew.
 
     Source: Borovitskiy et al. 2020, Matern Gaussian processes on Riemannian manifolds, eq. 9-10.
     """
