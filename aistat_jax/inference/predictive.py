@@ -80,6 +80,8 @@ def image_findings(
 
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
+    if not np.isfinite(radii).all():
+        return (), None  # a fit that failed; its diagnostics say so
     count = min(DRAWS[model.chart.dims], len(radii))
     chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)

@@ -26,7 +26,6 @@ DEGREE = 12
 FINER = 3
 # A voxel that covers more than one ray is cut into at most so many along each side.
 MOST_CUT = 8
-TINY = 1e-12
 # Points compared with every draw at a time.
 AT_ONCE = 4096
 
@@ -328,8 +327,8 @@ class SphereBending:
     degree l is damped by exp(-(l (l + 1) - 2) (s / R)^2 / 2): a shift (l = 1) is kept. With
     `shrinkage` 0 the mean is left, for tables in which a ball of the mean radius has been blurred
     already; to a shift such a ball answers by a factor exp(-(s / R)^2) less than to a change of its
-    radius. What is damped are the cubes of the radii: blurring moves matter about and makes none,
-    and of a surface that is rougher than can be seen the volume is what shows.
+    radius. Blurring moves matter about and makes none: the mean cube of the radii is kept, so that
+    of a surface that is rougher than can be seen the volume shows.
 
     Shapes: analysis (basis, ray) and functions (ray, basis), to and from harmonics; eigenvalues
     l (l + 1).
@@ -342,13 +341,15 @@ class SphereBending:
     eigenvalues: Float[ArrayLike, " basis"]
 
     def __call__(self, values: Float[ArrayLike, " ray"]) -> Float[Array, " ray"]:
-        volumes, eigenvalues = jnp.asarray(values) ** 3, jnp.asarray(self.eigenvalues)
-        coefficients = jnp.asarray(self.analysis) @ volumes
-        mean = jnp.cbrt(coefficients[0])
+        radii, eigenvalues = jnp.asarray(values), jnp.asarray(self.eigenvalues)
+        analysis = jnp.asarray(self.analysis)
+        coefficients = analysis @ radii
+        mean = coefficients[0]
         power = jnp.where(eigenvalues > 0, eigenvalues - 2 * jnp.asarray(self.shrinkage), 0.0)
         lost = jnp.expm1(-0.5 * power * jnp.square(self.blur / mean)) * coefficients
-        smooth = jnp.cbrt(jnp.maximum(volumes + jnp.asarray(self.functions) @ lost, TINY))
-        return smooth - self.shrinkage * jnp.square(self.blur) / mean
+        smooth = radii + jnp.asarray(self.functions) @ lost
+        kept = analysis[0] @ (radii**3 - smooth**3) / (3 * jnp.square(mean))
+        return smooth + kept - self.shrinkage * jnp.square(self.blur) / mean
 
 
 def sphere_chart(
