@@ -28,7 +28,7 @@ from aistat_jax.uncertainty.reference import Agreement, agreement, with_referenc
 
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
-    "pass an image that covers the whole target, or choose other slices"
+    "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
 
 
@@ -89,7 +89,8 @@ class Case:
     """One image with a contour of each of its targets: a sequence, and by id, `case["z003"]`.
 
     `agreement` compares the whole case with a reference; `skipped` maps the id of each target that
-    could not be contoured to the reason; `focus` is the place of the contour to show first.
+    could not be contoured to the reason; `focus` is the place of the contour to show first;
+    `chosen` the dimensions that were chosen for it, and why, where nobody had said.
     """
 
     image: Image
@@ -100,6 +101,7 @@ class Case:
     inputs: tuple[str, ...] = static(default=())
     skipped: tuple[tuple[str, str], ...] = static(default=())
     focus: int | None = static(default=None)
+    chosen: tuple[int, str] | None = static(default=None)
 
     def __getitem__(self, which: str | int) -> Contour:
         if isinstance(which, int):
@@ -184,6 +186,7 @@ def contour_case(
     return Case(
         image, tuple(contours), found, settings, title=title, inputs=inputs,
         skipped=(*skipped, *unfit), focus=_focus(contours, near),
+        chosen=getattr(targets, "chosen", None),
     )  # fmt: skip
 
 
