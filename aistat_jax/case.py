@@ -30,6 +30,7 @@ _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
     "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
+_FAILED = "its fit failed: some draws of the posterior are not finite; leave this target out"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ def contour_case(
             skipped.append((target.id, str(error)))
     posteriors = []
     for posterior in _fit(models, settings) if models else []:
-        if _runs_over_the_border(posterior, image):
+        if not np.isfinite(posterior.draws).all():
+            skipped.append((posterior.target_id, _FAILED))
+        elif _runs_over_the_border(posterior, image):
             skipped.append((posterior.target_id, _CUT_OFF))
         else:
             posteriors.append(posterior)
@@ -230,7 +233,7 @@ def _focus(contours: Sequence[Contour], near: Sequence[float] | np.ndarray | Non
     def away(n: int) -> tuple[float, float]:
         chart = contours[n].posterior.chart
         if chart.dims == 3:
-            return 0.0, float(chart.position(point))
+            return 0.0, float(chart.position(point[None])[0])
         height = abs(float((chart.plane.frame.T @ point)[2]) - chart.plane.offset)
         return round(height, 6), float(chart.position(chart.plane.to_uv(point)))
 

@@ -217,7 +217,7 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
         ({"net": "lesion-pet-2d", "threshold": 2.0}, "drop threshold"),
         ({"net": "lesion-pet-2d", "dims": 3}, "slice by slice"),
         ({"point_mm": LEFT, "dims": 4}, 'dims must be 2 .*, 3 .* or "auto", got 4'),
-        ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "a surface has no slices to choose"),
+        ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "dims=3 contours a lesion as a whole"),
     ):
         with pytest.raises(aj.InputError, match=words):
             aj.contour(tmp_path / "b.nii.gz", **question)
@@ -306,3 +306,15 @@ def test_a_target_without_evidence_is_named_and_the_others_stay(two_lesions, mon
     case = contour_case(two_lesions, targets, model_of, Settings(draws=200))
     assert case.skipped == (("z001.2", "nothing is known here"),)
     assert [one.id for one in case] == ["z001.1"]
+
+
+def test_a_posterior_that_is_not_finite_is_named_and_the_others_stay(two_lesions, monkeypatch):
+    def one_failed(models, settings):
+        first, *others = balls(models, settings)
+        return [replace(first, radii=np.full_like(first.radii, np.nan)), *others]
+
+    monkeypatch.setattr(case_module, "_fit", one_failed)
+    asked = {"threshold": 3.0, "channel": "B", "slices": [1], "settings": Settings(draws=200)}
+    case = aj.contour(two_lesions, **asked)
+    assert [one.id for one in case] == ["z001.2"]
+    assert "some draws of the posterior are not finite" in dict(case.skipped)["z001.1"]

@@ -241,7 +241,7 @@ def find_targets(
             f'dims must be 2 (a contour a slice), 3 (a surface) or "auto", got {dims!r}'
         )
     if dims == 3 and not (isinstance(slices, str) and slices == "all"):
-        raise InputError("a surface has no slices to choose; drop slices, or dims")
+        raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
     if mask is not None:

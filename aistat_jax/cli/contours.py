@@ -184,7 +184,7 @@ def contour(
     default = Path("aistat-out") / stem_of(image)
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
-    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims"):
+    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices"):
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, mask=mask, threshold=threshold,
             net=net, slices=chosen, dims=space, reference=reference, settings=settings,
