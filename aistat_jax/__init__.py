@@ -23,6 +23,7 @@ _ROOMS = {
     "aistat_jax.data.raters": ("simulate_raters",),
     "aistat_jax.boundary.targets": ("Target", "Targets", "find_targets"),
     "aistat_jax.boundary.volume": ("VolumeTarget",),
+    "aistat_jax.boundary.offsets": ("OffsetTarget", "OffsetVolumeTarget", "offset_target"),
     "aistat_jax.boundary.prior": ("LearnedPrior", "Prior", "fixed_prior", "prior_from_contours"),
     "aistat_jax.boundary.evidence": ("log_likelihood",),
     "aistat_jax.boundary.intensity": ("intensity", "point_intensity"),

@@ -15,7 +15,7 @@ from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.finish import MIN_DRAWS
 from aistat_jax.inference.fit import fit

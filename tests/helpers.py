@@ -126,3 +126,47 @@ def circle(radius: float, centre: tuple[float, float] = (0.0, 0.0), vertices: in
     angles = 2 * np.pi * np.arange(vertices) / vertices
     points = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * radius + np.asarray(centre)
     return Curve(points=points, unit="mm")
+
+
+def horseshoe_depth(
+    points: np.ndarray,
+    centre: tuple[float, float] = (47.3, 45.1),
+    middle: float = 28.0,
+    half: float = 8.0,
+    gap: float = 1.0,
+    turn: float = 0.3,
+) -> np.ndarray:
+    """How deep points (..., 2) lie in a strip of half-width `half` along an open ring, round at
+    both ends; negative outside. Nowhere does a star see all of it."""
+    offset = points - np.asarray(centre)
+    angle = np.arctan2(offset[..., 1], offset[..., 0]) - turn
+    angle = np.mod(angle + np.pi, 2 * np.pi) - np.pi
+    along = np.clip(angle, gap - np.pi, np.pi - gap) + turn
+    foot = middle * np.stack([np.cos(along), np.sin(along)], axis=-1)
+    return half - np.linalg.norm(offset - foot, axis=-1)
+
+
+def horseshoe_curve(vertices: int = 2000) -> Curve:
+    """The outline of `horseshoe_depth`."""
+    import contourpy
+
+    axis = np.linspace(-5.0, 105.0, vertices // 4)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1)
+    lines = contourpy.contour_generator(axis, axis, horseshoe_depth(grid)).lines(0.0)
+    points = np.asarray(max(lines, key=len), dtype=float)[:-1]
+    curve = Curve(points, "px")
+    return curve if curve.is_ccw else Curve(points[::-1], "px")
+
+
+def tube_depth(
+    points: np.ndarray,
+    centre: tuple[float, float, float] = (40.0, 38.0, 24.0),
+    middle: float = 22.0,
+    half: float = 8.0,
+    gap: float = 1.0,
+) -> np.ndarray:
+    """How deep points (..., 3) lie in a bent tube, round at both ends; negative outside."""
+    offset = points - np.asarray(centre)
+    along = np.clip(np.arctan2(offset[..., 1], offset[..., 0]), gap - np.pi, np.pi - gap)
+    foot = middle * np.stack([np.cos(along), np.sin(along), 0 * along], axis=-1)
+    return half - np.linalg.norm(offset - foot, axis=-1)

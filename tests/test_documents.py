@@ -51,17 +51,36 @@ def test_readme_runs_as_written(repository, run_blocks):
 
 def test_contributing_runs_as_written(repository, run_blocks):
     page = repository / "CONTRIBUTING.md"
-    assert len(blocks(page)) == 3
+    assert len(blocks(page)) == 6
     run_blocks(page)
 
 
 def test_the_worked_example_can_fail(repository, tmp_path, run_blocks):
-    first, _, last = blocks(repository / "CONTRIBUTING.md")
+    first, _, last, *_ = blocks(repository / "CONTRIBUTING.md")
     assert "self.shift_sd**2 * moved" in first
     first = first.replace("self.shift_sd**2 * moved", "0.0 * moved")
     setup = "phantom = aj.pet_ct_phantom(0)\n"
     page = tmp_path / "broken.md"
     page.write_text(f"```python\n{first}{setup}```\n\n```python\n{last}```\n", encoding="utf-8")
+    with pytest.raises(AssertionError):
+        run_blocks(page)
+
+
+def test_the_worked_chart_can_fail(repository, tmp_path, run_blocks):
+    chart, _, last = blocks(repository / "CONTRIBUTING.md")[3:]
+    assert "radius - self.ellipse(angle)" in chart
+    chart = chart.replace("radius - self.ellipse(angle)", "radius - self.ellipse(angle + 0.2)")
+    setup = (
+        "image = aj.pet_ct_phantom(0).image\n"
+        "star = star_chart(np.full(2, 60.0), 60.0, image.primary.grid.plane(0))\n"
+        "ellipse = EllipseChart(star, np.array([20.0, 16.0]), 0.3, 12.0)\n"
+    )
+    last = last.replace("posterior.draws[:5]", "np.ones((5, 128))")
+    right = chart.replace("self.ellipse(angle + 0.2)", "self.ellipse(angle)")
+    page = tmp_path / "broken.md"
+    page.write_text(f"```python\n{right}{setup}{last}```\n", encoding="utf-8")
+    run_blocks(page)
+    page.write_text(f"```python\n{chart}{setup}{last}```\n", encoding="utf-8")
     with pytest.raises(AssertionError):
         run_blocks(page)
 

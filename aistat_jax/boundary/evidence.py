@@ -19,7 +19,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import value_of
 from aistat_jax.boundary.families import Term
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.image import ChannelBlock, ChannelSlice, Image
 
@@ -101,9 +101,9 @@ def voxels_around(image: Image, name: str, target: AnyTarget, chart: Chart) -> V
     """
     part = target.part_of(image[name], BACKGROUND[chart.dims] * chart.reach[1])
     points = part.points()
-    radius, (low, high) = chart.position(points), chart.reach
+    radius, high = chart.position(points), chart.reach[1]
     radius = np.where(target.elsewhere(points), np.inf, radius)
-    inside = (radius >= low) & (radius <= high)
+    inside = radius <= high  # what is nearer than where a chart starts is inside of every boundary
     if inside.sum() < MIN_VOXELS:
         raise InputError(
             f"channel {name} has only {int(inside.sum())} voxels within "

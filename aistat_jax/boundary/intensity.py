@@ -26,14 +26,10 @@ from aistat_jax.boundary.families import (
 )
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
-from aistat_jax.boundary.targets import Taper, Target
-from aistat_jax.boundary.volume import AnyTarget, VolumeTarget
+from aistat_jax.boundary.targets import AnyTarget, Taper
 from aistat_jax.space.chart import Chart, Shares
 from aistat_jax.space.image import Image
 
-# From this many blurs on the radius of a target is so large that the edge of its disc is straight
-# but for a shift: where its sections do not change from slice to slice, and where they do.
-FLAT, TAPERED = 5.0, 15.0
 # A blur finer than this share of the chart's radius is a hard step that fills the memory.
 FINEST_BLUR = 1e-3
 # Weak conjugate priors; the first two in units of the standardised intensity.
@@ -87,13 +83,6 @@ class Intensity:
             return float(y.mean()), float(y.std())
         return 0.0, 1.0
 
-    def _as_disc(self, blur: Blur, target: AnyTarget) -> bool:
-        """Whether the image of a disc, or of a ball, stands in for the blurred step."""
-        if isinstance(target, VolumeTarget):
-            return self.curved
-        large = FLAT if target.taper is None else TAPERED
-        return self.curved and target.radius < large * blur.within
-
     def _term(self, samples: Samples, target: AnyTarget, chart: Chart) -> Term:
         y = np.asarray(samples.values, dtype=float)
         if np.ptp(y) == 0:
@@ -119,8 +108,9 @@ class Intensity:
         y = (y - centre) / scale
         w, wy = samples.precisions, samples.precisions * y
         statistics = [(w, 1), (w, 2), (wy, 1)]
-        disc = self._as_disc(blur, target)
-        taper = target.taper if isinstance(target, Target) else None
+        # What a disc would look like is told of radii alone.
+        disc = self.curved and chart.link == "log" and target.seen_as_disc(blur.within)
+        taper = target.taper
         if disc:
             table = disc_table(chart, shared, statistics, blur, taper)
         else:

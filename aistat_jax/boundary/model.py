@@ -32,13 +32,14 @@ from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import check_terms
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import BlurredStep, HardStep, Term
-from aistat_jax.boundary.prior import LearnedPrior, Prior, population_mean
-from aistat_jax.boundary.targets import Target
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.prior import LearnedPrior, Prior
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.space.basis import Basis, spectral_variance
-from aistat_jax.space.chart import Chart, linked, unlinked
+from aistat_jax.space.chart import LINKS, Chart, linked, unlinked
 
 REACH = 2.2
+# Fits start from boundaries no closer to nothing than this share of a target's size.
+SMALLEST_START = 0.2
 
 
 @record
@@ -125,7 +126,7 @@ class BoundaryModel:
             for term in self.data.terms
             if isinstance(term, BlurredStep)
         ]
-        taper = self.target.taper if isinstance(self.target, Target) else None
+        taper = self.target.taper
         return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)
 
     def __call__(self) -> None:
@@ -211,6 +212,7 @@ def boundary_model(
     rays: int | None = None,
     harmonics: int | None = None,
     radius_max: float | None = None,
+    chart: Chart | None = None,
     presence: float = 1.0,
     program: Callable[[Any], None] = boundary_program,
 ) -> BoundaryModel:
@@ -221,7 +223,9 @@ def boundary_model(
 
     `radius_max` (default REACH, or the reach of a learned prior, times the target's rough radius)
     bounds the region whose voxels count as evidence; a boundary that reaches it fails its
-    diagnostics. `presence` is the probability that there is anything to contour
+    diagnostics. Of a target whose boundary is an offset it is how far to either side of the
+    reference. `chart`, where one is given, is read in place of the target's own. `presence` is the
+    probability that there is anything to contour
     (`networks.presence`): it goes with the posterior, whose boundaries are given that. A learned
     prior has harmonics of its own. Without evidence the posterior is the prior, from which
     `prior_draws` draws.
@@ -236,17 +240,19 @@ def boundary_model(
     if not 0 < presence <= 1:
         raise InputError(f"target {target.id}: presence must be in (0, 1], got {presence}")
     start = time.perf_counter()
-    if radius_max is None:
-        radius_max = target.radius * (prior.reach if isinstance(prior, LearnedPrior) else REACH)
-    chart: Chart = target.chart(radius_max, rays)
+    if chart is None:
+        if radius_max is None:
+            reach = prior.reach if isinstance(prior, LearnedPrior) else REACH
+            radius_max = LINKS[target.link].times(target.radius, reach)
+        chart = target.chart(radius_max, rays)
+    link = LINKS[chart.link]
     if isinstance(prior, LearnedPrior):
         shape, basis = prior.on(chart)
         mean = unlinked(chart.link, target.radius) + shape
     else:
-        prior = (prior or Prior()).check()
-        radius, unsure = target.size
-        prior = replace(prior, mean_log_sd=float(np.hypot(prior.mean_log_sd, unsure)))
-        mean = population_mean(prior, radius, chart.sites)
+        size, unsure = target.size
+        prior = (prior or Prior()).check().on_size(unsure, link.share(size))
+        mean = unlinked(chart.link, link.times(size, 1.0)) + prior.shape_on(chart.sites)
         basis = chart.basis(harmonics or target.harmonics)
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
@@ -254,7 +260,8 @@ def boundary_model(
     data = BoundaryData(basis, prior, mean, terms, begin, np.ones(len(terms)), chart.link)
     outline: Any = target.outline
     if outline is not None:
-        radii = np.maximum(chart.values_of(outline), 0.2 * target.radius)
+        least = link.times(target.radius, SMALLEST_START)
+        radii = np.maximum(chart.values_of(outline), least)
         data = replace(data, start=data.coefficients(radii))
     seconds = time.perf_counter() - start
     return BoundaryModel(target, chart, data, program, seconds, presence, evidence)

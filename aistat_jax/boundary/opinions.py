@@ -24,7 +24,7 @@ from aistat_jax.boundary.families import (
 )
 from aistat_jax.boundary.sameness import first_of
 from aistat_jax.boundary.tables import smooth_table
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image

@@ -29,7 +29,7 @@ MEAN_LOG_SD = 0.3
 
 @record
 class Prior:
-    """Gaussian-process prior of log radius on the circle.
+    """Gaussian-process prior of log radius on the circle, or of offsets relative to a size.
 
     `amplitude` is the median pointwise sd of log radius (about 15% of the radius),
     `lengthscale` the median angular lengthscale in radians; each has a log-normal hyperprior
@@ -57,6 +57,26 @@ class Prior:
         if unknown := set(self.fixed) - {"amplitude", "lengthscale"}:
             raise InputError(f"only amplitude and lengthscale can be fixed, not {sorted(unknown)}")
         return replace(self, **{name: float(scale) for name, scale in scales.items()})
+
+    def on_size(self, unsure: float, share: float) -> Prior:
+        """This prior of a target whose log size is `unsure`, in units of a chart's predictor.
+
+        A relative change is worth `share` of those (`chart.Link`): nothing changes where they are
+        logarithms.
+        """
+        return replace(
+            self,
+            amplitude=self.amplitude * share,
+            mean_log_sd=float(np.hypot(self.mean_log_sd, unsure)) * share,
+            shape=None if self.shape is None else self.shape * share,
+        )
+
+    def shape_on(self, sites: int) -> Float[np.ndarray, " site"]:
+        """What the prior mean differs by from place to place, or InputError for other sites."""
+        shape = np.zeros(sites) if self.shape is None else np.asarray(self.shape, dtype=float)
+        if shape.shape != (sites,):
+            raise InputError(f"the prior's shape has {len(shape)} rays but the chart has {sites}")
+        return shape
 
 
 @record
@@ -86,6 +106,8 @@ class LearnedPrior:
 
         The columns of that basis are mixtures of eigenfunctions: its eigenvalues are 0.
         """
+        if chart.link != "log":
+            raise InputError("a learned prior is one of log radius; pass a Prior for this target")
         circle = chart.basis(len(np.asarray(self.mean)) // 2)
         functions = np.asarray(circle.functions)
         nothing = np.zeros(len(functions.T))
@@ -192,11 +214,3 @@ def _fit_log_normals(
         float(np.exp(location[1])),
         float(spread[1]),
     )
-
-
-def population_mean(prior: Prior, radius: float, rays: int) -> Float[np.ndarray, " ray"]:
-    """Prior mean of log radius on the rays, for a target of the given rough radius."""
-    shape = np.zeros(rays) if prior.shape is None else np.asarray(prior.shape, dtype=float)
-    if shape.shape != (rays,):
-        raise InputError(f"the prior's shape has {len(shape)} rays but the chart has {rays}")
-    return np.log(radius) + shape

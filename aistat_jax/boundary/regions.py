@@ -88,7 +88,7 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
         sum(np.square(np.gradient(smooth, spacing[axis], axis=axis)) for axis in used)
     )
     gap = LENGTHS[channel.grid.unit][1]
-    best, best_score, best_level = None, 0.0, 0.0
+    best, best_box, best_score, best_level = None, (), 0.0, 0.0
     for level in tone.levels:
         labels = np.asarray(ndimage.label(values >= level)[0])  # pyright: ignore[reportIndexIssue]
         label, passed_by = int(labels[tuple(index)]), 0.0
@@ -99,21 +99,41 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
             if passed_by > gap:
                 continue
             label = int(labels[nearest])
-        region = _filled(labels == label)
+        box = _box_around(labels == label)
+        region = _filled(labels[box] == label)
         volume = int(region.sum())
-        if volume < min(MIN_VOXELS, region.size // 4):
+        if volume < min(MIN_VOXELS, values.size // 4):
             continue
-        score = _edge_score(region, steepness, used) * volume**SIZE_POWER
-        if not region[tuple(index)]:
+        score = _edge_score(region, steepness[box], used) * volume**SIZE_POWER
+        if not _holds(region, box, index):
             score *= 1 - 0.5 * passed_by / gap
         if score > best_score:
-            best, best_score, best_level = region, score, float(level)
+            best, best_box, best_score, best_level = region, box, score, float(level)
     if best is None:
         raise InputError(
             f"no region around the point has an edge inside channel {channel.name}; "
             "move the point into the target or pass a mask"
         )
-    return Region(best, best_level, _doubts(channel, best, index, distance, tone))
+    mask = np.zeros(values.shape, dtype=bool)
+    mask[best_box] = best
+    return Region(mask, best_level, _doubts(channel, mask, index, distance, tone))
+
+
+def _box_around(region: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:
+    """The box of a region and one voxel more to every side that the image has."""
+    sides = []
+    for axis in range(3):
+        rest = tuple(other for other in range(3) if other != axis)
+        held = np.flatnonzero(region.any(axis=rest))
+        sides.append(slice(max(int(held[0]) - 1, 0), int(held[-1]) + 2))
+    return tuple(sides)
+
+
+def _holds(region: Bool[np.ndarray, "i j k"], box: tuple[slice, ...], index: np.ndarray) -> bool:
+    """Whether a region, given in its box, holds a voxel of the image."""
+    place = tuple(int(i) - side.start for i, side in zip(index, box, strict=True))
+    within = all(0 <= i < n for i, n in zip(place, region.shape, strict=True))
+    return within and bool(region[place])
 
 
 def section_areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,8 @@ from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.discs import Blur
 from aistat_jax.boundary.evidence import BACKGROUND, Voxels, voxels_around
 from aistat_jax.boundary.regions import point_spread
-from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.tempering import MAX_LAG, effective_fraction
-from aistat_jax.boundary.volume import AnyTarget
-from aistat_jax.space.chart import Chart
+from aistat_jax.space.chart import LINKS, Chart
 from aistat_jax.space.image import ChannelSlice, Image
 
 # Noise is taken to be correlated over at most this many blur widths; what is alike further
@@ -44,7 +42,7 @@ class Samples(NamedTuple):
 def channel_samples(
     image: Image,
     name: str,
-    target: AnyTarget,
+    target: Any,
     chart: Chart,
     *,
     spread: float | None = None,
@@ -62,7 +60,8 @@ def channel_samples(
         spread = point_spread(image[name])
     within = float(np.sqrt(spread**2 + np.square(part.sides).mean() / 12))
     if temper == "auto":
-        strip = _background(voxels, STRIP_FROM * target.radius, chart.reach[1])
+        start = LINKS[chart.link].times(target.radius, STRIP_FROM)
+        strip = _background(voxels, start, chart.reach[1])
         reach = int(np.clip(np.ceil(NOISE_REACH * within / part.sides.min()), 3, MAX_LAG))
         eta = effective_fraction(part.values, strip, reach, part.sides)
     else:
@@ -73,7 +72,7 @@ def channel_samples(
         precisions = np.ones(len(voxels.values))
     precisions = precisions / precisions.mean()
     blur = Blur(within)
-    if isinstance(part, ChannelSlice) and isinstance(target, Target):
+    if isinstance(part, ChannelSlice):
         across = float(np.sqrt(spread**2 + part.plane.thickness**2 / 12))
         blur = Blur(within, across, float(part.plane.offset - target.plane.offset))
     return Samples(voxels.points, voxels.values, precisions, width, eta, blur, name)

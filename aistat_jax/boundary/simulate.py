@@ -58,9 +58,10 @@ def simulate(
     """
     radii = np.asarray(radii, dtype=float)
     rays = model.chart.sites
-    if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > 0)).all():
+    if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > model.chart.reach[0])).all():
         raise InputError(
-            f"a boundary of this model is {rays} positive radii, got shape {radii.shape}"
+            f"a boundary of this model is {rays} values above {model.chart.reach[0]:g}, "
+            f"got shape {radii.shape}"
         )
     if not model.evidence.pieces:
         raise InputError("this model keeps no evidence to draw anew; make it by boundary_model")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.regions import Region, point_spread, region_at, section_areas
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
-from aistat_jax.space.image import Channel, ChannelSlice, Image
+from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice, Image
 from aistat_jax.space.neighbours import Neighbours
 from aistat_jax.space.plausible import implausible
 from aistat_jax.space.star import StarChart, star_chart
@@ -32,6 +33,70 @@ LOOKED_AT = 200_000
 # its edge an area is off by this share of a pixel: whole pixels, and levels between them.
 TAPER_REACH = 0.8
 WHOLE, BETWEEN = float(1 / np.sqrt(12)), 0.05
+# From this many blurs on the radius of a target is so large that the edge of its disc is straight
+# but for a shift: where its sections do not change from slice to slice, and where they do.
+FLAT, TAPERED = 5.0, 15.0
+
+
+@runtime_checkable
+class AnyTarget(Protocol):
+    """Where a boundary is sought, in a slice or in space: what a model asks of it.
+
+    `radius` is its rough size, `size` that without the blur it was found through and what this adds
+    to its log sd; `link` is that of its charts (`chart.LINKS`). See `Target` for the others.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def link(self) -> str: ...
+
+    @property
+    def centre(self) -> Float[np.ndarray, " axis"]: ...
+
+    @property
+    def radius(self) -> float: ...
+
+    @property
+    def size(self) -> tuple[float, float]: ...
+
+    @property
+    def content(self) -> float: ...
+
+    @property
+    def harmonics(self) -> int: ...
+
+    @property
+    def outline(self) -> Any: ...
+
+    @property
+    def taper(self) -> Taper | None: ...
+
+    @property
+    def seen_through(self) -> float: ...
+
+    @property
+    def doubts(self) -> tuple[str, ...]: ...
+
+    def seen_as_disc(self, blur: float) -> bool:
+        """Whether the image of a disc, or ball, stands in for a step seen through a blur."""
+        ...
+
+    def chart(self, reach: float, rays: int | None = None) -> Chart:
+        """A chart of its surroundings, with about so many sites where that is said."""
+        ...
+
+    def part_of(self, channel: Channel, reach: float) -> ChannelSlice | ChannelBlock:
+        """The voxels of a channel around it."""
+        ...
+
+    def elsewhere(self, points: Float[np.ndarray, "*batch axis"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether points belong to another target, and say nothing about this one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -104,9 +169,18 @@ class Target:
         return unblurred(self.radius, self.seen_through)
 
     @property
+    def link(self) -> str:
+        """That of its charts: values are radii."""
+        return "log"
+
+    @property
     def harmonics(self) -> int:
         """How many harmonics of a boundary are told apart where nobody says."""
         return HARMONICS
+
+    def seen_as_disc(self, blur: float) -> bool:
+        """Whether it is small enough for the image of a disc to stand in for a blurred step."""
+        return self.radius < (FLAT if self.taper is None else TAPERED) * blur
 
     @property
     def content(self) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.targets import Target, unblurred
+from aistat_jax.boundary.targets import unblurred
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, ChannelBlock
 from aistat_jax.space.mesh import Mesh, surface_from_mask
@@ -57,6 +57,20 @@ class VolumeTarget:
         return float(4 / 3 * np.pi * self.size[0] ** 3)
 
     @property
+    def link(self) -> str:
+        """That of its charts: values are radii."""
+        return "log"
+
+    @property
+    def taper(self) -> None:
+        """None: the third dimension is read."""
+        return None
+
+    def seen_as_disc(self, blur: float) -> bool:
+        """Whether the image of a ball stands in for a blurred step: always."""
+        return True
+
+    @property
     def harmonics(self) -> int:
         """Up to which degree harmonics of a surface are told apart where nobody says."""
         return DEGREE
@@ -73,9 +87,6 @@ class VolumeTarget:
     def elsewhere(self, points: Float[np.ndarray, "*batch 3"]) -> Bool[np.ndarray, "*batch"]:
         """Whether points belong to another target: none is known to."""
         return np.zeros(points.shape[:-1], dtype=bool)
-
-
-AnyTarget = Target | VolumeTarget
 
 
 class Seen(NamedTuple):

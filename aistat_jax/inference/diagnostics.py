@@ -93,12 +93,13 @@ def chart_reasons(radii: np.ndarray, chart: Chart) -> list[str]:
     """Sentences about boundaries that run into the limits of their chart."""
     reasons = []
     low, high = chart.reach
-    beyond = float((radii > low + 0.97 * (high - low)).mean(axis=(0, 1)).max())
-    if beyond > EDGE_SHARE:
-        reasons.append(
-            f"the boundary reaches the edge of the region searched "
-            f"({high:.0f} {chart.unit} from the centre)"
-        )
+    at_edge = radii > low + 0.97 * (high - low)
+    where = f"{high:.0f} {chart.unit} from the centre"
+    if low < 0:  # a star ends at its centre, where nothing is left of it
+        at_edge |= radii < low + 0.03 * (high - low)
+        where = f"{low:.1f} to {high:.1f} {chart.unit} from the reference"
+    if float(at_edge.mean(axis=(0, 1)).max()) > EDGE_SHARE:
+        reasons.append(f"the boundary reaches the edge of the region searched ({where})")
     if not np.isfinite(radii).all():
         reasons.append("some draws are not finite")
     return reasons

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, observe
+from aistat_jax.boundary.offsets import OffsetTarget
 from aistat_jax.boundary.prior import Prior
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.targets import AnyTarget, Target
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import unlinked
@@ -60,8 +61,16 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     nothing: Any = np.zeros(COMPONENTS)
     basis = Basis(functions, nothing)
     data = BoundaryData(basis, Prior(), mean, (), nothing, link=chart.link)
-    target = Target(chart.centre, float(np.exp(mean.mean())), chart.plane, posterior.target_id)
+    target = _target(posterior, mean)
     return BoundaryModel(target, chart, data, earlier_program, presence=posterior.presence)
+
+
+def _target(posterior: Posterior, mean: np.ndarray) -> AnyTarget:
+    """What was sought, as far as the draws tell. Shapes: mean (site,) of the predictor."""
+    chart, name = posterior.chart, posterior.target_id
+    if chart.link == "identity":
+        return OffsetTarget(chart.surface(mean), chart.plane, name)
+    return Target(chart.centre, float(np.exp(mean.mean())), chart.plane, name)
 
 
 def model_of(posterior: Posterior) -> BoundaryModel:

@@ -48,7 +48,8 @@ COMPASS = {
     2: unit_vectors(equal_angles(8)),
     3: _STEPS / np.linalg.norm(_STEPS, axis=1, keepdims=True),
 }
-DRAWS = 40
+# Draws that tell what a posterior expects: fewer in space, where each asks for many voxels.
+DRAWS = {2: 40, 3: 16}
 # A contour that narrows to this share of what lies on either side may hold two lesions. Of 500
 # well-specified ones none narrowed to less than 0.975.
 WAIST = 0.97
@@ -68,6 +69,8 @@ LEAST_CONTRAST = 2.0
 # How far beyond the chart an image is looked at, in its radii, and in how many of the directions it
 # must fall.
 BEYOND_CHART, ALL_AROUND = 1.6, 0.75
+# Medians of directions need no more voxels than about so many.
+MOST_LOOKED_AT = 40_000
 
 
 def image_findings(
@@ -77,7 +80,8 @@ def image_findings(
 
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
-    chosen = radii[np.linspace(0, len(radii) - 1, min(DRAWS, len(radii))).round().astype(int)]
+    count = min(DRAWS[model.chart.dims], len(radii))
+    chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)
     found = [misfit(voxels, model.chart, chosen) for voxels in seen]
     channels = [
@@ -172,13 +176,15 @@ def further_out(
     """
     points, end = image.points().reshape(-1, chart.dims), chart.reach[1]
     values, distance = image.values.ravel(), chart.position(points)
-    looked_at = distance <= BEYOND_CHART * end
+    looked_at = np.flatnonzero(distance <= BEYOND_CHART * end)
+    looked_at = looked_at[:: 1 + len(looked_at) // MOST_LOOKED_AT]
     points, values, distance = points[looked_at], values[looked_at], distance[looked_at]
     edge = interpolated(chart, radii.mean(axis=0), points)
     near = edge + 2 * blur
-    around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * edge))
+    start = chart.reach[0]
+    around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * (edge - start)))
     beyond = (distance > np.maximum(0.8 * end, near + blur)) & (distance <= BEYOND_CHART * end)
-    within = distance < 0.7 * edge
+    within = distance < start + 0.7 * (edge - start)
     if min(within.sum(), around.sum()) < FEWEST:
         return None
     level = float(np.median(values[around]))
@@ -263,11 +269,12 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
     distance = chart.position(voxels.points)
     edge = interpolated(chart, radii, voxels.points)
     blur = _blur(voxels)
-    depth = edge - distance
-    core = (distance <= 0.5 * edge) & (depth >= 1.5 * blur)
+    depth, deep = edge - distance, edge - chart.reach[0]
+    middle = chart.reach[0] + 0.5 * deep
+    core = (distance <= middle) & (depth >= 1.5 * blur)
     within = depth >= blur
-    rim = within & (distance > 0.5 * edge)
-    beyond = np.maximum(BEYOND_BLURS * blur, BEYOND_SHARE * edge)
+    rim = within & (distance > middle)
+    beyond = np.maximum(BEYOND_BLURS * blur, BEYOND_SHARE * deep)
     outside = (depth <= -blur) & (depth >= -blur - beyond)
     at_edge = np.abs(depth) < blur
     sector = _sector(chart.outward(voxels.points))

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file, why
 from aistat_jax._signals import undisturbed
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.offset import OffsetChart
+from aistat_jax.space.offset_mesh import OffsetMeshChart
 from aistat_jax.space.sphere import SphereChart
 from aistat_jax.space.star import StarChart
 
@@ -31,6 +35,8 @@ FORMAT, SCHEMA = "aistat_jax posterior", 1
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
+# Charts that are kept field by field, by the name that stands for them in a file.
+CHARTS: dict[str, Any] = {"offset": OffsetChart, "offset mesh": OffsetMeshChart}
 
 
 def save_posterior(
@@ -143,13 +149,9 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
         "chain": np.arange(chains),
         "draw": np.arange(draws),
     }
-    if isinstance(chart, SphereChart):
-        coordinates["direction"] = (("ray", "axis"), chart.directions)
-    else:
-        named = {"units": "rad", "long_name": "angle of the ray"}
-        coordinates["ray"] = ("ray", chart.angles, named)
-    attrs = _attributes(posterior) | {"sites": json.dumps(names)}
-    return Dataset(variables, coordinates, attrs)
+    kept, arrays = _kept_chart(chart)
+    attrs = _attributes(posterior) | kept | {"sites": json.dumps(names)}
+    return Dataset(variables, coordinates | arrays, attrs)
 
 
 def from_dataset(data: xarray.Dataset) -> Posterior:
@@ -191,12 +193,29 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
     )
 
 
-def _chart(data: xarray.Dataset) -> StarChart | SphereChart:
+def _chart(data: xarray.Dataset) -> Any:
     attrs = data.attrs
+    if "chart" in attrs:
+        made = CHARTS[str(attrs["chart"])]
+        return made(**{field.name: _field(data, field.name) for field in fields(made)})
     centre, reach = np.array(attrs["centre"], dtype=float), float(attrs["radius_max"])
     if "frequency" in attrs:
         return SphereChart(centre, reach, str(attrs["unit"]), int(attrs["frequency"]))
-    plane = Plane(
+    return StarChart(centre, data["ray"].values, reach, _plane(attrs))
+
+
+def _field(data: xarray.Dataset, name: str) -> Any:
+    """A field of a chart: an array, a number or word, or its plane."""
+    if name == "plane":
+        return _plane(data.attrs)
+    if f"chart_{name}" in data.coords:
+        return data[f"chart_{name}"].values
+    value = data.attrs[f"chart_{name}"]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _plane(attrs: Mapping[str, Any]) -> Plane:
+    return Plane(
         np.array(attrs["plane_origin"], dtype=float),
         np.array(attrs["plane_spacing"], dtype=float),
         float(attrs["plane_offset"]),
@@ -206,15 +225,40 @@ def _chart(data: xarray.Dataset) -> StarChart | SphereChart:
         str(attrs["unit"]),
         int(attrs["plane_index"]),
     )
-    return StarChart(centre, data["ray"].values, reach, plane)
 
 
-def _chart_attributes(chart: StarChart | SphereChart) -> dict[str, Any]:
-    found = {"centre": chart.centre, "radius_max": chart.radius_max, "unit": chart.unit}
-    if isinstance(chart, SphereChart):
-        return found | {"frequency": chart.frequency}
-    plane = chart.plane
-    return found | {
+def _kept_chart(chart: Chart) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A chart as attributes and coordinates; InputError for one of a kind not in CHARTS."""
+    if isinstance(chart, StarChart | SphereChart):
+        found = {"centre": chart.centre, "radius_max": chart.radius_max, "unit": chart.unit}
+        if isinstance(chart, SphereChart):
+            directions = {"direction": (("ray", "axis"), chart.directions)}
+            return found | {"frequency": chart.frequency}, directions
+        named = {"units": "rad", "long_name": "angle of the ray"}
+        return found | _plane_attributes(chart.plane), {"ray": ("ray", chart.angles, named)}
+    known = [name for name, made in CHARTS.items() if type(chart) is made]
+    if not known:
+        raise InputError(
+            f"a posterior on a {type(chart).__name__} cannot be kept in a file; add it to "
+            "inference.store.CHARTS"
+        )
+    attrs: dict[str, Any] = {"chart": known[0]}
+    coordinates: dict[str, Any] = {}
+    for field in fields(CHARTS[known[0]]):
+        value = getattr(chart, field.name)
+        if isinstance(value, Plane):
+            attrs |= _plane_attributes(value)
+        elif isinstance(value, np.ndarray):
+            dims = tuple(f"chart_{field.name}_{axis}" for axis in range(value.ndim))
+            coordinates[f"chart_{field.name}"] = (dims, value)
+        else:
+            attrs[f"chart_{field.name}"] = value
+    return attrs, coordinates
+
+
+def _plane_attributes(plane: Plane) -> dict[str, Any]:
+    return {
+        "unit": plane.unit,
         "plane_origin": plane.origin,
         "plane_spacing": plane.spacing,
         "plane_offset": plane.offset,
@@ -244,7 +288,7 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "reasons": json.dumps(diagnostics.reasons),
         "findings": json.dumps(diagnostics.findings),
         "voxel": diagnostics.voxel,
-    } | _chart_attributes(posterior.chart)
+    }
     return {name: value for name, value in attrs.items() if value is not None}
 
 

@@ -19,21 +19,37 @@ from aistat_jax.space.grid import Plane
 
 Function = Callable[[Any], Any]
 Points = ArrayLike | Sequence[Any]
-# From a Gaussian process to values, and back: radii are positive, offsets are not.
-LINKS: dict[str, tuple[Function, Function]] = {
-    "log": (jnp.exp, np.log),
-    "identity": (jnp.asarray, np.asarray),
+
+
+class Link(NamedTuple):
+    """How values come from a Gaussian process, and how both grow with the size of a boundary.
+
+    `values` of a predictor, and `predictor` of values. `times(size, factor)` is the value of a
+    boundary `factor` times as large as one of a size; `share(size)` is what the predictor gains
+    where that factor grows from 1, by how much it does.
+    """
+
+    values: Function
+    predictor: Function
+    times: Callable[[float, float], float]
+    share: Callable[[float], float]
+
+
+# Radii are positive, offsets are not.
+LINKS = {
+    "log": Link(jnp.exp, np.log, lambda size, factor: size * factor, lambda size: 1.0),
+    "identity": Link(jnp.asarray, np.asarray, lambda size, factor: size * (factor - 1), float),
 }
 
 
 def linked(link: str, predictor: Float[ArrayLike, "*batch site"]) -> Float[Array, "*batch site"]:
     """The values of a linear predictor."""
-    return LINKS[link][0](predictor)
+    return LINKS[link].values(predictor)
 
 
 def unlinked(link: str, values: ArrayLike | float) -> Float[np.ndarray, "*batch"]:
     """The linear predictor of values."""
-    return np.asarray(LINKS[link][1](values))
+    return np.asarray(LINKS[link].predictor(values))
 
 
 class Shares(NamedTuple):

@@ -98,8 +98,11 @@ def _loops(follow: Int[np.ndarray, " place"]) -> list[list[int]]:
     return found
 
 
-def surface_from_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Mesh:
+def surface_from_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid, smooth: float = SMOOTH) -> Mesh:
     """The smooth surface half-way between the voxels of a mask and what is beside them.
+
+    `smooth` is the sd, in voxels, of what rounds its steps; with 0 it holds the centres of the
+    mask's voxels and of no others.
 
     Raises InputError for an empty mask.
     """
@@ -108,9 +111,9 @@ def surface_from_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Mesh:
 
     if not mask.any():
         raise InputError("an empty mask has no surface")
-    smooth = ndimage.gaussian_filter(np.pad(mask, 2).astype(float), SMOOTH)
-    level = min(0.5, 0.9 * float(smooth.max()))  # a single voxel is smoothed to less than a half
-    index, faces, _, _ = marching_cubes(smooth, level)
+    fraction = ndimage.gaussian_filter(np.pad(mask, 2).astype(float), smooth)
+    level = min(0.5, 0.9 * float(fraction.max()))  # a single voxel is smoothed to less than a half
+    index, faces, _, _ = marching_cubes(fraction, level)
     points = grid.to_world(index.astype(float) - 2)
     mesh = Mesh(points, faces.astype(int), grid.unit)
     return mesh if mesh.volume > 0 else Mesh(points, mesh.faces[:, ::-1], grid.unit)

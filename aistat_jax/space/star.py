@@ -12,6 +12,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, circle_basis, equal_angles
 from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.closed import distance_to_polygons, half_edges, shared_along
 from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
@@ -126,22 +127,9 @@ class StarChart:
         """
         rays, step = len(self.angles), self.step
         radius, angle = self.polar(points)
-        place = angle / step
         half_width = np.minimum(footprint / (2 * np.maximum(radius, 1e-12)) / step, rays / 2 - 1.0)
-        before = np.floor(place).astype(int)
-        offset = place - before
-        reach = np.ceil(half_width).astype(int)
-
-        voxels, ray_ids, shares = [], [], []
-        for k in range(-int(reach.max(initial=0)), int(reach.max(initial=0)) + 2):
-            met = np.flatnonzero((k >= -reach) & (k <= reach + 1))
-            share = _hat_average(k - offset[met], half_width[met])
-            keep = share > 0
-            voxels.append(met[keep])
-            ray_ids.append((before[met[keep]] + k) % rays)
-            shares.append(share[keep])
-        voxel = np.concatenate(voxels)
-        return Shares(voxel, np.concatenate(ray_ids), np.concatenate(shares), radius[voxel])
+        voxel, ray, share = shared_along(angle / step, half_width, rays)
+        return Shares(voxel, ray, share, radius[voxel])
 
     # -------------------------------------------------------------------- of boundaries
 
@@ -245,15 +233,13 @@ class StarChart:
 
     def weights(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """Half the length of the two edges that meet at each ray."""
-        points = self.points(values)
-        edge = np.linalg.norm(np.roll(points, -1, axis=-2) - points, axis=-1)
-        return 0.5 * (edge + np.roll(edge, 1, axis=-1))
+        return half_edges(self.points(values))
 
     def gap(
         self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
     ) -> Float[np.ndarray, "draw ray"]:
         """The distance from each point of polygons to the other polygon."""
-        return _distance_to_polygons(self.points(values), self.points(others))
+        return distance_to_polygons(self.points(values), self.points(others))
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""
@@ -318,34 +304,8 @@ def _around(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(gap, 2 * np.pi - gap))
 
 
-def _hat_average(distance: np.ndarray, half_width: np.ndarray) -> np.ndarray:
-    """Mean of max(0, 1 - |x|) over [distance - half_width, distance + half_width]."""
-
-    def integral(x: np.ndarray) -> np.ndarray:
-        x = np.clip(x, -1.0, 1.0)
-        return 0.5 + x - 0.5 * x * np.abs(x)
-
-    wide = half_width > 1e-9
-    width = np.where(wide, 2 * half_width, 1.0)
-    mean = (integral(distance + half_width) - integral(distance - half_width)) / width
-    return np.where(wide, mean, np.maximum(0.0, 1 - np.abs(distance)))
-
-
 def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
     """Each distinct value of a sorted array, with the slice where it stands."""
     runs = np.unique(values, return_index=True, return_counts=True)
     for value, start, count in zip(*runs, strict=True):
         yield int(value), slice(start, start + count)
-
-
-def _distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
-    """Distance (batch, point) from points (batch, point, 2) to polygons (batch, vertex, 2)."""
-    end = np.roll(polygons, -1, axis=1)
-    u0, v0 = polygons[:, None, :, 0], polygons[:, None, :, 1]
-    along_u, along_v = end[:, None, :, 0] - u0, end[:, None, :, 1] - v0
-    squared = np.maximum(along_u**2 + along_v**2, 1e-300)
-    off_u, off_v = points[..., :1] - u0, points[..., 1:] - v0
-    position = np.clip((off_u * along_u + off_v * along_v) / squared, 0.0, 1.0)
-    off_u -= position * along_u
-    off_v -= position * along_v
-    return np.sqrt((off_u**2 + off_v**2).min(axis=-1))

@@ -42,7 +42,7 @@ class Band:
 
     def contains(self, radii: Float[np.ndarray, "*batch ray"]) -> Bool[np.ndarray, "*batch"]:
         """Whether a boundary lies inside the band at every ray (edges included)."""
-        slack = 1e-9 * np.maximum(self.upper, 1e-300)
+        slack = 1e-9 * np.maximum(np.abs(self.upper), 1e-300)
         radii = np.asarray(radii, dtype=float)
         return np.asarray(
             np.all((radii >= self.lower - slack) & (radii <= self.upper + slack), axis=-1)

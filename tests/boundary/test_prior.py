@@ -8,7 +8,7 @@ import pytest
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.model import boundary_model
-from aistat_jax.boundary.prior import Prior, fixed_prior, population_mean, prior_from_contours
+from aistat_jax.boundary.prior import Prior, fixed_prior, prior_from_contours
 from aistat_jax.boundary.targets import Target
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.prior import prior_draws
@@ -115,8 +115,8 @@ def test_a_fixed_prior_is_centred_on_its_boundary():
     assert set(prior.fixed) == {"amplitude", "lengthscale"}
     assert (prior.amplitude, prior.lengthscale, prior.mean_log_sd) == (0.07, 0.6, 0.07)
     size = np.exp(np.log(radii).mean())
-    np.testing.assert_allclose(np.exp(population_mean(prior, size, 64)), radii, rtol=1e-12)
-    assert not np.allclose(np.exp(population_mean(Prior(), size, 64)), radii, rtol=0.01)
+    np.testing.assert_allclose(size * np.exp(prior.shape_on(64)), radii, rtol=1e-12)
+    assert not np.allclose(size * np.exp(Prior().shape_on(64)), radii, rtol=0.01)
 
 
 CONTOURS = np.full((6, 64), 10.0) + np.random.default_rng(0).normal(0, 0.3, (6, 64))
@@ -135,7 +135,7 @@ CONTOURS = np.full((6, 64), 10.0) + np.random.default_rng(0).normal(0, 0.3, (6, 
         (lambda: fixed_prior(1 + 0 * ANGLES, amplitude=-1.0), "amplitude must be positive"),
         (lambda: Prior(lengthscale=0.0).check(), "lengthscale must be positive"),
         (lambda: Prior(fixed=("mean_log_sd",)).check(), "only amplitude and lengthscale"),
-        (lambda: population_mean(fixed_prior(CONTOURS[0]), 10.0, 32), "64 rays but the chart has"),
+        (lambda: fixed_prior(CONTOURS[0]).shape_on(32), "64 rays but the chart has"),
     ],
 )
 def test_bad_priors_are_refused_in_a_sentence(call, sentence):

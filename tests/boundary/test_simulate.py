@@ -129,7 +129,7 @@ def test_what_cannot_be_simulated_is_refused():
         aj.simulate(model, radii)
     with pytest.raises(InputError, match=r"levels must be \(outside, inside, sd\)"):
         aj.simulate(model, radii, levels=(1.0, 2.0))
-    with pytest.raises(InputError, match="64 positive radii"):
+    with pytest.raises(InputError, match="64 values above 0"):
         aj.simulate(model, -radii, levels=LEVELS)
     own = a_model(aj.term(lambda r: r.sum()))
     with pytest.raises(InputError, match="does not say how its data come about"):

@@ -1,0 +1,505 @@
+"""How does a closed mesh turn a voxel near it into a pair (place on it, signed distance)?"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record, static
+from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
+from aistat_jax.space.basis import Basis
+from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.directions import words_in_space
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.surfaces import (
+    crossings,
+    mesh_modes,
+    mesh_reaches,
+    mode_count,
+    prism,
+    vertex_normals,
+)
+
+# Boundaries keep to this share of the surface's reach, and a chart reaches at least so many voxels.
+KEPT, LEAST = 0.9, 0.25
+# A voxel wider than this many times the distance between sites is cut into eight.
+WIDE = 1.2
+# Points compared with every draw at a time.
+AT_ONCE = 4096
+
+
+class Foot(NamedTuple):
+    """Under which triangle points lie, with which shares of its corners, and how far from it.
+
+    `face` is -1 where a point is too far from the surface to tell: it then has one corner, the
+    nearest, three times. Shapes: face, position (point,), site and share (point, 3).
+    """
+
+    face: np.ndarray
+    site: np.ndarray
+    share: np.ndarray
+    position: np.ndarray
+
+
+@record
+class OffsetMeshChart:
+    """Normals of a closed mesh; a boundary is a signed distance along each of them.
+
+    A `chart.Chart` whose sites are the vertices. Two corners and their normals span a side of the
+    prism on a triangle, in which a point's place and distance are found. Values are positive
+    outside, and keep to (low, high).
+
+    Shapes: reference, normals (site, 3) in patient coordinates; faces (face, 3); modes (site, mode)
+    eigenfunctions of the Laplace-Beltrami operator of mean square one, eigenvalues (mode,) in units
+    of the ball of the mesh's volume; mass (site,) the area each vertex stands for.
+    """
+
+    reference: Float[np.ndarray, "site 3"]
+    faces: Int[np.ndarray, "face 3"]
+    normals: Float[np.ndarray, "site 3"]
+    mass: Float[np.ndarray, " site"]
+    modes: Float[np.ndarray, "site mode"]
+    eigenvalues: Float[np.ndarray, " mode"]
+    low: float
+    high: float
+    unit: str = static(default="mm")
+
+    @property
+    def dims(self) -> int:
+        return 3
+
+    @property
+    def sites(self) -> int:
+        return len(self.reference)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def link(self) -> str:
+        return "identity"
+
+    @property
+    def extent(self) -> float:
+        return float(self.content(np.full(self.sites, self.high)))
+
+    @property
+    def directions(self) -> Float[np.ndarray, "site 3"]:
+        return self.normals
+
+    @property
+    def mesh(self) -> Mesh:
+        """The reference itself."""
+        return Mesh(self.reference, self.faces, self.unit)
+
+    @property
+    def radius(self) -> float:
+        """Of the ball of the reference's volume: what angles of a prior are of."""
+        return float((0.75 * self.mesh.volume / np.pi) ** (1 / 3))
+
+    @property
+    def spacing(self) -> float:
+        """About how far sites are apart."""
+        return float(np.sqrt(self.mass.mean()))
+
+    def basis(self, order: int) -> Basis:
+        """As many modes to an area as spherical harmonics to a degree have on the ball."""
+        count = mode_count(self.mesh, order)
+        if not order >= 1 or count > len(self.eigenvalues):
+            raise InputError(
+                f"an order of {order} needs {count} modes of the mesh, of which "
+                f"{len(self.eigenvalues)} are known; use a lower order or more sites"
+            )
+        return Basis(self.modes[:, :count], self.eigenvalues[:count], 2, order)
+
+    # ------------------------------------------------------------------------ of points
+
+    def foot(self, points: Float[np.ndarray, "point 3"]) -> Foot:
+        """Under which triangle each point lies; elsewhere the nearest vertex and distance."""
+        return _remembered(_Looked(self, points))
+
+    def _looked_up(self, points: np.ndarray) -> Foot:
+        from scipy.spatial import KDTree
+
+        tree = KDTree(self.reference)
+        away, near = (np.asarray(v) for v in tree.query(points))
+        side = np.einsum("pi,pi->p", points - self.reference[near], self.normals[near])
+        position = np.where(side < 0, -away, away)
+        face = np.full(len(points), -1)
+        site, share = (
+            np.repeat(near[:, None], 3, axis=1),
+            np.tile([1.0, 0.0, 0.0], (len(points), 1)),
+        )
+        around = self._faces_around()
+        left = np.flatnonzero(away <= 1.2 * max(self.high, -self.low) + 2 * self.spacing)
+        for vertices in (1, 6):
+            if len(left) == 0:
+                break
+            close = np.asarray(tree.query(points[left], vertices)[1]).reshape(len(left), -1)
+            found = self._under(points[left], around[close].reshape(len(left), -1))
+            here = left[found.face >= 0]
+            kept = found.face >= 0
+            face[here], position[here] = found.face[kept], found.position[kept]
+            site[here], share[here] = found.site[kept], found.share[kept]
+            left = left[~kept]
+        return Foot(face, site, share, position)
+
+    def _under(self, points: np.ndarray, faces: Int[np.ndarray, "point candidate"]) -> Foot:
+        """The candidate (-1: none) in whose prism each point lies, nearest to the surface."""
+        count, many = faces.shape
+        rows, columns = np.nonzero(faces >= 0)
+        corners = self.faces[faces[rows, columns]]
+        share, t = prism(points[rows], self.reference[corners], self.normals[corners])
+        t = np.where((share >= -1e-7).all(axis=1), t, np.inf)
+        t = np.where((t >= 1.1 * self.low) & (t <= 1.1 * self.high), t, np.inf)
+        distance = np.full((count, many), np.inf)
+        distance[rows, columns] = np.abs(t)
+        best = distance.argmin(axis=1)
+        number = np.full((count, many), -1)
+        number[rows, columns] = np.arange(len(rows))
+        at = number[np.arange(count), best]
+        met = np.isfinite(distance[np.arange(count), best])
+        face = np.where(met, faces[np.arange(count), best], -1)
+        share = np.where(met[:, None], np.clip(share[at], 0.0, 1.0), 1.0)
+        return Foot(face, corners[at], share / share.sum(axis=1, keepdims=True), t[at])
+
+    def _faces_around(self) -> Int[np.ndarray, "site most"]:
+        """The triangles that meet at each vertex, filled up with -1."""
+        corner = self.faces.ravel()
+        order = np.argsort(corner, kind="stable")
+        count = np.bincount(corner, minlength=self.sites)
+        slot = np.arange(len(corner)) - np.repeat(np.cumsum(count) - count, count)
+        table = np.full((self.sites, count.max()), -1)
+        table[corner[order], slot] = order // 3
+        return table
+
+    def _flat(self, points: Points) -> tuple[Foot, tuple[int, ...]]:
+        points = np.asarray(points, dtype=float)
+        return self.foot(points.reshape(-1, 3)), points.shape[:-1]
+
+    def position(self, points: Points) -> Float[np.ndarray, "*batch"]:
+        """The signed distance of each point along the normal through it."""
+        foot, shape = self._flat(points)
+        return foot.position.reshape(shape)
+
+    def nearest(self, points: Points) -> Int[np.ndarray, "*batch"]:
+        """The vertex with the largest share of each point."""
+        foot, shape = self._flat(points)
+        best = foot.share.argmax(axis=1)[:, None]
+        return np.take_along_axis(foot.site, best, axis=1)[:, 0].reshape(shape)
+
+    def outward(self, points: Points) -> Float[np.ndarray, "*batch 3"]:
+        """Unit vectors along the normals through points."""
+        foot, shape = self._flat(points)
+        return self._at(foot)[1].reshape(*shape, 3)
+
+    def _at(self, foot: Foot) -> tuple[np.ndarray, np.ndarray]:
+        """Point and unit normal of the surface below points."""
+        point, normal = (
+            np.einsum("pc,pci->pi", foot.share, each[foot.site])
+            for each in (self.reference, self.normals)
+        )
+        return point, normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+    def beside(self, points: Points, turn: float) -> Float[np.ndarray, "4 *batch 3"]:
+        """The points moved to four sides by an arc of `turn` radians of the ball of its volume."""
+        foot, shape = self._flat(points)
+        point, out = self._at(foot)
+        one = np.cross(out, np.eye(3)[np.abs(out).argmin(axis=1)])
+        one /= np.linalg.norm(one, axis=1, keepdims=True)
+        other = np.cross(out, one)
+        moved = []
+        for side in (one, -one, other, -other):
+            start, normal = self._at(self.foot(point + turn * self.radius * side))
+            moved.append(start + foot.position[:, None] * normal)
+        return np.stack(moved).reshape(4, *shape, 3)
+
+    def apart(self, first: Points, second: Points) -> Float[np.ndarray, "*batch"]:
+        """The straight line between two points: no longer than any way along a boundary."""
+        away = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+        return np.asarray(np.linalg.norm(away, axis=-1))
+
+    def words(self, direction: ArrayLike) -> str:
+        """Where a direction leads to in the patient."""
+        return words_in_space(np.asarray(direction, dtype=float), self.unit)
+
+    def share(self, points: Float[np.ndarray, "voxel 3"], footprint: float = 0.0) -> Shares:
+        """Share voxels out to the corners of the triangles that they lie over.
+
+        By barycentric coordinates; a voxel that is wide beside the triangles is cut into eight
+        first, which share its weight and its position.
+        """
+        from scipy.sparse import csr_array
+
+        whole = self.foot(points)
+        near = (whole.position > self.low - footprint) & (whole.position < self.high + footprint)
+        cut = np.flatnonzero(near & (footprint > WIDE * self.spacing))
+        left = np.setdiff1d(np.arange(len(points)), cut)
+        parts = [(left, Foot(*(part[left] for part in whole)), 1.0)]
+        if len(cut):
+            steps = 0.25 * footprint * np.array(np.meshgrid(*3 * [[-1, 1]])).reshape(3, -1).T
+            parts += [(cut, self.foot(points[cut] + step), 1 / len(steps)) for step in steps]
+        site = np.concatenate([part.site for _, part, _ in parts]).ravel()
+        share = np.concatenate([part.share * weight for _, part, weight in parts]).ravel()
+        voxel = np.repeat(np.concatenate([at for at, _, _ in parts]), 3)
+        summed = csr_array((share, (voxel, site)), (len(points), self.sites)).tocoo()
+        kept = summed.data > 0
+        voxel = summed.coords[0][kept].astype(int)
+        return Shares(
+            voxel, summed.coords[1][kept].astype(int), summed.data[kept], whole.position[voxel]
+        )
+
+    # -------------------------------------------------------------------- of boundaries
+
+    def points(
+        self, values: Float[np.ndarray, "*batch site"]
+    ) -> Float[np.ndarray, "*batch site 3"]:
+        """Points of boundaries given by their offsets."""
+        return self.reference + np.asarray(values)[..., None] * self.normals
+
+    def line(
+        self, site: int, positions: Float[np.ndarray, " place"]
+    ) -> Float[np.ndarray, "place 3"]:
+        """Points of one normal at several distances from the reference."""
+        return self.reference[site] + np.asarray(positions)[:, None] * self.normals[site]
+
+    def surface(self, values: Float[np.ndarray, " site"]) -> Mesh:
+        """The closed mesh of one boundary."""
+        return Mesh(self.points(values), self.faces, self.unit)
+
+    def sections(self, values: Float[np.ndarray, " site"], plane: Plane) -> list[Curve]:
+        """The closed curves in which a slice cuts the surface: none, one or several."""
+        return self.surface(values).section(plane)
+
+    def _crossings(self, surface: Mesh) -> Float[np.ndarray, " site"]:
+        return crossings(surface, self.reference, self.normals, self.low, self.high)
+
+    def sees(self, surface: Mesh) -> bool:
+        """Whether at least half of the normals meet a closed surface within the reach."""
+        return bool(np.isfinite(self._crossings(surface)).mean() >= 0.5)
+
+    def values_of(self, surface: Mesh) -> Float[np.ndarray, " site"]:
+        """Where normals cross a closed surface, nearest to the reference; a normal that it does not
+        meet within the reach ends there, on the side where its neighbours do.
+
+        Raises InputError when the surface is not near to the reference.
+        """
+        values = self._crossings(surface)
+        missed = ~np.isfinite(values)
+        if missed.mean() > 0.5:
+            raise InputError(
+                f"{missed.mean():.0%} of the normals of the reference do not meet the surface "
+                f"between {self.low:.3g} and {self.high:.3g} {self.unit} from it; choose a "
+                "reference nearer to the surface"
+            )
+        if missed.any():
+            from scipy.spatial import KDTree
+
+            near = KDTree(self.reference[~missed]).query(self.reference[missed])[1]
+            outside = values[~missed][near] > 0.5 * (self.low + self.high)
+            values[missed] = np.where(outside, self.high, self.low)
+        return values
+
+    def inside(
+        self, values: Float[np.ndarray, "draw site"], points: Float[np.ndarray, "*batch 3"]
+    ) -> Bool[np.ndarray, "draw ..."]:
+        """Whether points lie inside of each boundary, linear over every triangle."""
+        values = np.asarray(values, dtype=float)
+        foot = self.foot(np.reshape(points, (-1, 3)))
+        found = np.zeros((len(values), len(foot.face)), dtype=bool)
+        for start in range(0, len(foot.face), AT_ONCE):
+            at = slice(start, start + AT_ONCE)
+            found[:, at] = self._within(values, Foot(*(part[at] for part in foot)))
+        return found.reshape(len(values), *np.shape(points)[:-1])
+
+    def inside_share(
+        self, values: Float[np.ndarray, "draw site"], points: Float[np.ndarray, "*batch 3"]
+    ) -> Float[np.ndarray, "*batch"]:
+        """The share of the boundaries that each point lies inside of."""
+        values = np.asarray(values, dtype=float)
+        foot = self.foot(np.reshape(points, (-1, 3)))
+        low, high = values.min(axis=0, initial=np.inf), values.max(axis=0, initial=-np.inf)
+        found = (foot.position <= low[foot.site].min(axis=1)).astype(float)
+        near = np.flatnonzero((found == 0) & (foot.position <= high[foot.site].max(axis=1)))
+        for start in range(0, len(near), AT_ONCE):
+            at = near[start : start + AT_ONCE]
+            found[at] = self._within(values, Foot(*(part[at] for part in foot))).mean(axis=0)
+        return found.reshape(np.shape(points)[:-1])
+
+    def _within(self, values: np.ndarray, foot: Foot) -> Bool[np.ndarray, "draw point"]:
+        edge = sum(values[:, foot.site[:, i]] * foot.share[:, i] for i in range(3))
+        return foot.position <= edge
+
+    def content(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch"]:
+        """Volume inside of the mesh of each boundary, by signed tetrahedra."""
+        values = np.asarray(values, dtype=float)
+        flat = values.reshape(-1, self.sites)
+        found = []
+        for row in flat:
+            a, b, c = np.moveaxis((self.points(row) - self.reference[0])[self.faces], 1, 0)
+            found.append(np.einsum("fi,fi->", a, np.cross(b, c)) / 6)
+        return np.asarray(found).reshape(values.shape[:-1])
+
+    def sectors(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch site"]:
+        """A part of the reference's volume, and what lies between it and the offset."""
+        values = np.asarray(values, dtype=float)
+        mean, _ = self.curvatures()
+        strip = self.mass * (values + 0.5 * mean * values**2)
+        return self.mesh.volume * self.mass / self.mass.sum() + strip
+
+    def weights(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch site"]:
+        """A third of the triangles that meet at each vertex."""
+        points = self.points(values)
+        a, b, c = (points[..., self.faces[:, i], :] for i in range(3))
+        area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+        return area @ self._meet() / 3
+
+    def _meet(self) -> Any:
+        """Which triangles have which vertices (face, site), sparse."""
+        from scipy.sparse import csr_array
+
+        faces = np.repeat(np.arange(len(self.faces)), 3)
+        return csr_array(
+            (np.ones(len(faces)), (faces, self.faces.ravel())), (len(self.faces), self.sites)
+        )
+
+    def gap(
+        self, values: Float[np.ndarray, "draw site"], others: Float[np.ndarray, "draw site"]
+    ) -> Float[np.ndarray, "draw site"]:
+        """How far each point of surfaces lies from the other one's tangent plane, along its normal.
+
+        To first order in the gap the distance itself, and never less.
+        """
+        slopes = [
+            np.einsum("si,si->s", vertex_normals(self.points(row), self.faces, 0), self.normals)
+            for row in others
+        ]
+        return np.abs(values - others) * np.abs(np.reshape(slopes, np.shape(others)))
+
+    def distance(self, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, "site site"]:
+        """The shortest way along the edges of a boundary."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        points = self.points(values)
+        one, other = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]],
+                                     self.faces[:, [2, 0]]]).T  # fmt: skip
+        length = np.linalg.norm(points[one] - points[other], axis=1)
+        edges = csr_array((length, (one, other)), (self.sites, self.sites))
+        return np.asarray(dijkstra(edges, directed=True))
+
+    def curvatures(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        """The sum of the two curvatures of the reference, and the sum of their squares.
+
+        The first from the Laplacian of the coordinates, which is minus it along the normal, with
+        the modes in place of points; Gauss' curvature from the angles at a vertex, smoothed alike.
+        """
+        analysis = self.modes.T * (self.mass / self.mass.sum())
+        bent = self.modes @ (
+            (self.eigenvalues / self.radius**2)[:, None] * (analysis @ self.reference)
+        )
+        mean = np.einsum("si,si->s", bent, self.normals)
+        corners = self.reference[self.faces]
+        angles = np.zeros(self.sites)
+        for i in range(3):
+            one, other = (corners[:, (i + k) % 3] - corners[:, i] for k in (1, 2))
+            cosine = np.einsum("fi,fi->f", one, other)
+            cosine /= np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+            np.add.at(angles, self.faces[:, i], np.arccos(np.clip(cosine, -1.0, 1.0)))
+        gauss = self.modes @ (self.modes.T @ (2 * np.pi - angles) / self.mass.sum())
+        return mean, np.maximum(mean**2 - 2 * gauss, 0.5 * mean**2)
+
+    def bending(self, blur: float, shrinkage: float = 1.0) -> OffsetMeshBending:
+        """Mean-curvature flow for a time blur^2 / 2, linear about the reference, in its modes."""
+        mean, squares = self.curvatures()
+        mean = shrinkage * np.clip(mean, -2 / blur, 2 / blur)
+        squares = shrinkage * np.minimum(squares, 2 / blur**2)
+        analysis = self.modes.T * (self.mass / self.mass.sum())
+        operator = (analysis * squares) @ self.modes
+        operator = 0.5 * (operator + operator.T) - np.diag(self.eigenvalues / self.radius**2)
+        rate, mode = np.linalg.eigh(operator)
+        time = 0.5 * blur**2
+        gained = np.expm1(rate * time)
+        lasting = np.where(
+            np.abs(rate * time) > 1e-8, gained / np.where(rate == 0, 1.0, rate), time
+        )
+        shift = self.modes @ (mode @ (lasting * (mode.T @ (analysis @ mean))))
+        change = (mode * gained) @ mode.T @ analysis
+        return OffsetMeshBending(change, self.modes, shift, np.asarray(float(shrinkage)))
+
+
+class _Looked:
+    """A chart and points, alike where their numbers are: the same voxels are asked for often."""
+
+    def __init__(self, chart: OffsetMeshChart, points: np.ndarray) -> None:
+        self.chart, self.points = chart, points
+        reach = chart.reach
+        self.key = points.shape, points.tobytes(), chart.reference.tobytes(), reach
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Looked) and self.key == other.key
+
+
+@lru_cache(maxsize=4)
+def _remembered(looked: _Looked) -> Foot:
+    return looked.chart._looked_up(looked.points)
+
+
+@record
+class OffsetMeshBending:
+    """Where a surface seems to lie once a Gaussian point spread of sd b has blurred it.
+
+    Mean-curvature flow for a time b^2 / 2, linear about the reference: d v / d tau = Laplacian of v
+    + (sum of squared curvatures) v - (sum of curvatures). What is finer than the modes stays.
+
+    Shapes: change (mode, site), modes (site, mode), shift (site,).
+    """
+
+    change: Float[ArrayLike, "mode site"]
+    modes: Float[ArrayLike, "site mode"]
+    shift: Float[ArrayLike, " site"]
+    shrinkage: Float[ArrayLike, ""]
+
+    def __call__(self, values: Float[ArrayLike, " site"]) -> Float[Array, " site"]:
+        values = jnp.asarray(values)
+        return values + jnp.asarray(self.modes) @ (jnp.asarray(self.change) @ values) - self.shift
+
+
+def offset_mesh_chart(mesh: Mesh, reach: float, voxel: float, modes: int) -> OffsetMeshChart:
+    """The normals of a closed mesh, as far as `reach` to both sides or as they do not cross.
+
+    `voxel` is the side of the voxels that will be read, `modes` how many eigenfunctions are kept.
+
+    Raises InputError for a mesh with holes or edges of more than two triangles, one so small or
+    narrow that its normals cross within LEAST voxels, and a reach that is not positive.
+    """
+    if not reach > 0:
+        raise InputError(f"the chart's reach must be positive, got {reach}")
+    mesh = mesh.check()
+    if not mesh.volume > 0:
+        raise InputError("the mesh is inside out, or empty; turn its triangles counter-clockwise")
+    normals = vertex_normals(mesh.points, mesh.faces)
+    inner, outer = mesh_reaches(mesh, normals)
+    low, high = (min(reach, KEPT * limit) for limit in (inner, outer))
+    if min(low, high) < LEAST * voxel:
+        raise InputError(
+            f"normals of the reference cross {min(low, high):.2g} {mesh.unit} from it, less than "
+            f"{LEAST} of a voxel ({voxel:.3g} {mesh.unit}): it is too small or too narrow for "
+            "offsets; use a finer image, or contour it slice by slice"
+        )
+    mass, functions, eigenvalues = mesh_modes(mesh, modes)
+    radius = (0.75 * mesh.volume / np.pi) ** (1 / 3)
+    return OffsetMeshChart(
+        mesh.points, mesh.faces, normals, mass, functions, eigenvalues * radius**2,
+        -float(low), float(high), mesh.unit,
+    )  # fmt: skip

@@ -1,0 +1,235 @@
+"""How near can each chart come to real shapes, before any image is read?
+
+For every drawn mask the Dice of the nearest boundary of a chart, as a model of the usual order can
+have it: the star and offsets from a curve in slices, the star and offsets from a mesh in space.
+The reference of the offsets is the mask itself, smoothed by their own rule. A shape that a chart
+refuses counts as 0. Components of a mask are shapes of their own.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from aistat_jax._errors import InputError
+from aistat_jax.boundary.model import REACH
+from aistat_jax.boundary.offsets import offset_target
+from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.volume import volume_target
+from aistat_jax.data.collections import SARCOMA
+from aistat_jax.space.chart import LINKS
+from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.mesh import surface_from_mask
+from aistat_jax.space.representation import represented
+from benchmarks._table import Result, Row
+from benchmarks.real_pet import collections
+
+# Components of fewer pixels, or voxels, are drawn too coarsely to have a shape.
+PIXELS, VOXELS = 20, 100
+GOOD, MEDIAN, SHARE = 0.95, 0.985, 0.95
+# Slices that are looked at of one mask in space.
+SLICES = 3
+
+
+class Drawn(NamedTuple):
+    """A mask (i, j) or (i, j, k), where it lies, and what it shows."""
+
+    name: str
+    mask: np.ndarray
+    grid: Grid
+
+
+# ------------------------------------------------------------------------------ collections
+
+
+def masks(root: Path, name: str) -> Iterator[Drawn]:
+    """Every drawn mask of a collection, one after the other."""
+    yield from COLLECTIONS[name](root)
+
+
+def _nifti(folder: Path, pattern: str) -> Iterator[Drawn]:
+    import nibabel
+
+    for path in sorted(folder.glob(pattern)):
+        image: Any = nibabel.load(path)
+        yield from _drawn(path.stem, np.asarray(image.dataobj) > 0, image.header.get_zooms()[:3])
+
+
+def _nrrd(folder: Path) -> Iterator[Drawn]:
+    for path in sorted(folder.glob("oncologist/*/segmentations/*.nrrd")):
+        head, data = path.read_bytes().split(b"\n\n", 1)
+        lines = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+        shape = tuple(int(n) for n in lines["sizes"].split())
+        axes = lines["space directions"].strip("()").split(") (")
+        sides = [float(np.linalg.norm([float(x) for x in axis.split(",")])) for axis in axes]
+        values = np.frombuffer(gzip.decompress(data), np.uint8).reshape(shape, order="F") > 0
+        yield from _drawn(path.stem, values, sides)
+
+
+def _sparse(folder: Path) -> Iterator[Drawn]:
+    for path in sorted(folder.glob("pt_*/*.csv")):
+        if path.stem in ("ct", "voxel_dimensions"):
+            continue
+        sides = np.loadtxt(path.parent / "voxel_dimensions.csv")
+        lines = path.read_text().splitlines()[1:]
+        values = np.zeros(128**3, dtype=bool)
+        values[[int(line.split(",")[0]) for line in lines]] = True
+        yield from _drawn(path.stem, values.reshape(128, 128, 128), sides)
+
+
+def _nodules(folder: Path) -> Iterator[Drawn]:
+    with np.load(folder / "val.npz") as data:
+        packed = data["mask"]
+    for number, readers in enumerate(packed):
+        values = np.unpackbits(readers[0])[: 128 * 128].reshape(128, 128, 1) > 0
+        yield from _drawn(f"slice {number}", values, (1.0, 1.0, 1.0))
+
+
+def _pictures(folder: Path) -> Iterator[Drawn]:
+    from PIL import Image
+
+    for path in sorted(folder.glob("*.png")):
+        labels = np.asarray(Image.open(path))
+        labels = labels if labels.ndim == 2 else labels[..., 0]
+        for label in np.unique(labels)[1:]:
+            yield from _drawn(f"{path.stem} {label}", (labels == label)[..., None], (1.0, 1.0, 1.0))
+
+
+COLLECTIONS: dict[str, Callable[[Path], Iterator[Drawn]]] = {
+    "sarcomas, PET": lambda root: _nifti(root / SARCOMA, "*/PET_mask.nii.gz"),
+    "sarcomas, CT": lambda root: _nifti(root / SARCOMA, "*/CT_mask.nii.gz"),
+    "head and neck organs": lambda root: _nrrd(root / "deepmind_han_organs_2observers"),
+    "head and neck, 4 mm": lambda root: _sparse(root / "openkbp_han_ct_oar_ptv"),
+    "organs, 3 mm": lambda root: _nifti(
+        root / "totalsegmentator_ct_organs", "example_seg_fast/*.nii.gz"
+    ),
+    "lung nodules": lambda root: _nodules(root / "lidc_slices_4readers"),
+    "left ventricles": lambda root: _pictures(root / "sunnybrook_lv_png/Labels"),
+    "nuclei": lambda root: _pictures(root / "nuclei_dsb2018/labels"),
+}
+
+
+def _drawn(name: str, mask: np.ndarray, sides: Any) -> Iterator[Drawn]:
+    """A mask in the box that holds it; nothing where it is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if found:
+        part = mask[found[0]].copy()
+        yield Drawn(name, part, _grid(part.shape, sides))
+
+
+def _grid(shape: tuple[int, ...], sides: Any) -> Grid:
+    i, j, k = (int(n) for n in shape)
+    return Grid(np.diag([*(float(side) for side in sides), 1.0]), (i, j, k))
+
+
+# ------------------------------------------------------------------------------- components
+
+
+def components(drawn: Drawn, least: int) -> Iterator[Drawn]:
+    """The connected parts of a mask of at least so many voxels, each in a box of its own."""
+    labels, _ = ndimage.label(drawn.mask)  # pyright: ignore[reportGeneralTypeIssues]
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        part = np.pad(labels[box] == number, 3)
+        if part.sum() >= least:
+            yield Drawn(drawn.name, part, _grid(part.shape, drawn.grid.spacing))
+
+
+def slices(drawn: Drawn) -> Iterator[Drawn]:
+    """Some slices of a mask, spread evenly over those that it meets."""
+    met = np.flatnonzero(drawn.mask.any(axis=(0, 1)))
+    for k in met[np.linspace(0, len(met) - 1, SLICES + 2).round().astype(int)[1:-1]]:
+        yield Drawn(drawn.name, drawn.mask[:, :, k : k + 1], drawn.grid)
+        if drawn.grid.shape[2] == 1:
+            break
+
+
+# ----------------------------------------------------------------------------------- charts
+
+
+def in_slice(part: Drawn) -> dict[str, float]:
+    """Dice of the nearest star and of the nearest offsets. Shapes: mask (i, j, k), read at its
+    only slice that is not empty."""
+    k = int(part.mask.any(axis=(0, 1)).argmax())
+    plane, mask = part.grid.plane(k), part.mask[:, :, k]
+    outline = contours_from_mask(mask, plane)[0]
+
+    def dice(make: Callable[[np.ndarray, Plane], Any]) -> float:
+        try:
+            target = make(mask, plane)
+            chart = target.chart(LINKS[target.link].times(target.radius, REACH))
+            return represented(chart, outline, mask, plane.points(), target.harmonics)
+        except InputError:
+            return 0.0
+
+    return {"star": dice(Target.from_mask), "offsets": dice(offset_target)}
+
+
+def in_space(part: Drawn) -> dict[str, float]:
+    """Dice of the nearest star and of the nearest offsets in space."""
+    outline = surface_from_mask(part.mask, part.grid, 0.0)
+
+    def dice(make: Callable[[np.ndarray, Grid], Any]) -> float:
+        try:
+            target = make(part.mask, part.grid)
+            chart = target.chart(LINKS[target.link].times(target.radius, REACH))
+            return represented(chart, outline, part.mask, part.grid.points(), target.harmonics)
+        except InputError:
+            return 0.0
+
+    return {"star in space": dice(volume_target), "offsets in space": dice(offset_target)}
+
+
+# ---------------------------------------------------------------------------------- figures
+
+
+def some(each: Iterator[Drawn], most: int | None) -> list[Drawn]:
+    """All, or so many spread evenly over them."""
+    found = list(each)
+    if most is None or len(found) <= most:
+        return found
+    return [found[i] for i in np.linspace(0, len(found) - 1, most).round().astype(int)]
+
+
+def run(quick: bool) -> Result:
+    root, rows, details = collections(), [], []
+    flat, solid = (12, 3) if quick else (None, None)
+    for name in COLLECTIONS:
+        drawn = some(masks(root, name), 12 if quick else None)
+        parts = (part for one in drawn for cut in slices(one) for part in components(cut, PIXELS))
+        tables = [("slices", [in_slice(part) for part in some(parts, flat)])]
+        if drawn and drawn[0].grid.shape[2] > 1:
+            whole = (part for one in drawn for part in components(one, VOXELS))
+            tables.append(("in space", [in_space(part) for part in some(whole, solid)]))
+        for where, found in tables:
+            if not found:
+                continue
+            details += [_detail(name, chart, [one[chart] for one in found]) for chart in found[0]]
+            chosen = np.array([max(each.values()) for each in found])
+            what, good = f"{name}, {where}", float((chosen >= GOOD).mean())
+            rows.append(Row(f"{what}: median", float(np.median(chosen)), at_least=MEDIAN))
+            rows.append(Row(f"{what}: share at least {GOOD}", good, at_least=SHARE))
+    notes = [
+        "Of the better of the two charts; below, each by itself.",
+        "Best Dice that a boundary of a chart can reach, by basis functions of the usual order.",
+        "A component is a shape; of masks in space three slices, and the whole.",
+    ]
+    return Result("How near each chart comes to real shapes", rows, notes, details)
+
+
+def _detail(name: str, chart: str, dice: list[float]) -> dict[str, Any]:
+    found = np.array(dice)
+    return {
+        "masks": name,
+        "chart": chart,
+        "shapes": len(found),
+        "median": float(np.median(found)),
+        "5th percentile": float(np.quantile(found, 0.05)),
+        f"share at least {GOOD}": float((found >= GOOD).mean()),
+        "refused": int((found == 0).sum()),
+    }
