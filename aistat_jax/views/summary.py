@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -135,8 +136,8 @@ def target_summary(contour: Contour, like: Channel | None = None) -> dict[str, A
 
 
 def chart_name(contour: Contour) -> str:
-    """The kind of chart in one word: "star", "sphere"."""
-    return type(contour.chart).__name__.removesuffix("Chart").lower()
+    """The kind of chart in one word: "star", "sphere", "offset" (from a curve or a mesh)."""
+    return re.findall("[A-Z][a-z]*", type(contour.chart).__name__)[0].lower()
 
 
 def _size(size: SizePosterior) -> dict[str, Any]:
