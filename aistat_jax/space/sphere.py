@@ -192,8 +192,7 @@ class SphereChart:
 
     def surface(self, values: Float[np.ndarray, " ray"]) -> Mesh:
         """The closed surface of one boundary, in triangles FINER times as fine as its rays."""
-        fine = sphere_sites(FINER * self.frequency)
-        site, weight = self._around(fine.directions)
+        fine, (site, weight) = sphere_sites(FINER * self.frequency), _finer(self.frequency)
         radii = (np.asarray(values)[site] * weight).sum(axis=1)
         return Mesh(self.centre + radii[:, None] * fine.directions, fine.triangles, self.unit)
 
@@ -364,6 +363,13 @@ def sphere_chart(
     if not radius_max > 0:
         raise InputError(f"the chart's outer radius must be positive, got {radius_max}")
     return SphereChart(np.asarray(centre, dtype=float), float(radius_max), unit, int(frequency))
+
+
+@cache
+def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
+    """The three rays around each vertex that a surface is drawn with, and their weights."""
+    chart = SphereChart(np.zeros(3), 1.0, frequency=frequency)
+    return chart._around(sphere_sites(FINER * frequency).directions)
 
 
 @cache
