@@ -15,7 +15,7 @@ from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.volume import AnyTarget
+from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.finish import MIN_DRAWS
 from aistat_jax.inference.fit import fit
@@ -28,8 +28,9 @@ from aistat_jax.uncertainty.reference import Agreement, agreement, with_referenc
 
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
-    "pass an image that covers the whole target, or choose other slices"
+    "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
+_FAILED = "its fit failed: some draws of the posterior are not finite; leave this target out"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class Case:
     """One image with a contour of each of its targets: a sequence, and by id, `case["z003"]`.
 
     `agreement` compares the whole case with a reference; `skipped` maps the id of each target that
-    could not be contoured to the reason; `focus` is the place of the contour to show first.
+    could not be contoured to the reason; `focus` is the place of the contour to show first;
+    `chosen` the dimensions that were chosen for it, and why, where nobody had said.
     """
 
     image: Image
@@ -100,6 +102,7 @@ class Case:
     inputs: tuple[str, ...] = static(default=())
     skipped: tuple[tuple[str, str], ...] = static(default=())
     focus: int | None = static(default=None)
+    chosen: tuple[int, str] | None = static(default=None)
 
     def __getitem__(self, which: str | int) -> Contour:
         if isinstance(which, int):
@@ -161,7 +164,9 @@ def contour_case(
             skipped.append((target.id, str(error)))
     posteriors = []
     for posterior in _fit(models, settings) if models else []:
-        if _runs_over_the_border(posterior, image):
+        if not np.isfinite(posterior.draws).all():
+            skipped.append((posterior.target_id, _FAILED))
+        elif _runs_over_the_border(posterior, image):
             skipped.append((posterior.target_id, _CUT_OFF))
         else:
             posteriors.append(posterior)
@@ -184,6 +189,7 @@ def contour_case(
     return Case(
         image, tuple(contours), found, settings, title=title, inputs=inputs,
         skipped=(*skipped, *unfit), focus=_focus(contours, near),
+        chosen=getattr(targets, "chosen", None),
     )  # fmt: skip
 
 
@@ -227,7 +233,7 @@ def _focus(contours: Sequence[Contour], near: Sequence[float] | np.ndarray | Non
     def away(n: int) -> tuple[float, float]:
         chart = contours[n].posterior.chart
         if chart.dims == 3:
-            return 0.0, float(chart.position(point))
+            return 0.0, float(chart.position(point[None])[0])
         height = abs(float((chart.plane.frame.T @ point)[2]) - chart.plane.offset)
         return round(height, 6), float(chart.position(chart.plane.to_uv(point)))
 

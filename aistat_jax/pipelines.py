@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from aistat_jax.space.image import Image
 PathLike = str | os.PathLike[str]
 Mask = Bool[np.ndarray, "i j k"] | PathLike
 DEMO_NET = "phantom-petct-2d"
+DIMS: int | str = 2
+"""In slices (2), in space (3) or as suits the target ("auto"), where nobody says."""
 
 
 def contour(
@@ -38,7 +41,7 @@ def contour(
     net: str | Net | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
-    dims: int = 2,
+    dims: int | str | None = None,
     reference: Mask | None = None,
     settings: Settings | None = None,
     title: str | None = None,
@@ -50,8 +53,10 @@ def contour(
     contour is a point inside (patient RAS mm; px without spacing), a rough `mask`, a `threshold` in
     the channel's quantity, or what a network finds (`net`, a shipped one's name or a folder), which
     then reads the boundary too; a point chooses among what a threshold or a network finds. See
-    `find_targets` for `channel`, `slices` and `dims`. `reference` is an expert's mask on the grid
-    of the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid.
+    `find_targets` for `channel`, `slices` and `dims` (2 slice by slice, which is the default, 3 as
+    one surface, "auto" as suits the target: the case then says what was `chosen`). `reference` is
+    an expert's mask on the grid of the primary channel. Masks are files, or boolean arrays
+    (i, j, k) on the canonical grid.
 
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
 
@@ -61,6 +66,7 @@ def contour(
     (['z000', 'z001', 'z002'], 'green')
     """
     settings = settings or Settings()
+    dims = DIMS if dims is None else dims
     check_question(point_mm, mask, threshold, net, settings, dims)
     picture, files = _read(image, ct)
     settings = settings.of(picture)
@@ -85,8 +91,10 @@ def contour(
     else:
         loaded = net if isinstance(net, Net) else load_net(net)
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
-            seen = seen_by(loaded, picture, **where)
+            seen = seen_by(loaded, picture, **where | {"dims": 2})
         targets, model_of = seen.targets, seen.by_network
+        if dims == "auto":
+            targets = replace(targets, chosen=(2, "a network reads contours slice by slice"))
     return contour_case(
         picture, targets, model_of, settings, reference=drawn, whole_volume=slices == "all",
         title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
@@ -113,14 +121,19 @@ def demo_case(settings: Settings | None = None) -> Case:
 
 
 def check_question(
-    point_mm: Any, mask: Any, threshold: float | None, net: Any, settings: Settings, dims: int = 2
+    point_mm: Any,
+    mask: Any,
+    threshold: float | None,
+    net: Any,
+    settings: Settings,
+    dims: int | str = 2,
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other."""
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
         raise InputError("net finds the target itself; drop threshold")
-    if net is not None and dims != 2:
+    if net is not None and dims not in (2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
     for name in ("blur_mm", "blur_px"):
         if net is not None and getattr(settings, name) is not None:

@@ -20,8 +20,8 @@ from aistat_jax.space.image import Channel, Image, channel_from_array
 from aistat_jax.space.star import star_chart
 from aistat_jax.uncertainty.contour import contour_of, estimate_volume
 from aistat_jax.uncertainty.reference import agreement, with_references
-from aistat_jax.views.outputs import summary_of
-from tests.helpers import TRUSTED
+from aistat_jax.views.summary import summary_of
+from tests.helpers import TRUSTED, make_surface, make_volume
 
 SHAPE = (32, 32, 6)
 PT = Grid(np.diag([4.0, 4.0, 4.0, 1.0]), SHAPE)
@@ -216,9 +216,11 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
         ({"point_mm": LEFT, "mask": "m.nii.gz"}, "pass one of point_mm, mask"),
         ({"net": "lesion-pet-2d", "threshold": 2.0}, "drop threshold"),
         ({"net": "lesion-pet-2d", "dims": 3}, "slice by slice"),
+        ({"point_mm": LEFT, "dims": 4}, 'dims must be 2 .*, 3 .* or "auto", got 4'),
+        ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "dims=3 contours a lesion as a whole"),
     ):
         with pytest.raises(aj.InputError, match=words):
-            aj.contour(tmp_path / "none.nii.gz", **question)
+            aj.contour(tmp_path / "b.nii.gz", **question)
     with pytest.raises(aj.InputError, match="the reference's grid .* does not match channel A's"):
         aj.contour(two_lesions, point_mm=LEFT, channel="B", reference=np.ones((3, 3, 3), bool))
 
@@ -239,7 +241,56 @@ def test_a_lesion_in_space_is_a_case_of_one(two_lesions, tmp_path, monkeypatch):
     assert aj.contour(image, mask=mask, dims=3, reference=away).agreement.dice == 0.0
     aj.triage(case.contours)
     names = aj.write_case(tmp_path / "run", case)
-    assert {"summary.json", "posterior.nc", "probability.nii.gz"} <= set(names)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(names)
+    assert {"contours.csv", "figure.png", "report.html", "surface.surf.gii"} <= set(names)
+    target = json.loads((tmp_path / "run" / "summary.json").read_text())["targets"][0]
+    assert target["reference"]["dice"] == pytest.approx(found.dice, abs=0.03)
+    rows = list(csv.DictReader((tmp_path / "run" / "contours.csv").read_text().splitlines()))
+    assert {row["kind"] for row in rows} == {"estimate", "lower", "upper"}
+    assert {row["channel"] for row in rows} == {"B"}
+    assert {int(row["slice"]) for row in rows if row["kind"] == "estimate"} == {
+        section["slice"] for section in target["sections"]
+    }
+    written = aj.read_surface(tmp_path / "run" / "surface.surf.gii")
+    mesh = written[0] if isinstance(written, tuple) else written
+    assert mesh.volume == pytest.approx(one.content.mean, rel=0.02)
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert f"Volume, median and 95% interval: {one.content} in target" in page
+    assert "neighbouring slices" not in page
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_surfaces_without_spacing_and_of_many(count, tmp_path):
+    image = make_volume("px")
+    found = [make_surface(unit="px", seed=n, centre=(63.0 - n, 61.0, 40.0)) for n in range(count)]
+    small = [
+        replace(p, target_id=f"t{n}", chart=replace(p.chart, centre=np.array([32.0, 30.0, 11.0])),
+                radii=0.4 * p.radii)
+        for n, p in enumerate(found)
+    ]  # fmt: skip
+    contours = tuple(contour_of(p, tolerance_px=1.0) for p in small)
+    names = aj.write_case(tmp_path, Case(image, contours))
+    meshes = ["surface.ply"] if count == 1 else ["surface-t0.ply", "surface-t1.ply"]
+    assert {"probability.npz", *meshes} <= set(names)
+    summary = (tmp_path / "summary.json").read_text()
+    assert "px3" in summary
+    assert "mm" not in summary
+
+
+def test_dims_are_chosen_and_the_choice_is_kept(two_lesions, monkeypatch):
+    monkeypatch.setattr(case_module, "_fit", balls)
+    image = Image.of(two_lesions["B"])
+    ball = np.linalg.norm(SHIFTED.points() - [62.0, 62.0, 18.0], axis=-1) <= 9.0
+    case = aj.contour(image, mask=ball, dims="auto", settings=aj.Settings(draws=100))
+    assert case[0].chart.dims == 3
+    assert case.chosen[0] == 3
+    assert "straight rays from one centre reach" in summary_of(case)["chosen"]["reason"]
+    sliced = aj.contour(image, mask=ball, dims="auto", slices=[2], settings=aj.Settings(draws=100))
+    assert sliced.chosen == (2, "slices were chosen")
+    assert sliced[0].chart.dims == 2
+    asked = aj.contour(image, mask=ball, dims=2, settings=aj.Settings(draws=100))
+    assert "chosen" not in summary_of(asked)
+    assert [one.id for one in aj.contour(image, mask=ball)] == [one.id for one in asked]
 
 
 def test_a_target_without_evidence_is_named_and_the_others_stay(two_lesions, monkeypatch):
@@ -255,3 +306,15 @@ def test_a_target_without_evidence_is_named_and_the_others_stay(two_lesions, mon
     case = contour_case(two_lesions, targets, model_of, Settings(draws=200))
     assert case.skipped == (("z001.2", "nothing is known here"),)
     assert [one.id for one in case] == ["z001.1"]
+
+
+def test_a_posterior_that_is_not_finite_is_named_and_the_others_stay(two_lesions, monkeypatch):
+    def one_failed(models, settings):
+        first, *others = balls(models, settings)
+        return [replace(first, radii=np.full_like(first.radii, np.nan)), *others]
+
+    monkeypatch.setattr(case_module, "_fit", one_failed)
+    asked = {"threshold": 3.0, "channel": "B", "slices": [1], "settings": Settings(draws=200)}
+    case = aj.contour(two_lesions, **asked)
+    assert [one.id for one in case] == ["z001.2"]
+    assert "some draws of the posterior are not finite" in dict(case.skipped)["z001.1"]

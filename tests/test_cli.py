@@ -78,7 +78,7 @@ def test_contour_writes_every_file_and_nothing_else(done):
 
 def test_summary_names_the_targets_and_compares_with_the_reference(done):
     summary = json.loads((done[0] / "summary.json").read_text())
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert [t["id"] for t in summary["targets"]] == ["z000", "z001", "z002"]
     assert summary["reference"]["scope"] == "volume"
     assert summary["reference"]["dice"] > 0.9

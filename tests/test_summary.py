@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.case import Case, Settings
 from aistat_jax.inference.posterior import Diagnostics, Finding
@@ -15,9 +16,10 @@ from aistat_jax.uncertainty.contour import contour_of, estimate_volume
 from aistat_jax.uncertainty.reference import agreement, with_references
 from aistat_jax.views.case import plot_case
 from aistat_jax.views.cohort import cohort_table
-from aistat_jax.views.outputs import summary_of, write_contours
+from aistat_jax.views.outputs import write_contours
 from aistat_jax.views.report import write_report
-from tests.helpers import TRUSTED, make_image, make_posterior
+from aistat_jax.views.summary import summary_of
+from tests.helpers import TRUSTED, make_image, make_posterior, make_surface, make_volume
 
 TARGET = {"id", "method", "diagnostics", "size", "grade", "seconds"}
 DIAGNOSTICS = {"converged", "khat", "ess_min", "rhat_max", "divergences", "reasons"}
@@ -43,13 +45,14 @@ def compared(case: Case, mask: np.ndarray, curves: list | None = None, **kwargs)
     return agreement(contours, mask, like, exact=curves is not None, **kwargs)
 
 
-def test_schema_1():
+def test_schema_2_of_a_contour_in_a_slice():
     summary = summary_of(make_case())
     assert {"schema", "version", "seed", "inputs", "targets"} <= set(summary)
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert summary["seed"] == 7
     target = summary["targets"][0]
-    assert set(target) == TARGET | {"band_half_width_mm", "channel", "slice"}
+    assert set(target) == TARGET | {"dims", "chart", "band_half_width_mm", "channel", "slice"}
+    assert (target["dims"], target["chart"]) == (2, "star")
     assert (target["channel"], target["slice"]) == ("PT", 0)
     assert set(target["diagnostics"]) == DIAGNOSTICS
     assert set(target["size"]) == {"unit", "mean", "sd", "q025", "q500", "q975"}
@@ -89,8 +92,64 @@ def test_a_grade_says_what_speaks_against_it():
     assert found["trusted_to_mm"] is None  # no tolerance heals that
 
 
+def test_schema_2_of_a_surface():
+    """The volume of a lesion, and its sections, whose areas add up to it."""
+    image, posterior = make_volume(), make_surface()
+    chosen = (3, "many slices show it")
+    summary = summary_of(Case(image, (contour_of(posterior),), chosen=chosen))
+    assert summary["chosen"] == {"dims": 3, "reason": "many slices show it"}
+    (target,) = summary["targets"]
+    assert set(target) == TARGET | {"dims", "chart", "band_half_width_mm", "sections"}
+    assert (target["dims"], target["chart"], target["size"]["unit"]) == (3, "sphere", "mm3")
+    assert target["size"]["q500"] == pytest.approx(4 / 3 * np.pi * 14 * 10 * 12, rel=0.05)
+    for section in target["sections"]:
+        assert set(section) == {"slice", "channel", "height_mm", "size"}
+        assert section["height_mm"] == 4.0 * section["slice"]
+        size, curves = section["size"], posterior.chart.sections(
+            posterior.estimate, image.primary.grid.plane(section["slice"])
+        )  # fmt: skip
+        assert size["estimate"] == pytest.approx(sum(curve.area for curve in curves), rel=1e-9)
+        assert size["q025"] < size["q500"] < size["q975"]
+        assert size["unit"] == "mm2"
+    total = 4.0 * sum(section["size"]["estimate"] for section in target["sections"])
+    volume = posterior.chart.surface(posterior.estimate).volume
+    assert total == pytest.approx(volume, rel=0.04)
+    assert 2.0 * total != pytest.approx(volume, rel=0.3)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_a_summary_of_schema_1_is_read_as_it_was(repository, tmp_path):
+    """As the demonstration was written before surfaces were."""
+    path = repository / "tests" / "golden" / "summary_1.json"
+    old = json.loads(path.read_text())
+    assert old["schema"] == 1
+    table = cohort_table({"P01": path})
+    assert table["size"].tolist() == [target["size"]["q500"] for target in old["targets"]]
+    assert table["grade"].tolist() == ["green", "amber", "amber"]
+    newer = old | {"schema": 2}
+    for target in newer["targets"]:
+        target |= {"dims": 2, "chart": "star"}
+    assert cohort_table({"P01": newer}).equals(table)
+    pages = [
+        write_report(tmp_path / f"{n}.html", title="T", summary=summary).read_text("utf-8")
+        for n, summary in enumerate((json.loads(path.read_text()), newer))
+    ]
+    assert pages[0] == pages[1]
+    with pytest.raises(InputError, match="schema 3 and this version reads 1 and 2"):
+        cohort_table({"P01": old | {"schema": 3}})
+
+
+def test_surfaces_and_slices_stand_in_one_table():
+    cases = {
+        "slices": make_case(),
+        "surface": Case(make_volume(), (contour_of(make_surface()),)),
+    }
+    table = cohort_table(cases)
+    assert table["size_unit"].tolist() == ["mm2", "mm3"]
+
+
 def test_a_summary_of_before_is_read_as_it_was(tmp_path):
-    """Files of schema 1 that were written without what a grade has gained since."""
+    """Files that were written without what a grade has gained since."""
     new = summary_of(make_case(count=2))
     old = json.loads(json.dumps(new))
     for target in old["targets"]:

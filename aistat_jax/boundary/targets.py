@@ -102,10 +102,14 @@ class AnyTarget(Protocol):
 
 @dataclass(frozen=True)
 class Targets(Sequence[Any]):
-    """Targets in order, also by id, `targets["z003.2"]`; and what was left out, (id, reason)."""
+    """Targets in order, also by id, `targets["z003.2"]`; and what was left out, (id, reason).
+
+    `chosen` is by which of 2 and 3 dimensions they were made, and why, where nobody had said.
+    """
 
     found: tuple[Any, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    chosen: tuple[int, str] | None = None
 
     def __getitem__(self, which: Any) -> Any:
         if not isinstance(which, str):
@@ -288,7 +292,7 @@ def find_targets(
     threshold: float | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
-    dims: int = 2,
+    dims: int | str = 2,
 ) -> Targets:
     """Targets, one per slice or one in space, from a point, a mask or a threshold.
 
@@ -297,7 +301,7 @@ def find_targets(
     quantity and, with a point, keeps the component that holds it. `slices` is "all" that the target
     meets, "point" for the slice of the point (of the largest area without one), or slice numbers.
     With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
-    a slice.
+    a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
 
     Every connected component, in a slice or in space, is a target or is named in `skipped` with the
     reason; of what a point is in the largest one a slice. A slice's target is called "z003"; where
@@ -307,8 +311,12 @@ def find_targets(
     that the target does not meet, or no component that is a target. What speaks against the region,
     and values that cannot be of a channel's quantity, are the targets' `doubts`.
     """
-    if dims not in (2, 3):
-        raise InputError(f"dims must be 2 (a contour a slice) or 3 (a surface), got {dims}")
+    if dims not in (2, 3, "auto"):
+        raise InputError(
+            f'dims must be 2 (a contour a slice), 3 (a surface) or "auto", got {dims!r}'
+        )
+    if dims == 3 and not (isinstance(slices, str) and slices == "all"):
+        raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
     if mask is not None:
@@ -329,8 +337,9 @@ def find_targets(
         raise InputError("a target needs a point, a mask or a threshold")
     doubts = (*region.doubts, *_doubted_values(image))
     seen_through = 0.0 if region.level is None else point_spread(chosen)
-    if dims == 3:
-        return _in_space(region, chosen, seen_through, doubts)
+    choice = _choice(chosen, region, slices) if dims == "auto" else None
+    if dims == 3 or (choice is not None and choice[0] == 3):
+        return _in_space(region, chosen, seen_through, doubts, choice)
     found, skipped = [], []
     parts = [_by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
@@ -363,7 +372,15 @@ def find_targets(
                     doubts=doubts,
                 )
             )
-    return Targets(tuple(found), tuple(skipped))
+    return Targets(tuple(found), tuple(skipped), choice)
+
+
+def _choice(channel: Channel, region: Region, slices: str | Sequence[int]) -> tuple[int, str]:
+    from aistat_jax.boundary.volume import chosen_dims
+
+    if isinstance(slices, str) and slices == "all":
+        return chosen_dims(channel, region.mask)
+    return 2, "slices were chosen"
 
 
 def _chain(
@@ -393,7 +410,11 @@ def _areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
 
 
 def _in_space(
-    region: Region, channel: Channel, seen_through: float, doubts: tuple[str, ...]
+    region: Region,
+    channel: Channel,
+    seen_through: float,
+    doubts: tuple[str, ...],
+    choice: tuple[int, str] | None,
 ) -> Targets:
     """A target in space of every component that shows its surface."""
     from scipy.ndimage import find_objects
@@ -402,18 +423,18 @@ def _in_space(
 
     labels, sizes = _by_size(region.mask)
     boxes = enumerate(find_objects(labels), start=1)
-    reasons = [unfit(labels[box] == n, channel.grid) for n, box in boxes]
+    reasons = [unfit(labels[box] == n, channel.grid, box[2].start) for n, box in boxes]
     ids = _ids("target", len(sizes), reasons.count(None))
     found, skipped = [], []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
-            skipped.append((name, why))
+            skipped.append((name, f"{why}; contour it slice by slice (dims=2)"))
         else:
             parts = labels == n, channel.grid, name, seen_through, doubts
             found.append(volume_target(*parts))
     if not found:
         raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
-    return Targets(tuple(found), tuple(skipped))
+    return Targets(tuple(found), tuple(skipped), choice)
 
 
 def _doubted_values(image: Image) -> list[str]:

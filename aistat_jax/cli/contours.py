@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 CASE_FILES = (
     "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
-    "figure.png", "report.html",
+    "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
+    "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
+    "surface.upper.ply",
 )  # fmt: skip
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
+SIZES = {2: "area", 3: "volume"}
 DEMO_OUT = Path("aistat-out/demo")
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
@@ -119,6 +122,14 @@ def contour(
             metavar="all|point|I,J,K",
         ),
     ] = "all",
+    dims: Annotated[
+        str | None,
+        typer.Option(
+            help="2: a contour a slice (the default); 3: one surface; auto: as suits the target, "
+            "which is said.",
+            metavar="2|3|auto",
+        ),
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="An expert's mask to compare the result with.")
     ] = None,
@@ -156,8 +167,10 @@ def contour(
     )  # fmt: skip
     from aistat_jax import pipelines
 
-    with in_flags("mask", "threshold", "net", "blur_mm", "blur_px", point_mm="--point X,Y,Z"):
-        pipelines.check_question(point, mask, threshold, net, settings)
+    space = _dims(dims)
+    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims"
+    with in_flags(*flags, point_mm="--point X,Y,Z"):
+        pipelines.check_question(point, mask, threshold, net, settings, space or pipelines.DIMS)
     if slices == "point" and point is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
@@ -171,10 +184,10 @@ def contour(
     default = Path("aistat-out") / stem_of(image)
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
-    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px"):
+    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices"):
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, mask=mask, threshold=threshold,
-            net=net, slices=chosen, reference=reference, settings=settings,
+            net=net, slices=chosen, dims=space, reference=reference, settings=settings,
             title=f"Contours of {name}",
         )  # fmt: skip
     _finish(place, case)
@@ -230,11 +243,23 @@ def _slices(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
+def _dims(text: str | None) -> int | str | None:
+    if text in (None, "auto"):
+        return text
+    if text not in ("2", "3"):
+        raise InputError(f"--dims {text} is not understood; write 2, 3 or auto")
+    return int(text)
+
+
 def _finish(place: Claim, case: Case) -> None:
     """Write the case, and say what was found and written."""
     from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views import outputs
 
+    if case.chosen is not None:
+        dims, why = case.chosen
+        how = "as a surface" if dims == 3 else "slice by slice"
+        say(f"contoured {how} (--dims {dims}): {why}")
     for name, reason in case.skipped[:MOST_LEFT_OUT]:
         complain(f"left out {name}: {reason}")
     if (more := len(case.skipped) - MOST_LEFT_OUT) > 0:
@@ -251,7 +276,8 @@ def _finish(place: Claim, case: Case) -> None:
         say(
             f"against the reference ({found.scope}): Dice {found.dice:.3f}, "
             f"ASSD {_length(found.assd, found.unit)}, HD95 {_length(found.hd95, found.unit)}; "
-            f"reference inside the 95% band in {_share(found.band_share, found.slices_compared)}"
+            f"reference inside the 95% band in "
+            f"{_share(found.band_share, found.slices_compared, case[0].chart.dims)}"
         )
     say_written(out, names)
 
@@ -278,7 +304,7 @@ def _line(one: Contour) -> str:
     band, unit, presence = one.band, one.unit, one.posterior.presence
     there = f"  present {presence:.0%}" if presence < 1 else ""
     return (
-        f"{one.id:>6}  {one.grade.case:<5}  area {one.content}  "
+        f"{one.id:>6}  {one.grade.case:<5}  {SIZES[one.chart.dims]} {one.content}  "
         f"{100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
         f"(largest {band.half_width.max():.1f}){there}"
     )
@@ -288,5 +314,8 @@ def _length(value: float | None, unit: str) -> str:
     return "not defined" if value is None else f"{value:.2f} {unit}"
 
 
-def _share(share: float | None, slices: int) -> str:
-    return "no slice" if share is None else f"{round(share * slices)} of {slices} slices"
+def _share(share: float | None, count: int, dims: int) -> str:
+    what = "slice" if dims == 2 else "surface"
+    if share is None:
+        return f"no {what}"
+    return f"{round(share * count)} of {count} {what}{'s' * (count != 1 or dims == 2)}"

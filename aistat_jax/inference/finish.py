@@ -39,6 +39,7 @@ def finished(
     """
     seen = samples.pop("radii")
     draws = seen.reshape(-1, seen.shape[-1])
+    look = look and bool(np.isfinite(draws).all())  # a fit that failed is asked nothing
     images, voxel = image_findings(model, draws) if look else ((), None)
     radii = with_taper_unknown(seen, model.square_error, seed)
     doubts = tuple(Finding("red", doubt, "target") for doubt in model.target.doubts)

@@ -72,6 +72,13 @@ BEYOND_CHART, ALL_AROUND = 1.6, 0.75
 # Medians of directions need no more voxels than about so many.
 MOST_LOOKED_AT = 40_000
 
+# Two boundaries about a background that is not even can be sharp and wrong.
+UNCHECKED = Finding(
+    "amber",
+    "whether an image has one level inside of a ring, one in its wall and one around it is not "
+    "checked",
+)
+
 
 def image_findings(
     model: BoundaryModel, radii: Float[np.ndarray, "draw ray"]
@@ -80,8 +87,11 @@ def image_findings(
 
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
-    if LINKS[model.chart.link].layers > 1:
-        return (), _finest_pixel(model)  # zones are laid about one boundary, and here are several
+    if not np.isfinite(radii).all():
+        return (), None  # a fit that failed; its diagnostics say so
+    if LINKS[model.chart.link].layers > 1:  # zones are laid about one boundary, and here are two
+        finest = _finest_pixel(model)
+        return (() if finest is None else (UNCHECKED,)), finest
     count = min(DRAWS[model.chart.dims], len(radii))
     chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)

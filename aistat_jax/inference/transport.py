@@ -40,8 +40,9 @@ from aistat_jax.inference import one_core
 from aistat_jax.inference.density import Density, Program, log_normal
 
 HYPER_POINTS = 49
-# So many rounds, and more as long as so few points count.
-HYPER_ROUNDS, MOST_ROUNDS, FEW = 3, 12, 10
+# So many rounds, and more as long as fewer points count; never further than so many sds of the
+# prior, beyond which an expansion that hardly curves would have it that all is likely.
+HYPER_ROUNDS, MOST_ROUNDS, FEW, FURTHEST = 3, 8, 10, 3.5
 NEWTON_STEPS = 40
 GAIN = 1e-3
 COARSE, CANDIDATES, ELITE, SEARCHES = 7, 64, 8, 5
@@ -318,13 +319,17 @@ def _hyper_moments(
             - 0.5 * (precision * np.square(prior_mean)).sum(axis=1)
         )
 
+    prior, sd = mean, np.diag(chol)
     z = 1.3 * _normal_points(HYPER_POINTS, len(mean))
     for count in range(MOST_ROUNDS):
         points = mean + z @ chol.T
         log_weight = marginal(points) + 0.5 * np.square(z).sum(axis=1) / 1.3**2
+        log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
+        if log_weight.max() == -np.inf:
+            break
         weight = np.exp(log_weight - log_weight.max())
         weight = weight / weight.sum()
-        mean = weight @ points
+        mean = prior + np.clip(weight @ points - prior, -FURTHEST * sd, FURTHEST * sd)
         centred = points - mean
         # Of a few points the spread says nothing yet: the next lie as wide about a better place.
         effective = 1 / np.square(weight).sum()
@@ -336,11 +341,13 @@ def _hyper_moments(
 
 
 def _cholesky(matrix: np.ndarray) -> np.ndarray:
-    """The lower Cholesky factor, or nan throughout where there is none."""
+    """The lower Cholesky factor of each matrix, or nan throughout where there is none."""
     try:
         return np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
-        return np.full_like(matrix, np.nan)
+        if matrix.ndim == 2:
+            return np.full_like(matrix, np.nan)
+        return np.stack([_cholesky(each) for each in matrix])
 
 
 def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:

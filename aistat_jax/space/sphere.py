@@ -26,7 +26,6 @@ DEGREE = 12
 FINER = 3
 # A voxel that covers more than one ray is cut into at most so many along each side.
 MOST_CUT = 8
-TINY = 1e-12
 # Points compared with every draw at a time.
 AT_ONCE = 4096
 
@@ -193,8 +192,7 @@ class SphereChart:
 
     def surface(self, values: Float[np.ndarray, " ray"]) -> Mesh:
         """The closed surface of one boundary, in triangles FINER times as fine as its rays."""
-        fine = sphere_sites(FINER * self.frequency)
-        site, weight = self._around(fine.directions)
+        fine, (site, weight) = sphere_sites(FINER * self.frequency), _finer(self.frequency)
         radii = (np.asarray(values)[site] * weight).sum(axis=1)
         return Mesh(self.centre + radii[:, None] * fine.directions, fine.triangles, self.unit)
 
@@ -328,8 +326,8 @@ class SphereBending:
     degree l is damped by exp(-(l (l + 1) - 2) (s / R)^2 / 2): a shift (l = 1) is kept. With
     `shrinkage` 0 the mean is left, for tables in which a ball of the mean radius has been blurred
     already; to a shift such a ball answers by a factor exp(-(s / R)^2) less than to a change of its
-    radius. What is damped are the cubes of the radii: blurring moves matter about and makes none,
-    and of a surface that is rougher than can be seen the volume is what shows.
+    radius. Blurring moves matter about and makes none: the mean cube of the radii is kept, so that
+    of a surface that is rougher than can be seen the volume shows.
 
     Shapes: analysis (basis, ray) and functions (ray, basis), to and from harmonics; eigenvalues
     l (l + 1).
@@ -342,13 +340,15 @@ class SphereBending:
     eigenvalues: Float[ArrayLike, " basis"]
 
     def __call__(self, values: Float[ArrayLike, " ray"]) -> Float[Array, " ray"]:
-        volumes, eigenvalues = jnp.asarray(values) ** 3, jnp.asarray(self.eigenvalues)
-        coefficients = jnp.asarray(self.analysis) @ volumes
-        mean = jnp.cbrt(coefficients[0])
+        radii, eigenvalues = jnp.asarray(values), jnp.asarray(self.eigenvalues)
+        analysis = jnp.asarray(self.analysis)
+        coefficients = analysis @ radii
+        mean = coefficients[0]
         power = jnp.where(eigenvalues > 0, eigenvalues - 2 * jnp.asarray(self.shrinkage), 0.0)
         lost = jnp.expm1(-0.5 * power * jnp.square(self.blur / mean)) * coefficients
-        smooth = jnp.cbrt(jnp.maximum(volumes + jnp.asarray(self.functions) @ lost, TINY))
-        return smooth - self.shrinkage * jnp.square(self.blur) / mean
+        smooth = radii + jnp.asarray(self.functions) @ lost
+        kept = analysis[0] @ (radii**3 - smooth**3) / (3 * jnp.square(mean))
+        return smooth + kept - self.shrinkage * jnp.square(self.blur) / mean
 
 
 def sphere_chart(
@@ -363,6 +363,13 @@ def sphere_chart(
     if not radius_max > 0:
         raise InputError(f"the chart's outer radius must be positive, got {radius_max}")
     return SphereChart(np.asarray(centre, dtype=float), float(radius_max), unit, int(frequency))
+
+
+@cache
+def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
+    """The three rays around each vertex that a surface is drawn with, and their weights."""
+    chart = SphereChart(np.zeros(3), 1.0, frequency=frequency)
+    return chart._around(sphere_sites(FINER * frequency).directions)
 
 
 @cache

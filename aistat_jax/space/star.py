@@ -19,7 +19,6 @@ from aistat_jax.space.grid import Plane
 
 # Two planes are one where they are not this much of a slice apart, nor turned by so much.
 SAME_PLANE = 1e-3
-TINY = 1e-12
 
 
 @record
@@ -261,23 +260,23 @@ class StarBending:
     is kept, corners are rounded, and ripples finer than the blur do not show. With `shrinkage` 0
     the mean is left, for tables in which a disc of the mean radius has been blurred already; to a
     shift such a disc answers by a factor exp(-(s / R)^2 / 2) less than to a change of its radius.
-    What is damped are the squares of the radii: blurring moves matter about and makes none, and of
-    an edge that is rougher than can be seen the area is what shows.
+    Blurring moves matter about and makes none: the mean square of the radii is kept, so that of an
+    edge that is rougher than can be seen the area shows, which is more than its mean radius says.
     """
 
     blur: Float[ArrayLike, ""]
     shrinkage: Float[ArrayLike, ""]
 
     def __call__(self, values: Float[ArrayLike, " ray"]) -> Float[Array, " ray"]:
-        areas, shrinkage = jnp.square(jnp.asarray(values)), self.shrinkage
-        count = areas.shape[-1]
-        mean = jnp.sqrt(jnp.mean(areas))
+        radii, shrinkage = jnp.asarray(values), self.shrinkage
+        count = radii.shape[-1]
+        mean = jnp.mean(radii)
         order = np.arange(count // 2 + 1)
         power = jnp.where(order > 0, order**2 - jnp.asarray(shrinkage), 0.0)
         damping = jnp.exp(-0.5 * power * jnp.square(self.blur / mean))
-        smooth = jnp.fft.irfft(jnp.fft.rfft(areas) * damping, n=count)
-        smooth = jnp.sqrt(jnp.maximum(smooth, TINY))
-        return smooth - 0.5 * shrinkage * jnp.square(self.blur) / mean
+        smooth = jnp.fft.irfft(jnp.fft.rfft(radii) * damping, n=count)
+        kept = 0.5 * jnp.mean(jnp.square(radii) - jnp.square(smooth)) / mean
+        return smooth + kept - 0.5 * shrinkage * jnp.square(self.blur) / mean
 
 
 def star_chart(centre: ArrayLike, radius_max: float, plane: Plane, rays: int = 128) -> StarChart:

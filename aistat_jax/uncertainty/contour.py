@@ -11,7 +11,7 @@ from aistat_jax._typing import Bool
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, coverage_from_contours
-from aistat_jax.space.grid import Plane
+from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
@@ -78,6 +78,13 @@ def contour_of(
     """
     found = grade(posterior, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
     return Contour(posterior, simultaneous_band(posterior, level), found, reference)
+
+
+def voxels_of(mesh: Mesh, grid: Grid) -> Bool[np.ndarray, "i j k"]:
+    """Voxels at least half inside a closed surface."""
+    slices = [grid.plane(k) for k in range(grid.shape[2])]
+    covered = [coverage_from_contours(mesh.section(plane), plane) >= 0.5 for plane in slices]
+    return np.stack(covered, axis=-1)
 
 
 def estimate_volume(contours: Sequence[Contour], like: Channel) -> Bool[np.ndarray, "i j k"]:

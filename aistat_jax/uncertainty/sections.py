@@ -9,12 +9,14 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record
+from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve, as_polygons, region_of
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.uncertainty.probability import SizePosterior
 
 if TYPE_CHECKING:
     from shapely import MultiPolygon
@@ -113,25 +115,79 @@ def sections(
     return found
 
 
+def section_areas(
+    posterior: Posterior, grid: Grid, draws: int = 200
+) -> dict[int, tuple[float, SizePosterior]]:
+    """The area of a surface in every slice of a grid that its estimate meets, and its posterior.
+
+    Of up to so many draws, spread evenly; a draw that does not reach a slice has no area there.
+    Returns slice numbers from below with (area of the estimate, posterior of the area).
+    Raises InputError for a contour in a slice.
+    """
+    check_surface(posterior)
+    chart, every = posterior.chart, np.asarray(posterior.draws, dtype=float)
+    planes = [grid.plane(k) for k in range(grid.shape[2])]
+    heights = np.array([plane.offset for plane in planes])
+
+    def areas(values: np.ndarray) -> np.ndarray:
+        return _areas_at(chart.surface(values), grid.frame, heights)
+
+    estimate = areas(np.asarray(posterior.estimate, dtype=float))
+    chosen = np.linspace(0, len(every) - 1, min(draws, len(every))).round().astype(int)
+    each, unit = np.array([areas(row) for row in every[chosen]]), f"{posterior.unit}2"
+    met = np.flatnonzero(estimate > 0)
+    return {int(k): (float(estimate[k]), SizePosterior(each[:, k], unit)) for k in met}
+
+
+def _areas_at(
+    mesh: Mesh, frame: Float[np.ndarray, "3 3"], heights: Float[np.ndarray, " plane"]
+) -> Float[np.ndarray, " plane"]:
+    """Area of a surface's sections at ascending heights along the third axis of a frame.
+
+    By Green's theorem over the pieces that planes cut out of triangles, in no order.
+    """
+    corners = (mesh.points @ frame)[mesh.faces]
+    up = corners[..., 2]
+    first, last = (np.searchsorted(heights, end) for end in (up.min(axis=1), up.max(axis=1)))
+    count = last - first
+    face = np.repeat(np.arange(len(count)), count)
+    plane = first[face] + np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+    rise = up[face] - heights[plane][:, None]
+    above, after = rise > 0, np.roll(rise, -1, axis=1) > 0
+    row = np.arange(len(face))
+
+    def crossed(edge: np.ndarray) -> np.ndarray:
+        following = (edge + 1) % 3
+        start, end = (corners[face, n, :2] for n in (edge, following))
+        share = rise[row, edge] / (rise[row, edge] - rise[row, following])
+        return start + share[:, None] * (end - start)
+
+    (u, v), (to_u, to_v) = (
+        crossed(ways.argmax(axis=1)).T for ways in (above & ~after, ~above & after)
+    )
+    return np.bincount(plane, 0.5 * (u * to_v - v * to_u), minlength=len(heights))
+
+
 def section_rows(
     posterior: Posterior, where: Image | Channel | Grid, band: Band | None = None
 ) -> list[dict[str, str | int | float]]:
     """The curves of `sections` as rows of a table, one a vertex, in patient coordinates.
 
-    Columns are target, slice, loop (its number among those of its kind in the slice), kind
-    ("estimate", "lower", "upper"), vertex, and x, y, z with the unit, as `x_mm`.
+    Columns are target, slice, vertex, x, y, z with the unit, as `x_mm`, kind ("estimate", "lower",
+    "upper"), loop (its number among those of its kind in the slice) and channel (nothing for a
+    grid).
     """
-    rows = []
+    source, rows = where.primary if isinstance(where, Image) else where, []
+    channel = source.name if isinstance(source, Channel) else ""
     for section in sections(posterior, where, band).values():
         plane = section.plane
         for kind in KINDS:
             for number, curve in enumerate(getattr(section, kind)):
                 for vertex, point in enumerate(plane.to_world(curve.points)):
-                    row = {"target": posterior.target_id, "slice": plane.index, "loop": number,
-                           "kind": kind, "vertex": vertex}  # fmt: skip
+                    row = {"target": posterior.target_id, "slice": plane.index, "vertex": vertex}
                     place = zip("xyz", point, strict=True)
                     row |= {f"{axis}_{plane.unit}": round(float(at) + 0.0, 4) for axis, at in place}
-                    rows.append(row)
+                    rows.append(row | {"kind": kind, "loop": number, "channel": channel})
     return rows
 
 

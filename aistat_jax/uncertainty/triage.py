@@ -71,7 +71,7 @@ def triage(contours: Sequence[Contour]) -> tuple[Concern, ...]:
     return tuple(concern for _, concern in sorted(ranked, key=lambda pair: pair[0]))
 
 
-def count_grades(grades: Sequence[Grade | str]) -> str:
+def count_grades(grades: Sequence[Grade | str], what: str = "contour") -> str:
     """How many contours have which grade, in words, the worst first.
 
     >>> count_grades(["red", "amber", "red"])
@@ -79,7 +79,7 @@ def count_grades(grades: Sequence[Grade | str]) -> str:
     """
     cases = [one.case if isinstance(one, Grade) else one for one in grades]
     each = [f"{cases.count(name) or 'none'} {name}" for name in GRADES[::-1]]
-    return f"{len(cases)} contour{'s' * (len(cases) != 1)}: {', '.join(each)}"
+    return f"{len(cases)} {what}{'s' * (len(cases) != 1)}: {', '.join(each)}"
 
 
 def _contradictions(contours: Sequence[Contour]) -> dict[int, tuple[float, str]]:

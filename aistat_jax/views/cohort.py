@@ -16,7 +16,7 @@ from aistat_jax.case import Case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.uncertainty.contour import contour_of
 from aistat_jax.uncertainty.grading import GRADES
-from aistat_jax.views.outputs import SCHEMA, summary_of, target_summary
+from aistat_jax.views.summary import READ, SCHEMA, summary_of, target_summary
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -154,10 +154,10 @@ def _read(path: Path) -> Any:
 def _checked(name: str, summary: Any) -> Mapping[str, Any]:
     if not isinstance(summary, Mapping) or "targets" not in summary:
         raise InputError(f"{name}: this is not the summary of a contoured case; pass summary.json")
-    if summary.get("schema", SCHEMA) != SCHEMA:
+    if summary.get("schema", SCHEMA) not in READ:
         raise InputError(
             f"{name}: this summary has schema {summary['schema']} and this version reads "
-            f"{SCHEMA}; contour the case again, or update"
+            f"{' and '.join(map(str, READ))}; contour the case again, or update"
         )
     return summary
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aistat_jax._errors import InputError
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, LOCAL_CUTS, PRESENCE_CUTS
+from aistat_jax.uncertainty.probability import ML
 from aistat_jax.uncertainty.triage import Concern, count_grades
 from aistat_jax.views.page import figure, image, number, safe, table, write_page
 
@@ -30,14 +31,15 @@ _ABOUT = (
     "posterior probability of being off by more than the tolerance there is below "
     f"{LOCAL_CUTS[0]:.0%}, amber up to {LOCAL_CUTS[1]:.0%} and red above. The contour as a whole "
     "is green when a posterior draw is expected to agree with the estimate, within the "
-    f"tolerance, along at least {CASE_CUTS[0]:.0%} of its length, amber from {CASE_CUTS[1]:.0%} "
-    "and red below, or when the fit fails its own checks. Present is the probability, where a "
-    "network gives one, that there is anything to contour in a slice at all: size and band are "
-    f"given that there is, and the contour is at best amber below {PRESENCE_CUTS[0]:.0%} and red "
-    f"below {PRESENCE_CUTS[1]:.0%}. These cut-offs are this project's own definition, not a "
-    "clinical standard. In pictures the patient's right is on the left. Positions are millimetres "
-    "of the image's own patient frame (RAS): they grow to the patient's right, to the front and to "
-    "the head, so that the first two have the opposite sign of those in DICOM (LPS)."
+    f"tolerance, along at least {CASE_CUTS[0]:.0%} of its length (a surface: its area), amber "
+    f"from {CASE_CUTS[1]:.0%} and red below, or when the fit fails its own checks. Present is the "
+    "probability, where a network gives one, that there is anything to contour at all: size and "
+    "band are given that there is, and the contour is at best amber below "
+    f"{PRESENCE_CUTS[0]:.0%} and red below {PRESENCE_CUTS[1]:.0%}. These cut-offs are this "
+    "project's own definition, not a clinical standard. In pictures the patient's right is on the "
+    "left, but for what is seen from the back. Positions are millimetres of the image's own "
+    "patient frame (RAS): they grow to the patient's right, to the front and to the head, so that "
+    "the first two have the opposite sign of those in DICOM (LPS)."
 )
 _FIRST = 5  # contours named at the top
 _LONG = 10  # rows that are still one table
@@ -103,8 +105,11 @@ def write_report(
     made_by = f"aistat_jax {version or summary.get('version', '')}".strip()
     drawn = [figure(caption, drawing) for caption, drawing in figures]
     why = {concern.place: concern.reason for concern in first}
+    solid = _solid(targets)
     cards = [
-        _card(n, target, pictures[n] if pictures else None, why.get(n))
+        _opened(n, target)
+        if solid
+        else _card(n, target, pictures[n] if pictures else None, why.get(n))
         for n, target in enumerate(targets)
     ]
     parts = [
@@ -115,11 +120,7 @@ def write_report(
         f"{''.join(drawn[:1])}</div>",
         _overview(targets),
         _left_out(summary),
-        *(
-            ["<h2>Every contour</h2>", f'<div class="cards">{"".join(cards)}</div>']
-            if cards
-            else []
-        ),
+        _every(cards, solid=solid),
         *([f'<div class="pair">{"".join(drawn[1:])}</div>'] if drawn[1:] else []),
         f'<h2>How to read this</h2><p class="about">{safe(_ABOUT)}</p>',
     ]
@@ -132,7 +133,8 @@ def _what_to_do(targets: Sequence[Mapping[str, Any]], first: Sequence[Concern], 
     graded = [case for case in GRADES for each in cases if each == case]
     if not targets:
         return "<p>No target was found.</p>"
-    said = f"{count_grades(graded)}." if graded else f"{len(targets)} contours, not graded."
+    what = "surface" if _solid(targets) else "contour"
+    said = f"{count_grades(graded, what)}." if graded else f"{len(targets)} {what}s, not graded."
     parts = [f'<p class="headline">{safe(said)}</p>']
     if size:
         parts.append(f"<p>{safe(size)}</p>")
@@ -147,7 +149,8 @@ def _what_to_do(targets: Sequence[Mapping[str, Any]], first: Sequence[Concern], 
         more = f"<p>After them: {rest} more.</p>" if rest else ""
         parts.append(f"<h2>Look at these first</h2><ol>{items}</ol>{more}")
     elif graded:
-        parts.append("<p>Nothing is amber or red, and neighbouring slices go together.</p>")
+        together = "" if _solid(targets) else ", and neighbouring slices go together"
+        parts.append(f"<p>Nothing is amber or red{together}.</p>")
     return "".join(parts)
 
 
@@ -157,7 +160,7 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
         return ""
     rows, doubted = [], any("presence" in target for target in targets)
     for n, target in enumerate(targets):
-        size, (unit, band) = target.get("size", {}), _band(target)
+        size, (unit, band) = _size(target), _band(target)
         cells = (
             f"{number(size.get('q500'))} {_power(size.get('unit'))} "
             f"({number(size.get('q025'))} to {number(size.get('q975'))})",
@@ -183,7 +186,7 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
 
 def _card(n: int, target: Mapping[str, Any], drawing: Figure | None, why: str | None) -> str:
     """One target among the others: picture, size, what is the matter; its numbers when opened."""
-    size, (unit, band) = target.get("size", {}), _band(target)
+    size, (unit, band) = _size(target), _band(target)
     name = str(target.get("id", "target"))
     seen = "" if drawing is None else image(f"{name}: contour and band on the image", drawing, 130)
     said = f"{number(size.get('q500'))} ± {number(size.get('sd'))} {_power(size.get('unit'))}"
@@ -194,6 +197,19 @@ def _card(n: int, target: Mapping[str, Any], drawing: Figure | None, why: str | 
         f"<details><summary>Reasons and numbers</summary>{_details(target)}</details>"
         "</article>"
     )
+
+
+def _opened(n: int, target: Mapping[str, Any]) -> str:
+    """One surface among few, with all that is said of it."""
+    name = safe(target.get("id", "target"))
+    return f'<article id="t{n}"><h3>{name} {_badge(target)}</h3>{_details(target)}</article>'
+
+
+def _every(cards: Sequence[str], *, solid: bool) -> str:
+    if not cards:
+        return ""
+    what, room = ("surface", "pair") if solid else ("contour", "cards")
+    return f'<h2>Every {what}</h2><div class="{room}">{"".join(cards)}</div>'
 
 
 def _comparison(summary: Mapping[str, Any]) -> str:
@@ -209,11 +225,24 @@ def _comparison(summary: Mapping[str, Any]) -> str:
             ("95% Hausdorff distance", f"{number(found[f'hd95_{unit}'])} {unit}"),
             (
                 "Reference inside the 95% band",
-                f"{_share(found['band_share'])} of {found['slices_compared']} slices",
+                _inside(found, solid=_solid(summary.get("targets", ()))),
             ),
         ]
         parts.append(f"<h2>Against the reference</h2>{table(rows)}")
     return "".join(parts)
+
+
+def _inside(found: Mapping[str, Any], *, solid: bool) -> str:
+    """In how many of the targets compared the reference lies inside the band."""
+    share, count = found["band_share"], found["slices_compared"]
+    if not solid:
+        return f"{_share(share)} of {count} slices"
+    return "-" if share is None else f"{round(share * count)} of {count}"
+
+
+def _solid(targets: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether targets are surfaces."""
+    return any(target.get("dims") == 3 for target in targets)
 
 
 def _left_out(summary: Mapping[str, Any]) -> str:
@@ -231,7 +260,7 @@ def target_section(target: Mapping[str, Any]) -> str:
 
 
 def _details(target: Mapping[str, Any]) -> str:
-    size, grade = target.get("size", {}), target.get("grade", {})
+    size, grade = _size(target), target.get("grade", {})
     unit, band = _band(target)
     diagnostics, seconds = target.get("diagnostics", {}), target.get("seconds", {})
     square = _power(size.get("unit"))
@@ -289,6 +318,9 @@ def _settings(summary: Mapping[str, Any]) -> str:
     found = summary.get("settings", {})
     said = [f" · tolerance {value:g} {name.removeprefix('tolerance_')}"
             for name, value in found.items() if name.startswith("tolerance_")]  # fmt: skip
+    if chosen := summary.get("chosen"):
+        how = "as a surface" if chosen["dims"] == 3 else "slice by slice"
+        said.append(f" · contoured {how}: {chosen['reason']}")
     return "".join(said)
 
 
@@ -304,6 +336,14 @@ def _band(target: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         if f"band_half_width_{unit}" in target:
             return unit, target[f"band_half_width_{unit}"]
     return "", {}
+
+
+def _size(target: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers of the size; a volume of a millilitre or more in ml."""
+    size = target.get("size", {})
+    if size.get("unit") != "mm3" or not (size.get("q500") or 0.0) >= ML:
+        return size
+    return {name: "ml" if name == "unit" else value / ML for name, value in size.items()}
 
 
 def _power(unit: Any) -> str:

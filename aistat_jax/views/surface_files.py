@@ -95,7 +95,8 @@ def sections_csv(
 ) -> str:
     """The sections of surfaces as text of a table; columns as `section_rows` says."""
     unit = posteriors[0].unit
-    names = ["target", "slice", "loop", "kind", "vertex", *(f"{axis}_{unit}" for axis in "xyz")]
+    names = ["target", "slice", "vertex", *(f"{axis}_{unit}" for axis in "xyz")]
+    names += ["kind", "loop", "channel"]
     given = [None] * len(posteriors) if bands is None else bands
     with io.StringIO(newline="") as stream:
         table = csv.DictWriter(stream, names)
@@ -113,7 +114,7 @@ def write_sections(
 ) -> Path:
     """Write the closed curves of a surface and its band in the slices of a channel as a table.
 
-    Columns: target, slice, loop, kind ("estimate", "lower", "upper"), vertex, and x, y, z in the
-    patient's RAS frame, as x_mm. Raises InputError for a contour in a slice.
+    Columns: target, slice, vertex, x, y, z in the patient's RAS frame, as x_mm, kind ("estimate",
+    "lower", "upper"), loop and channel. Raises InputError for a contour in a slice.
     """
     return write_whole(Path(path), sections_csv([posterior], where, [band]))

@@ -242,7 +242,7 @@ def test_in_space_every_lesion_is_a_target_and_a_speck_is_named():
     assert [target.id for target in found] == ["target.1", "target.2"]
     ((name, why),) = found.skipped
     assert name == "target.3"
-    assert "do not show the surface" in why
+    assert "1 slice does not show the surface" in why
     (alone,) = find_targets(two_balls(), mask=ball(SMALL, 12.0), dims=3)
     np.testing.assert_array_equal(found[1].centre, alone.centre)
     assert alone.id == "target"

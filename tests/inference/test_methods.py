@@ -314,11 +314,8 @@ def bent_program(data):
 def _assert_fell_back(kept: Posterior, posterior: Posterior) -> None:
     assert kept.method == "laplace"
     assert posterior.method == "nuts"
-    # The better of two starts is reported, so khat can only be lower than that of the first.
-    khat, first = posterior.diagnostics.khat, kept.diagnostics.khat
+    khat = posterior.diagnostics.khat  # of the start with more effective draws
     assert khat is not None
-    assert first is not None
-    assert khat <= first
     assert posterior.diagnostics.rhat_max is not None
     assert re.fullmatch(
         rf"Laplace did not fit \(khat {khat:.2f}, \d+ effective draws\); sampled by nuts instead",

@@ -78,7 +78,17 @@ def test_sections_are_those_of_the_surface(posterior):
 def test_rows_are_points_of_the_sections(posterior):
     image = make_volume()
     rows = section_rows(posterior, image)
-    assert list(rows[0]) == ["target", "slice", "loop", "kind", "vertex", "x_mm", "y_mm", "z_mm"]
+    assert list(rows[0]) == [
+        "target",
+        "slice",
+        "vertex",
+        "x_mm",
+        "y_mm",
+        "z_mm",
+        "kind",
+        "loop",
+        "channel",
+    ]
     assert {row["kind"] for row in rows} == {"estimate", "lower", "upper"}
     height = image.primary.grid.affine[2, 3] + 4.0 * np.array([row["slice"] for row in rows])
     assert np.allclose(height, [row["z_mm"] for row in rows], atol=1e-4)

@@ -16,7 +16,7 @@ from aistat_jax._record import replace
 from aistat_jax.uncertainty.contour import estimate_volume
 from aistat_jax.uncertainty.reference import agreement, with_references
 from aistat_jax.views.cohort import cohort_text
-from aistat_jax.views.outputs import summary_of
+from aistat_jax.views.summary import summary_of
 from tests.helpers import make_posterior
 from tests.test_summary import make_case
 
@@ -137,7 +137,7 @@ def test_what_is_no_case_is_refused(tmp_path):
         ({"a": tmp_path / "none"}, "cannot be read (no such file"),
         ({"a": tmp_path / "bad.json"}, "not JSON"),
         ({"a": tmp_path / "other.json"}, "not the summary of a contoured case"),
-        ({"a": {"schema": 2, "targets": []}}, "schema 2 and this version reads 1"),
+        ({"a": {"schema": 3, "targets": []}}, "schema 3 and this version reads 1 and 2"),
     ):
         with pytest.raises(aj.InputError) as refused:
             aj.cohort_table(cases)

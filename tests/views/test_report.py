@@ -228,3 +228,29 @@ def test_each_target_has_its_picture_or_none_has(tmp_path):
     assert text.count("<img") == 3
     with pytest.raises(InputError, match="3 targets needs as many pictures, or none, got 2"):
         write_report(tmp_path / "r.html", title="T", summary=summary, pictures=figures[:2])
+
+
+def test_a_surface_is_said_in_millilitres_and_stands_open(tmp_path):
+    volume = {"unit": "mm3", "mean": 22400.0, "sd": 2200.0, "q025": 18100.0, "q500": 22350.0,
+              "q975": 26600.0}  # fmt: skip
+    solid = a_target(dims=3, size=volume)
+    summary = {
+        "schema": 2, "targets": [solid],
+        "chosen": {"dims": 3, "reason": "13 slices show it"},
+        "reference": {"scope": "volume", "dice": 0.9, "assd_mm": 1.0, "hd95_mm": 3.0,
+                      "band_share": 1.0, "slices_compared": 1},
+    }  # fmt: skip
+    page = write_report(tmp_path / "r.html", title="T", summary=summary).read_text("utf-8")
+    Balanced().feed(page)
+    assert "22.4 (18.1 to 26.6) ml" in page
+    assert "1 surface: " in page
+    assert "1 of 1" in page
+    assert "contoured as a surface: 13 slices show it" in page
+    assert "<details>" not in page
+    assert "slices go together" not in page
+    small = a_target(dims=3, size={name: v if name == "unit" else v / 100
+                                   for name, v in volume.items()})  # fmt: skip
+    page = write_report(tmp_path / "s.html", title="T", summary={"targets": [small]}).read_text()
+    assert "224 (181 to 266) mm³" in page
+    flat = write_report(tmp_path / "f.html", title="T", summary={"targets": [a_target()]})
+    assert "<details>" in flat.read_text("utf-8")  # negative control: a slice is a card

@@ -27,9 +27,9 @@ from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
 from aistat_jax.views.live.scene import Scene
 from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
-from aistat_jax.views.outputs import target_summary
 from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
+from aistat_jax.views.summary import target_summary
 
 
 class Explorer(View):

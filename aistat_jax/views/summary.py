@@ -1,0 +1,184 @@
+"""What does summary.json say of a case? A contract that programs read: schema 2."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import aistat_jax
+from aistat_jax.case import Case
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.uncertainty.contour import Contour, Reference, estimate_volume, voxels_of
+from aistat_jax.uncertainty.metrics import (
+    dice,
+    lebesgue_error,
+    surface_distances,
+    surface_distances_3d,
+)
+from aistat_jax.uncertainty.probability import SizePosterior
+from aistat_jax.uncertainty.reference import Agreement
+from aistat_jax.uncertainty.sections import section_areas
+
+SCHEMA = 2
+READ = (1, 2)
+"""Schemas that are read: a target of schema 1 is a contour in a slice."""
+
+
+def summary_of(case: Case) -> dict[str, Any]:
+    """The content of summary.json, schema 2; no value is NaN or infinite.
+
+    It is schema 1 with "dims" and "chart" in every target: 2 and "star" for a contour in a slice,
+    whose "size" is an area; 3 and "sphere" for a surface, whose size is a volume and which holds
+    its "sections" in the slices of the first channel: "slice" (from 0 along the canonical third
+    axis) and "channel", "height_mm" of the slice along their common normal (in an axial volume z),
+    and the "size" of the section as that of a target, with the area of the "estimate".
+
+    Where there is something to say it holds "reference" (agreement with a reference mask),
+    "skipped" (targets that could not be read, with reasons) and "chosen" ("dims" and the "reason",
+    where nobody had said them); a target its "channel" and "slice", "presence" and its own
+    "reference"; a grade "trusted_to_mm" (the smallest tolerance at which it would be green, null
+    where there is none) and "findings" (what speaks against the model: each with "cap", the best
+    grade it leaves, "kind" and "text"); readers must not count on any of them.
+    Images without spacing have sizes in "px2", `band_half_width_px` and `trusted_to_px`.
+    """
+    first, like = case[0], case.image.primary
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": aistat_jax.__version__,
+        "seed": case.settings.seed,
+        "inputs": list(case.inputs),
+        "settings": {
+            "level": first.band.level,
+            f"tolerance_{first.unit}": first.grade.tolerance,
+            "draws": len(first.posterior.draws),
+        },
+        "targets": [target_summary(each, like) | place_of(each, case.image) for each in case],
+    }
+    if case.agreement is not None:
+        summary["reference"] = _reference(case.agreement)
+    if case.skipped:
+        summary["skipped"] = [{"id": name, "reason": why} for name, why in case.skipped]
+    if case.chosen is not None:
+        dims, reason = case.chosen
+        summary["chosen"] = {"dims": dims, "reason": reason}
+    return summary
+
+
+def place_of(contour: Contour, image: Image) -> dict[str, Any]:
+    """The channel and slice that a contour lies in, where it does; the sections of a surface."""
+    if contour.chart.dims == 3:
+        return {"sections": _sections(contour, image.primary)}
+    plane = contour.posterior.chart.plane
+    home = image.home_of([plane])
+    if home is None:
+        return {}
+    return {"channel": home.name, "slice": home.grid.number_of(plane)}
+
+
+def _sections(contour: Contour, channel: Channel) -> list[dict[str, Any]]:
+    """What the slices of a channel show of a surface."""
+    grid = channel.grid
+    return [
+        {
+            "slice": k,
+            "channel": channel.name,
+            f"height_{grid.unit}": round(float(grid.plane(k).offset), 4),
+            "size": {"estimate": estimate, **_size(area)},
+        }
+        for k, (estimate, area) in section_areas(contour.posterior, grid).items()
+    ]
+
+
+def target_summary(contour: Contour, like: Channel | None = None) -> dict[str, Any]:
+    """What summary.json says of one target, and how it agrees with a reference if there is one.
+
+    Surfaces are compared in the voxels of `like`.
+    """
+    posterior, grade, reference = contour.posterior, contour.grade, contour.reference
+    checks, width = posterior.diagnostics, contour.band.half_width
+    compared = _compared(contour, reference, like)
+    return {
+        "id": contour.id,
+        "dims": contour.chart.dims,
+        "chart": chart_name(contour),
+        "method": posterior.method,
+        "diagnostics": {
+            "converged": bool(checks.converged),
+            "khat": _finite(checks.khat),
+            "ess_min": _finite(checks.ess_min) or 0.0,
+            "rhat_max": _finite(checks.rhat_max),
+            "divergences": checks.divergences,
+            "reasons": list(checks.reasons),
+        },
+        "size": _size(contour.content),
+        f"band_half_width_{contour.unit}": {
+            "median": float(np.median(width)),
+            "q95": float(np.quantile(width, 0.95)),
+            "max": float(width.max()),
+        },
+        "grade": {
+            "case": grade.case,
+            "reasons": list(grade.reasons),
+            "fraction": dict(grade.fraction),
+            f"trusted_to_{grade.unit}": _finite(grade.trusted_to),
+            "findings": [found._asdict() for found in checks.findings],
+        },
+        "seconds": _seconds(posterior.seconds),
+        **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
+        **({"reference": compared} if compared is not None else {}),
+    }
+
+
+def chart_name(contour: Contour) -> str:
+    """The kind of chart in one word: "star", "sphere", "offset" (from a curve or a mesh)."""
+    return re.findall("[A-Z][a-z]*", type(contour.chart).__name__)[0].lower()
+
+
+def _size(size: SizePosterior) -> dict[str, Any]:
+    return {"unit": size.unit, "mean": size.mean, "sd": size.sd, **size.quantiles}
+
+
+def _compared(
+    contour: Contour, reference: Reference, like: Channel | None
+) -> dict[str, Any] | None:
+    """Dice and surface distances of the estimate against a reference, where they are known."""
+    if isinstance(reference, Curve):
+        estimate = contour.chart.surface(contour.posterior.estimate)
+        distances = surface_distances(estimate, reference)
+        apart = lebesgue_error(estimate, reference)
+        score = max(0.0, 1.0 - apart / (estimate.area + reference.area))
+    elif isinstance(reference, Mesh) and like is not None:
+        own, drawn = estimate_volume([contour], like), voxels_of(reference, like.grid)
+        if not (own.any() and drawn.any()):
+            return None
+        distances = surface_distances_3d(own, drawn, like.grid.spacing)
+        score = dice(own, drawn)
+    else:
+        return None
+    unit = contour.unit
+    return {"dice": score, f"assd_{unit}": distances.assd, f"hd95_{unit}": distances.hd95}
+
+
+def _seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(seconds.get(name, 0.0)), 4) for name in ("evidence", "fit", "total")}
+
+
+def _reference(found: Agreement) -> dict[str, Any]:
+    return {
+        "scope": found.scope,
+        "dice": found.dice,
+        f"assd_{found.unit}": _finite(found.assd),
+        f"hd95_{found.unit}": _finite(found.hd95),
+        "band_share": _finite(found.band_share),
+        "slices_compared": found.slices_compared,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
