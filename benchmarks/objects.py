@@ -26,7 +26,7 @@ from benchmarks.real_pet import collections
 
 SIDE, ACROSS, COUNT, RADIUS = 1024, 18, 300, 12.0
 HARMONICS, RAYS = 8, 64
-LEAST, SPREAD = 6, 1.0
+SPREAD = 1.0
 HIT = 0.5
 
 
@@ -81,7 +81,7 @@ def field(seed: int, count: int) -> Image:
 
 def _models(image: Image, labels: np.ndarray) -> list[BoundaryModel]:
     """A model for every label that can be one."""
-    targets = labelled_targets(labels, image.primary.grid.plane(0), LEAST, SPREAD).targets
+    targets = labelled_targets(labels, image.primary.grid.plane(0), spread=SPREAD)
     evidence = intensity(image)
 
     def model(target: Any) -> BoundaryModel | None:

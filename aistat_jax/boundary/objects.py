@@ -6,14 +6,12 @@ inside nor background, and is no evidence about this one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Int
-from aistat_jax.boundary.targets import Target
+from aistat_jax.boundary.targets import MIN_PIXELS, Target, Targets
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.neighbours import Neighbours
@@ -85,20 +83,14 @@ def _cut_apart(hot: Bool[np.ndarray, "nu nv"], least: int) -> Int[np.ndarray, "n
     return number[labels]
 
 
-class Labelled(NamedTuple):
-    """A target for every label, and the id of each label that is none, with the reason."""
-
-    targets: list[Target]
-    skipped: list[tuple[str, str]]
-
-
 def labelled_targets(
-    labels: Int[np.ndarray, "nu nv"], plane: Plane, least: int, spread: float
-) -> Labelled:
+    labels: Int[np.ndarray, "nu nv"], plane: Plane, *, least: int = MIN_PIXELS, spread: float = 0.0
+) -> Targets:
     """A target for every label of a slice, in the order of the labels: "z003.17" for label 17.
 
     Of a label in several pieces the largest is meant. `least` is the fewest pixels that a target
-    has, `spread` the sd of the point spread through which objects were found.
+    has; labels of fewer are named in `skipped`. `spread` is the sd of the point spread through
+    which objects were found, in the unit of the plane; 0 where somebody drew them.
     """
     from scipy import ndimage
 
@@ -117,4 +109,4 @@ def labelled_targets(
         target = Target.from_mask(part, plane.part(low, high), name)
         beside = Neighbours(labels, plane, label)
         found.append(replace(target, plane=plane, seen_through=spread, beside=beside))
-    return Labelled(found, skipped)
+    return Targets(tuple(found), tuple(skipped))

@@ -58,8 +58,8 @@ def test_a_threshold_that_marks_nothing_or_everything_is_refused(threshold):
 
 def fitted(image, truth, alone):
     plane = image.primary.grid.plane(0)
-    targets, skipped = labelled_targets(truth, plane, 6, 1.0)
-    assert not skipped
+    targets = labelled_targets(truth, plane, spread=1.0)
+    assert not targets.skipped
     if alone:
         targets = [aj.replace(target, beside=None) for target in targets]
     models = [boundary_model(t, aj.intensity(image), harmonics=8, rays=64) for t in targets]
@@ -94,6 +94,6 @@ def test_labels_too_small_for_a_contour_are_named():
     truth = np.zeros((30, 30), dtype=int)
     truth[5:15, 5:15], truth[20, 20:22] = 1, 3
     plane = aj.Image.from_arrays(L=np.random.default_rng(0).random((30, 30))).primary.grid.plane(0)
-    targets, skipped = labelled_targets(truth, plane, 6, 1.0)
+    targets = labelled_targets(truth, plane)
     assert [target.id for target in targets] == ["z000.1"]
-    assert skipped == [("z000.3", "2 pixels are too few for a contour (at least 6)")]
+    assert targets.skipped == (("z000.3", "2 pixels are too few for a contour (at least 6)"),)
