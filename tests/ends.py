@@ -222,10 +222,10 @@ def tell(name: str, status: int, said: str, found: str, **more: object) -> None:
     print(json.dumps(line), file=sys.__stdout__, flush=True)
 
 
-def circles(models: list, _method: str, draws: int, seed: int) -> list:
+def circles(models: list, settings: object) -> list:
     from tests import test_cli
 
-    return test_cli.circles(models, _method, draws, seed)
+    return test_cli.circles(models, settings)
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def unblurred(radius: float, spread: float) -> tuple[float, float]:
     The steepest edge of something small and blurred lies outside of its own: by squares, about
     twice the point spread's sd.
     """
-    share = spread / radius
+    share = spread / radius if radius > 0 else 0.0
     return radius * float(np.sqrt(max(1 - 2 * share**2, 0.25))), share**2
 
 
