@@ -43,8 +43,8 @@ class AnyTarget(Protocol):
     """Where a boundary is sought, in a slice or in space: what a model asks of it.
 
     `radius` is its rough size, `size` that without the blur it was found through (one number, or
-    one a layer of its boundary) and what this adds to its log sd; `link` is that of its charts
-    (`chart.LINKS`). See `Target` for the others.
+    one a layer of its boundary) and what this adds to its log sd; `link` is that of its charts.
+    See `Target` for the others.
     """
 
     @property

@@ -26,7 +26,7 @@ Reference = Curve | Mesh | tuple[Curve, ...] | None
 class Contour:
     """The posterior of one target, its band and grade, and a reference to compare with, if any.
 
-    In a slice or in space: `chart.dims` says which, and `sections` what a slice shows of it.
+    In a slice or in space, as the dims of its chart say; `sections` are what a slice shows of it.
     """
 
     posterior: Posterior
