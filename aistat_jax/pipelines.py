@@ -14,10 +14,10 @@ import numpy as np
 from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
 from aistat_jax._typing import Bool
+from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
-from aistat_jax.boundary.targets import find_targets
 from aistat_jax.case import Case, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.io.nifti import read_image, read_mask

@@ -11,6 +11,7 @@ noise come in `correlated_coverage`, where only the band is judged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -118,6 +119,15 @@ def shrunk(posterior: Posterior, shrink: float) -> Posterior:
     return replace(posterior, radii=mean + shrink * (posterior.radii - mean))
 
 
+def held(
+    posteriors: Sequence[Posterior], truths: Sequence[np.ndarray] | np.ndarray, shrink: float = 1.0
+) -> np.ndarray:
+    """Whether each simultaneous 95% band holds its whole truth (posterior, site)."""
+    pairs = zip(posteriors, truths, strict=True)
+    bands = ((simultaneous_band(shrunk(one, shrink)), truth) for one, truth in pairs)
+    return np.array([bool(band.contains(truth)) for band, truth in bands])
+
+
 @cache
 def posteriors(
     count: int, method: str = "laplace", prior: str = "right", draws: int = 1000
@@ -142,12 +152,9 @@ def calibrate(
     fitted, true = [post for post, _ in pairs], [truth for _, truth in pairs]
     sites = {name: np.array([[t[name] for t in true]]) for name in ("amplitude", "lengthscale")}
     truths = replace(fitted[0], radii=np.stack([t["radii"] for t in true])[None], samples=sites)
-    held = [
-        bool(simultaneous_band(shrunk(post, shrink), 0.95).contains(truth["radii"]))
-        for post, truth in pairs
-    ]
+    hold = held(fitted, truths.draws, shrink)
     others = float(np.mean([post.method != method for post, _ in pairs]))
-    return Calibration(sbc_ranks(fitted, truths, shrink=shrink), np.array(held), others)
+    return Calibration(sbc_ranks(fitted, truths, shrink=shrink), hold, others)
 
 
 # -------------------------------------------------------------------------- correlated noise
@@ -192,12 +199,8 @@ def pixel_coverage(
         )  # fmt: skip
         truths.append(truth["radii"])
     fitted = fit_many(models, draws=1000, seed=0)
-    held = [
-        bool(simultaneous_band(posterior, 0.95).contains(truth))
-        for posterior, truth in zip(fitted, truths, strict=True)
-    ]
     etas = [_eta(model) for model in models]
-    return np.array(held), float(np.mean(etas))
+    return held(fitted, truths), float(np.mean(etas))
 
 
 # -------------------------------------------------------------------------------- benchmark
@@ -236,9 +239,9 @@ def run(quick: bool) -> Result:
         ("control, the same untempered", 2.0, 1.0, (None, 0.9)),
     )
     for name, correlation, temper, bounds in cases:
-        held, eta = pixel_coverage(pixels, correlation_px=correlation, temper=temper)
+        hold, eta = pixel_coverage(pixels, correlation_px=correlation, temper=temper)
         note = f"mean effective share of voxels {eta:.3f}"
-        rows.append(_coverage(f"pixels, {name}: band covers", held, bounds, note))
+        rows.append(_coverage(f"pixels, {name}: band covers", hold, bounds, note))
     notes = [
         f"Alarm at a family-wise p below {FALSE_ALARM:g} (Bonferroni over "
         f"{len(laplace.ranks.names)} quantities and two tests: chi-square and ECDF, "

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.model import boundary_model
-from aistat_jax.boundary.targets import find_targets
 from aistat_jax.case import Case, Settings, contour_case, image_evidence
 from aistat_jax.data.collections import SARCOMA
 from aistat_jax.io.nifti import read_image, read_mask

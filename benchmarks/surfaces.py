@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._record import replace
+from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.simulate import blurred_values
-from aistat_jax.boundary.targets import find_targets
 from aistat_jax.boundary.volume import VolumeTarget
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.data.textures import correlated_noise
@@ -28,11 +28,10 @@ from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.prior import prior_draws
 from aistat_jax.space.image import Image
-from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.calibration import sbc_ranks
 from aistat_jax.uncertainty.probability import area_posterior
 from benchmarks._table import Result, Row, share_interval
-from benchmarks.calibration import BLUR, FALSE_ALARM, PRIOR, STEP, shrunk
+from benchmarks.calibration import BLUR, FALSE_ALARM, PRIOR, STEP, held
 
 RADIUS, RADIUS_MAX, POINTS_A_RAY = 10.0, 40.0, 24
 BALLS, SPACING, CORRELATION = (8.0, 12.0, 20.0), (3.0, 3.0, 4.0), 1.0
@@ -114,15 +113,12 @@ def _calibration(count: int) -> list[Row]:
     for name, shrink in (("Laplace", 1.0), ("control, posterior scaled by 0.7", 0.7)):
         good = shrink == 1
         ranks = sbc_ranks(fitted, truths, shrink=shrink)
-        held = [
-            bool(simultaneous_band(shrunk(post, shrink)).contains(truth["radii"]))
-            for post, truth in zip(fitted, true, strict=True)
-        ]
+        hold = held(fitted, truths.draws, shrink)
         rows += [
             Row(f"{name}: ranks uniform, family-wise p", ranks.p,
                 at_least=FALSE_ALARM if good else None, at_most=None if good else FALSE_ALARM,
                 note=f"{count} prior draws"),
-            _share(f"{name}: 95% simultaneous band holds the surface", held,
+            _share(f"{name}: 95% simultaneous band holds the surface", list(hold),
                    (0.93, 0.97) if good else (None, 0.93)),
         ]  # fmt: skip
     others = float(np.mean([post.method != "laplace" for post in fitted]))

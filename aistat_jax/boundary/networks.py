@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import expit
 
 from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import LearnedPrior
-from aistat_jax.boundary.targets import Target, Targets, find_targets
+from aistat_jax.boundary.targets import Target, Targets
 from aistat_jax.nets.contour_head import FARTHEST
 from aistat_jax.nets.edge_law import FINEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field

@@ -87,8 +87,6 @@ def image_findings(
 
     Shapes: radii (draw, ray), posterior draws. Points without a footprint have no pixels.
     """
-    if not np.isfinite(radii).all():
-        return (), None  # a fit that failed; its diagnostics say so
     if LINKS[model.chart.link].layers > 1:  # zones are laid about one boundary, and here are two
         finest = _finest_pixel(model)
         return (() if finest is None else (UNCHECKED,)), finest

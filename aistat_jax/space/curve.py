@@ -42,7 +42,7 @@ class Curve:
     def signed_area(self) -> float:
         """Area in unit squared, positive when the curve runs counter-clockwise."""
         shifted = self.points - self.points[0]
-        return float(_cross(shifted, np.roll(shifted, -1, axis=0)).sum() / 2)
+        return float(cross(shifted, np.roll(shifted, -1, axis=0)).sum() / 2)
 
     @property
     def area(self) -> float:
@@ -61,7 +61,7 @@ class Curve:
         """Centre of mass of the region inside."""
         shifted = self.points - self.points[0]
         following = np.roll(shifted, -1, axis=0)
-        weight = _cross(shifted, following)
+        weight = cross(shifted, following)
         if weight.sum() == 0:
             return self.points.mean(axis=0)
         moment = ((shifted + following) * weight[:, None]).sum(axis=0)
@@ -112,9 +112,9 @@ def last_exits(
     step = np.roll(start, -1, axis=-2) - start
     d = directions[:, None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
-        across = _cross(d, step)
-        along_ray = _cross(start, step) / across
-        along_edge = _cross(start, d) / across
+        across = cross(d, step)
+        along_ray = cross(start, step) / across
+        along_edge = cross(start, d) / across
     hit = (along_edge >= -1e-12) & (along_edge < 1 + 1e-12) & (along_ray > 0)
     return np.where(hit, along_ray, 0.0).max(axis=-1)
 
@@ -205,5 +205,6 @@ def as_polygons(geometry: Any) -> MultiPolygon:
     return shapely.MultiPolygon(areas)
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The third component of the cross product of vectors (..., 2) in a plane."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

@@ -44,6 +44,12 @@ class Plane:
     unit: str = static(default="mm")
     index: int = static(default=0)
 
+    def is_slice(self, other: Plane) -> bool:
+        """Whether another plane is the same slice, to a thousandth of it and of a right angle."""
+        apart = abs(self.offset - other.offset) / max(self.thickness, other.thickness)
+        turned = float(np.abs(self.frame - other.frame).max())
+        return max(apart, turned) < PARALLEL_TOLERANCE
+
     def points(
         self, box: tuple[slice, slice] = (slice(None), slice(None))
     ) -> Float[np.ndarray, "nu nv 2"]:

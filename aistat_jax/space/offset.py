@@ -14,11 +14,10 @@ from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, circle_basis, equal_angles
 from aistat_jax.space.chart import Points, Shares
 from aistat_jax.space.closed import distance_to_polygons, half_edges, shared_along
-from aistat_jax.space.curve import Curve
+from aistat_jax.space.curve import Curve, cross
 from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.reference import checked_curve, reaches, smoothed
-from aistat_jax.space.star import SAME_PLANE
 
 # Sds, in pixels, by which an outline is smoothed along itself: the first that leaves a reach of
 # WANTED pixels, and of SHARE of what is asked for, to both sides is taken.
@@ -221,10 +220,7 @@ class OffsetChart:
 
     def sections(self, values: Float[np.ndarray, " site"], plane: Plane) -> list[Curve]:
         """The curve itself in its own slice, nothing in any other."""
-        own = self.plane
-        apart = abs(own.offset - plane.offset) / max(own.thickness, plane.thickness)
-        turned = float(np.abs(own.frame - plane.frame).max())
-        return [self.surface(values)] if max(apart, turned) < SAME_PLANE else []
+        return [self.surface(values)] if self.plane.is_slice(plane) else []
 
     def sees(self, surface: Curve) -> bool:
         """Whether at least half of the normals meet a closed curve within the reach."""
@@ -258,9 +254,9 @@ class OffsetChart:
             d = self.normals[rows, None]
             off = start[None] - self.reference[rows, None]
             with np.errstate(divide="ignore", invalid="ignore"):
-                across = _cross(d, edges)
-                along = _cross(off, edges) / across
-                share = _cross(off, d) / across
+                across = cross(d, edges)
+                along = cross(off, edges) / across
+                share = cross(off, d) / across
             slack = 1e-9 * (self.high - self.low)
             hit = (share >= -1e-9) & (share <= 1 + 1e-9)
             hit &= (along >= self.low - slack) & (along <= self.high + slack)
@@ -315,14 +311,14 @@ class OffsetChart:
         end = points - self.reference[after], self.normals[after]
         v, w = values[:, cell], values[:, after]
         # (x - a) x (x - b) for a = p + v n and b = q + w m, in powers of v and w
-        turn = _cross(start[0], end[0]) - w * _cross(start[0], end[1])
-        turn -= v * _cross(start[1], end[0]) - v * w * _cross(start[1], end[1])
+        turn = cross(start[0], end[0]) - w * cross(start[0], end[1])
+        turn -= v * cross(start[1], end[0]) - v * w * cross(start[1], end[1])
         return turn > 0
 
     def content(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch"]:
         """Area inside of the polygon of each boundary, by the shoelace formula."""
         points = self.points(values) - self.reference[0]
-        return np.asarray(0.5 * _cross(points, np.roll(points, -1, axis=-2)).sum(axis=-1))
+        return np.asarray(0.5 * cross(points, np.roll(points, -1, axis=-2)).sum(axis=-1))
 
     def sectors(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch site"]:
         """An even part of the reference's area, and what lies between it and the offset."""
@@ -434,7 +430,7 @@ def _in_cell(
     One of them is next to where the two normals meet, and its share next to infinite.
     """
     d, e, turn = x - p, q - p, m - n
-    a, b, c = -_cross(n, turn), _cross(d, turn) - _cross(n, e), _cross(d, e)
+    a, b, c = -cross(n, turn), cross(d, turn) - cross(n, e), cross(d, e)
     root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0.0))
     large = -(b + np.where(b >= 0, root, -root))
     for above, below in ((2 * c, large), (large, 2 * a)):
@@ -447,7 +443,3 @@ def _in_cell(
 
 def _some(numbers: np.ndarray) -> list[np.ndarray]:
     return [numbers[i : i + AT_ONCE] for i in range(0, len(numbers), AT_ONCE)]
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

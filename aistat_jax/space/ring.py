@@ -153,7 +153,7 @@ class RingChart:
 
     def sections(self, values: Float[np.ndarray, " site"], plane: Plane) -> list[Curve]:
         """Outer and inner curve in their own slice, nothing in any other."""
-        if not self.star.sections(self.halves(values)[0], plane):
+        if not self.plane.is_slice(plane):
             return []
         ring = self.surface(values)
         return [ring.outer, ring.inner]

@@ -17,9 +17,6 @@ from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
 
-# Two planes are one where they are not this much of a slice apart, nor turned by so much.
-SAME_PLANE = 1e-3
-
 
 @record
 class StarChart:
@@ -148,10 +145,7 @@ class StarChart:
 
     def sections(self, values: Float[np.ndarray, " ray"], plane: Plane) -> list[Curve]:
         """The curve itself in its own slice, nothing in any other."""
-        own = self.plane
-        apart = abs(own.offset - plane.offset) / max(own.thickness, plane.thickness)
-        turned = float(np.abs(own.frame - plane.frame).max())
-        return [self.surface(values)] if max(apart, turned) < SAME_PLANE else []
+        return [self.surface(values)] if self.plane.is_slice(plane) else []
 
     def sees(self, surface: Curve) -> bool:
         """Whether the centre lies inside of a closed curve."""

@@ -7,10 +7,11 @@ import pytest
 from scipy import stats
 
 from aistat_jax.boundary.discs import Blur, disc_profile, disc_shares, disc_table
+from aistat_jax.boundary.finders import find_targets, taper_at
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.observed import inside_shares, voxels_of
-from aistat_jax.boundary.targets import Taper, find_targets, taper_at
+from aistat_jax.boundary.targets import Taper
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.star import star_chart

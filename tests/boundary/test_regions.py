@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from aistat_jax._record import replace
+from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.regions import Region, region_at, section_areas
-from aistat_jax.boundary.targets import find_targets
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image

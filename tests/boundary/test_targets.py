@@ -11,7 +11,8 @@ from scipy.ndimage import label
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.targets import MIN_PIXELS, Target, find_targets
+from aistat_jax.boundary.finders import find_targets
+from aistat_jax.boundary.targets import MIN_PIXELS, Target
 from aistat_jax.data.phantoms import Phantom, pet_ct_phantom
 from aistat_jax.io.nifti import read_image
 from aistat_jax.space.curve import coverage_from_contours
