@@ -53,6 +53,21 @@ class Voxels:
         return (self.values - self.centre) / self.scale
 
     @cached_property
+    def position(self) -> Float[np.ndarray, " voxel"]:
+        """That of each voxel's centre."""
+        found = np.zeros(len(self.values))
+        found[self.shared.voxel] = self.shared.position
+        return found
+
+    def at(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch voxel"]:
+        """Values of sites at each voxel: the mean over those that it meets."""
+        from scipy.sparse import csr_array
+
+        size = (values.shape[-1], len(self.values))
+        shares = (self.shared.share, (self.shared.site, self.shared.voxel))
+        return values @ csr_array(shares, size)
+
+    @cached_property
     def block(self) -> Int[np.ndarray, " voxel"]:
         """Numbers of the squares (cubes) of voxels that are worth about one observation each."""
         side = self.side * np.ceil(1 / np.sqrt(float(self.term.eta)))
@@ -138,14 +153,8 @@ def voxels_inside(
     voxels: Voxels, radii: Float[np.ndarray, "draw ray"]
 ) -> Float[np.ndarray, "draw voxel"]:
     """How far each voxel lies inside each boundary, at the mean of the rays that it meets."""
-    from scipy.sparse import csr_array
-
-    shared, size = voxels.shared, (radii.shape[1], len(voxels.values))
-    position = np.zeros(size[1])
-    position[shared.voxel] = shared.position
-    by_voxel = csr_array((shared.share, (shared.site, shared.voxel)), size)
-    edges = seen_edges(voxels.term, radii) @ by_voxel
-    return _shares_within(voxels.term, position, edges, voxels.points.shape[1])
+    edges = voxels.at(seen_edges(voxels.term, radii))
+    return _shares_within(voxels.term, voxels.position, edges, voxels.points.shape[1])
 
 
 def seen_edges(

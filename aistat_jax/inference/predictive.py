@@ -32,7 +32,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import Voxels, voxels_inside, voxels_of
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
-from aistat_jax.space.chart import LINKS, Chart, interpolated
+from aistat_jax.space.chart import LINKS, Chart
 from aistat_jax.space.image import ChannelBlock, ChannelSlice
 from aistat_jax.space.star import unit_vectors
 from aistat_jax.space.waist import waist
@@ -200,7 +200,7 @@ def further_out(
     looked_at = np.flatnonzero(distance <= BEYOND_CHART * end)
     looked_at = looked_at[:: 1 + len(looked_at) // MOST_LOOKED_AT]
     points, values, distance = points[looked_at], values[looked_at], distance[looked_at]
-    edge = interpolated(chart, radii.mean(axis=0), points)
+    edge = radii.mean(axis=0)[chart.nearest(points)]
     near = edge + 2 * blur
     start = chart.reach[0]
     around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * (edge - start)))
@@ -287,9 +287,7 @@ class Zone(NamedTuple):
 
 def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> list[Zone]:
     """The zones that hold enough voxels."""
-    distance = chart.position(voxels.points)
-    edge = interpolated(chart, radii, voxels.points)
-    blur = _blur(voxels)
+    distance, edge, blur = voxels.position, voxels.at(radii), _blur(voxels)
     depth, deep = edge - distance, edge - chart.reach[0]
     middle = chart.reach[0] + 0.5 * deep
     core = (distance <= middle) & (depth >= 1.5 * blur)

@@ -81,7 +81,8 @@ class StarChart:
 
     def position(self, points: Points) -> Float[np.ndarray, "*batch"]:
         """The distance of each point from the centre."""
-        return self.polar(points)[0]
+        u, v = np.moveaxis(np.asarray(points, dtype=float) - self.centre, -1, 0)
+        return np.asarray(np.hypot(u, v))
 
     def nearest(self, points: Points) -> Int[np.ndarray, "*batch"]:
         """The ray nearest in angle to each point."""
