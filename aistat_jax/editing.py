@@ -24,7 +24,7 @@ from aistat_jax.inference.batch import alike, kind_of
 from aistat_jax.inference.diagnostics import chart_reasons, trustworthy
 from aistat_jax.inference.earlier import model_of
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.methods import restarted
+from aistat_jax.inference.methods import moved
 from aistat_jax.inference.posterior import Finding, Posterior
 from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.star import StarChart
@@ -193,7 +193,7 @@ def _fitted(
     given: dict[str, Any] = {"draws": draws, "seed": first.seed, "compare": False}
     posterior = fit(model, fallback=sample, **given)
     if not sample and not trustworthy(posterior.diagnostics, draws):
-        again = fit(restarted(model, posterior), fallback=False, **given)
+        again = fit(moved(model, posterior), fallback=False, **given)
         if again.diagnostics.converged:  # as `fit` itself goes on, chains apart
             return with_contradictions(replaced(again, model=model), first), True
     if not posterior.diagnostics.converged:

@@ -103,7 +103,8 @@ class BoundaryModel:
     """A posterior to be computed: chart, data and the NumPyro program that defines it.
 
     `evidence` is what the terms of `data` were made of, for those who want to see its voxels
-    again.
+    again. `near` (dim,) is where an earlier look found the posterior, as `log_density` counts its
+    coordinates: fits start there.
     """
 
     target: AnyTarget
@@ -113,6 +114,7 @@ class BoundaryModel:
     seconds: float = static(default=0.0)
     presence: float = static(default=1.0)
     evidence: Evidence = NOTHING
+    near: Float[np.ndarray, " dim"] | None = None
 
     @property
     def square_error(self) -> float:

@@ -57,8 +57,15 @@ class LaplaceDraws(NamedTuple):
     log_ratio: np.ndarray
 
 
-def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> LaplaceDraws:
-    """One contour.
+def laplace_one(
+    program: Program,
+    data: Any,
+    smoothed: Any,
+    key: Array,
+    draws: int,
+    near: np.ndarray | None = None,
+) -> LaplaceDraws:
+    """One contour, `near` as `find_transport` takes it.
 
     The map comes from `smoothed`, the weights from `data`; the two are the same except for hard
     steps. `smoothed` None means the same.
@@ -69,7 +76,7 @@ def laplace_one(program: Program, data: Any, smoothed: Any, key: Array, draws: i
     if kind not in _COMPILED:
         compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
-    return weighted_draws(program, data, find_transport(program, smoothed), key, draws)
+    return weighted_draws(program, data, find_transport(program, smoothed, near), key, draws)
 
 
 _COMPILED: set[Any] = set()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from aistat_jax._typing import Array
 from aistat_jax.inference import one_core
@@ -30,10 +31,17 @@ class ChainDraws(NamedTuple):
 
 
 def nuts_chains(
-    program: Program, data: Any, key: Array, chains: int, warmup: int, draws: int
+    program: Program,
+    data: Any,
+    key: Array,
+    chains: int,
+    warmup: int,
+    draws: int,
+    near: np.ndarray | None = None,
 ) -> ChainDraws:
     """NUTS from overdispersed starts under the Laplace map, step size and metric adapted."""
-    return _nuts(program, data, find_transport(program, data), key, chains, warmup, draws)
+    transport = find_transport(program, data, near)
+    return _nuts(program, data, transport, key, chains, warmup, draws)
 
 
 @partial(one_core.jit, static_argnames=("program", "chains", "warmup", "draws"))

@@ -22,6 +22,7 @@ from aistat_jax.inference.diagnostics import (
 from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.finish import finished
 from aistat_jax.inference.laplace import laplace_one, proposal_constant
+from aistat_jax.inference.log_density import log_density
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING
 from aistat_jax.inference.posterior import Posterior
@@ -31,6 +32,8 @@ from aistat_jax.inference.smc import smc_populations
 MIN_PARTICLES = 256
 # Chains that have not mixed are run so many times as long, once.
 LONGER = 4
+# Particles tell the evidence of a posterior of so many dimensions, to within so many nats.
+TELL_DIMENSIONS, TELL = 64, 0.3
 
 
 @runtime_checkable
@@ -47,9 +50,10 @@ class Method(Protocol):
 class Laplace:
     """Nested Laplace with Pareto-smoothed importance weights; milliseconds.
 
-    Where khat exceeds 0.7, or the weights leave under a tenth of the draws, another start is tried
-    and then, unless `fallback` is False, `chains` of NUTS (of SMC for hard steps) take over, which
-    the diagnostics say.
+    Where khat exceeds 0.7, or the weights leave under a tenth of the draws, then, unless `fallback`
+    is False, the expansion is made anew: where those weights lie, and then where particles (SMC)
+    find the posterior. If that does not do, `chains` of NUTS (of SMC for hard steps) take over,
+    which the diagnostics say.
     """
 
     fallback: bool = True
@@ -71,17 +75,28 @@ class Laplace:
     ) -> Posterior:
         """What takes the place of a posterior whose weights cannot be trusted: Laplace from
         another start, or else chains."""
-        again = restarted(model, refused)
-        posterior = better(refused, by_laplace(again, draws=draws, seed=seed))
+        return replace(self._again(model, refused, draws=draws, seed=seed), model=model)
+
+    def _again(
+        self, model: BoundaryModel, refused: Posterior, *, draws: int, seed: int
+    ) -> Posterior:
+        found = by_laplace(moved(model, refused), draws=draws, seed=seed)
+        posterior = better(refused, found)
         if trustworthy(posterior.diagnostics, draws):
             return posterior
-        chains = self.instead(again)
-        return sampled_instead(again, posterior, chains, draws=draws, seed=seed)
-
-    def instead(self, model: BoundaryModel) -> NUTS | SMC:
-        """What samples where the weights do not hold."""
-        smooth = model.data.differentiable
-        return NUTS(self.chains, self.warmup) if smooth else SMC(self.chains)
+        particles = SMC(self.chains)
+        if not model.data.differentiable:
+            return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
+        scouts = particles.sample(model, draws=draws, seed=seed)
+        there = moved(model, scouts)
+        found = timed_with(by_laplace(there, draws=draws, seed=seed), scouts)
+        posterior = better(posterior, found)
+        if not trustworthy(posterior.diagnostics, draws):
+            chains = NUTS(self.chains, self.warmup)
+            return sampled_instead(there, posterior, chains, draws=draws, seed=seed)
+        if _dimensions(there) <= TELL_DIMENSIONS and lacks_evidence(posterior, scouts):
+            return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
+        return posterior
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ class NUTS:
         with TRACING, jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
             each = -(-draws // self.chains)
-            out = nuts_chains(model.program, data, key, self.chains, self.warmup, each)
+            sizes = self.chains, self.warmup, each
+            out = nuts_chains(model.program, data, key, *sizes, model.near)
             samples, notes = _host(out.sites), _host(out.notes)
             divergences = int(notes["diverging"].sum())
             checks = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
@@ -136,8 +152,8 @@ class SMC:
         with TRACING, jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
             particles = max(each, MIN_PARTICLES)
-            populations = self.chains, particles
-            found = smc_populations(model.program, data, data.smoothed(), key, *populations)
+            sizes = self.chains, particles
+            found = smc_populations(model.program, data, data.smoothed(), key, *sizes, model.near)
             kept = np.arange(each) * particles // each
             samples = {name: v[:, kept] for name, v in _host(found.sites).items()}
             evidence = log_mean(found.log_evidence)
@@ -168,7 +184,8 @@ class VI:
         start = time.perf_counter()
         with TRACING, jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
-            sites, khat, ess = vi_draws(model.program, data, key, self.guide, self.steps, draws)
+            settings = self.guide, self.steps, draws
+            sites, khat, ess = vi_draws(model.program, data, key, *settings, model.near)
             samples = _host(sites)
         checks = weight_diagnostics(khat, ess, samples["radii"], model.chart)
         return finished(model, samples, checks, self.name, seed, time.perf_counter() - start)
@@ -209,7 +226,7 @@ def by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True
     with jax.enable_x64(True):
         data = jax.device_put(model.data)
         smoothed = None if data.differentiable else data.smoothed()
-        out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws)
+        out = laplace_one(model.program, data, smoothed, jax.random.key(seed), draws, model.near)
         samples = {name: value[None] for name, value in _host(out.sites).items()}
         khat, ess = float(out.khat), float(out.ess)
         mean, error = log_mean(out.log_ratio)
@@ -220,20 +237,40 @@ def by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True
     return finished(model, samples, checks, "laplace", seed, seconds, believed, look=look)
 
 
-def restarted(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:
-    """The same model, its fit to start from the draw that took most of the weights.
+def moved(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:
+    """The same model, its fit to start at the mean of these draws, hyperparameters included.
 
-    Where hardly any draws are effective, the mode that was expanded is not the one that matters.
+    Where weights do not hold, the mode that was expanded is often not the one that matters, or
+    the hyperparameters that it was sought for are not.
     """
-    coefficients = posterior.samples["coefficients"].reshape(len(posterior.draws), -1)
-    found, copies = np.unique(coefficients, axis=0, return_counts=True)
-    return replace(model, data=replace(model.data, start=found[copies.argmax()]))
+    if not all(np.isfinite(values).all() for values in posterior.samples.values()):
+        return model
+    place = log_density(model).unconstrain(posterior.samples)
+    return replace(model, near=place.reshape(-1, place.shape[-1]).mean(axis=0))
 
 
 def better(first: Posterior, second: Posterior) -> Posterior:
     """The one of two weighted posteriors with more effective draws; its time counts both."""
     chosen = max(first, second, key=lambda posterior: posterior.diagnostics.ess_min)
     return replace(chosen, seconds=_total(first, second, chosen))
+
+
+def timed_with(posterior: Posterior, other: Posterior) -> Posterior:
+    """The posterior, its time that of both."""
+    return replace(posterior, seconds=_total(other, posterior, posterior))
+
+
+def lacks_evidence(posterior: Posterior, particles: Posterior) -> bool:
+    """Whether particles found more of the evidence: another mode, which the weights cannot see."""
+    mine, theirs = posterior.log_evidence, particles.log_evidence
+    if mine is None or theirs is None or not mixed(particles.diagnostics):
+        return False
+    error = np.hypot(posterior.log_evidence_se or 0.0, particles.log_evidence_se or 0.0)
+    return bool(theirs - mine > max(TELL, 3 * error))
+
+
+def _dimensions(model: BoundaryModel) -> float:
+    return np.inf if model.near is None else len(model.near)
 
 
 def sampled_instead(

@@ -52,7 +52,13 @@ class ParticleDraws(NamedTuple):
 
 
 def smc_populations(
-    program: Program, data: Any, smoothed: Any, key: Array, populations: int, particles: int
+    program: Program,
+    data: Any,
+    smoothed: Any,
+    key: Array,
+    populations: int,
+    particles: int,
+    near: np.ndarray | None = None,
 ) -> ParticleDraws:
     """Populations of particles from the posterior.
 
@@ -62,7 +68,7 @@ def smc_populations(
     spikes at a short lengthscale, from which none returns; that populations agree would not show
     it.
     """
-    transport = find_transport(program, smoothed, wide=True)
+    transport = find_transport(program, smoothed, near, wide=True)
     found = _populations(program, data, transport, key, populations, particles)
     # the start has density exp(log_start) / (2 pi START_SPREAD^2)^(dim / 2)
     start_volume = 0.5 * transport.size * np.log(2 * np.pi * START_SPREAD**2)

@@ -112,18 +112,25 @@ class Transport:
 
 
 @np.errstate(all="ignore")  # what is not a number is said by the weights
-def find_transport(program: Program, data: Any, wide: bool = False) -> Transport:
+def find_transport(
+    program: Program, data: Any, near: np.ndarray | None = None, *, wide: bool = False
+) -> Transport:
     """Find the mode coarse to fine, expand there, integrate the hyperparameters, and move the mode.
 
-    `wide` leaves the hyperparameters as wide as their prior: a start for a sampler that must not
-    inherit a wrong mode of the expansion. To be called in double precision.
+    The mode is that for the hyperparameters' prior mean, or, where a place (hyper + basis,) in or
+    by the posterior is known, the one `near` it. `wide` leaves the hyperparameters as wide as
+    their prior: a start for a sampler that must not inherit a wrong mode of the expansion. To be
+    called in double precision.
     """
     mean, sd, variance = (np.asarray(part) for part in prior_moments(program, data))
-    z = np.zeros((CANDIDATES, len(variance)))
-    coarse = min(COARSE, len(variance))
-    z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
-    start = find_start(program, data, mean, variance, z)
-    found = find_mode(program, data, mean, start)
+    if near is None:
+        z = np.zeros((CANDIDATES, len(variance)))
+        coarse = min(COARSE, len(variance))
+        z[1:, :coarse] = _normal_points(CANDIDATES - 1, coarse)
+        place = mean, find_start(program, data, mean, variance, z)
+    else:
+        place = near[: len(mean)], near[len(mean) :]
+    found = find_mode(program, data, *place)
     x, value, slope, curvature = (np.asarray(part) for part in found)
     curvature = _non_negative(0.5 * (curvature + curvature.T))
     slope = slope + curvature @ x

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
@@ -41,7 +42,13 @@ class GuideDraws(NamedTuple):
 
 
 def vi_draws(
-    program: Program, data: Any, key: Array, guide: str, steps: int, draws: int
+    program: Program,
+    data: Any,
+    key: Array,
+    guide: str,
+    steps: int,
+    draws: int,
+    near: np.ndarray | None = None,
 ) -> tuple[dict[str, Array], float, float]:
     """Draws from a guide fitted by stochastic gradients of the ELBO.
 
@@ -60,7 +67,7 @@ def vi_draws(
         raise InputError(f"unknown guide {guide!r}; use one of {', '.join(GUIDES)}")
     if steps < 1:
         raise InputError(f"VI needs at least 1 step, got {steps}")
-    transport = find_transport(program, data)
+    transport = find_transport(program, data, near)
     out = fit_guide(program, data, transport, key, guide, steps, draws)
     sites = {name: value[None] for name, value in out.sites.items()}
     return sites, float(out.khat), float(out.ess)

@@ -18,7 +18,7 @@ from aistat_jax.inference import batch
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import trustworthy
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.methods import NUTS, better, restarted
+from aistat_jax.inference.methods import NUTS, better, moved
 from aistat_jax.inference.posterior import Diagnostics, Posterior
 from tests.helpers import ellipse_radii
 from tests.inference.cases import compiled
@@ -149,13 +149,14 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
     assert len(calls) == 1
 
 
-def test_a_fit_starts_again_from_the_draw_with_most_of_the_weight(models, many):
-    """A mode that hardly counts is replaced: from a far start, the second fit is a good one."""
-    coefficients = np.array(many[0].samples["coefficients"])
-    coefficients[0, : DRAWS // 2] = coefficients[0, 7]
-    starved = replace(many[0], samples={**many[0].samples, "coefficients": coefficients})
-    again = restarted(models[0], starved)
-    np.testing.assert_array_equal(again.data.start, coefficients[0, 7])
+def test_a_fit_starts_again_at_the_mean_of_earlier_draws(models, many):
+    again = moved(models[0], many[0])
+    amplitude, lengthscale = (np.log(many[0].samples[n]) for n in ("amplitude", "lengthscale"))
+    expected = [amplitude.mean(), lengthscale.mean(), *many[0].samples["coefficients"][0].mean(0)]
+    assert again.near is not None
+    np.testing.assert_allclose(again.near, expected)
+    runaway = many[0].samples | {"amplitude": np.full((1, DRAWS), np.inf)}
+    assert moved(models[0], replace(many[0], samples=runaway)).near is None
     refitted = fit(again, draws=DRAWS, seed=10, fallback=False)
     assert trustworthy(refitted.diagnostics, DRAWS)
     poor = replace(many[0], diagnostics=replace(many[0].diagnostics, ess_min=1.0))

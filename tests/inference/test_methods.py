@@ -26,10 +26,11 @@ from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.density import Density
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.methods import NUTS, SMC, VI, Laplace, sampled_instead
+from aistat_jax.inference.methods import NUTS, SMC, VI, Laplace, lacks_evidence, sampled_instead
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import find_transport
 from aistat_jax.space.basis import spectral_variance
+from benchmarks.calibration import HARMONICS, PRIOR, RAYS, pixel_image
 from tests.inference.cases import compiled, hard_model, soft_model
 
 FALSE_ALARM = 1e-3
@@ -341,6 +342,37 @@ def test_a_bent_posterior_falls_back_to_nuts():
     _assert_fell_back(kept, fit(model, draws=1000))
 
 
+@pytest.mark.slow
+def test_a_mode_that_does_not_matter_is_left_for_where_particles_find_the_posterior():
+    """An amplitude two prior sds above its mean: the first expansion has it smaller than the mean.
+
+    The control is that first expansion, whose band misses the truth.
+    """
+    image, truth = pixel_image(1, 2.0)
+    target = aj.Target(truth["centre"], 14.0, image.primary.grid.plane(0))
+    model = aj.boundary_model(
+        target, aj.intensity(image, blur=1.5), prior=PRIOR, rays=RAYS, harmonics=HARMONICS,
+        radius_max=40.0,
+    )  # fmt: skip
+    kept, found = fit(model, fallback=False), fit(model)
+    assert kept.diagnostics.khat > 2
+    assert (found.method, found.diagnostics.converged) == ("laplace", True)
+    other = fit(model, "smc", draws=4000)
+    assert np.abs((found.estimate - other.estimate) / other.draws.std(axis=0)).max() < 0.5
+    held = [aj.simultaneous_band(p).contains(truth["radii"]) for p in (kept, found)]
+    assert held == [False, True]
+
+
+def test_particles_that_found_more_evidence_have_found_another_mode(posteriors):
+    mine, theirs = posteriors["laplace"], fit(soft_model(), "smc", draws=1000)
+    assert not lacks_evidence(mine, theirs)
+    more = replace(theirs, log_evidence=mine.log_evidence + 2)
+    assert lacks_evidence(mine, more)
+    assert not lacks_evidence(replace(mine, log_evidence=mine.log_evidence + 4), more)
+    torn = replace(more.diagnostics, rhat_max=2.0, converged=False)
+    assert not lacks_evidence(mine, replace(more, diagnostics=torn))
+
+
 def cauchy_program(data):
     coefficients = numpyro.sample("coefficients", dist.Cauchy(0.0, 0.1).expand([13]).to_event(1))
     numpyro.deterministic("radii", jnp.exp(data.mean + data.basis.functions @ coefficients))
@@ -414,7 +446,7 @@ def test_chains_that_have_not_mixed_are_run_again_and_longer(monkeypatch):
     monkeypatch.setattr(SMC, "sample", sample)
     model = hard_model()
     refused = fit(model, draws=200, fallback=False)
-    found = sampled_instead(model, refused, Laplace().instead(model), draws=200, seed=0)
+    found = sampled_instead(model, refused, SMC(), draws=200, seed=0)
     assert asked == [200, 800]
     assert NUTS(warmup=300).longer() == NUTS(warmup=600)
     assert found.draws.shape[0] == 200

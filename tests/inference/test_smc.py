@@ -50,7 +50,9 @@ def test_the_start_keeps_the_mean_and_sd_of_the_prior(monkeypatch):
 def test_a_start_from_what_the_evidence_says_does_not(monkeypatch):
     """The negative control: narrowed, all populations can begin in one wrong mode."""
     monkeypatch.setattr(
-        smc, "find_transport", lambda program, data, wide=False: find_transport(program, data)
+        smc,
+        "find_transport",
+        lambda program, data, *_, wide=False: find_transport(program, data),
     )
     mean, sd = off(start_of(monkeypatch))
     assert np.abs(mean).max() > OFF_MEAN

@@ -23,6 +23,8 @@ def test_a_wide_start_finds_the_boundary() -> None:
 def test_a_narrow_start_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control. On this seed R-hat (1.04) and the effective draws (96) refuse it."""
     monkeypatch.setattr(
-        smc, "find_transport", lambda program, data, wide=False: find_transport(program, data)
+        smc,
+        "find_transport",
+        lambda program, data, *_, wide=False: find_transport(program, data),
     )
     assert replicate("S1", 3)["lebesgue"] > LARGEST
