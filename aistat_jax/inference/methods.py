@@ -32,8 +32,10 @@ from aistat_jax.inference.smc import smc_populations
 MIN_PARTICLES = 256
 # Chains that have not mixed are run so many times as long, once.
 LONGER = 4
-# Particles tell the evidence of a posterior of so many dimensions, to within so many nats.
-TELL_DIMENSIONS, TELL = 64, 0.3
+# Particles tell the log evidence to within so many nats.
+TELL = 0.3
+# In more dimensions than these, those of a surface, chains take minutes and particles seconds.
+MOST_FOR_CHAINS = 64
 
 
 @runtime_checkable
@@ -52,8 +54,8 @@ class Laplace:
 
     Where khat exceeds 0.7, or the weights leave under a tenth of the draws, then, unless `fallback`
     is False, the expansion is made anew: where those weights lie, and then where particles (SMC)
-    find the posterior. If that does not do, `chains` of NUTS (of SMC for hard steps) take over,
-    which the diagnostics say.
+    find the posterior. If that does not do, `chains` of NUTS (for surfaces and hard steps, of SMC)
+    take over, which the diagnostics say.
     """
 
     fallback: bool = True
@@ -91,12 +93,13 @@ class Laplace:
         there = moved(model, scouts)
         found = timed_with(by_laplace(there, draws=draws, seed=seed), scouts)
         posterior = better(posterior, found)
-        if not trustworthy(posterior.diagnostics, draws):
-            chains = NUTS(self.chains, self.warmup)
-            return sampled_instead(there, posterior, chains, draws=draws, seed=seed)
-        if _dimensions(there) <= TELL_DIMENSIONS and lacks_evidence(posterior, scouts):
+        trusted = trustworthy(posterior.diagnostics, draws)
+        if trusted and not lacks_evidence(posterior, scouts):
+            return posterior
+        if trusted or there.near is None or len(there.near) > MOST_FOR_CHAINS:
             return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
-        return posterior
+        chains = NUTS(self.chains, self.warmup)
+        return sampled_instead(there, posterior, chains, draws=draws, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -267,10 +270,6 @@ def lacks_evidence(posterior: Posterior, particles: Posterior) -> bool:
         return False
     error = np.hypot(posterior.log_evidence_se or 0.0, particles.log_evidence_se or 0.0)
     return bool(theirs - mine > max(TELL, 3 * error))
-
-
-def _dimensions(model: BoundaryModel) -> float:
-    return np.inf if model.near is None else len(model.near)
 
 
 def sampled_instead(

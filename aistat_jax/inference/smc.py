@@ -13,7 +13,10 @@ autoregressive Metropolis steps about their common mean and covariance,
     eps' = mean + sqrt(1 - s^2) (eps - mean) + s C xi,  C C' the covariance, xi ~ N(0, I),
 
 which N(mean, C C') accepts always, with s tuned to an acceptance of a quarter, until they have
-forgotten where they were. The populations share only that tuning: where they end up is compared
+forgotten where they were. A covariance that n particles tell in d dimensions is too noisy for that
+when d is not far below n, and the map has made them nearly independent, so it is shrunk towards its
+diagonal by a share of SHRINK d / n (without that, 1,024 particles were 23% too narrow in 171
+dimensions). The populations share only that tuning: where they end up is compared
 like chains.
 """
 
@@ -36,9 +39,10 @@ from aistat_jax.inference.transport import Transport, find_transport
 START_SPREAD = 2.0
 EFFECTIVE = 0.5
 ACCEPTANCE = 0.25
+SHRINK = 5.0
 # The correlation with the place before the moves, at each temperature and at the last, and the
 # most moves made to get there.
-REMEMBERED, REMEMBERED_LAST = 0.5, 0.05
+REMEMBERED, REMEMBERED_LAST = 0.2, 0.01
 MOVES, MOVES_LAST = 60, 300
 TEMPERATURES = 200
 CHUNK = 32
@@ -88,6 +92,7 @@ def _populations(
 ) -> ParticleDraws:
     density = Density(program, data)
     count, dim = populations * particles, transport.size
+    shrink = min(1.0, SHRINK * dim / count)
 
     def log_posterior(eps: Array) -> Array:
         value = jax.lax.map(
@@ -113,7 +118,8 @@ def _populations(
         log_evidence = log_evidence + gain - jnp.log(particles)
         mean = weight @ eps
         covariance = (weight[:, None] * (eps - mean)).T @ (eps - mean)
-        factor = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(dim))
+        alone = jnp.diag(shrink * jnp.diag(covariance) + 1e-9)
+        factor = jnp.linalg.cholesky((1 - shrink) * covariance + alone)
         chosen = _resample(resample_key, weight.reshape(populations, particles))
 
         def log_tempered(eps: Array, value: Array) -> Array:

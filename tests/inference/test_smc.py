@@ -1,12 +1,16 @@
-"""Do the populations of sequential Monte Carlo start as wide as the prior?"""
+"""Do populations of particles start as wide as the prior, and end as wide as the posterior?"""
 
 from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 from aistat_jax.inference import smc
+from aistat_jax.inference.fit import fit
+from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import Transport, find_transport
+from benchmarks.surfaces import simulate
 from tests.inference.cases import soft_model
 
 # What 400 draws of the prior, from which the start is made, may be off by: a false alarm rate of
@@ -57,3 +61,20 @@ def test_a_start_from_what_the_evidence_says_does_not(monkeypatch):
     mean, sd = off(start_of(monkeypatch))
     assert np.abs(mean).max() > OFF_MEAN
     assert sd.min() < -2 * OFF_SD
+
+
+@pytest.mark.slow
+def test_a_thousand_particles_are_as_wide_as_a_posterior_of_171_dimensions(monkeypatch):
+    """Beside weighted draws that are worth over 1,500. The control shrinks no covariance, with 260
+    particles a population in place of 256, so that it is compiled anew."""
+    model, _ = simulate(12)
+    laplace = fit(model, draws=4000, fallback=False)
+    assert laplace.diagnostics.khat is not None
+    assert laplace.diagnostics.khat < 0.5
+
+    def width(posterior: Posterior) -> float:
+        return float((posterior.draws.std(axis=0) / laplace.draws.std(axis=0)).mean())
+
+    assert 0.96 < width(fit(model, "smc")) < 1.04
+    monkeypatch.setattr(smc, "SHRINK", 0.0)
+    assert width(fit(model, "smc", draws=1040)) < 0.9
