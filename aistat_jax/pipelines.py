@@ -36,6 +36,7 @@ def contour(
     *,
     ct: PathLike | None = None,
     point_mm: Sequence[float] | np.ndarray | None = None,
+    radius_mm: float | None = None,
     mask: Mask | None = None,
     threshold: float | None = None,
     net: str | Net | None = None,
@@ -50,13 +51,13 @@ def contour(
 
     `image` is an `Image`, files by the names of their channels, {"PT": "pet.nii.gz", "CT": ...},
     the primary one first, or the file of a PET; `ct` one more channel on its own grid. What to
-    contour is a point inside (patient RAS mm; px without spacing), a rough `mask`, a `threshold` in
-    the channel's quantity, or what a network finds (`net`, a shipped one's name or a folder), which
-    then reads the boundary too; a point chooses among what a threshold or a network finds. See
-    `find_targets` for `channel`, `slices` and `dims` (2 slice by slice, which is the default, 3 as
-    one surface, "auto" as suits the target: the case then says what was `chosen`). `reference` is
-    an expert's mask on the grid of the primary channel. Masks are files, or boolean arrays
-    (i, j, k) on the canonical grid.
+    contour is a point inside (patient RAS mm; px without spacing), which `radius_mm` says the size
+    of where it is known, a rough `mask`, a `threshold` in the channel's quantity, or what a network
+    finds (`net`, a shipped one's name or a folder), which then reads the boundary too; a point
+    chooses among what a threshold or a network finds. See `find_targets` for `channel`, `slices`
+    and `dims` (2 slice by slice, which is the default, 3 as one surface, "auto" as suits the
+    target: the case then says what was `chosen`). `reference` is an expert's mask on the grid of
+    the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid.
 
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
 
@@ -67,11 +68,12 @@ def contour(
     """
     settings = settings or Settings()
     dims = DIMS if dims is None else dims
-    check_question(point_mm, mask, threshold, net, settings, dims)
+    check_question(point_mm, mask, threshold, net, settings, dims, radius_mm)
     picture, files = _read(image, ct)
     settings = settings.of(picture)
     where: dict[str, Any] = {"slices": slices, "dims": dims, "channel": channel}
     where |= {"point_mm": point_mm, "threshold": threshold}
+    where |= {} if radius_mm is None else {"radius_mm": radius_mm}
     home = picture.primary if channel is None else picture[channel]
     if mask is not None:
         where["mask"] = mask if isinstance(mask, np.ndarray) else read_mask(mask, home)
@@ -127,6 +129,7 @@ def check_question(
     net: Any,
     settings: Settings,
     dims: int | str = 2,
+    radius_mm: float | None = None,
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other."""
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
@@ -135,6 +138,8 @@ def check_question(
         raise InputError("net finds the target itself; drop threshold")
     if net is not None and dims not in (2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
+    if net is not None and radius_mm is not None:
+        raise InputError("net finds the target itself; drop radius_mm")
     for name in ("blur_mm", "blur_px"):
         if net is not None and getattr(settings, name) is not None:
             raise InputError(f"net reads the edge itself, whatever the blur; drop {name}")

@@ -12,7 +12,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.regions import Region, point_spread, region_at, section_areas
+from aistat_jax.boundary.regions import Region, ball_at, point_spread, region_at, section_areas
 from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Targets, by_size, target_of
 from aistat_jax.boundary.volume import chosen_dims, unfit, volume_target
 from aistat_jax.space.grid import Plane
@@ -31,6 +31,7 @@ def find_targets(
     image: Image,
     *,
     point_mm: Sequence[float] | np.ndarray | None = None,
+    radius_mm: float | None = None,
     mask: Bool[np.ndarray, "i j k"] | None = None,
     threshold: float | None = None,
     channel: str | None = None,
@@ -40,9 +41,11 @@ def find_targets(
     """Targets, one per slice or one in space, from a point, a mask or a threshold.
 
     `point_mm` is a patient point (x, y, z) inside the lesion (RAS mm; pixels for images without
-    spacing); `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's
-    quantity and, with a point, keeps the component that holds it. `slices` is "all" that the target
-    meets, "point" for the slice of the point (of the largest area without one), or slice numbers.
+    spacing); `radius_mm` says how far from it the edge is, roughly (a quarter off is all right):
+    nothing is looked for then, and the image is read from a ball of that size; `mask` is boolean on
+    the channel's canonical grid; `threshold` is in the channel's quantity and, with a point, keeps
+    the component that holds it. `slices` is "all" that the target meets, "point" for the slice of
+    the point (of the largest area without one), or slice numbers.
     With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
     a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
 
@@ -50,9 +53,10 @@ def find_targets(
     reason; of what a point is in the largest one a slice. A slice's target is called "z003"; where
     it has several they are "z003.1", "z003.2", ..., the largest first.
 
-    Raises InputError for a point outside the image or in air, an empty mask or threshold, slices
-    that the target does not meet, or no component that is a target. What speaks against the region,
-    and values that cannot be of a channel's quantity, are the targets' `doubts`.
+    Raises InputError for a point outside the image or in air, a radius without a point or that the
+    image does not hold, an empty mask or threshold, slices that the target does not meet, or no
+    component that is a target. What speaks against the region, and values that cannot be of a
+    channel's quantity, are the targets' `doubts`.
     """
     if dims not in (2, 3, "auto"):
         raise InputError(
@@ -60,6 +64,8 @@ def find_targets(
         )
     if dims == 3 and not (isinstance(slices, str) and slices == "all"):
         raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
+    if radius_mm is not None and (point_mm is None or mask is not None or threshold is not None):
+        raise InputError("radius_mm says how large what lies at point_mm is; pass these two alone")
     chosen = image.primary if channel is None else image[channel]
     index = None if point_mm is None else _voxel_of(point_mm, chosen)
     if mask is not None:
@@ -74,6 +80,8 @@ def find_targets(
     elif threshold is not None:
         hot = _hot(chosen.values >= threshold, index, chosen, threshold)
         region = Region(hot, threshold)
+    elif index is not None and radius_mm is not None:
+        region = ball_at(chosen, np.asarray(point_mm, dtype=float), radius_mm)
     elif index is not None:
         region = region_at(chosen, index)
     else:

@@ -1,5 +1,7 @@
 """Which region of an image is meant by a point in it, and can that be trusted?
 
+Somebody may have said how large it is (`ball_at`). Else it has to be found.
+
 Among the connected regions around the point at many intensity levels, `region_at` takes the one
 whose boundary runs along the steepest intensity, seen in a scale that fits the quantity: log uptake
 for PET, and for all else a window about what is at the point, so that air and bone far from it do
@@ -78,9 +80,7 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
     """
     from scipy import ndimage
 
-    values, spacing = channel.values, channel.grid.spacing
-    offset = (np.indices(values.shape).reshape(3, -1).T - index) * spacing
-    distance = np.linalg.norm(offset, axis=1).reshape(values.shape)
+    values, spacing, distance = channel.values, channel.grid.spacing, _distance(channel, index)
     tone = tone_at(channel, index, distance)
     smooth = ndimage.gaussian_filter(tone.values, 0.7)
     used = [axis for axis in range(3) if values.shape[axis] > 1]
@@ -117,6 +117,34 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
     mask = np.zeros(values.shape, dtype=bool)
     mask[best_box] = best
     return Region(mask, best_level, _doubts(channel, mask, index, distance, tone))
+
+
+def ball_at(channel: Channel, point: np.ndarray, radius: float) -> Region:
+    """All within a radius of a point: what somebody means who points at a middle and at an edge.
+
+    Raises InputError for a radius that is not positive, for one that the image does not hold, and
+    when nothing around the point stands out.
+    """
+    if not (np.isfinite(radius) and radius > 0):
+        raise InputError(f"the radius must be a positive number, got {radius}")
+    sides, unit = np.array(channel.values.shape) * channel.grid.spacing, channel.grid.unit
+    if 2 * radius > sides.max():
+        raise InputError(
+            f"a ball of radius {radius:g} {unit} is larger than channel {channel.name}, which is "
+            f"{' x '.join(f'{side:.0f}' for side in sides)} {unit}"
+        )
+    place = channel.grid.to_index(point)
+    distance = _distance(channel, place)
+    tone_at(channel, np.rint(place).astype(int), distance)
+    mask = distance <= radius
+    return Region(mask, None, _cut_off_doubts(mask))
+
+
+def _distance(channel: Channel, index: np.ndarray) -> Float[np.ndarray, "i j k"]:
+    """How far the middle of each voxel lies from a place, given as an index."""
+    shape = channel.values.shape
+    offset = (np.indices(shape).reshape(3, -1).T - index) * channel.grid.spacing
+    return np.linalg.norm(offset, axis=1).reshape(shape)
 
 
 def _box_around(region: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:
@@ -207,14 +235,7 @@ def _doubts(
 ) -> tuple[str, ...]:
     from scipy import ndimage
 
-    unit, found = channel.grid.unit, []
-    share = max(
-        float(region.mean()), float(region.sum(axis=(0, 1)).max() / np.prod(region.shape[:2]))
-    )
-    if share > LARGE_SHARE:
-        found.append(f"the region around the point holds {share:.0%} of the image")
-    elif _cut_share(region) > CUT_SHARE:
-        found.append("the region around the point runs into the border of the image")
+    unit, found = channel.grid.unit, [*_cut_off_doubts(region)]
     if channel.quantity == "HU":
         shell = np.asarray(ndimage.binary_dilation(region, iterations=2)) & ~region
         if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:
@@ -233,6 +254,17 @@ def _doubts(
                 f"region found around it ({inside:.3g}): a cold core, or a neighbour taken with it"
             )
     return tuple(found)
+
+
+def _cut_off_doubts(region: np.ndarray) -> tuple[str, ...]:
+    """A sentence about a region of which the image shows but a part, or which is most of it."""
+    slices = region.sum(axis=(0, 1)) / np.prod(region.shape[:2])
+    share = max(float(region.mean()), float(slices.max()))
+    if share > LARGE_SHARE:
+        return (f"the region around the point holds {share:.0%} of the image",)
+    if _cut_share(region) > CUT_SHARE:
+        return ("the region around the point runs into the border of the image",)
+    return ()
 
 
 def _cut_share(region: np.ndarray) -> float:

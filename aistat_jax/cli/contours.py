@@ -98,6 +98,14 @@ def contour(
             rich_help_panel=_FIND,
         ),
     ] = None,
+    radius_mm: Annotated[
+        float | None,
+        typer.Option(
+            help="How far from the point the edge is, roughly: then nothing is looked for.",
+            metavar="R",
+            rich_help_panel=_FIND,
+        ),
+    ] = None,
     mask: Annotated[
         Path | None,
         typer.Option(help="A rough mask on the grid of IMAGE.", rich_help_panel=_FIND),
@@ -168,9 +176,10 @@ def contour(
     from aistat_jax import pipelines
 
     space = _dims(dims)
-    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims"
+    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "radius_mm"
     with in_flags(*flags, point_mm="--point X,Y,Z"):
-        pipelines.check_question(point, mask, threshold, net, settings, space or pipelines.DIMS)
+        dimensions = space or pipelines.DIMS
+        pipelines.check_question(point, mask, threshold, net, settings, dimensions, radius_mm)
     if slices == "point" and point is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
@@ -184,11 +193,14 @@ def contour(
     default = Path("aistat-out") / stem_of(image)
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
-    with in_flags("tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices"):
+    with in_flags(
+        "tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices", "radius_mm",
+        point_mm="--point X,Y,Z",
+    ):  # fmt: skip
         case = pipelines.contour(
-            {channel_name: image}, ct=ct, point_mm=place_mm, mask=mask, threshold=threshold,
-            net=net, slices=chosen, dims=space, reference=reference, settings=settings,
-            title=f"Contours of {name}",
+            {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
+            threshold=threshold, net=net, slices=chosen, dims=space, reference=reference,
+            settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
     _finish(place, case)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.regions import Region, region_at, section_areas
@@ -85,3 +87,55 @@ def test_areas_between_voxels_are_nearer_to_the_truth_than_whole_ones():
             errors[name].append(section_areas(channel, region)[8])
         assert found.mask[:, :, 8].any()
     assert np.std(errors["level"]) < 0.3 * np.std(errors["whole"])
+
+
+def test_who_says_how_large_it_is_is_believed():
+    """Two lesions that touch are one region from a point; of a radius they are what was meant."""
+    centre, beside = (48.0, 60.0, 26.0), (76.0, 60.0, 26.0)
+    balls = [Ball(centre, 14.0, 7.0), Ball(beside, 14.0, 7.0)]
+    image = image_of_balls(balls, seed=2, shape=SHAPE, spacing_mm=tuple(SPACING))
+    pair = distance_to(np.array(centre)) < 14.0, distance_to(np.array(beside)) < 14.0
+    both = at(image.primary, np.array(centre)).mask
+    assert dice(both, pair[0] | pair[1]) > 0.8  # the control
+    target = find_targets(image, point_mm=centre, radius_mm=15.0, dims=3)[0]
+    assert abs(target.radius / 15.0 - 1) < 0.03
+    assert np.linalg.norm(target.centre - centre) < SPACING.max()
+    assert target.doubts == ()
+    slices = find_targets(image, point_mm=centre, radius_mm=15.0)
+    height = np.array([each.plane.to_world(each.centre)[2] - centre[2] for each in slices])
+    radii = np.array([each.radius for each in slices])
+    assert len(slices) == 8  # at heights of 12 to 40 mm
+    np.testing.assert_allclose(radii**2 + height**2, 15.0**2, rtol=0.12)
+    bend = np.median([each.taper.bend for each in slices if each.taper is not None])
+    assert -2.5 < bend < -1.5  # of a ball's sections
+
+
+def test_a_ball_that_is_cut_off_is_doubted():
+    centre = (18.0, 60.0, 26.0)
+    image = image_of_balls(
+        [Ball(centre, 14.0, 7.0)], seed=2, shape=SHAPE, spacing_mm=tuple(SPACING)
+    )
+    assert find_targets(image, point_mm=centre, radius_mm=14.0)[2].doubts == ()
+    (doubt,) = find_targets(image, point_mm=centre, radius_mm=30.0)[4].doubts
+    assert "border of the image" in doubt
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"radius_mm": 12.0}, "how large what lies at point_mm is"),
+        ({"radius_mm": 12.0, "point_mm": CENTRE, "threshold": 3.0}, "pass these two alone"),
+        ({"radius_mm": -1.0, "point_mm": CENTRE}, "must be a positive number, got -1.0"),
+        ({"radius_mm": np.nan, "point_mm": CENTRE}, "must be a positive number"),
+        (
+            {"radius_mm": 90.0, "point_mm": CENTRE},
+            "larger than channel PT, which is 120 x 132 x 56",
+        ),
+        ({"radius_mm": 9.0, "point_mm": (3.0, 3.0, 26.0)}, "nothing within 20 mm of the point"),
+    ],
+)
+def test_a_radius_that_cannot_be_is_refused(given, said):
+    balls, spacing = [Ball(tuple(CENTRE), 14.0, 7.0)], tuple(SPACING)
+    image = image_of_balls(balls, seed=2, shape=SHAPE, spacing_mm=spacing, noise=0.02)
+    with pytest.raises(InputError, match=said):
+        find_targets(image, **given)
