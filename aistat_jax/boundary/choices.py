@@ -69,7 +69,8 @@ def chosen_dims(
     told = _offsets(component, grid, "target")
     if isinstance(told, str):
         return DimsChoice(2, told if chart == "offset" else f"{reached}, and {told}")
-    return DimsChoice(3, whole if chart == "offset" else f"{whole}, and {reached}: offsets hold it")
+    held = f"{whole}; {reached}, and offsets from its outline hold the rest"
+    return DimsChoice(3, whole if chart == "offset" else held)
 
 
 def told(

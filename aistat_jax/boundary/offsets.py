@@ -15,7 +15,7 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.space.offset import OffsetChart, offset_chart
-from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
+from aistat_jax.space.offset_mesh import OffsetMeshChart, checked_normals, offset_mesh_chart
 from aistat_jax.space.reference import checked_curve
 from aistat_jax.space.sphere import DEGREE
 from aistat_jax.space.surfaces import mode_count, smooth_surface
@@ -209,9 +209,10 @@ def offset_target(
     if isinstance(where, Plane):
         curve = checked_curve(_outline(reference, where, name), where)
         target = OffsetTarget(curve, where, name)
+        target.chart(target.radius)
     else:
         target = _in_space(_filled(reference, where, name), where, name)
-    target.chart(target.radius)
+        checked_normals(target.reference, target.radius, target.voxel)  # its modes take seconds
     return target
 
 
