@@ -13,9 +13,10 @@ from aistat_jax.space.star import star_chart
 
 # A star holds a region of which straight rays from its centre reach this share.
 SEEN_SHARE = 0.95
-# Rays along which a region is looked at: in a plane, and by the frequency of a sphere; and steps
-# to a voxel.
+# Rays along which a region is looked at: in a plane, and by the frequency of a sphere; steps to a
+# voxel. What tells a share in a plane are rays whose ends are half a pixel apart, but no more than.
 RAYS, FREQUENCY, STEPS = 64, 5, 2
+BETWEEN, MOST_RAYS = 0.5, 512
 # Where a centre is tried: at these shares of the way from the centroid to the deepest point.
 TRIED = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
@@ -30,13 +31,17 @@ class Seen(NamedTuple):
 
 
 def best_seen(
-    part: Bool[np.ndarray, "*box"], low: Int[np.ndarray, " axis"], where: Plane | Grid
+    part: Bool[np.ndarray, "*box"],
+    low: Int[np.ndarray, " axis"],
+    where: Plane | Grid,
+    rays: int = RAYS,
 ) -> Seen:
     """The centre from which straight rays reach most of a region without leaving it.
 
     Of the centroid, the deepest point and points between them, the first from which the star of
     first exits is largest. `part` is the region in its box of voxels, of which `low` is the first;
-    in a plane the box has a pixel around it to spare, but where the image ends.
+    in a plane the box has a pixel around it to spare, but where the image ends. `rays` is how many
+    there are in a plane.
     """
     from scipy import ndimage
 
@@ -47,10 +52,10 @@ def best_seen(
         points = where.origin + where.spacing * (low + np.moveaxis(np.indices(part.shape), 0, -1))
         centroid, far = points[part].mean(axis=0), points[tuple(deepest)]
         tried = centroid + TRIED[:, None] * (far - centroid)
-        exits = [_first_exits(centre, part, low, where) for centre in tried]
+        exits = [_first_exits(centre, part, low, where, rays) for centre in tried]
         squares = [float(np.square(each).sum()) for each in exits]
         best = int(np.argmax(squares))
-        return Seen(tried[best], np.pi * squares[best] / RAYS, far)
+        return Seen(tried[best], np.pi * squares[best] / rays, far)
     centroid = np.argwhere(part).mean(axis=0)
     tried = where.to_world(low + centroid + TRIED[:, None] * (deepest - centroid))
     ball = sphere_chart(tried[0], 1.0, where.unit, FREQUENCY)
@@ -62,8 +67,8 @@ def best_seen(
 def seen_share(region: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
     """The share, at most 1, of a region that a star can hold: what `best_seen` reaches, over all.
 
-    Holes within are filled first: a boundary goes around them. Small regions are a little larger
-    to rays than they are; of discs and balls of two pixels or more it is .96 at least.
+    Holes within are filled first: a boundary goes around them. In a plane there are rays enough
+    for strips of a pixel; of discs and balls of two pixels or more the share is .96 at least.
     """
     from scipy import ndimage
 
@@ -71,15 +76,17 @@ def seen_share(region: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
     part = np.pad(np.asarray(ndimage.binary_fill_holes(region[tuple(box)])), 1)
     low = np.array([side.start - 1 for side in box])
     whole = float(part.sum() * np.prod(where.spacing))
-    return min(best_seen(part, low, where).content / whole, 1.0)
+    around = np.pi * np.linalg.norm(np.array(part.shape) * where.spacing)
+    rays = int(np.clip(around / (BETWEEN * where.spacing.min()), RAYS, MOST_RAYS))
+    return min(best_seen(part, low, where, rays).content / whole, 1.0)
 
 
 def _first_exits(
-    centre: np.ndarray, part: np.ndarray, low: np.ndarray, where: Plane | Grid
+    centre: np.ndarray, part: np.ndarray, low: np.ndarray, where: Plane | Grid, rays: int = RAYS
 ) -> Float[np.ndarray, " ray"]:
     """How far each ray from a centre runs before it first leaves a region."""
     if isinstance(where, Plane):
-        directions = star_chart(centre, 1.0, where, RAYS).directions
+        directions = star_chart(centre, 1.0, where, rays).directions
     else:
         directions = sphere_chart(centre, 1.0, where.unit, FREQUENCY).directions
     step = float(where.spacing.min()) / STEPS
