@@ -33,11 +33,12 @@ READ = (1, 2)
 def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 2; no value is NaN or infinite.
 
-    It is schema 1 with "dims" and "chart" in every target: 2 and "star" for a contour in a slice,
-    whose "size" is an area; 3 and "sphere" for a surface, whose size is a volume and which holds
-    its "sections" in the slices of the first channel: "slice" (from 0 along the canonical third
-    axis) and "channel", "height_mm" of the slice along their common normal (in an axial volume z),
-    and the "size" of the section as that of a target, with the area of the "estimate".
+    It is schema 1 with "dims" and "chart" in every target: 2 and "star" (or "offset") for a
+    contour in a slice, whose "size" is an area; 3 and "sphere" (or "offset") for a surface, whose
+    size is a volume and which holds its "sections" in the slices of the first channel: "slice"
+    (from 0 along the canonical third axis) and "channel", "height_mm" of the slice along their
+    common normal (in an axial volume z), and the "size" of the section as that of a target, with
+    the area of the "estimate".
 
     Where there is something to say it holds "reference" (agreement with a reference mask),
     "skipped" (targets that could not be read, with reasons) and "chosen", what nobody had said

@@ -95,12 +95,37 @@ def _draw_half_width(
     axes.set_ylabel(f"half-width ({band.unit})")
 
 
+TURNS = {
+    "log": "direction from the centre (degrees)",
+    "identity": "way around the outline, counter-clockwise",
+}
+
+
 def around(chart: Any) -> np.ndarray:
     """Where the sites of a chart in a plane are, in degrees of one turn, and 360 at the end.
 
     Of a star these are angles, of offsets shares of the way around the outline.
     """
     return np.linspace(0.0, 360.0, chart.sites + 1)
+
+
+def turn_of(chart: Any, point: tuple[float, float]) -> float:
+    """Where a point is on the axis of `around`, in degrees."""
+    if chart.link == "identity":
+        return float(around(chart)[int(chart.nearest(np.asarray(point)))])
+    return float(np.degrees(chart.polar(point)[1]))
+
+
+def site_at(chart: Any, degrees: float) -> int:
+    """The site nearest to a place on that axis."""
+    return round(degrees / 360.0 * chart.sites) % chart.sites
+
+
+def turn_label(chart: Any, degrees: float) -> str:
+    """What stands there: an angle with the patient's letters, or a share of the way around."""
+    if chart.link == "identity":
+        return f"{degrees / 3.6:g}%" if degrees % 90 == 0 else ""
+    return angle_label(chart.plane, degrees)
 
 
 def value_word(chart: Any) -> str:
@@ -113,9 +138,5 @@ def direction_axis(axes: Axes, chart: Any) -> None:
     turn = range(0, 361, 45)
     axes.set_xlim(0, 360)
     axes.set_xticks(turn)
-    if chart.link == "identity":
-        axes.set_xticklabels([f"{a / 3.6:g}%" if a % 90 == 0 else "" for a in turn])
-        axes.set_xlabel("way around the outline, counter-clockwise")
-    else:
-        axes.set_xticklabels([angle_label(chart.plane, a) for a in turn])
-        axes.set_xlabel("direction from the centre (degrees)")
+    axes.set_xticklabels([turn_label(chart, degrees) for degrees in turn])
+    axes.set_xlabel(TURNS.get(chart.link, TURNS["log"]))
