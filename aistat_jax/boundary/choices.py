@@ -21,9 +21,12 @@ from aistat_jax.space.seen import SEEN_SHARE, seen_share
 
 CHARTS = "star", "offset", "auto"
 WORDS = {"star": "star", "offset": "offset from its outline"}
+# Offsets are chosen where normals run a voxel, or this share of the size, to both sides.
+ROOM_SHARE = 0.25
 # So many ids with one reason are named, and so many reasons.
 NAMED, REASONS = 3, 5
-_REACHED = "straight rays from one centre reach"
+_RAYS, _OFFSETS = "straight rays from one centre", "offsets from its outline"
+_REACHED = f"{_RAYS} reach"
 _STAR = f"{_REACHED} at least {SEEN_SHARE:.0%} of it"
 
 
@@ -50,7 +53,8 @@ def chosen_dims(
     In slices where the voxels do not show its surface (`unfit`: one slice, fewer than 3 met, slices
     thicker than it is wide), where the image ends within it, and where no `chart` that may be used
     holds it in space: a star, unless straight rays from its best centre reach less than 95% of it,
-    holes within filled; offsets from its outline, unless it is too narrow for them. Else in space.
+    holes within filled; offsets from its outline, unless it is too narrow for them (`told`). Else
+    in space.
     Raises InputError for an empty mask.
     """
     component, box = largest_part(mask, "target")
@@ -66,9 +70,9 @@ def chosen_dims(
     reached = f"straight rays from its best centre reach {_percent(seen)} of the lesion"
     if chart == "star":
         return DimsChoice(2, reached)
-    told = _offsets(component, grid, "target")
-    if isinstance(told, str):
-        return DimsChoice(2, told if chart == "offset" else f"{reached}, and {told}")
+    made = _offsets(component, grid, "target", roomy=chart == "auto")
+    if isinstance(made, str):
+        return DimsChoice(2, made if chart == "offset" else f"{reached}, and {made}")
     held = f"{whole}; {reached}, and offsets from its outline hold the rest"
     return DimsChoice(3, whole if chart == "offset" else held)
 
@@ -83,8 +87,9 @@ def told(
     """The target of a component by a chart of `CHARTS`; and what was chosen, where it is "auto".
 
     Then it is a star where straight rays from one centre reach 95% of it, holes within filled, else
-    an offset from its outline. What is too small or too narrow for that remains a star, with a
-    doubt; so does a star in space that was asked for. Offsets that were asked for and cannot be
+    an offset from its outline. What is so narrow that normals of that cross within a voxel and a
+    quarter of its size, or that the outline, smoothed, loses 5% of it, remains a star, with a
+    doubt; so does a star in space that was asked for, and offsets likewise. Those that cannot be
     told are a sentence in place of the target.
     """
     if chart == "offset":
@@ -95,33 +100,43 @@ def told(
     if seen >= SEEN_SHARE:
         return star(), ChartChoice(name, "star", _STAR) if chart == "auto" else None
     if chart == "star":
-        return _doubted(star(), seen), None
-    offset, reached = _offsets(component, where, name), f"{_REACHED} {_percent(seen)} of it"
+        return _doubted(star(), seen, _RAYS), None
+    offset = _offsets(component, where, name, roomy=True)
+    reached = f"{_REACHED} {_percent(seen)} of it"
     if isinstance(offset, str):
-        return _doubted(star(), seen), ChartChoice(name, "star", f"{reached}, but {offset}")
+        return _doubted(star(), seen, _RAYS), ChartChoice(name, "star", f"{reached}, but {offset}")
     return offset, ChartChoice(name, "offset", reached)
 
 
-def _doubted(star: Any, seen: float) -> Any:
-    """A star of which rays reach such a share, that says so."""
-    doubt = (
-        f"straight rays from one centre do not reach {np.ceil(100 * (1 - seen)):.0f}% of the "
-        "region, and a star says nothing of that part"
-    )
-    return replace(star, doubts=(*star.doubts, doubt))
+def _doubted(target: Any, held: float, means: str) -> Any:
+    """A target of which rays, or offsets, reach such a share, that says so."""
+    missed = f"{np.ceil(100 * (1 - held)):.0f}%"
+    doubt = f"{means} do not reach {missed} of the region, and say nothing of that part"
+    return replace(target, doubts=(*target.doubts, doubt))
 
 
 def _offsets(
-    component: Bool[np.ndarray, "*grid"], where: Plane | Grid, name: str
+    component: Bool[np.ndarray, "*grid"], where: Plane | Grid, name: str, roomy: bool = False
 ) -> OffsetTarget | OffsetVolumeTarget | str:
-    """The target of offsets from a component's outline, or why there is none."""
+    """The target of offsets from a component's outline, or why there is none.
+
+    One that does not hold its region is doubted, or if `roomy`, which what nobody asked for is, it
+    is none, nor is one whose normals have no room.
+    """
     from scipy import ndimage
 
     filled = np.asarray(ndimage.binary_fill_holes(component))
     try:
-        return offset_target(filled, where, name)
+        made = offset_target(filled, where, name)
     except InputError as error:
         return str(error).removeprefix(f"target {name}: ")
+    voxel = float(np.prod(where.spacing) ** (1 / len(where.spacing)))
+    if roomy and made.room < min(voxel, ROOM_SHARE * made.radius):
+        return f"normals of its outline cross {made.room:.2g} {made.unit} from it"
+    held = float((made.away(where.points()[component]) <= made.room).mean())
+    if held >= SEEN_SHARE:
+        return made
+    return f"{_OFFSETS} reach {_percent(held)}" if roomy else _doubted(made, held, _OFFSETS)
 
 
 def in_words(charts: Sequence[tuple[str, str, str]]) -> list[str]:

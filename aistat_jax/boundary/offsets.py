@@ -96,6 +96,16 @@ class OffsetTarget:
         wanted = np.ceil(HARMONICS * self.outline.perimeter / disc / HARMONICS_BUCKET - 0.25)
         return int(np.clip(wanted * HARMONICS_BUCKET, HARMONICS, MOST_HARMONICS))
 
+    @property
+    def room(self) -> float:
+        """How far normals run, at most its radius, to the side on which they cross first."""
+        low, high = self.chart(self.radius).reach
+        return min(-low, high)
+
+    def away(self, points: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, " point"]:
+        """How far points lie outside of the smoothed reference, negative within."""
+        return self.chart(self.radius).position(points)
+
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
         return False
@@ -170,6 +180,20 @@ class OffsetVolumeTarget:
         """The degree of harmonics on a ball that its modes are as many as, to an area."""
         return _degree(self.reference, USUAL_MODES)
 
+    @property
+    def room(self) -> float:
+        """How far normals run, at most its radius, to the side on which they cross first."""
+        return min(checked_normals(self.reference, self.radius, self.voxel)[2:])
+
+    def away(self, points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, " point"]:
+        """About how far points lie outside of the reference, negative within: along the normal of
+        the nearest vertex."""
+        from scipy.spatial import KDTree
+
+        mesh, normals, _, _ = checked_normals(self.reference, self.radius, self.voxel)
+        near = np.asarray(KDTree(mesh.points).query(points)[1])
+        return np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
+
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
         return False
@@ -209,10 +233,9 @@ def offset_target(
     if isinstance(where, Plane):
         curve = checked_curve(_outline(reference, where, name), where)
         target = OffsetTarget(curve, where, name)
-        target.chart(target.radius)
     else:
         target = _in_space(_filled(reference, where, name), where, name)
-        checked_normals(target.reference, target.radius, target.voxel)  # its modes take seconds
+    _ = target.room  # refuses what has next to none
     return target
 
 

@@ -169,10 +169,30 @@ def test_what_is_too_narrow_for_offsets_remains_a_star_and_is_doubted():
     assert chart == "star"
     assert "but normals of the reference cross" in why
     (doubt,) = found[0].doubts
-    assert "and a star says nothing of that part" in doubt
+    assert "and say nothing of that part" in doubt
     with pytest.raises(aj.InputError, match="target z000: normals of the reference cross"):
         aj.find_targets(image, mask=mask, chart="offset")
     assert aj.find_targets(image, mask=mask)[0].doubts == ()  # as it was
+
+
+@pytest.mark.parametrize(
+    ("half", "words"), [(3.5, "normals of its outline cross"), (2.6, "offsets from its outline")]
+)
+def test_offsets_that_hold_it_badly_are_made_where_they_are_asked_for_only(half, words):
+    """A ball with a thin horn: normals cross in it, or the smoothed outline loses it."""
+    knob = np.linalg.norm(GRID.points() - [62.0, 38.0, 24.0], axis=-1) <= 14.0
+    horned = knob | (tube_depth(GRID.points(), half=half, gap=0.6) > 0)
+    image, ask = image_of(TUBE), {"mask": horned, "dims": 3}
+    (asked,) = aj.find_targets(image, chart="offset", **ask)
+    assert isinstance(asked, OffsetVolumeTarget)
+    assert len(asked.doubts) == (half < 3)
+    (star,) = found = aj.find_targets(image, chart="auto", **ask)
+    assert isinstance(star, VolumeTarget)
+    assert star.doubts
+    assert f", but {words}" in found.charts[0][2]
+    choice = chosen_dims(image.primary, horned, "auto")
+    assert choice.dims == 2
+    assert f"of the lesion, and {words}" in choice.reason
 
 
 @pytest.mark.parametrize("chart", ["round", "Star", ""])
@@ -202,7 +222,7 @@ def test_a_star_in_space_that_leaves_a_part_out_is_doubted_and_not_green(monkeyp
     assert 20 <= int(share.removesuffix("%")) <= 60
     assert one.grade.case == "red"
     assert one.grade.trusted_to is None
-    assert f"do not reach {share} of the region, and a star says nothing" in one.grade.reasons[0]
+    assert f"do not reach {share} of the region, and say nothing" in one.grade.reasons[0]
     # control: of a ball that is told in the same way all is reached, and it is green
     (ball,) = aj.contour(image, mask=BALL > 0, **ask)
     assert ball.posterior.model.target.doubts == ()
