@@ -96,15 +96,15 @@ class OffsetTarget:
         wanted = np.ceil(HARMONICS * self.outline.perimeter / disc / HARMONICS_BUCKET - 0.25)
         return int(np.clip(wanted * HARMONICS_BUCKET, HARMONICS, MOST_HARMONICS))
 
-    @property
-    def room(self) -> float:
-        """How far normals run, at most its radius, to the side on which they cross first."""
-        low, high = self.chart(self.radius).reach
-        return min(-low, high)
-
-    def away(self, points: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, " point"]:
-        """How far points lie outside of the smoothed reference, negative within."""
-        return self.chart(self.radius).position(points)
+    def room(
+        self, points: Float[np.ndarray, "point 2"]
+    ) -> tuple[float, Float[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first; and how
+        far points lie outside of the smoothed reference, 0 within."""
+        chart = self.chart(self.radius)
+        away, outside = np.zeros(len(points)), ~chart.curve.contains(points)
+        away[outside] = chart.curve.distance_to(points[outside])
+        return min(-chart.low, chart.high), away
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
@@ -180,19 +180,16 @@ class OffsetVolumeTarget:
         """The degree of harmonics on a ball that its modes are as many as, to an area."""
         return _degree(self.reference, USUAL_MODES)
 
-    @property
-    def room(self) -> float:
-        """How far normals run, at most its radius, to the side on which they cross first."""
-        return min(checked_normals(self.reference, self.radius, self.voxel)[2:])
-
-    def away(self, points: Float[np.ndarray, "point 3"]) -> Float[np.ndarray, " point"]:
-        """About how far points lie outside of the reference, negative within: along the normal of
-        the nearest vertex."""
+    def room(
+        self, points: Float[np.ndarray, "point 3"]
+    ) -> tuple[float, Float[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first; and
+        about how far points lie outside of the reference, along the nearest vertex's normal."""
         from scipy.spatial import KDTree
 
-        mesh, normals, _, _ = checked_normals(self.reference, self.radius, self.voxel)
+        mesh, normals, low, high = checked_normals(self.reference, self.radius, self.voxel)
         near = np.asarray(KDTree(mesh.points).query(points)[1])
-        return np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
+        return min(low, high), np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
@@ -233,9 +230,10 @@ def offset_target(
     if isinstance(where, Plane):
         curve = checked_curve(_outline(reference, where, name), where)
         target = OffsetTarget(curve, where, name)
+        target.chart(target.radius)
     else:
         target = _in_space(_filled(reference, where, name), where, name)
-    _ = target.room  # refuses what has next to none
+        checked_normals(target.reference, target.radius, target.voxel)  # its modes take seconds
     return target
 
 
