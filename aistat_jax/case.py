@@ -91,7 +91,8 @@ class Case:
 
     `agreement` compares the whole case with a reference; `skipped` maps the id of each target that
     could not be contoured to the reason; `focus` is the place of the contour to show first;
-    `chosen` the dimensions that were chosen for it, and why, where nobody had said.
+    `chosen` the dimensions that were chosen for it, and why, where nobody had said; `charts` the
+    kind of boundary that was chosen for each contour, (id, "star" or "offset", reason).
     """
 
     image: Image
@@ -103,6 +104,7 @@ class Case:
     skipped: tuple[tuple[str, str], ...] = static(default=())
     focus: int | None = static(default=None)
     chosen: tuple[int, str] | None = static(default=None)
+    charts: tuple[tuple[str, str, str], ...] = static(default=())
 
     def __getitem__(self, which: str | int) -> Contour:
         if isinstance(which, int):
@@ -186,10 +188,12 @@ def contour_case(
             contours, reference, image.primary,
             exact=outlines is not None, whole_volume=whole_volume,
         )  # fmt: skip
+    there = {contour.id for contour in contours}
     return Case(
         image, tuple(contours), found, settings, title=title, inputs=inputs,
         skipped=(*skipped, *unfit), focus=_focus(contours, near),
         chosen=getattr(targets, "chosen", None),
+        charts=tuple(each for each in getattr(targets, "charts", ()) if each[0] in there),
     )  # fmt: skip
 
 

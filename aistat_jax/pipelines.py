@@ -43,6 +43,7 @@ def contour(
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int | str | None = None,
+    chart: str = "star",
     reference: Mask | None = None,
     settings: Settings | None = None,
     title: str | None = None,
@@ -54,9 +55,10 @@ def contour(
     contour is a point inside (patient RAS mm; px without spacing), which `radius_mm` says the size
     of where it is known, a rough `mask`, a `threshold` in the channel's quantity, or what a network
     finds (`net`, a shipped one's name or a folder), which then reads the boundary too; a point
-    chooses among what a threshold or a network finds. See `find_targets` for `channel`, `slices`
-    and `dims` (2 slice by slice, which is the default, 3 as one surface, "auto" as suits the
-    target: the case then says what was `chosen`). `reference` is an expert's mask on the grid of
+    chooses among what a threshold or a network finds. See `find_targets` for `channel`, `slices`,
+    `dims` (2 slice by slice, which is the default, 3 as one surface) and `chart` ("star", or
+    "offset" from the target's outline); with "auto" they are as suits the target, and the case says
+    what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
     the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid.
 
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
@@ -68,10 +70,10 @@ def contour(
     """
     settings = settings or Settings()
     dims = DIMS if dims is None else dims
-    check_question(point_mm, mask, threshold, net, settings, dims, radius_mm)
+    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm)
     picture, files = _read(image, ct)
     settings = settings.of(picture)
-    where: dict[str, Any] = {"slices": slices, "dims": dims, "channel": channel}
+    where: dict[str, Any] = {"slices": slices, "dims": dims, "chart": chart, "channel": channel}
     where |= {"point_mm": point_mm, "threshold": threshold}
     where |= {} if radius_mm is None else {"radius_mm": radius_mm}
     home = picture.primary if channel is None else picture[channel]
@@ -93,10 +95,13 @@ def contour(
     else:
         loaded = net if isinstance(net, Net) else load_net(net)
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
-            seen = seen_by(loaded, picture, **where | {"dims": 2})
+            seen = seen_by(loaded, picture, **where | {"dims": 2, "chart": "star"})
         targets, model_of = seen.targets, seen.by_network
         if dims == "auto":
             targets = replace(targets, chosen=(2, "a network reads contours slice by slice"))
+        if chart == "auto":
+            told = "star", "a network reads radii from a centre"
+            targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
     return contour_case(
         picture, targets, model_of, settings, reference=drawn, whole_volume=slices == "all",
         title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
@@ -129,6 +134,7 @@ def check_question(
     net: Any,
     settings: Settings,
     dims: int | str = 2,
+    chart: str = "star",
     radius_mm: float | None = None,
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other."""
@@ -140,6 +146,8 @@ def check_question(
         raise InputError("net reads contours slice by slice; drop dims, or net")
     if net is not None and radius_mm is not None:
         raise InputError("net finds the target itself; drop radius_mm")
+    if net is not None and chart not in ("star", "auto"):
+        raise InputError("net reads radii from a centre; drop chart, or net")
     for name in ("blur_mm", "blur_px"):
         if net is not None and getattr(settings, name) is not None:
             raise InputError(f"net reads the edge itself, whatever the blur; drop {name}")

@@ -216,6 +216,8 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
         ({"point_mm": LEFT, "mask": "m.nii.gz"}, "pass one of point_mm, mask"),
         ({"net": "lesion-pet-2d", "threshold": 2.0}, "drop threshold"),
         ({"net": "lesion-pet-2d", "dims": 3}, "slice by slice"),
+        ({"net": "lesion-pet-2d", "chart": "offset"}, "reads radii from a centre; drop chart"),
+        ({"point_mm": LEFT, "chart": "oval"}, 'chart must be "star" .* or "auto", got'),
         ({"point_mm": LEFT, "dims": 4}, 'dims must be 2 .*, 3 .* or "auto", got 4'),
         ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "dims=3 contours a lesion as a whole"),
     ):

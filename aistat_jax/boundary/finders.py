@@ -6,16 +6,19 @@ From a point the lesion is looked for first (regions.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.choices import CHARTS, chosen_dims, told
 from aistat_jax.boundary.regions import Region, ball_at, point_spread, region_at, section_areas
-from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Targets, by_size, target_of
-from aistat_jax.boundary.volume import chosen_dims, unfit, volume_target
-from aistat_jax.space.grid import Plane
+from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Target, Targets, by_size, target_of
+from aistat_jax.boundary.volume import unfit, volume_target
+from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.plausible import implausible
 
@@ -37,6 +40,7 @@ def find_targets(
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int | str = 2,
+    chart: str = "star",
 ) -> Targets:
     """Targets, one per slice or one in space, from a point, a mask or a threshold.
 
@@ -48,6 +52,9 @@ def find_targets(
     the point (of the largest area without one), or slice numbers.
     With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
     a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
+    With `chart` "offset" boundaries are offsets from the outline of what was found, as of
+    `offset_target`, which takes what no star can hold; with "auto" they are where straight rays
+    from one centre reach less than 95% of it. A surface of offsets is compiled for each target.
 
     Every connected component, in a slice or in space, is a target or is named in `skipped` with the
     reason; of what a point is in the largest one a slice. A slice's target is called "z003"; where
@@ -61,6 +68,11 @@ def find_targets(
     if dims not in (2, 3, "auto"):
         raise InputError(
             f'dims must be 2 (a contour a slice), 3 (a surface) or "auto", got {dims!r}'
+        )
+    if chart not in CHARTS:
+        raise InputError(
+            f'chart must be "star" (radii from a centre), "offset" (from an outline) or "auto", '
+            f"got {chart!r}"
         )
     if dims == 3 and not (isinstance(slices, str) and slices == "all"):
         raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
@@ -88,10 +100,11 @@ def find_targets(
         raise InputError("a target needs a point, a mask or a threshold")
     doubts = (*region.doubts, *_doubted_values(image))
     seen_through = 0.0 if region.level is None else point_spread(chosen)
-    choice = _choice(chosen, region, slices) if dims == "auto" else None
+    choice = _choice(chosen, region, slices, chart) if dims == "auto" else None
+    known = {"seen_through": seen_through, "doubts": doubts}
     if dims == 3 or (choice is not None and choice[0] == 3):
-        return _in_space(region, chosen, seen_through, doubts, choice)
-    found, skipped = [], []
+        return _in_space(region, chosen.grid, known, choice, chart)
+    found, skipped, charts = [], [], []
     parts = [by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
     met = [k for k, (_, sizes) in enumerate(parts) if sizes.max(initial=0) >= least]
@@ -115,15 +128,21 @@ def find_targets(
             areas = whole
             if max(len(own) for _, own in parts) > 1 and plane.unit == "mm":
                 areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
-            found.append(
-                replace(
-                    target_of(labels == n, plane, name),
-                    taper=taper_at(areas, k, plane, error),
-                    seen_through=seen_through,
-                    doubts=doubts,
-                )
-            )
-    return Targets(tuple(found), tuple(skipped), choice)
+            part, taper = labels == n, taper_at(areas, k, plane, error)
+            star = partial(_star, part, plane, name, taper)
+            target, why = told(star, part, plane, name, chart)
+            if isinstance(target, str):
+                skipped.append((name, target))
+                continue
+            found.append(_with(target, known))
+            charts += [] if why is None else [why]
+    if not found:
+        raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
+    return Targets(tuple(found), tuple(skipped), choice, tuple(charts))
+
+
+def _star(part: np.ndarray, plane: Plane, name: str, taper: Taper | None) -> Target:
+    return replace(target_of(part, plane, name), taper=taper)
 
 
 def _ids(name: str, count: int, targets: int) -> list[str]:
@@ -132,9 +151,11 @@ def _ids(name: str, count: int, targets: int) -> list[str]:
     return [name, *ids[1:]] if count == 1 or targets == 1 else ids
 
 
-def _choice(channel: Channel, region: Region, slices: str | Sequence[int]) -> tuple[int, str]:
+def _choice(
+    channel: Channel, region: Region, slices: str | Sequence[int], chart: str
+) -> tuple[int, str]:
     if isinstance(slices, str) and slices == "all":
-        return chosen_dims(channel, region.mask)
+        return chosen_dims(channel, region.mask, chart)
     return 2, "slices were chosen"
 
 
@@ -166,28 +187,38 @@ def _areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
 
 def _in_space(
     region: Region,
-    channel: Channel,
-    seen_through: float,
-    doubts: tuple[str, ...],
+    grid: Grid,
+    known: dict[str, Any],
     choice: tuple[int, str] | None,
+    chart: str,
 ) -> Targets:
     """A target in space of every component that shows its surface."""
     from scipy.ndimage import find_objects
 
     labels, sizes = by_size(region.mask)
     boxes = enumerate(find_objects(labels), start=1)
-    reasons = [unfit(labels[box] == n, channel.grid, box[2].start) for n, box in boxes]
+    reasons = [unfit(labels[box] == n, grid, box[2].start) for n, box in boxes]
     ids = _ids("target", len(sizes), reasons.count(None))
-    found, skipped = [], []
+    found, skipped, charts = [], [], []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
             skipped.append((name, f"{why}; contour it slice by slice (dims=2)"))
-        else:
-            parts = labels == n, channel.grid, name, seen_through, doubts
-            found.append(volume_target(*parts))
+            continue
+        part = labels == n
+        target, made = told(partial(volume_target, part, grid, name), part, grid, name, chart)
+        if isinstance(target, str):
+            skipped.append((name, target))
+            continue
+        found.append(_with(target, known))
+        charts += [] if made is None else [made]
     if not found:
         raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
-    return Targets(tuple(found), tuple(skipped), choice)
+    return Targets(tuple(found), tuple(skipped), choice, tuple(charts))
+
+
+def _with(target: Any, known: dict[str, Any]) -> Any:
+    """A target with what is known of its region, its doubts before those of its own."""
+    return replace(target, **known | {"doubts": (*known["doubts"], *target.doubts)})
 
 
 def _doubted_values(image: Image) -> list[str]:

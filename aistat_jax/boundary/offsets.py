@@ -15,7 +15,7 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.space.offset import OffsetChart, offset_chart
-from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
+from aistat_jax.space.offset_mesh import OffsetMeshChart, checked_normals, offset_mesh_chart
 from aistat_jax.space.reference import checked_curve
 from aistat_jax.space.sphere import DEGREE
 from aistat_jax.space.surfaces import mode_count, smooth_surface
@@ -96,6 +96,16 @@ class OffsetTarget:
         wanted = np.ceil(HARMONICS * self.outline.perimeter / disc / HARMONICS_BUCKET - 0.25)
         return int(np.clip(wanted * HARMONICS_BUCKET, HARMONICS, MOST_HARMONICS))
 
+    def room(
+        self, points: Float[np.ndarray, "point 2"]
+    ) -> tuple[float, Float[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first; and how
+        far points lie outside of the smoothed reference, 0 within."""
+        chart = self.chart(self.radius)
+        away, outside = np.zeros(len(points)), ~chart.curve.contains(points)
+        away[outside] = chart.curve.distance_to(points[outside])
+        return min(-chart.low, chart.high), away
+
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
         return False
@@ -170,6 +180,17 @@ class OffsetVolumeTarget:
         """The degree of harmonics on a ball that its modes are as many as, to an area."""
         return _degree(self.reference, USUAL_MODES)
 
+    def room(
+        self, points: Float[np.ndarray, "point 3"]
+    ) -> tuple[float, Float[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first; and
+        about how far points lie outside of the reference, along the nearest vertex's normal."""
+        from scipy.spatial import KDTree
+
+        mesh, normals, low, high = checked_normals(self.reference, self.radius, self.voxel)
+        near = np.asarray(KDTree(mesh.points).query(points)[1])
+        return min(low, high), np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
+
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
         return False
@@ -209,9 +230,10 @@ def offset_target(
     if isinstance(where, Plane):
         curve = checked_curve(_outline(reference, where, name), where)
         target = OffsetTarget(curve, where, name)
+        target.chart(target.radius)
     else:
         target = _in_space(_filled(reference, where, name), where, name)
-    target.chart(target.radius)
+        checked_normals(target.reference, target.radius, target.voxel)  # its modes take seconds
     return target
 
 

@@ -19,6 +19,7 @@ from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.neighbours import Neighbours
+from aistat_jax.space.seen import best_seen
 from aistat_jax.space.star import StarChart, star_chart
 
 MIN_PIXELS = 6
@@ -94,12 +95,14 @@ class AnyTarget(Protocol):
 class Targets(Sequence[Any]):
     """Targets in order, also by id, `targets["z003.2"]`; and what was left out, (id, reason).
 
-    `chosen` is by which of 2 and 3 dimensions they were made, and why, where nobody had said.
+    `chosen` is by which of 2 and 3 dimensions they were made, and why, where nobody had said;
+    `charts` likewise by which kind of boundary each was, (id, "star" or "offset", reason).
     """
 
     found: tuple[Any, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     chosen: tuple[int, str] | None = None
+    charts: tuple[tuple[str, str, str], ...] = ()
 
     def __getitem__(self, which: Any) -> Any:
         if not isinstance(which, str):
@@ -207,26 +210,17 @@ class Target:
 
 def target_of(component: Bool[np.ndarray, "nu nv"], plane: Plane, name: str) -> Target:
     """The target of one component; what lies further from it than a pixel is not looked at."""
-    from scipy import ndimage
-
     met = [np.flatnonzero(component.any(axis=axis)) for axis in (1, 0)]
     low = np.array([max(0, int(each[0]) - 1) for each in met])
     part = component[low[0] : met[0][-1] + 2, low[1] : met[1][-1] + 2]
-    index = low + np.moveaxis(np.indices(part.shape), 0, -1)
-    points = plane.origin + plane.spacing * index
-    centroid = points[part].mean(axis=0)
-    depth = np.asarray(ndimage.distance_transform_edt(part, sampling=plane.spacing))
-    deepest = points[np.unravel_index(int(np.argmax(depth)), depth.shape)]
-    candidates = [centroid + s * (deepest - centroid) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    seen = [_seen_from(centre, part, low, plane) for centre in candidates]
+    seen = best_seen(part, low, plane)
     radius = float(np.sqrt(part.sum() * plane.pixel_area / np.pi))
-    centre = candidates[int(np.argmax(seen))]
     counted = replace(plane, origin=low.astype(float), spacing=np.ones(2), shape=part.shape)
     drawn = contours_from_mask(part, counted)[0].points  # in pixels
     outline = Curve(plane.origin + drawn * plane.spacing, plane.unit)
-    if not bool(outline.contains(centre[None])[0]):  # a hole, or a shape seen from no point
-        centre = deepest
-    return Target(centre, radius, plane, name, outline)
+    # in a hole, or of a shape that is seen from no point
+    hidden = not bool(outline.contains(seen.centre[None])[0])
+    return Target(seen.deepest if hidden else seen.centre, radius, plane, name, outline)
 
 
 def unblurred(radius: float, spread: float) -> tuple[float, float]:
@@ -249,20 +243,3 @@ def by_size(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     number: Any = np.zeros(len(sizes) + 1, dtype=int)
     number[order + 1] = np.arange(1, len(sizes) + 1)
     return number[labels], sizes[order]
-
-
-def _seen_from(centre: np.ndarray, part: np.ndarray, low: np.ndarray, plane: Plane) -> float:
-    """Area of a component that straight rays from the centre reach without leaving it.
-
-    `part` is the component in its box of pixels, of which `low` is the first.
-    """
-    step = float(plane.spacing.min()) / 2
-    reach = float(np.hypot(*(np.array(part.shape) * plane.spacing)))
-    radii, chart = np.arange(step / 2, reach, step), star_chart(centre, reach, plane, 64)
-    points = np.stack([chart.line(ray, radii) for ray in range(chart.sites)])
-    index = np.rint(plane.to_index(points)).astype(int) - low
-    inside = np.asarray(((index >= 0) & (index < np.array(part.shape))).all(axis=-1))
-    index = np.where(inside[..., None], index, 0)
-    hit = part[index[..., 0], index[..., 1]] & inside
-    first_exit = np.where(hit.all(axis=1), len(radii), hit.argmin(axis=1))
-    return float(np.square(first_exit * step).sum())

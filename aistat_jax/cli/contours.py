@@ -138,6 +138,14 @@ def contour(
             metavar="2|3|auto",
         ),
     ] = None,
+    chart: Annotated[
+        str,
+        typer.Option(
+            help="star: radii from a centre; offset: from the target's outline, which takes what "
+            "no star holds; auto: as suits each target, which is said.",
+            metavar="star|offset|auto",
+        ),
+    ] = "star",
     reference: Annotated[
         Path | None, typer.Option(help="An expert's mask to compare the result with.")
     ] = None,
@@ -175,11 +183,11 @@ def contour(
     )  # fmt: skip
     from aistat_jax import pipelines
 
-    space = _dims(dims)
-    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "radius_mm"
+    space, kind = _dims(dims), _chart(chart)
+    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm"
     with in_flags(*flags, point_mm="--point X,Y,Z"):
-        dimensions = space or pipelines.DIMS
-        pipelines.check_question(point, mask, threshold, net, settings, dimensions, radius_mm)
+        wanted = space or pipelines.DIMS, kind, radius_mm
+        pipelines.check_question(point, mask, threshold, net, settings, *wanted)
     if slices == "point" and point is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
@@ -199,8 +207,8 @@ def contour(
     ):  # fmt: skip
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
-            threshold=threshold, net=net, slices=chosen, dims=space, reference=reference,
-            settings=settings, title=f"Contours of {name}",
+            threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
+            reference=reference, settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
     _finish(place, case)
 
@@ -263,8 +271,17 @@ def _dims(text: str | None) -> int | str | None:
     return int(text)
 
 
+def _chart(text: str) -> str:
+    from aistat_jax.boundary.choices import CHARTS
+
+    if text not in CHARTS:
+        raise InputError(f"--chart {text} is not understood; write star, offset or auto")
+    return text
+
+
 def _finish(place: Claim, case: Case) -> None:
     """Write the case, and say what was found and written."""
+    from aistat_jax.boundary.choices import in_words
     from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views import outputs
 
@@ -272,6 +289,8 @@ def _finish(place: Claim, case: Case) -> None:
         dims, why = case.chosen
         how = "as a surface" if dims == 3 else "slice by slice"
         say(f"contoured {how} (--dims {dims}): {why}")
+    for sentence in in_words(case.charts):
+        say(sentence)
     for name, reason in case.skipped[:MOST_LEFT_OUT]:
         complain(f"left out {name}: {reason}")
     if (more := len(case.skipped) - MOST_LEFT_OUT) > 0:

@@ -475,13 +475,14 @@ class OffsetMeshBending:
         return values + jnp.asarray(self.modes) @ (jnp.asarray(self.change) @ values) - self.shift
 
 
-def offset_mesh_chart(mesh: Mesh, reach: float, voxel: float, modes: int) -> OffsetMeshChart:
-    """The normals of a closed mesh, as far as `reach` to both sides or as they do not cross.
+def checked_normals(
+    mesh: Mesh, reach: float, voxel: float
+) -> tuple[Mesh, Float[np.ndarray, "site 3"], float, float]:
+    """A closed mesh, its outward normals, and how far in and out boundaries may lie from it.
 
-    `voxel` is the side of the voxels that will be read, `modes` how many eigenfunctions are kept.
-
-    Raises InputError for a mesh with holes or edges of more than two triangles, one so small or
-    narrow that its normals cross within LEAST voxels, and a reach that is not positive.
+    As far as `reach`, or as the normals do not cross. `voxel` is the side of the voxels that will
+    be read. Raises InputError for a mesh with holes or edges of more than two triangles, one so
+    small or narrow that its normals cross within LEAST voxels, and a reach that is not positive.
     """
     if not reach > 0:
         raise InputError(f"the chart's reach must be positive, got {reach}")
@@ -490,16 +491,26 @@ def offset_mesh_chart(mesh: Mesh, reach: float, voxel: float, modes: int) -> Off
         raise InputError("the mesh is inside out, or empty; turn its triangles counter-clockwise")
     normals = vertex_normals(mesh.points, mesh.faces)
     inner, outer = mesh_reaches(mesh, normals)
-    low, high = (min(reach, KEPT * limit) for limit in (inner, outer))
+    low, high = (float(min(reach, KEPT * limit)) for limit in (inner, outer))
     if min(low, high) < LEAST * voxel:
         raise InputError(
             f"normals of the reference cross {min(low, high):.2g} {mesh.unit} from it, less than "
             f"{LEAST} of a voxel ({voxel:.3g} {mesh.unit}): it is too small or too narrow for "
             "offsets; use a finer image, or contour it slice by slice"
         )
+    return mesh, normals, low, high
+
+
+def offset_mesh_chart(mesh: Mesh, reach: float, voxel: float, modes: int) -> OffsetMeshChart:
+    """The normals of a closed mesh, as far as `reach` to both sides or as they do not cross.
+
+    `modes` is how many eigenfunctions are kept. Raises InputError for what `checked_normals`
+    refuses.
+    """
+    mesh, normals, low, high = checked_normals(mesh, reach, voxel)
     mass, functions, eigenvalues = mesh_modes(mesh, modes)
     radius = (0.75 * mesh.volume / np.pi) ** (1 / 3)
     return OffsetMeshChart(
         mesh.points, mesh.faces, normals, mass, functions, eigenvalues * radius**2,
-        -float(low), float(high), mesh.unit,
+        -low, high, mesh.unit,
     )  # fmt: skip

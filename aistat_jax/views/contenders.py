@@ -66,10 +66,10 @@ def contenders_of(named: Mapping[str, Posterior | Region]) -> list[Contender]:
 def common_chart(several: Sequence[Contender]) -> StarChart | None:
     """Rays from the first centre that all contours, and all draws, have inside; None if none is.
 
-    A contour of several pieces, or none, has no such centre.
+    A contour of several pieces, or none, has no such centre, nor have offsets from an outline.
     """
     for one in several:
-        if one.posterior is not None:
+        if one.posterior is not None and one.posterior.chart.link == "log":
             chart = one.posterior.chart
             if all(_sees(chart, other) for other in several):
                 return chart
@@ -84,7 +84,7 @@ def radii_about(chart: StarChart, one: Contender) -> np.ndarray:
     if one.posterior is None:
         return chart.values_of(one.curves[0])[None]
     own = one.posterior.chart
-    if np.array_equal(own.centre, chart.centre) and np.array_equal(own.angles, chart.angles):
+    if own.link == "log" and own.sites == chart.sites and (own.centre == chart.centre).all():
         return np.asarray(one.posterior.draws)
     polygons = own.points(one.posterior.draws)
     parts = max(1, polygons.shape[0] * polygons.shape[1] * chart.sites // _AT_ONCE)
@@ -99,7 +99,7 @@ def _sees(chart: StarChart, one: Contender) -> bool:
     if one.posterior is None:
         return len(one.curves) == 1 and chart.sees(one.curves[0])
     own = one.posterior.chart
-    if np.array_equal(own.centre, chart.centre):
+    if own.link == "log" and np.array_equal(own.centre, chart.centre):
         return True
     return bool(own.inside(one.posterior.draws, chart.centre).all())
 

@@ -232,7 +232,7 @@ def _draw_unrolled(
     top.set_ylabel(f"radius ({chart.unit})")
     bottom.set_ylabel(f"sd ({chart.unit})")
     top.tick_params(labelbottom=False)
-    direction_axis(bottom, chart.plane)
+    direction_axis(bottom, chart)
     return handles
 
 

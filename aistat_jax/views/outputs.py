@@ -26,7 +26,7 @@ from aistat_jax.views.style import save_figure
 from aistat_jax.views.summary import place_of, summary_of
 from aistat_jax.views.surface_case import surface_figures, write_surfaces
 from aistat_jax.views.surface_files import sections_csv
-from aistat_jax.views.unrolled import plot_unrolled
+from aistat_jax.views.unrolled import plot_unrolled, value_word
 
 
 def write_case(folder: str | os.PathLike[str], case: Case) -> list[str]:
@@ -146,7 +146,7 @@ def _more_figures(case: Case, channel: str) -> list[tuple[str, Any]]:
     parts = one.posterior, one.band, one.grade
     figures = [
         (
-            f"{one.id}: radius and band half-width by direction from the centre.",
+            f"{one.id}: {value_word(one.chart)} and band half-width all the way around.",
             plot_unrolled(*parts, title=None),
         ),
         (

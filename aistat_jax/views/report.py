@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from aistat_jax._errors import InputError
+from aistat_jax.boundary.choices import in_words
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, LOCAL_CUTS, PRESENCE_CUTS
 from aistat_jax.uncertainty.probability import ML
 from aistat_jax.uncertainty.triage import Concern, count_grades
@@ -318,9 +319,12 @@ def _settings(summary: Mapping[str, Any]) -> str:
     found = summary.get("settings", {})
     said = [f" · tolerance {value:g} {name.removeprefix('tolerance_')}"
             for name, value in found.items() if name.startswith("tolerance_")]  # fmt: skip
-    if chosen := summary.get("chosen"):
+    chosen = summary.get("chosen", {})
+    if "dims" in chosen:
         how = "as a surface" if chosen["dims"] == 3 else "slice by slice"
         said.append(f" · contoured {how}: {chosen['reason']}")
+    charts = [(one["id"], one["chart"], one["reason"]) for one in chosen.get("charts", ())]
+    said += [f" · {sentence}" for sentence in in_words(charts)]
     return "".join(said)
 
 

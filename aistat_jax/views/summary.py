@@ -33,18 +33,20 @@ READ = (1, 2)
 def summary_of(case: Case) -> dict[str, Any]:
     """The content of summary.json, schema 2; no value is NaN or infinite.
 
-    It is schema 1 with "dims" and "chart" in every target: 2 and "star" for a contour in a slice,
-    whose "size" is an area; 3 and "sphere" for a surface, whose size is a volume and which holds
-    its "sections" in the slices of the first channel: "slice" (from 0 along the canonical third
-    axis) and "channel", "height_mm" of the slice along their common normal (in an axial volume z),
-    and the "size" of the section as that of a target, with the area of the "estimate".
+    It is schema 1 with "dims" and "chart" in every target: 2 and "star" (or "offset") for a
+    contour in a slice, whose "size" is an area; 3 and "sphere" (or "offset") for a surface, whose
+    size is a volume and which holds its "sections" in the slices of the first channel: "slice"
+    (from 0 along the canonical third axis) and "channel", "height_mm" of the slice along their
+    common normal (in an axial volume z), and the "size" of the section as that of a target, with
+    the area of the "estimate".
 
     Where there is something to say it holds "reference" (agreement with a reference mask),
-    "skipped" (targets that could not be read, with reasons) and "chosen" ("dims" and the "reason",
-    where nobody had said them); a target its "channel" and "slice", "presence" and its own
-    "reference"; a grade "trusted_to_mm" (the smallest tolerance at which it would be green, null
-    where there is none) and "findings" (what speaks against the model: each with "cap", the best
-    grade it leaves, "kind" and "text"); readers must not count on any of them.
+    "skipped" (targets that could not be read, with reasons) and "chosen", what nobody had said
+    ("dims" and the "reason"; "charts", with the "id", "chart" and "reason" of each target); a
+    target its "channel" and "slice", "presence" and its own "reference"; a grade "trusted_to_mm"
+    (the smallest tolerance at which it would be green, null where there is none) and "findings"
+    (what speaks against the model: each with "cap", the best grade it leaves, "kind" and "text");
+    readers must not count on any of them.
     Images without spacing have sizes in "px2", `band_half_width_px` and `trusted_to_px`.
     """
     first, like = case[0], case.image.primary
@@ -64,10 +66,20 @@ def summary_of(case: Case) -> dict[str, Any]:
         summary["reference"] = _reference(case.agreement)
     if case.skipped:
         summary["skipped"] = [{"id": name, "reason": why} for name, why in case.skipped]
-    if case.chosen is not None:
-        dims, reason = case.chosen
-        summary["chosen"] = {"dims": dims, "reason": reason}
+    if case.chosen is not None or case.charts:
+        summary["chosen"] = _chosen(case)
     return summary
+
+
+def _chosen(case: Case) -> dict[str, Any]:
+    """What was chosen for the case, and why."""
+    found: dict[str, Any] = {}
+    if case.chosen is not None:
+        found = dict(zip(("dims", "reason"), case.chosen, strict=True))
+    if case.charts:
+        keys = "id", "chart", "reason"
+        found["charts"] = [dict(zip(keys, each, strict=True)) for each in case.charts]
+    return found
 
 
 def place_of(contour: Contour, image: Image) -> dict[str, Any]:

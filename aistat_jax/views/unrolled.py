@@ -1,4 +1,4 @@
-"""What does a boundary look like unrolled? Direction from the centre against radius."""
+"""What does a boundary look like unrolled? Direction against radius, or way against offset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.grid import Plane
-from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.views.layers import (
@@ -42,9 +40,10 @@ def plot_unrolled(
 ) -> Figure:
     """The boundary unrolled: angle against radius above, the band's half-width below.
 
-    Angles run counter-clockwise from the patient's right as named by the letters on the axis;
-    the half-width is coloured and named by local grade, with the tolerance as a line. `title`,
-    `width_mm` and `ax` are as in `plot_contours`; axes of yours are divided between the two.
+    Angles run counter-clockwise from the patient's right as named by the letters on the axis; of
+    offsets it is the way around their outline. The half-width is coloured and named by local
+    grade, with the tolerance as a line. `title`, `width_mm` and `ax` are as in `plot_contours`;
+    axes of yours are divided between the two.
 
     Raises InputError for a width together with axes.
     """
@@ -62,11 +61,11 @@ def plot_unrolled(
             top.plot(degrees, closed(row), color=DRAW, alpha=0.25, lw=max(0.3, 0.5 * made.scale))
         for code, at in grade_runs(grade, rays):
             top.plot(degrees[at], closed(posterior.estimate)[at], lw=width, **line_look(code))
-        top.set_ylabel(f"radius ({unit})")
+        top.set_ylabel(f"{value_word(chart)} ({unit})")
         made.title(top, title_or_auto(title, posterior, grade))
         if band is not None:
             _draw_half_width(panels[1], degrees, band, grade, width)
-        direction_axis(panels[-1], chart.plane)
+        direction_axis(panels[-1], chart)
         handles = legend_handles(
             [] if grade is None else [grade], band, min(draws, len(posterior.draws)), width=width
         )
@@ -96,14 +95,48 @@ def _draw_half_width(
     axes.set_ylabel(f"half-width ({band.unit})")
 
 
-def around(chart: StarChart) -> np.ndarray:
-    """The chart's angles in degrees, and 360 at the end."""
-    return np.append(np.degrees(chart.angles), 360.0)
+TURNS = {
+    "log": "direction from the centre (degrees)",
+    "identity": "way around the outline, counter-clockwise",
+}
 
 
-def direction_axis(axes: Axes, plane: Plane) -> None:
-    """Degrees around the centre, with the patient's letters at the quarters."""
+def around(chart: Any) -> np.ndarray:
+    """Where the sites of a chart in a plane are, in degrees of one turn, and 360 at the end.
+
+    Of a star these are angles, of offsets shares of the way around the outline.
+    """
+    return np.linspace(0.0, 360.0, chart.sites + 1)
+
+
+def turn_of(chart: Any, point: tuple[float, float]) -> float:
+    """Where a point is on the axis of `around`, in degrees."""
+    if chart.link == "identity":
+        return float(around(chart)[int(chart.nearest(np.asarray(point)))])
+    return float(np.degrees(chart.polar(point)[1]))
+
+
+def site_at(chart: Any, degrees: float) -> int:
+    """The site nearest to a place on that axis."""
+    return round(degrees / 360.0 * chart.sites) % chart.sites
+
+
+def turn_label(chart: Any, degrees: float) -> str:
+    """What stands there: an angle with the patient's letters, or a share of the way around."""
+    if chart.link == "identity":
+        return f"{degrees / 3.6:g}%" if degrees % 90 == 0 else ""
+    return angle_label(chart.plane, degrees)
+
+
+def value_word(chart: Any) -> str:
+    """What the values of a chart are."""
+    return "offset" if chart.link == "identity" else "radius"
+
+
+def direction_axis(axes: Axes, chart: Any) -> None:
+    """One turn: degrees with the patient's letters at the quarters, or the way around."""
+    turn = range(0, 361, 45)
     axes.set_xlim(0, 360)
-    axes.set_xticks(range(0, 361, 45))
-    axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
-    axes.set_xlabel("direction from the centre (degrees)")
+    axes.set_xticks(turn)
+    axes.set_xticklabels([turn_label(chart, degrees) for degrees in turn])
+    axes.set_xlabel(TURNS.get(chart.link, TURNS["log"]))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import aistat_jax as aj
-from aistat_jax.boundary.volume import chosen_dims, volume_target
+from aistat_jax.boundary.choices import chosen_dims
+from aistat_jax.boundary.volume import volume_target
 from aistat_jax.space.image import channel_from_array
 
 SHAPE = (30, 30, 20)

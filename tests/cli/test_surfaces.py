@@ -12,7 +12,7 @@ import aistat_jax as aj
 from aistat_jax import case
 from aistat_jax.cli import main
 from tests.ends import inputs
-from tests.helpers import make_volume
+from tests.helpers import horseshoe_depth, make_volume
 from tests.test_case import balls
 
 POINT = "63,61,40"
@@ -73,15 +73,43 @@ def test_what_is_chosen_is_said_and_kept(pet, capsys):
     summary = json.loads((pet.parent / "out" / "summary.json").read_text())
     assert summary["chosen"] == {"dims": 3, "reason": said.split(": ", 1)[1]}
     assert "contoured as a surface" in (pet.parent / "out" / "report.html").read_text()
-    assert contour(pet, "--dims", "auto", "--slices", "10") == 0
-    assert "contoured slice by slice (--dims 2): slices were chosen" in capsys.readouterr().out
+    assert contour(pet, "--dims", "auto", "--chart", "auto", "--slices", "10") == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first == "contoured slice by slice (--dims 2): slices were chosen"
+    assert second == "z010: star: straight rays from one centre reach at least 95% of it"
     assert contour(pet, "--dims", "2") == 0
     assert "contoured" not in capsys.readouterr().out
+
+
+def test_the_kind_of_boundary_that_is_chosen_is_said_and_kept(pet, capsys):
+    path = pet.parent / "slice.npz"
+    depth = horseshoe_depth(np.moveaxis(np.indices((64, 64)), 0, -1), (32.0, 30.0), 19.0, 6.0)
+    np.savez(path, 1.0 + 3.0 * (depth > 0))
+    start = ",".join(str(part) for part in np.argwhere(depth > 4)[0])
+    where = "--threshold", "2.5"
+    assert contour(path, *where, "--chart", "auto", at=start) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said == "z000: offset from its outline: straight rays from one centre reach 58% of it"
+    summary = json.loads((pet.parent / "out" / "summary.json").read_text())
+    assert summary["targets"][0]["chart"] == "offset"
+    (chosen,) = summary["chosen"]["charts"]
+    assert chosen == {"id": "z000", "chart": "offset", "reason": said.split(": ", 2)[2]}
+    assert said in (pet.parent / "out" / "report.html").read_text()
+    assert contour(path, *where, "--chart", "offset", at=start) == 0
+    assert "outline:" not in capsys.readouterr().out  # it was asked for
+    summary = json.loads((pet.parent / "out" / "summary.json").read_text())
+    assert "chosen" not in summary
+    assert summary["targets"][0]["chart"] == "offset"
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (["--chart", "round"], "--chart round is not understood; write star, offset or auto"),
+        (
+            ["--chart", "offset", "--net", "lesion-pet-2d"],
+            "--net reads radii from a centre; drop --chart, or --net",
+        ),
         (["--dims", "4"], "--dims 4 is not understood; write 2, 3 or auto"),
         (
             ["--dims", "3", "--slices", "10"],

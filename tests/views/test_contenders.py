@@ -27,6 +27,15 @@ def moved(posterior, by):
     return replace(posterior, chart=chart, radii=np.array(radii)[None])
 
 
+def make_offsets() -> aj.Posterior:
+    """Draws near the outline of `POSTERIOR`, told as offsets from it."""
+    plane = POSTERIOR.chart.plane
+    target = aj.offset_target(POSTERIOR.chart.surface(POSTERIOR.estimate), plane)
+    chart = target.chart(8.0)
+    noise = 0.4 * np.random.default_rng(0).standard_normal((1, 200, 1))
+    return replace(POSTERIOR, chart=chart, radii=np.tile(noise, (1, 1, chart.sites)))
+
+
 def test_another_centre_tells_the_same_boundary():
     other = moved(POSTERIOR, (3.0, -2.0))
     several = contenders_of({"a": POSTERIOR, "b": other})
@@ -96,3 +105,34 @@ def test_one_slice_and_at_least_one_posterior():
         aj.plot_comparison(make_image(), {"a": POSTERIOR, "b": above})
     with pytest.raises(aj.InputError, match="as many references, got 3"):
         aj.plot_gallery(make_image(), [POSTERIOR] * 2, references=[None] * 3)
+
+
+def test_offsets_are_shown_the_way_around_their_outline():
+    """In figures, and under the mouse; a star beside them keeps its angles."""
+    offsets = make_offsets()
+    figure = aj.plot_unrolled(offsets, aj.simultaneous_band(offsets))
+    top, bottom = figure.axes[:2]
+    assert top.get_ylabel() == "offset (mm)"
+    assert bottom.get_xlabel() == "way around the outline, counter-clockwise"
+    labels = [text.get_text() for text in bottom.get_xticklabels()]
+    assert labels[::2] == ["0%", "25%", "50%", "75%", "100%"]
+    star = aj.plot_unrolled(POSTERIOR)
+    assert star.axes[0].get_ylabel() == "radius (mm)"
+    assert star.axes[0].get_xlabel() == "direction from the centre (degrees)"
+    assert len(aj.plot_comparison(make_image(), {"a": offsets, "b": offsets}).axes) == 2
+    assert len(aj.plot_comparison(make_image(), {"a": offsets, "b": POSTERIOR}).axes) == 4
+
+
+def test_offsets_are_looked_at_along_their_normals():
+    pytest.importorskip("ipympl")
+    offsets = make_offsets()
+    explorer = aj.explore(make_image(), offsets)
+    explorer.look_along(32)
+    line = np.stack(explorer.scene.panel.ray.get_data(), axis=-1)
+    chart = offsets.chart
+    np.testing.assert_allclose(line[0], chart.line(32, np.array([chart.low]))[0])
+    assert chart.position(line[1:])[0] == pytest.approx(
+        chart.low + 1.15 * (offsets.draws[:, 32].max() - chart.low), abs=0.05
+    )
+    assert explorer.scene.ring.cursor.get_xdata()[0] == pytest.approx(360 * 32 / chart.sites)
+    assert explorer.scene.profile.axes.get_xlim() == pytest.approx(chart.reach)

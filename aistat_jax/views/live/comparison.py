@@ -15,14 +15,14 @@ from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.figures import plot_comparison
-from aistat_jax.views.layers import angle_label, closed, limits_around_all, window_of
+from aistat_jax.views.layers import closed, limits_around_all, window_of
 from aistat_jax.views.live.controls import make_sliders
 from aistat_jax.views.live.panels import LEGEND, SlicePanel, legend_of
 from aistat_jax.views.live.stage import Stage
 from aistat_jax.views.live.told import Line, View, badge, told
 from aistat_jax.views.page import safe
 from aistat_jax.views.style import COMPARED, style
-from aistat_jax.views.unrolled import around
+from aistat_jax.views.unrolled import around, site_at, turn_label, turn_of
 
 WIDTH, PANEL, BELOW = 9.2, 3.0, 2.6  # inches
 
@@ -43,7 +43,7 @@ class Comparison(View):
         self.image, self.posteriors, self.grades = image, dict(posteriors), dict(grades)
         self.reference, self.channel = reference, channel
         self.line, self.failure = Line(), ""
-        self.angle: float | None = None
+        self.turn: float | None = None
         draws = min(len(p.draws) for p in self.posteriors.values())
         self.sliders = make_sliders(draws, level)
         self.table = widgets.HTML()
@@ -102,7 +102,7 @@ class Comparison(View):
         plane = several[0].chart.plane
         below.set_xlim(0, 360)
         below.set_xticks(range(0, 361, 45))
-        below.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 45)])
+        below.set_xticklabels([turn_label(several[0].chart, a) for a in range(0, 361, 45)])
         below.set_ylabel(f"half-width ({plane.unit})")
         widest = [simultaneous_band(p, self.sliders.level.max).half_width.max() for p in several]
         below.set_ylim(0, 1.1 * float(np.max(widest)))
@@ -140,15 +140,15 @@ class Comparison(View):
         inside = [name for name, panel in self.panels.items() if event.inaxes is panel.axes]
         if inside:
             point = (float(event.xdata), float(event.ydata))
-            self.angle = float(self.posteriors[inside[0]].chart.polar(point)[1])
+            self.turn = turn_of(self.posteriors[inside[0]].chart, point)
         elif event.inaxes is self.below:
-            self.angle = float(np.radians(event.xdata))
+            self.turn = float(event.xdata)
         else:
             return
         for name, panel in self.panels.items():
-            ray = int(self.posteriors[name].chart.nearest_to(self.angle))
+            ray = site_at(self.posteriors[name].chart, self.turn)
             panel.show_ray(self.posteriors[name], ray, None)
-        self.cursor.set_xdata([np.degrees(self.angle)] * 2)
+        self.cursor.set_xdata([self.turn] * 2)
         self.stage.paint()
 
     def _table(self) -> str:

@@ -30,6 +30,7 @@ from aistat_jax.views.live.told import Line, View, badge, chains_page, click_tab
 from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
 from aistat_jax.views.summary import target_summary
+from aistat_jax.views.unrolled import turn_of
 
 
 class Explorer(View):
@@ -351,10 +352,10 @@ class Explorer(View):
         waiting = self.desk.waiting(self.target)
         self.scene.panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
         self.scene.panel.show_waiting(waiting)
-        angles = []
+        places = []
         if self.posterior is not None:
-            angles = [float(self.posterior.chart.polar(c.point)[1]) for c in self.clicks]
-        self.scene.ring.show_clicks(angles)
+            places = [turn_of(self.posterior.chart, c.point) for c in self.clicks]
+        self.scene.ring.show_clicks(places)
         c = self.controls
         orders = self.desk.queue.waiting
         c.undo.disabled = not (self.session.done or orders)

@@ -9,6 +9,7 @@ import numpy as np
 
 from aistat_jax.editing import Click
 from aistat_jax.views.live.told import told
+from aistat_jax.views.unrolled import site_at
 
 if TYPE_CHECKING:
     from aistat_jax.views.live.explorer import Explorer
@@ -217,7 +218,7 @@ class Gestures:
         e = self.explorer
         chart = e.posterior.chart  # pyright: ignore[reportOptionalMemberAccess]
         if event.inaxes is e.scene.ring.axes:
-            return int(chart.nearest_to(np.radians(event.xdata)))
+            return site_at(chart, float(event.xdata))
         return int(chart.nearest((float(event.xdata), float(event.ydata))))
 
     def _click_near(self, event: Any) -> int | None:

@@ -24,7 +24,6 @@ from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (
     Limits,
-    angle_label,
     closed,
     colour_map,
     draw_letters,
@@ -44,7 +43,7 @@ from aistat_jax.views.style import (
     OUTLINE,
     REFERENCE,
 )
-from aistat_jax.views.unrolled import around
+from aistat_jax.views.unrolled import around, turn_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -216,7 +215,8 @@ class SlicePanel:
         line = at = _NOWHERE
         if posterior is not None and ray is not None:
             chart = posterior.chart
-            line = chart.line(ray, np.array([0.0, posterior.draws[:, ray].max() * 1.15]))
+            low, far = chart.reach[0], posterior.draws[:, ray].max()
+            line = chart.line(ray, np.array([low, far + 0.15 * (far - low)]))
             at = _NOWHERE if radius is None else chart.line(ray, np.array([radius]))
         self.ray.set_data(*line.T)
         self.ray_ink.set_data(*line.T)
@@ -294,13 +294,13 @@ class RingPanel:
             axes.plot([], [], "v", ms=6, mfc="#FFFFFF", mec=OUTLINE, zorder=5, clip_on=False)[0]
         )
 
-    def frame(self, plane: Plane, highest: float) -> None:
+    def frame(self, chart: Any, highest: float) -> None:
         """Axes and their names. Needs `Stage.redraw` afterwards."""
         self.axes.set_xlim(0, 360)
         self.axes.set_ylim(0, highest)
         self.axes.set_xticks(range(0, 361, 90))
-        self.axes.set_xticklabels([angle_label(plane, a) for a in range(0, 361, 90)])
-        self.axes.set_ylabel(f"half-width\n({plane.unit})")
+        self.axes.set_xticklabels([turn_label(chart, a) for a in range(0, 361, 90)])
+        self.axes.set_ylabel(f"half-width\n({chart.unit})")
 
     def show_tolerance(self, grade: Grade | None) -> None:
         self.tolerance.set_visible(grade is not None)
@@ -328,13 +328,13 @@ class RingPanel:
         self.cursor.set_visible(seen)
         self.dot.set_visible(seen)
         if band is not None and ray is not None:
-            degrees = float(np.degrees(band.chart.angles[ray]))
+            degrees = float(around(band.chart)[ray])
             self.cursor.set_xdata([degrees] * 2)
             self.dot.set_data([degrees], [band.half_width[ray]])
 
-    def show_clicks(self, angles: Sequence[float]) -> None:
-        """Triangles on the axis at the directions (radians) of the clicks."""
-        self.marks.set_data(np.degrees(angles), np.zeros(len(angles)))
+    def show_clicks(self, degrees: Sequence[float]) -> None:
+        """Triangles on the axis at the places (degrees) of the clicks."""
+        self.marks.set_data(np.asarray(degrees), np.zeros(len(degrees)))
 
 
 class ProfilePanel:
@@ -373,10 +373,12 @@ class ProfilePanel:
             )
         )
 
-    def frame(self, channel: Channel, reach: float, window: tuple[float, float]) -> None:
+    def frame(
+        self, channel: Channel, reach: tuple[float, float], window: tuple[float, float]
+    ) -> None:
         """Axes and their names. Needs `Stage.redraw` afterwards."""
         low, high = window
-        self.axes.set_xlim(0, reach)
+        self.axes.set_xlim(*reach)
         self.axes.set_ylim(low - 0.04 * (high - low), high + 0.08 * (high - low))
         self.axes.set_xlabel(f"distance along the ray ({channel.unit})")
         self.axes.set_ylabel(f"{channel.name} ({channel.quantity})")

@@ -168,6 +168,6 @@ class Scene:
             self.panel.frame(plane, limits, dark=chosen.quantity == "SUV")
             if posterior is not None and grade is not None:
                 widest = float(simultaneous_band(posterior, level).half_width.max())
-                self.ring.frame(plane, HEADROOM * max(widest, grade.tolerance))
-                self.profile.frame(chosen, posterior.chart.reach[1], window)
+                self.ring.frame(posterior.chart, HEADROOM * max(widest, grade.tolerance))
+                self.profile.frame(chosen, posterior.chart.reach, window)
         self.stage.redraw()
