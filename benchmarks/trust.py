@@ -122,7 +122,8 @@ def _rough(count: int, dims: int) -> list[Row]:
         curves = [curve for curves in phantom.slices for curve in curves]
         side = 1.0 if dims == 2 else phantom.image["PT"].grid.spacing[2]
         truth.append(side * sum(curve.area for curve in curves))
-        target = find_targets(phantom.image, point_mm=phantom.centre, dims=dims)[0]
+        point = np.append(phantom.centre, 0.0)[:3]
+        target = find_targets(phantom.image, point_mm=point, dims=dims)[0]
         models.append(boundary_model(target, intensity(phantom.image, "PT")))
     found = [area_posterior(posterior) for posterior in fit_many(models)]
     off = np.array([size.mean - true for size, true in zip(found, truth, strict=True)])

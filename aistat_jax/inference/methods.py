@@ -246,9 +246,10 @@ def moved(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:
     Where weights do not hold, the mode that was expanded is often not the one that matters, or
     the hyperparameters that it was sought for are not.
     """
-    if not all(np.isfinite(values).all() for values in posterior.samples.values()):
+    try:
+        place = log_density(model).unconstrain(posterior.samples)
+    except InputError:  # draws that have run away, to where no transform holds them
         return model
-    place = log_density(model).unconstrain(posterior.samples)
     return replace(model, near=place.reshape(-1, place.shape[-1]).mean(axis=0))
 
 
