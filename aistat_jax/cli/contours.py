@@ -101,7 +101,8 @@ def contour(
     radius_mm: Annotated[
         float | None,
         typer.Option(
-            help="How far from the point the edge is, roughly: then nothing is looked for.",
+            help="How far from the point the edge is, roughly (pixels without spacing): then "
+            "nothing is looked for.",
             metavar="R",
             rich_help_panel=_FIND,
         ),
