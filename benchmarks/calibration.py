@@ -228,7 +228,7 @@ def run(quick: bool) -> Result:
 
     laplace = calibrate(many)
     judge("Laplace", laplace, good=True)
-    rows.append(Row("Laplace: share refitted by NUTS (khat > 0.7)", laplace.fallbacks))
+    rows.append(Row("Laplace: share sampled by chains or particles", laplace.fallbacks))
     judge("NUTS", calibrate(chains, "nuts"), good=True)
     judge("control, posterior scaled by 0.7", calibrate(many, shrink=0.7), good=False)
     judge("control, wrong prior amplitude", calibrate(few, prior="wrong"), good=False)

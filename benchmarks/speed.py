@@ -191,7 +191,7 @@ def many(count: int, repeats: int) -> list[Row]:
         each = median_seconds(partial(fit_many, models, fallback=False), repeats) / count
         rows.append(
             Row(f"fit_many of {count} contours, {len(channels)} channel(s), each", 1e3 * each, "ms",
-                at_most=10, note=f"{refitted} of them would be refitted by NUTS")
+                at_most=10, note=f"{refitted} of them would be fitted anew")
         )  # fmt: skip
     return rows
 

@@ -122,7 +122,7 @@ def _calibration(count: int) -> list[Row]:
                    (0.93, 0.97) if good else (None, 0.93)),
         ]  # fmt: skip
     others = float(np.mean([post.method != "laplace" for post in fitted]))
-    return [*rows, Row("share refitted by NUTS (khat > 0.7)", others)]
+    return [*rows, Row("share sampled by chains or particles", others)]
 
 
 def _share(name: str, held: list[bool], asked: tuple[float | None, float | None]) -> Row:

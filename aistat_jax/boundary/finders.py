@@ -14,7 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.choices import CHARTS, chosen_dims, told
+from aistat_jax.boundary.choices import CHARTS, ChartChoice, chosen_dims, told
 from aistat_jax.boundary.regions import Region, ball_at, point_spread, region_at, section_areas
 from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Target, Targets, by_size, target_of
 from aistat_jax.boundary.volume import unfit, volume_target
@@ -28,6 +28,8 @@ LOOKED_AT = 200_000
 # its edge an area is off by this share of a pixel: whole pixels, and levels between them.
 TAPER_REACH = 0.8
 WHOLE, BETWEEN = float(1 / np.sqrt(12)), 0.05
+# An id, its target or why it has none, and how its kind of boundary was chosen, where it was.
+Made = tuple[str, Any, ChartChoice | None]
 
 
 def find_targets(
@@ -104,7 +106,7 @@ def find_targets(
     known = {"seen_through": seen_through, "doubts": doubts}
     if dims == 3 or (choice is not None and choice[0] == 3):
         return _in_space(region, chosen.grid, known, choice, chart)
-    found, skipped, charts = [], [], []
+    made: list[Made] = []
     parts = [by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
     met = [k for k, (_, sizes) in enumerate(parts) if sizes.max(initial=0) >= least]
@@ -123,22 +125,15 @@ def find_targets(
                 why = f"{few} too few for a contour (at least {least})"
                 if sizes[n - 1] >= least:
                     why = "a smaller part of what was pointed at; pass a mask to contour it too"
-                skipped.append((name, why))
+                made.append((name, why, None))
                 continue
             areas = whole
             if max(len(own) for _, own in parts) > 1 and plane.unit == "mm":
                 areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
             part, taper = labels == n, taper_at(areas, k, plane, error)
             star = partial(_star, part, plane, name, taper)
-            target, why = told(star, part, plane, name, chart)
-            if isinstance(target, str):
-                skipped.append((name, target))
-                continue
-            found.append(_with(target, known))
-            charts += [] if why is None else [why]
-    if not found:
-        raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
-    return Targets(tuple(found), tuple(skipped), choice, tuple(charts))
+            made.append((name, *told(star, part, plane, name, chart)))
+    return _gathered(made, known, choice)
 
 
 def _star(part: np.ndarray, plane: Plane, name: str, taper: Taper | None) -> Target:
@@ -199,21 +194,26 @@ def _in_space(
     boxes = enumerate(find_objects(labels), start=1)
     reasons = [unfit(labels[box] == n, grid, box[2].start) for n, box in boxes]
     ids = _ids("target", len(sizes), reasons.count(None))
-    found, skipped, charts = [], [], []
+    made: list[Made] = []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
-            skipped.append((name, f"{why}; contour it slice by slice (dims=2)"))
+            made.append((name, f"{why}; contour it slice by slice (dims=2)", None))
             continue
         part = labels == n
-        target, made = told(partial(volume_target, part, grid, name), part, grid, name, chart)
-        if isinstance(target, str):
-            skipped.append((name, target))
-            continue
-        found.append(_with(target, known))
-        charts += [] if made is None else [made]
+        star = partial(volume_target, part, grid, name)
+        made.append((name, *told(star, part, grid, name, chart)))
+    return _gathered(made, known, choice)
+
+
+def _gathered(
+    made: Sequence[Made], known: dict[str, Any], choice: tuple[int, str] | None
+) -> Targets:
+    """What was made, as targets and as what was left out; InputError where all was."""
+    skipped = tuple((name, target) for name, target, _ in made if isinstance(target, str))
+    found = tuple(_with(target, known) for _, target, _ in made if not isinstance(target, str))
     if not found:
         raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
-    return Targets(tuple(found), tuple(skipped), choice, tuple(charts))
+    return Targets(found, skipped, choice, tuple(why for *_, why in made if why is not None))
 
 
 def _with(target: Any, known: dict[str, Any]) -> Any:

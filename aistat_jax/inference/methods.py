@@ -91,15 +91,17 @@ class Laplace:
             return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
         scouts = particles.sample(model, draws=draws, seed=seed)
         there = moved(model, scouts)
-        found = timed_with(by_laplace(there, draws=draws, seed=seed), scouts)
-        posterior = better(posterior, found)
-        trusted = trustworthy(posterior.diagnostics, draws)
-        if trusted and not lacks_evidence(posterior, scouts):
-            return posterior
-        if trusted or there.near is None or len(there.near) > MOST_FOR_CHAINS:
-            return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
-        chains = NUTS(self.chains, self.warmup)
-        return sampled_instead(there, posterior, chains, draws=draws, seed=seed)
+        posterior = better(posterior, by_laplace(there, draws=draws, seed=seed))
+        if trustworthy(posterior.diagnostics, draws):
+            if not lacks_evidence(posterior, scouts):
+                return timed_with(posterior, scouts)
+            return in_place_of(posterior, scouts, "Laplace found one mode of several")
+        if there.near is None or len(there.near) > MOST_FOR_CHAINS:
+            return sampled_instead(
+                model, posterior, particles, draws=draws, seed=seed, first=scouts
+            )
+        chains, refused = NUTS(self.chains, self.warmup), timed_with(posterior, scouts)
+        return sampled_instead(there, refused, chains, draws=draws, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -274,28 +276,34 @@ def lacks_evidence(posterior: Posterior, particles: Posterior) -> bool:
 
 
 def sampled_instead(
-    model: BoundaryModel, refused: Posterior, chains: NUTS | SMC, *, draws: int, seed: int
+    model: BoundaryModel,
+    refused: Posterior,
+    chains: NUTS | SMC,
+    *,
+    draws: int,
+    seed: int,
+    first: Posterior | None = None,
 ) -> Posterior:
-    """Chains in place of a Laplace posterior whose weights do not hold.
+    """Chains in place of a Laplace posterior whose weights do not hold; `first` if they were run.
 
     Those that disagree, or are worth too few draws, are run once more, LONGER times as long.
     """
-    posterior = chains.sample(model, draws=draws, seed=seed)
+    posterior = first or chains.sample(model, draws=draws, seed=seed)
     if not mixed(posterior.diagnostics):
         first = posterior
         posterior = chains.longer().sample(model, draws=LONGER * draws, seed=seed)
         posterior = replace(thinned(posterior, LONGER), seconds=_total(first, posterior, posterior))
     khat, ess = refused.diagnostics.khat, refused.diagnostics.ess_min
-    note = (
-        f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws); "
-        f"sampled by {chains.name} instead"
-    )
-    reasons = (*posterior.diagnostics.reasons, note)
-    return replace(
-        posterior,
-        diagnostics=replace(posterior.diagnostics, khat=khat, reasons=reasons),
-        seconds=_total(refused, posterior, posterior),
-    )
+    why = f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws)"
+    return in_place_of(refused, posterior, why)
+
+
+def in_place_of(refused: Posterior, posterior: Posterior, why: str) -> Posterior:
+    """The draws of another method, with the reason for it and the time of both."""
+    reasons = (*posterior.diagnostics.reasons, f"{why}; sampled by {posterior.method} instead")
+    checks = replace(posterior.diagnostics, khat=refused.diagnostics.khat, reasons=reasons)
+    seconds = _total(refused, posterior, posterior)
+    return replace(posterior, diagnostics=checks, seconds=seconds)
 
 
 def thinned(posterior: Posterior, step: int) -> Posterior:

@@ -363,6 +363,26 @@ def test_a_mode_that_does_not_matter_is_left_for_where_particles_find_the_poster
     assert held == [False, True]
 
 
+def test_particles_that_found_another_mode_take_the_place_of_laplace_and_run_once(monkeypatch):
+    ran, tries = [], iter([False, False, True, False, False, True])
+
+    def sample(self, model, *, draws, seed):
+        ran.append(draws)
+        return sampled(self, model, draws=draws, seed=seed)
+
+    sampled = SMC.sample
+    monkeypatch.setattr(SMC, "sample", sample)
+    where = "aistat_jax.inference.methods"
+    monkeypatch.setattr(f"{where}.trustworthy", lambda found, draws: next(tries))
+    kept = fit(soft_model(), draws=1000)  # the control: theirs is no more
+    assert (kept.method, ran) == ("laplace", [1000])
+    monkeypatch.setattr(f"{where}.lacks_evidence", lambda posterior, particles: True)
+    found = fit(soft_model(), draws=1000)
+    assert (found.method, ran) == ("smc", [1000, 1000])
+    said = "Laplace found one mode of several; sampled by smc instead"
+    assert found.diagnostics.reasons[-1] == said
+
+
 def test_particles_that_found_more_evidence_have_found_another_mode(posteriors):
     mine, theirs = posteriors["laplace"], fit(soft_model(), "smc", draws=1000)
     assert not lacks_evidence(mine, theirs)
