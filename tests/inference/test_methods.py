@@ -355,6 +355,7 @@ def test_a_mode_that_does_not_matter_is_left_for_where_particles_find_the_poster
         radius_max=40.0,
     )  # fmt: skip
     kept, found = fit(model, fallback=False), fit(model)
+    assert kept.diagnostics.khat is not None
     assert kept.diagnostics.khat > 2
     assert (found.method, found.diagnostics.converged) == ("laplace", True)
     other = fit(model, "smc", draws=4000)
