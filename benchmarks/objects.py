@@ -22,7 +22,7 @@ from aistat_jax.space.image import Image
 from aistat_jax.space.star import star_chart
 from aistat_jax.uncertainty.labels import label_map
 from benchmarks._table import Result, Row
-from benchmarks.real_pet import collections
+from benchmarks.patients import collections
 
 SIDE, ACROSS, COUNT, RADIUS = 1024, 18, 300, 12.0
 HARMONICS, RAYS = 8, 64

@@ -28,7 +28,7 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.space.representation import represented
 from benchmarks._table import Result, Row
-from benchmarks.real_pet import collections
+from benchmarks.patients import collections
 
 # Components of fewer pixels, or voxels, are drawn too coarsely to have a shape.
 PIXELS, VOXELS = 20, 100

@@ -37,7 +37,8 @@ from aistat_jax.uncertainty.readers import ged_squared, matched_iou
 from aistat_jax.uncertainty.representatives import representatives
 from aistat_jax.uncertainty.scores import bootstrap_mean, score_case
 from benchmarks._table import Result, Row
-from benchmarks.real_pet import collections, components
+from benchmarks.patients import collections
+from benchmarks.real_pet import components
 
 LEVELS = (0.5, 0.8, 0.95)
 SAMPLES = 16

@@ -5,7 +5,7 @@ From a point the lesion is looked for first (regions.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.choices import CHARTS, ChartChoice, chosen_dims, told
+from aistat_jax.boundary.readings import in_space, region_meant
 from aistat_jax.boundary.regions import Region, ball_at, point_spread, region_at, section_areas
 from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Target, Targets, by_size, target_of
-from aistat_jax.boundary.volume import unfit, volume_target
+from aistat_jax.boundary.volume import VolumeTarget, unfit, volume_target
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.plausible import implausible
@@ -97,7 +98,7 @@ def find_targets(
     elif index is not None and radius_mm is not None:
         region = ball_at(chosen, np.asarray(point_mm, dtype=float), radius_mm)
     elif index is not None:
-        region = region_at(chosen, index)
+        region = (region_meant if in_space(chosen) else region_at)(chosen, index)
     else:
         raise InputError("a target needs a point, a mask or a threshold")
     doubts = (*region.doubts, *_doubted_values(image))
@@ -105,7 +106,8 @@ def find_targets(
     choice = _choice(chosen, region, slices, chart) if dims == "auto" else None
     known = {"seen_through": seen_through, "doubts": doubts}
     if dims == 3 or (choice is not None and choice[0] == 3):
-        return _in_space(region, chosen.grid, known, choice, chart)
+        star = volume_target if index is None or mask is not None else _as_ball
+        return _in_space(region, chosen.grid, known, choice, chart, star)
     made: list[Made] = []
     parts = [by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
@@ -186,6 +188,7 @@ def _in_space(
     known: dict[str, Any],
     choice: tuple[int, str] | None,
     chart: str,
+    star: Callable[[np.ndarray, Grid, str], VolumeTarget],
 ) -> Targets:
     """A target in space of every component that shows its surface."""
     from scipy.ndimage import find_objects
@@ -200,9 +203,16 @@ def _in_space(
             made.append((name, f"{why}; contour it slice by slice (dims=2)", None))
             continue
         part = labels == n
-        star = partial(volume_target, part, grid, name)
-        made.append((name, *told(star, part, grid, name, chart)))
+        made.append((name, *told(partial(star, part, grid, name), part, grid, name, chart)))
     return _gathered(made, known, choice)
+
+
+def _as_ball(part: np.ndarray, grid: Grid, name: str) -> VolumeTarget:
+    """The target of what was found around a point: where, and how large, but not of which form.
+
+    Fits start from a ball: the bumps of a region that was found are seldom those of a boundary.
+    """
+    return replace(volume_target(part, grid, name), outline=None)
 
 
 def _gathered(

@@ -10,6 +10,7 @@ not count. What speaks against the region is said in sentences.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,24 +73,85 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
 
     For each of LEVELS levels the component at (or next to) the voxel is scored by the mean
     gradient along its surface (see `tone_at` for the scale), by its size and by how far it passes
-    the voxel by. Holes in a slice (necrosis) are filled. Doubted, in a sentence each, is a region
-    that the border cuts off, that holds a large share of the image, that lies in air, that does
-    not hold the voxel, or that is brighter by far than what is there.
+    the voxel by. See `doubts_at` for what is said against it.
 
     Raises InputError when nothing around the voxel stands out (the point lies in air).
     """
+    tone = tone_at(channel, index)
+    spacing, unit = channel.grid.spacing, channel.grid.unit
+    parts = list(components_at(channel.values, index, tone.levels, spacing, unit))
+    scores = edge_scores(tone.values, [part for _, part in parts], index, spacing, unit)
+    if not np.any(scores > 0):
+        raise InputError(
+            f"no region around the point has an edge inside channel {channel.name}; "
+            "move the point into the target or pass a mask"
+        )
+    level, part = parts[int(scores.argmax())]
+    mask = part.whole(channel.values.shape)
+    return Region(mask, level, doubts_at(channel, mask, index))
+
+
+def edge_scores(
+    tone: Float[np.ndarray, "i j k"],
+    parts: Sequence[Part],
+    index: np.ndarray,
+    spacing: np.ndarray,
+    unit: str,
+) -> Float[np.ndarray, " part"]:
+    """How steep `tone` is along the surface of each part; more for large ones.
+
+    Less for those that pass a voxel by, or that the border cuts.
+    """
     from scipy import ndimage
 
-    values, spacing, distance = channel.values, channel.grid.spacing, _distance(channel, index)
-    tone = tone_at(channel, index, distance)
-    smooth = ndimage.gaussian_filter(tone.values, 0.7)
-    used = [axis for axis in range(3) if values.shape[axis] > 1]
-    steepness = np.sqrt(
-        sum(np.square(np.gradient(smooth, spacing[axis], axis=axis)) for axis in used)
-    )
-    gap = LENGTHS[channel.grid.unit][1]
-    best, best_box, best_score, best_level = None, (), 0.0, 0.0
-    for level in tone.levels:
+    smooth, gap = ndimage.gaussian_filter(tone, 0.7), LENGTHS[unit][1]
+    used = [axis for axis in range(3) if tone.shape[axis] > 1]
+    slopes = (np.gradient(smooth, spacing[axis], axis=axis) for axis in used)
+    steepness = np.sqrt(sum(np.square(slope) for slope in slopes))
+    scores = np.zeros(len(parts))
+    for n, part in enumerate(parts):
+        scores[n] = _edge_score(part.mask, steepness[part.box], used)
+        scores[n] *= int(part.mask.sum()) ** SIZE_POWER
+        if not part.holds(index):
+            scores[n] *= 1 - 0.5 * part.passed_by / gap
+    return scores
+
+
+class Part(NamedTuple):
+    """A component in its box of an image, and how far it passes a voxel by."""
+
+    mask: np.ndarray
+    box: tuple[slice, ...]
+    passed_by: float
+
+    def whole(self, shape: tuple[int, ...]) -> np.ndarray:
+        """It in the whole image."""
+        mask = np.zeros(shape, dtype=bool)
+        mask[self.box] = self.mask
+        return mask
+
+    def holds(self, index: np.ndarray) -> bool:
+        """Whether it holds a voxel of the image."""
+        place = tuple(int(i) - side.start for i, side in zip(index, self.box, strict=True))
+        within = all(0 <= i < n for i, n in zip(place, self.mask.shape, strict=True))
+        return within and bool(self.mask[place])
+
+
+def components_at(
+    values: Float[np.ndarray, "i j k"],
+    index: np.ndarray,
+    levels: Float[np.ndarray, " level"],
+    spacing: np.ndarray,
+    unit: str,
+) -> Iterator[tuple[float, Part]]:
+    """What each level cuts out at a voxel, or next to it; holes in a slice (necrosis) are filled.
+
+    Left out are levels whose components pass the voxel by too far, or are next to nothing.
+    """
+    from scipy import ndimage
+
+    gap, distance = LENGTHS[unit][1], _distance(values.shape, spacing, index)
+    for level in levels:
         labels = np.asarray(ndimage.label(values >= level)[0])  # pyright: ignore[reportIndexIssue]
         label, passed_by = int(labels[tuple(index)]), 0.0
         if label == 0:
@@ -101,22 +163,8 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
             label = int(labels[nearest])
         box = _box_around(labels == label)
         region = _filled(labels[box] == label)
-        volume = int(region.sum())
-        if volume < min(MIN_VOXELS, values.size // 4):
-            continue
-        score = _edge_score(region, steepness[box], used) * volume**SIZE_POWER
-        if not _holds(region, box, index):
-            score *= 1 - 0.5 * passed_by / gap
-        if score > best_score:
-            best, best_box, best_score, best_level = region, box, score, float(level)
-    if best is None:
-        raise InputError(
-            f"no region around the point has an edge inside channel {channel.name}; "
-            "move the point into the target or pass a mask"
-        )
-    mask = np.zeros(values.shape, dtype=bool)
-    mask[best_box] = best
-    return Region(mask, best_level, _doubts(channel, mask, index, distance, tone))
+        if int(region.sum()) >= min(MIN_VOXELS, values.size // 4):
+            yield float(level), Part(region, box, passed_by)
 
 
 def ball_at(channel: Channel, point: np.ndarray, radius: float) -> Region:
@@ -134,16 +182,16 @@ def ball_at(channel: Channel, point: np.ndarray, radius: float) -> Region:
             f"{' x '.join(f'{side:.0f}' for side in sides)} {unit}"
         )
     place = channel.grid.to_index(point)
-    distance = _distance(channel, place)
-    tone_at(channel, np.rint(place).astype(int), distance)
-    mask = distance <= radius
+    tone_at(channel, np.rint(place).astype(int))
+    mask = _distance(channel.values.shape, channel.grid.spacing, place) <= radius
     return Region(mask, None, _cut_off_doubts(mask))
 
 
-def _distance(channel: Channel, index: np.ndarray) -> Float[np.ndarray, "i j k"]:
+def _distance(
+    shape: tuple[int, ...], spacing: np.ndarray, index: np.ndarray
+) -> Float[np.ndarray, "i j k"]:
     """How far the middle of each voxel lies from a place, given as an index."""
-    shape = channel.values.shape
-    offset = (np.indices(shape).reshape(3, -1).T - index) * channel.grid.spacing
+    offset = (np.indices(shape).reshape(3, -1).T - index) * spacing
     return np.linalg.norm(offset, axis=1).reshape(shape)
 
 
@@ -155,13 +203,6 @@ def _box_around(region: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:
         held = np.flatnonzero(region.any(axis=rest))
         sides.append(slice(max(int(held[0]) - 1, 0), int(held[-1]) + 2))
     return tuple(sides)
-
-
-def _holds(region: Bool[np.ndarray, "i j k"], box: tuple[slice, ...], index: np.ndarray) -> bool:
-    """Whether a region, given in its box, holds a voxel of the image."""
-    place = tuple(int(i) - side.start for i, side in zip(index, box, strict=True))
-    within = all(0 <= i < n for i, n in zip(place, region.shape, strict=True))
-    return within and bool(region[place])
 
 
 def section_areas(channel: Channel, region: Region) -> Float[np.ndarray, " k"]:
@@ -197,7 +238,7 @@ def _area_above(above: Float[np.ndarray, "i j"]) -> float:
     return abs(total)
 
 
-def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i j k"]) -> Tone:
+def tone_at(channel: Channel, index: np.ndarray) -> Tone:
     """The scale in which an image is looked at from a voxel, and the levels to try.
 
     Of log uptake for SUV: a hot spot inside a lesion then counts for no more than the lesion's own
@@ -205,7 +246,7 @@ def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i 
     far above what is there. A picture, which has no spacing, is the same stored as 0 to 255 or as 0
     to 1. Raises InputError when nothing stands out.
     """
-    values = channel.values
+    values, distance = channel.values, _distance(channel.values.shape, channel.grid.spacing, index)
     reach, _ = LENGTHS[channel.grid.unit]
     near = values[distance <= reach]
     corner = tuple(slice(max(i - 1, 0), i + 2) for i in index)
@@ -230,17 +271,22 @@ def tone_at(channel: Channel, index: np.ndarray, distance: Float[np.ndarray, "i 
     return Tone(np.clip(values, dark, bright), levels, dark, here)
 
 
-def _doubts(
-    channel: Channel, region: np.ndarray, index: np.ndarray, distance: np.ndarray, tone: Tone
-) -> tuple[str, ...]:
+def doubts_at(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
+    """What speaks against a region as what was meant by a voxel, in sentences.
+
+    Doubted is a region that the border cuts off, that holds a large share of the image, that lies
+    in air, that does not hold the voxel, or that is brighter by far than what is there.
+    """
     from scipy import ndimage
 
+    tone = tone_at(channel, index)
     unit, found = channel.grid.unit, [*_cut_off_doubts(region)]
     if channel.quantity == "HU":
         shell = np.asarray(ndimage.binary_dilation(region, iterations=2)) & ~region
         if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:
             found.append("the region around the point is bounded by air")
     if not region[tuple(index)]:
+        distance = _distance(region.shape, channel.grid.spacing, index)
         away = float(distance[region].min())
         found.append(
             f"the region found passes the point by at {away:.0f} {unit}: a neighbour, or the rim "

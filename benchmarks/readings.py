@@ -1,0 +1,174 @@
+"""Which of the regions around a point does an expert mean, in patients left out of the learning?
+
+The 40 scans of the soft-tissue sarcoma collection, with three points in each lesion: its deepest
+voxel, and two at random of at least half that depth. The weights of the readings are learned by
+maximising the expected Dice, with a weak ridge; each patient is read with weights of the others.
+
+`python -m benchmarks.readings` learns from all, and keeps the weights in aistat_jax/boundary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax.boundary import readings as module
+from aistat_jax.boundary.readings import FEATURES, Readings, chosen, readings_at, weighed_by
+from aistat_jax.boundary.regions import region_at
+from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.uncertainty.metrics import dice
+from benchmarks._table import Result, Row
+from benchmarks.patients import patients, starts
+
+POOR = 0.5
+RIDGE = 0.003  # of features of sd one
+KEPT = Path(module.__file__).parent / "readings.json"
+
+
+class Asked(NamedTuple):
+    """A point in a lesion, its readings (masks packed) and each one's Dice with the expert's mask.
+
+    Beside them the Dice of the region of the steepest level (`region_at`).
+    """
+
+    patient: str
+    index: np.ndarray
+    readings: Readings
+    dice: np.ndarray
+    steepest: float
+
+    @property
+    def features(self) -> np.ndarray:
+        return self.readings.features
+
+    def read(self, weights: np.ndarray) -> Readings:
+        sides = tuple(side.stop - side.start for side in self.readings.box)
+        flat = np.unpackbits(self.readings.masks, axis=1, count=int(np.prod(sides))).astype(bool)
+        masks = flat.reshape(-1, *sides)
+        return self.readings._replace(masks=masks).weighed(weights)
+
+
+@cache
+def asked(few: int | None = None) -> list[Asked]:
+    """Three points in each of the patients (the first `few`)."""
+    found = []
+    for folder in patients()[:few]:
+        channel = read_image(PT=folder / "PET_image.nii.gz").primary
+        mask = read_mask(folder / "PET_mask.nii.gz", channel)
+        for index in _points(mask, channel):
+            try:
+                each = readings_at(channel, index)
+            except InputError:
+                continue
+            both = 2 * (each.masks & mask[each.box]).sum(axis=(1, 2, 3))
+            likeness = both / (each.masks.sum(axis=(1, 2, 3)) + mask.sum())
+            packed: Any = np.packbits(each.masks.reshape(len(each.masks), -1), axis=1)
+            level = dice(region_at(channel, index).mask, mask)
+            kept = each._replace(masks=packed)
+            found.append(Asked(folder.name, index, kept, likeness, level))
+    return found
+
+
+def _points(mask: np.ndarray, channel: Any) -> list[np.ndarray]:
+    from scipy.ndimage import distance_transform_edt
+
+    depth = np.asarray(distance_transform_edt(mask, sampling=channel.grid.spacing))
+    rng, inner = np.random.default_rng(0), np.argwhere(depth >= 0.5 * depth.max())
+    return [starts(mask, channel)["deepest"], *inner[rng.integers(len(inner), size=2)]]
+
+
+def learned(cases: list[Asked]) -> np.ndarray:
+    """Weights of FEATURES under which the expected Dice of a reading is largest."""
+    from scipy.optimize import minimize
+
+    sd = np.concatenate([each.features for each in cases]).std(axis=0) + 1e-9
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = 0.5 * RIDGE * weights @ weights, RIDGE * weights
+        for each in cases:
+            features = each.features / sd
+            score = features @ weights
+            share = np.exp(score - score.max())
+            share /= share.sum()
+            expected = share @ each.dice
+            value -= expected / len(cases)
+            slope = slope - ((share * (each.dice - expected)) @ features) / len(cases)
+        return float(value), slope
+
+    return minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B").x / sd
+
+
+@cache
+def _without(patient: str) -> tuple[float, ...]:
+    return tuple(learned([each for each in asked() if each.patient != patient]))
+
+
+@contextmanager
+def patient_left_out(patient: str) -> Iterator[None]:
+    """Readings within are weighed as learned from all other patients."""
+    with weighed_by(np.array(_without(patient))):
+        yield
+
+
+def run(quick: bool) -> Result:
+    title = "One point in 40 sarcomas: which region is meant"
+    if not patients():
+        said = "Skipped: the sarcoma collection was not found; set AISTAT_DATA to its folder."
+        return Result(title, [], [said])
+    folders = patients()[: 3 if quick else None]
+    details = []
+    for folder in folders:
+        channel = read_image(PT=folder / "PET_image.nii.gz").primary
+        mask = read_mask(folder / "PET_mask.nii.gz", channel)
+        points = [each for each in asked(3 if quick else None) if each.patient == folder.name]
+        others = [each for each in asked(3 if quick else None) if each.patient != folder.name]
+        weights = learned(others)
+        for each in points:
+            readings = each.read(weights)
+            region = chosen(channel, each.index, readings)
+            details.append({
+                "patient": folder.name,
+                "vote": dice(region.mask, mask),
+                "most probable": float(each.dice[readings.probability.argmax()]),
+                "steepest level": each.steepest,
+                "best of all": float(each.dice.max()),
+                "readings": len(each.dice),
+            })  # fmt: skip
+    rows = []
+    for name in ("vote", "most probable", "steepest level", "best of all"):
+        found = np.array([row[name] for row in details])
+        rows += [
+            Row(f"{name}: Dice, median", float(np.median(found))),
+            Row(f"{name}: Dice, mean", float(found.mean())),
+            Row(f"{name}: share below {POOR}", float((found < POOR).mean())),
+        ]
+    notes = [
+        f"{len(details)} points in {len(folders)} patients. “Best of all” knows the expert's mask; "
+        "“steepest level” is how images other than PET are read.",
+        "Dice is that of the region, before a boundary is fitted.",
+    ]
+    return Result(title, rows, notes, details)
+
+
+def main() -> None:
+    """Learn from all patients, and keep the weights with what is known of them."""
+    weights = learned(asked())
+    rows = run(False).rows
+    KEPT.write_text(json.dumps({
+        "weights": dict(zip(FEATURES, (round(float(w), 3) for w in weights), strict=True)),
+        "learned from": "40 soft-tissue sarcoma PETs (data_cards/soft_tissue_sarcoma_pet.md), "
+        "three points in each",
+        "by": "expected Dice, ridge " + str(RIDGE) + " (benchmarks/readings.py)",
+        "patients left out": {row.figure: round(row.measured, 3) for row in rows},
+    }, indent=2) + "\n")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
