@@ -302,7 +302,9 @@ class SphereChart:
         total = np.stack([across[..., i] @ meet.T for i in range(3)], axis=-1)
         return total / np.linalg.norm(total, axis=-1, keepdims=True)
 
-    def _across(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch face 3"]:
+    def _across(
+        self, values: Float[np.ndarray, "*batch ray"]
+    ) -> Float[np.ndarray, "*batch face 3"]:
         """Twice the area of every triangle, outwards at right angles to it."""
         points = self.points(values)
         a, b, c = (points[..., self.triangles[:, i], :] for i in range(3))

@@ -6,7 +6,9 @@ below are meant to be read, argued with and calibrated on held-out cases.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -82,12 +84,32 @@ def grade(
     the image's, or fewer than 100 draws.
     """
     tolerance = _tolerance(posterior.unit, tolerance_mm, tolerance_px)
+    return grades_of(posterior)(tolerance)
+
+
+def grades_of(posterior: Posterior) -> Callable[[float], Grade]:
+    """`grade` as a function of the tolerance: the distances between draws are measured once."""
+    return partial(
+        _grade_at,
+        posterior,
+        _distances(posterior),
+        simultaneous_band(posterior, 0.95).half_width,
+        _cautions(posterior),
+    )
+
+
+def _grade_at(
+    posterior: Posterior,
+    apart: tuple[np.ndarray, np.ndarray],
+    half_width: np.ndarray,
+    cautions: Any,
+    tolerance: float,
+) -> Grade:
     unit = posterior.unit
-    half_width = simultaneous_band(posterior, 0.95).half_width
     estimate = np.asarray(posterior.estimate, dtype=float)
     exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
-    distance, weight = _distances(posterior)
+    distance, weight = apart
     agreement = float(weight[distance <= tolerance].sum())
     share = posterior.chart.weights(estimate)
     share = share / share.sum()
@@ -100,7 +122,6 @@ def grade(
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
-    cautions = _cautions(posterior)
     local = np.maximum(local, max((c.code for c in cautions if c.everywhere), default=0))
     case = max(case, *(c.code for c in cautions), 0)
     reasons = (*(_sentence(c.text) for c in cautions), *reasons)
