@@ -98,7 +98,7 @@ class SphereChart:
 
     def position(self, points: Points) -> Float[np.ndarray, "*batch"]:
         """The distance of each point from the centre."""
-        return np.linalg.norm(np.asarray(points, dtype=float) - self.centre, axis=-1)
+        return np.asarray(np.linalg.norm(np.asarray(points, dtype=float) - self.centre, axis=-1))
 
     def nearest(self, points: Points) -> Int[np.ndarray, "*batch"]:
         """The ray nearest in direction to each point."""
@@ -488,7 +488,7 @@ def _solid_angles(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, "
 def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Between unit vectors; by the chord, which is exact for small ones too."""
     chord = np.linalg.norm(one - other, axis=-1)
-    return 2 * np.arcsin(np.clip(0.5 * chord, 0.0, 1.0))
+    return np.asarray(2 * np.arcsin(np.clip(0.5 * chord, 0.0, 1.0)))
 
 
 def _exits(

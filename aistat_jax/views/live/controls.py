@@ -19,12 +19,12 @@ HELLO = (
     "by clicks. Mouse and keys: page Help."
 )
 LINKED = (
-    "Click into a plane to move the cross-hair; choose “edge”, “inside” or “outside” to correct "
-    "the surface by clicks in any plane. Mouse and keys: page Help."
+    "A click moves the cross-hair; “edge”, “inside” and “outside” correct the surface in any plane. "
+    "Mouse and keys: page Help."
 )
 KEYS = {
     "← →": "draw", "↑ ↓, wheel": "slice", "PgUp PgDn": "next slice that has a contour",
-    "p": "next of three planes", "t": "next contour of the slice", "+ −": "level",
+    "p": "next of three planes", "c": "next channel", "t": "next contour of the slice", "+ −": "level",
     ", and .": "ray",
     "[ and ]": "in and out on it",
     "l z e i o": "look, zoom, edge, inside, outside", "Enter": "puts a click on the ray",
@@ -183,7 +183,8 @@ def make_controls(
         level=sliders.level,
         tolerance=widgets.FloatSlider(
             value=tolerance, min=0.25 * tolerance, max=3 * tolerance, step=0.05 * tolerance,
-            readout_format=".1f", description="tolerance", **laid_out(),
+            readout_format=".1f", description="tolerance",
+            **laid_out() | {"style": {"description_width": "5.2em"}},
         ),
         channel=widgets.Dropdown(options=list(names), description="image", **laid_out()),
         window=widgets.FloatRangeSlider(description="window", readout_format=".1f", **laid_out()),

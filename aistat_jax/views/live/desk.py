@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
@@ -171,7 +173,8 @@ class Desk:
         """An edit of a target (the one in sight)."""
         e = self.explorer
         at: int = e.sure(e.target) if target is None else target
-        if click is not None and len(click.point) == 3 and not e.home.grid.contains(click.point):
+        solid = click is not None and len(click.point) == 3
+        if click is not None and solid and not e.home.grid.contains(np.array(click.point)):
             raise InputError(
                 f"the click at {editing.where(click.point)} {e.home.unit} lies outside the image; "
                 "click on the image"

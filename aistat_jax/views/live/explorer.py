@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
@@ -254,7 +255,7 @@ class Explorer(View):
         if self.target != edit.target:
             self.controls.target.value = edit.target
 
-    def look_at(self, point: Sequence[float]) -> None:
+    def look_at(self, point: Sequence[float] | np.ndarray) -> None:
         """Of linked planes: the cross-hair at a point (x, y, z), which all then pass through."""
         before = list(self.scene.numbers)
         self.scene.look_at(point)

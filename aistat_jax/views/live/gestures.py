@@ -173,6 +173,9 @@ class Gestures:
             self._next_contour(1 if key == "pageup" else -1)
         elif key == "p" and e.scene.linked:
             e.activate((e.scene.active + 1) % len(e.scene.panels))
+        elif key == "c":
+            names = list(c.channel.options)
+            c.channel.value = names[(names.index(c.channel.value) + 1) % len(names)]
         elif key == "t" and len(c.target.options) > 1:
             names = [value for _, value in c.target.options]
             c.target.value = names[(names.index(e.target) + 1) % len(names)]

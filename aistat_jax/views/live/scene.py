@@ -115,7 +115,7 @@ class Scene:
         """A point of a panel in the coordinates of the boundaries."""
         return self.stacks[n].point(uv, self.numbers[n])
 
-    def look_at(self, point: Sequence[float] | Float[np.ndarray, "3"]) -> None:
+    def look_at(self, point: Sequence[float] | np.ndarray) -> None:
         """The cross-hair at a point of the world, which every plane then passes through.
 
         Raises InputError outside of the image.
