@@ -19,12 +19,13 @@ HELLO = (
     "by clicks. Mouse and keys: page Help."
 )
 LINKED = (
-    "A click moves the cross-hair; “edge”, “inside” and “outside” correct the surface in any plane. "
+    "A click moves the cross-hair; “edge”, “inside”, “outside” correct the surface in any plane. "
     "Mouse and keys: page Help."
 )
 KEYS = {
     "← →": "draw", "↑ ↓, wheel": "slice", "PgUp PgDn": "next slice that has a contour",
-    "p": "next of three planes", "c": "next channel", "t": "next contour of the slice", "+ −": "level",
+    "p": "next of three planes", "c": "next channel", "t": "next contour of the slice",
+    "+ −": "level",
     ", and .": "ray",
     "[ and ]": "in and out on it",
     "l z e i o": "look, zoom, edge, inside, outside", "Enter": "puts a click on the ray",
