@@ -283,7 +283,7 @@ class SphereChart:
     def weights(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """A third of the triangles that meet at each ray."""
         area = np.linalg.norm(self._across(values), axis=-1) / 2
-        return area @ _corners(self.frequency).T / 3
+        return area @ _corners(self.frequency) / 3
 
     def gap(
         self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
@@ -299,7 +299,7 @@ class SphereChart:
     def _normals(self, values: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray 3"]:
         """Unit normals at the rays, outwards: of the triangles around them by their areas."""
         meet, across = _corners(self.frequency), self._across(values)
-        total = np.stack([across[..., i] @ meet.T for i in range(3)], axis=-1)
+        total = np.stack([across[..., i] @ meet for i in range(3)], axis=-1)
         return total / np.linalg.norm(total, axis=-1, keepdims=True)
 
     def _across(
@@ -380,12 +380,12 @@ def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _corners(frequency: int) -> Any:
-    """Which triangles meet at each ray: sparse (ray, face), ones."""
+    """Which triangles meet at each ray: sparse (face, ray), ones."""
     from scipy.sparse import csr_array
 
     triangles = sphere_sites(frequency).triangles
     face = np.repeat(np.arange(len(triangles)), 3)
-    return csr_array((np.ones(len(face)), (triangles.ravel(), face)))
+    return csr_array((np.ones(len(face)), (face, triangles.ravel())))
 
 
 @cache
@@ -395,7 +395,7 @@ def _cubic(frequency: int) -> tuple[np.ndarray, Any]:
 
     sites = sphere_sites(frequency)
     angle, meet = _solid_angles(sites.directions[sites.triangles]), _corners(frequency)
-    return angle, (meet @ diags_array(angle) @ meet.T).tocsr()
+    return angle, (meet.T @ diags_array(angle) @ meet).tocsr()
 
 
 @cache
