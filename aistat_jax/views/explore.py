@@ -77,7 +77,7 @@ def explore(
         tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
         session = session_of(several, click_sd=click_sd, **tolerances)
     home = home_of(image, several)
-    references = references_for(reference, len(several), image)
+    references = references_for(reference, several, image)
     channel = image.names[0] if channel is None else channel
     image[channel]  # refuses an unknown one
     simultaneous_band(several[0], level)  # refuses a level that is none
@@ -87,11 +87,13 @@ def explore(
         grades = [session[n].grade for n in range(len(session))]
         print(f"{missing} is not installed, so this is a figure; {NEEDS}")
         one, drawn = (image, several[0], bands[0], grades[0]), references[0]
-        if not isinstance(drawn, Curve | None) or several[0].chart.dims == 3:
-            return plot_surface(*one, channel=channel, reference=drawn)  # type: ignore[arg-type]
+        if several[0].chart.dims == 3:
+            solid = drawn if isinstance(drawn, Mesh) else None
+            return plot_surface(*one, channel=channel, reference=solid)
         if len(several) > 1:
             return plot_gallery(image, several, bands, grades, channel=channel)
-        return plot_contours(*one, channel=channel, reference=drawn)
+        flat = drawn if isinstance(drawn, Curve) else None
+        return plot_contours(*one, channel=channel, reference=flat)
     from aistat_jax.views.live.explorer import Explorer
 
     return Explorer(image, session, home, references, level=level, channel=channel)
@@ -152,15 +154,24 @@ def what_is_missing() -> str:
 
 
 def references_for(
-    reference: Curve | Body | Sequence[Curve | Body | None] | None, count: int, image: Image
+    reference: Curve | Body | Sequence[Curve | Body | None] | None,
+    posteriors: Sequence[Posterior],
+    image: Image,
 ) -> list[Curve | Mesh | None]:
-    """One reference, or None, for each of `count` posteriors; bodies as their surfaces."""
+    """One reference, or None, for each posterior; bodies as their surfaces."""
+    count = len(posteriors)
     if reference is None:
         return [None for _ in range(count)]
     one = isinstance(reference, Curve | Mesh | np.ndarray | Channel)
     given: list[Any] = [reference] if one else list(reference)
     if len(given) != count:
         raise InputError(f"{count} posteriors need as many references, or none, got {len(given)}")
+    for each, posterior in zip(given, posteriors, strict=True):
+        if each is not None and isinstance(each, Curve) != (posterior.chart.dims == 2):
+            raise InputError(
+                "a contour is compared with a Curve of its slice, a surface with a Mesh, a mask "
+                f"or a Channel; got {type(each).__name__} for {posterior.target_id}"
+            )
     return [
         each if isinstance(each, Curve | Mesh | None) else body_of(each, image) for each in given
     ]

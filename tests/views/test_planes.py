@@ -211,6 +211,12 @@ def test_a_session_of_surfaces_is_saved_and_gone_on_with(explorer, fitted, tmp_p
     own.redo()
     assert len(own.clicks) == 2
     assert own.failure == ""
+    target = aj.find_targets(phantom.image, point_mm=tuple(phantom.centre), slices="point")[0]
+    flat = aj.fit(aj.boundary_model(target, aj.intensity(phantom.image, "PT")), draws=100)
+    aj.explore(phantom.image, flat, tolerance_mm=2.0).save_session(tmp_path / "flat.npz")
+    own.open_session(tmp_path / "flat.npz")
+    assert "not of the kind shown here" in own.line.said
+    assert len(own.clicks) == 2
 
 
 def test_a_file_of_the_command_line_is_opened_and_edited_by_its_draws(fitted, tmp_path):
@@ -260,5 +266,7 @@ def test_what_does_not_belong_together_is_refused(fitted):
     far = aj.replace(posterior, chart=aj.replace(posterior.chart, centre=np.full(3, 1e4)))
     with pytest.raises(InputError, match="does not lie in any channel"):
         aj.explore(phantom.image, far)
+    with pytest.raises(InputError, match="a surface with a Mesh"):
+        aj.explore(phantom.image, posterior, reference=phantom.truth)
     with pytest.raises(InputError, match="a comparison shows contours"):
         aj.compare(phantom.image, {"one": posterior})

@@ -151,6 +151,11 @@ class Desk:
         def work(session: Session, _: bool) -> tuple[Session, str]:
             opened = sessions.load_session(path)
             home_of(Image.of(self.explorer.home), [edit.posterior for edit in opened.given])
+            if opened.given[0].posterior.chart.dims != self.explorer.scene.dims:
+                raise InputError(
+                    f"{path}: its boundaries are not of the kind shown here, contours in slices or "
+                    "surfaces in space; explore it by itself, aj.explore(image, path)"
+                )
             models = [e.posterior.model for e in session.given if e.posterior.model is not None]
             known = [model.target.id for model in models]
             if known == [edit.posterior.target_id for edit in opened.given]:

@@ -241,6 +241,11 @@ class Explorer(View):
         fewest = min(len(edit.posterior.draws) for edit in self.session.given)
         c.draw.value = min(c.draw.value, fewest)
         c.draw.max = c.play.max = fewest
+        tolerance = self.session.given[0].grade.tolerance
+        with c.tolerance.hold_trait_notifications():
+            c.tolerance.min = min(c.tolerance.min, tolerance)
+            c.tolerance.max = max(c.tolerance.max, tolerance)
+            c.tolerance.value = tolerance
         self._show_slice()
 
     @property
@@ -529,6 +534,9 @@ class Explorer(View):
             panel.show_posterior(self.posterior, self.grade)
         self._show_grade()
         self._show_words()
+        ring = self.scene.ring
+        if ring is not None and ring.axes.get_ylim()[1] < self.controls.tolerance.value:
+            return self._frame()
         self.paint()
 
     @told

@@ -24,13 +24,8 @@ from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.views.layers import Limits, limits_around_all, window_of
-from aistat_jax.views.live.panels import (
-    ProfilePanel,
-    RingPanel,
-    SlicePanel,
-    WordsPanel,
-    legend_of,
-)
+from aistat_jax.views.live.beside import ProfilePanel, RingPanel, WordsPanel
+from aistat_jax.views.live.panels import SlicePanel, legend_of
 from aistat_jax.views.live.stage import DPI, Stage
 from aistat_jax.views.stacks import stacks_of
 from aistat_jax.views.style import style
