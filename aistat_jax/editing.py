@@ -1,9 +1,12 @@
-"""How does an expert change a contour? By clicks that are evidence, with undo and redo: a session.
+"""How does an expert change a boundary? By clicks that are evidence, with undo and redo: a session.
 
 A session is a value: every edit gives a new one, and one that is refused leaves the old one as it
 was. A click adds to the evidence of the model (`posterior.model + anchors(...)`), so an edited
 contour is a posterior like any other, with its band, its diagnostics and its grade. A posterior
 that was read from a file has no model: its draws take the model's place (`model_from_draws`).
+
+A click is a point in the coordinates of its chart: (u, v) in the slice of a contour, (x, y, z) in
+the patient for a surface. Nothing else here depends on which of the two a target is.
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ from aistat_jax.inference.fit import fit
 from aistat_jax.inference.methods import moved
 from aistat_jax.inference.posterior import Finding, Posterior
 from aistat_jax.space.chart import Chart, interpolated
-from aistat_jax.space.star import StarChart
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import Grade, grade
 from aistat_jax.uncertainty.probability import area_posterior
@@ -50,9 +52,9 @@ WIDER, ALONG = 0.15, 0.1
 
 @dataclass(frozen=True)
 class Click:
-    """A place that an expert points at: in-plane coordinates, and what is said of it."""
+    """A place that an expert points at, in the coordinates of the chart, and what is said of it."""
 
-    point: tuple[float, float]
+    point: tuple[float, ...]
     kind: str = "edge"
 
 
@@ -112,16 +114,24 @@ def session_of(
     if not (np.isfinite(sd) and sd > 0):
         raise InputError(f"a click's standard deviation must be positive, got {click_sd}")
     pairs = zip(posteriors, grades, strict=True)
-    models = tuple(alike([model_of(posterior) for posterior in posteriors])[0])
+    models = tuple(alike([starting_at(posterior) for posterior in posteriors])[0])
     return Session(tuple(Edit(n, (), *pair) for n, pair in enumerate(pairs)), sd, models)
+
+
+def starting_at(posterior: Posterior) -> BoundaryModel:
+    """What clicks on a posterior add to. The fit of a surface starts where the one given was.
+
+    So many coefficients leave the weights little to spare, and from there they hold.
+    """
+    model = model_of(posterior)
+    from_scratch = posterior.chart.dims == 2 or posterior.model is None
+    return model if from_scratch else moved(model, posterior)
 
 
 def place_of(session: Session, target: int, click: Click) -> int:
     """The number of a click of a target. Raises InputError when it is not there any more."""
     if click not in session[target].clicks:
-        raise InputError(
-            f"the click at ({click.point[0]:.1f}, {click.point[1]:.1f}) is not there any more"
-        )
+        raise InputError(f"the click at {where(click.point)} is not there any more")
     return session[target].clicks.index(click)
 
 
@@ -131,7 +141,7 @@ def click_added(session: Session, target: int, click: Click, *, sample: bool = F
 
 
 def click_moved(
-    session: Session, target: int, n: int, point: tuple[float, float], *, sample: bool = False
+    session: Session, target: int, n: int, point: tuple[float, ...], *, sample: bool = False
 ) -> Session:
     """The session with its click number `n` at another point, refitted."""
     clicks = list(session[target].clicks)
@@ -260,7 +270,7 @@ def refusal(
 
 def clicks_as_evidence(clicks: Sequence[Click], sd: float) -> Evidence:
     """The clicks as a piece of evidence that adds to any other."""
-    points = np.array([click.point for click in clicks], dtype=float).reshape(-1, 2)
+    points = [click.point for click in clicks]
     return anchors(points, kind=[click.kind for click in clicks], sd=sd)
 
 
@@ -284,7 +294,7 @@ def warm_up(session: Session, target: int = 0, clicks: int = 0) -> None:
     """
     chart = session.models[target].chart
     middle = chart.line(0, np.zeros(1))[0]
-    nothing = [Click((float(middle[0]), float(middle[1])), "inside")] * clicks
+    nothing = [Click(tuple(map(float, middle)), "inside")] * clicks
     posterior = session.given[target].posterior
     model = session.models[target] + clicks_as_evidence(nothing, session.sd)
     draws = len(posterior.draws)
@@ -296,36 +306,58 @@ def buckets(clicks: int) -> int:
     return max(1, -(-clicks // CLICK_BUCKET))
 
 
-def check_clicks(clicks: Sequence[Click], chart: StarChart, sd: float) -> None:
-    """Refuse clicks that no boundary could obey, with the reason in a sentence."""
-    u_min, u_max, v_min, v_max = chart.plane.extent
+def check_clicks(clicks: Sequence[Click], chart: Any, sd: float) -> None:
+    """Refuse clicks that no boundary could obey, with the reason in a sentence.
+
+    Whether a point in space lies in the image is for who has the image to say: a chart in space
+    knows how far it was read.
+    """
     for click in clicks:
-        u, v = click.point
-        where = f"({u:.1f}, {v:.1f}) {chart.unit}"
+        place = f"{where(click.point)} {chart.unit}"
         if click.kind not in SIDES:
             raise InputError(f"unknown kind of click {click.kind!r}; use {', '.join(SIDES)}")
-        if not (np.isfinite([u, v]).all() and u_min <= u <= u_max and v_min <= v <= v_max):
-            raise InputError(f"the click at {where} lies outside the image; click on the image")
-        radius, farthest = float(chart.position(click.point)), chart.reach[1]
-        if radius > farthest:
+        if len(click.point) != chart.dims:
             raise InputError(
-                f"the click at {where} lies {radius:.0f} {chart.unit} from the centre, beyond the "
-                f"{farthest:.0f} {chart.unit} that were read; click nearer, or fit with a "
+                f"the click at {place} has {len(click.point)} coordinates and the boundary lives "
+                f"in {chart.dims} dimensions; give as many"
+            )
+        if not (np.isfinite(click.point).all() and _on_the_slice(click.point, chart)):
+            raise InputError(f"the click at {place} lies outside the image; click on the image")
+        position, (nearest, farthest) = float(chart.position(click.point)), chart.reach
+        star = chart.link == "log"  # positions of others are offsets, and no centre is special
+        if not nearest <= position <= farthest:
+            origin = "the centre" if star else "the outline"
+            raise InputError(
+                f"the click at {place} lies {abs(position):.0f} {chart.unit} from {origin}, beyond "
+                f"the {farthest:.0f} {chart.unit} that were read; click nearer, or fit with a "
                 "larger radius_max"
             )
-        if radius < sd and click.kind != "inside":
+        if star and position < sd and click.kind != "inside":
             raise InputError(
-                f"the click at {where} is the centre itself, from which no direction leads; "
+                f"the click at {place} is the centre itself, from which no direction leads; "
                 "click nearer to the boundary"
             )
     for n, one in enumerate(clicks):
         for other in clicks[:n]:
             if _contradict(one, other, chart, sd) or _contradict(other, one, chart, sd):
                 raise InputError(
-                    f"the click “{one.kind}” at ({one.point[0]:.1f}, {one.point[1]:.1f}) "
-                    f"contradicts “{other.kind}” at ({other.point[0]:.1f}, {other.point[1]:.1f}): "
+                    f"the click “{one.kind}” at {where(one.point)} "
+                    f"contradicts “{other.kind}” at {where(other.point)}: "
                     "no boundary that each ray meets once obeys both; move or remove one"
                 )
+
+
+def where(point: Sequence[float]) -> str:
+    """A point in words: (12.3, 4.5)."""
+    return f"({', '.join(f'{value:.1f}' for value in point)})"
+
+
+def _on_the_slice(point: Sequence[float], chart: Any) -> bool:
+    """Whether a point lies on the slice of its chart; in space there is none."""
+    if chart.dims == 3:
+        return True
+    u_min, u_max, v_min, v_max = chart.plane.extent
+    return u_min <= point[0] <= u_max and v_min <= point[1] <= v_max
 
 
 def _contradict(lower: Click, upper: Click, chart: Chart, sd: float) -> bool:
@@ -412,9 +444,8 @@ def values_at(posterior: Posterior, points: Float[np.ndarray, "point dims"]) -> 
 
 
 def what_changed(before: Edit, after: Edit) -> str:
-    """Area, half-width of the band and grade before and after, in a sentence."""
+    """Area (volume), half-width of the band and grade before and after, in a sentence."""
     unit = after.posterior.unit
-    areas = [area_posterior(edit.posterior).quantile(0.5) for edit in (before, after)]
     widths = [
         float(np.median(simultaneous_band(edit.posterior).half_width)) for edit in (before, after)
     ]
@@ -425,6 +456,18 @@ def what_changed(before: Edit, after: Edit) -> str:
         else " to ".join([f"grade from {grades[0]}", grades[1]])
     )
     return (
-        f"Area {areas[0]:,.0f} to {areas[1]:,.0f} {unit}² ({areas[1] - areas[0]:+,.0f}), "
+        f"{_sizes(before.posterior, after.posterior)}, "
         f"half-width of the band {widths[0]:.2f} to {widths[1]:.2f} {unit} (median), {same}."
+    )
+
+
+def _sizes(before: Posterior, after: Posterior) -> str:
+    """Median area, or volume, before and after; what is small in millilitres is said in mm³."""
+    sizes = [area_posterior(posterior) for posterior in (before, after)]
+    first, second = (size.quantile(0.5) for size in sizes)
+    if after.chart.dims == 2:
+        return f"Area {first:,.0f} to {second:,.0f} {after.unit}² ({second - first:+,.0f})"
+    return (
+        f"Volume {sizes[0].middle} to {sizes[1].middle} "
+        f"({second - first:+,.0f} {after.unit}³, {(second - first) / first:+.1%})"
     )

@@ -28,7 +28,8 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import from_dataset, to_dataset
 from aistat_jax.uncertainty.grading import grade
 
-FORMAT, SCHEMA = "aistat_jax session", 1
+# Schema 2 has clicks in space; a session of slices is written as schema 1, as ever.
+FORMAT, SCHEMA = "aistat_jax session", 2
 
 
 def save_session(path: str | os.PathLike[str], session: Session) -> Path:
@@ -58,7 +59,7 @@ def save_session(path: str | os.PathLike[str], session: Session) -> Path:
     first = session.given[0].grade
     told = {
         "format": FORMAT,
-        "schema": SCHEMA,
+        "schema": max(edit.posterior.chart.dims for edit in session.given) - 1,
         "version": aistat_jax.__version__,
         "sd": session.sd,
         "tolerance": first.tolerance,
@@ -135,7 +136,7 @@ def _session(
     session = session_of(given, click_sd=told["sd"], **unit)
 
     def edit_of(words: dict[str, Any]) -> Edit:
-        clicks = tuple(Click((float(u), float(v)), kind) for u, v, kind in words["clicks"])
+        clicks = tuple(Click(tuple(map(float, at)), kind) for *at, kind in words["clicks"])
         posterior = posteriors[words["posterior"]] if clicks else given[words["target"]]
         return Edit(
             words["target"], clicks, posterior, grade(posterior, **unit), words["sampled"],

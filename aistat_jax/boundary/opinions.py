@@ -140,11 +140,13 @@ class Anchors:
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         _one_boundary(chart, "clicks")
-        radius, shared = chart.position(self.points), chart.share(self.points)
-        # No click at all fills one too, so that what it compiles serves the first click.
-        spare = -len(radius) % CLICK_BUCKET if len(radius) else CLICK_BUCKET
-        weights = np.zeros((len(radius) + spare, chart.sites))
-        np.add.at(weights, (shared.voxel, shared.site), shared.share)
+        # No click at all fills one bucket too, so that what it compiles serves the first click.
+        count = len(self.points)
+        spare = -count % CLICK_BUCKET if count else CLICK_BUCKET
+        weights, radius = np.zeros((count + spare, chart.sites)), np.zeros(0)
+        if count:
+            radius, shared = chart.position(self.points), chart.share(self.points)
+            np.add.at(weights, (shared.voxel, shared.site), shared.share)
         # What fills a bucket up is surely inside every boundary: it adds exactly nothing.
         radius = np.append(radius, np.full(spare, -1e6))
         sd, side = np.append(self.sd, np.ones(spare)), np.append(self.side, np.ones(spare))

@@ -11,6 +11,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float
+from aistat_jax.inference import one_core
 
 Program = Callable[[Any], None]
 LATENT = "coefficients"
@@ -153,6 +154,17 @@ def _check_counted_once(name: str, site: dict[str, Any]) -> None:
             f'the observed site "{name}" of the program sets values of shape {given} against a '
             f"distribution of shape {batch}, each against every other; give both one shape"
         )
+
+
+def looked_at(program: Program, data: Any) -> Density:
+    """A program's density outside of compiled code, to be asked for names, shapes and sizes alone.
+
+    The program is traced and not run: op by op, each compiled by itself, it takes seconds.
+    """
+    found: list[Density] = []
+    with one_core.TRACING:
+        jax.eval_shape(lambda: found.append(Density(program, data)))
+    return found[0]
 
 
 def log_normal(x: Array, mean: Array, variance: Array) -> Array:

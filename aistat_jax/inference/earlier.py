@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax.boundary.model import BoundaryData, BoundaryModel, observe
-from aistat_jax.boundary.offsets import OffsetTarget
+from aistat_jax.boundary.offsets import OffsetTarget, OffsetVolumeTarget
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.rings import RingTarget
 from aistat_jax.boundary.targets import AnyTarget, Target
+from aistat_jax.boundary.volume import VolumeTarget
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import linked, unlinked
 
-# Principal components that are kept: more than the coefficients of the usual boundary, and the
-# same number for all, so that contours of one file share what is compiled.
-COMPONENTS = 40
+# Principal components that are kept, by dimension: at least as many as the usual boundary has
+# coefficients, and the same number for all: contours of one file share what is compiled.
+COMPONENTS = {2: 40, 3: 169}
 DEGREES = 20.0  # of freedom
 
 
@@ -55,11 +56,12 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     drawn = unlinked(chart.link, np.maximum(posterior.draws, low + 1e-9 * (high - low)))
     mean = drawn.mean(axis=0)
     variance, along = np.linalg.eigh(np.cov(drawn.T))
-    kept = min(COMPONENTS, len(drawn) - 1, len(variance))
-    functions = np.zeros((chart.sites, COMPONENTS))
+    components = COMPONENTS[chart.dims]
+    kept = min(components, len(drawn) - 1, len(variance))
+    functions = np.zeros((chart.sites, components))
     functions[:, :kept] = (along * np.sqrt(np.maximum(variance, 0.0)))[:, ::-1][:, :kept]
     functions *= np.sqrt((DEGREES - 2) / DEGREES)  # a t's covariance is larger than its scale
-    nothing: Any = np.zeros(COMPONENTS)
+    nothing: Any = np.zeros(components)
     basis = Basis(functions, nothing)
     data = BoundaryData(basis, Prior(), mean, (), nothing, link=chart.link)
     target = _target(posterior, mean)
@@ -69,6 +71,14 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
 def _target(posterior: Posterior, mean: np.ndarray) -> AnyTarget:
     """What was sought, as far as the draws tell. Shapes: mean (site,) of the predictor."""
     chart, name = posterior.chart, posterior.target_id
+    if chart.dims == 3:
+        outline = chart.surface(np.asarray(linked(chart.link, mean), dtype=float))
+        if chart.link == "identity":
+            side = float(np.sqrt(outline.areas.mean()))
+            return OffsetVolumeTarget(outline, chart.surface(np.zeros(chart.sites)), side, id=name)
+        return VolumeTarget(
+            chart.centre, float(np.exp(mean.mean())), chart.unit, name, outline=outline
+        )
     if chart.link == "identity":
         return OffsetTarget(chart.surface(mean), chart.plane, name)
     if chart.link == "ring":

@@ -8,7 +8,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.conflict import conflicts
 from aistat_jax.inference.finish import check_draws
-from aistat_jax.inference.methods import Method, by_laplace, method_of
+from aistat_jax.inference.methods import Method, by_laplace, method_of, moved
 from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
@@ -20,6 +20,7 @@ def fit(
     draws: int = 1000,
     seed: int = 0,
     compare: bool = True,
+    near: Posterior | None = None,
     **settings: Any,
 ) -> Posterior:
     """Posterior of one boundary.
@@ -30,7 +31,8 @@ def fit(
     `sample(model, draws, seed)` that returns a `Posterior` (`as_posterior` makes one). `draws` is
     the total number of draws. Where there are several sources of evidence each is fitted alone too,
     by Laplace, and those that contradict each other are named in the diagnostics (conflict.py),
-    unless `compare` is False.
+    unless `compare` is False. `near` is a posterior of the same boundary from less evidence, from
+    whose mean the fit is to start: quicker, and of a surface the weights hold better.
 
     Computed in double precision whatever the caller's JAX settings; the same seed gives the
     same draws on one machine. Raises InputError for an unknown method or setting, fewer than 100
@@ -38,6 +40,7 @@ def fit(
     """
     chosen = method_of(method, **settings)
     check_draws(draws)
+    model = model if near is None else moved(model, near)
     with one_blas_thread():
         posterior = chosen.sample(model, draws=draws, seed=seed)
         return compared(model, posterior) if compare else posterior

@@ -15,7 +15,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.inference.density import LATENT, Density, Program
+from aistat_jax.inference import one_core
+from aistat_jax.inference.density import LATENT, Density, Program, looked_at
 from aistat_jax.inference.transport import find_transport
 
 
@@ -163,7 +164,7 @@ def log_density(model: BoundaryModel) -> LogDensity:
     """
     data = model.data
     with jax.enable_x64(True):
-        density = Density(model.program, data)
+        density = looked_at(model.program, data)
         sites = (*density.sizes, LATENT)
     return LogDensity(
         data, model.program, sites, density.hypers + density.basis, data.differentiable
@@ -199,7 +200,7 @@ def _sites(program: Program, data: Any, vectors: Array) -> dict[str, Array]:
     return jax.lax.map(one, vectors, batch_size=64)
 
 
-@partial(jax.jit, static_argnames=("program",))
+@partial(one_core.quick, level=0, static_argnames="program")
 def _vectors(program: Program, data: Any, values: dict[str, Array]) -> Array:
     density = Density(program, data)
 
@@ -223,7 +224,7 @@ def _pushed(program: Program, data: Any, transport: Any, eps: Array) -> Array:
 
 def _shapes(program: Program, data: Any) -> tuple[dict[str, tuple[int, ...]], list[int]]:
     """Shapes of the sampled sites as they are, and their sizes in a vector."""
-    density = Density(program, data)
+    density = looked_at(program, data)
     shapes = {name: t.forward_shape(density.shapes[name]) for name, t in density.transforms.items()}
     return {**shapes, LATENT: (density.basis,)}, [*density.sizes.values(), density.basis]
 

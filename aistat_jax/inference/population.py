@@ -28,6 +28,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.inference import one_core
 from aistat_jax.inference.batch import alike
+from aistat_jax.inference.density import looked_at
 from aistat_jax.inference.diagnostics import KHAT_LIMIT, weight_diagnostics
 from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.finish import check_draws, finished
@@ -157,7 +158,7 @@ def _check(models: list[BoundaryModel], draws: int) -> None:
                 f"target {model.target.id} differs from {first.target.id}"
             )
     with jax.enable_x64(True):
-        if Density(first.program, first.data).hypers == 0:
+        if looked_at(first.program, first.data).hypers == 0:
             raise InputError(
                 "all hyperparameters are fixed: there is nothing to share; use fit_many"
             )

@@ -105,6 +105,15 @@ class Channel:
         plane = self.grid.plane(k)
         return ChannelSlice(self.values[:, :, plane.index], plane, self.name, self.quantity)
 
+    def at(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Values at points of the world (..., 3), linear between voxel centres; NaN beyond them."""
+        from scipy import ndimage
+
+        index = np.moveaxis(self.grid.to_index(points), -1, 0)
+        return np.asarray(
+            ndimage.map_coordinates(self.values, index, order=1, mode="constant", cval=np.nan)
+        )
+
     def resliced(self, plane: Plane) -> ChannelSlice:
         """Any plane through the volume, whatever its direction, on the plane's own pixels.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +28,8 @@ FINER = 3
 MOST_CUT = 8
 # Points compared with every draw at a time.
 AT_ONCE = 4096
+# Radii whose cubes are summed at a time: they stay in a core's cache.
+CACHED = 40_000
 
 
 class Sites(NamedTuple):
@@ -96,7 +98,7 @@ class SphereChart:
 
     def position(self, points: Points) -> Float[np.ndarray, "*batch"]:
         """The distance of each point from the centre."""
-        return np.linalg.norm(np.asarray(points, dtype=float) - self.centre, axis=-1)
+        return np.asarray(np.linalg.norm(np.asarray(points, dtype=float) - self.centre, axis=-1))
 
     def nearest(self, points: Points) -> Int[np.ndarray, "*batch"]:
         """The ray nearest in direction to each point."""
@@ -260,12 +262,18 @@ class SphereChart:
         """Volume inside of each boundary, whose radius is linear on every triangle.
 
         The mean of the cube of a linear function over a triangle is a tenth of the sum of all
-        products of three of its values at the corners.
+        products of three of its values at the corners: cubes, squares times a neighbour, and the
+        product of all three.
         """
-        sites = sphere_sites(self.frequency)
-        a, b, c = (np.asarray(values)[..., sites.triangles[:, i]] for i in range(3))
-        total = a**3 + b**3 + c**3 + (a + b + c) * (a * b + b * c + c * a) - 2 * a * b * c
-        return np.asarray(total @ _solid_angles(sites.directions[sites.triangles]) / 30)
+        angle, beside = _cubic(self.frequency)
+        triangles = self.triangles.T
+        radii = np.asarray(values, dtype=float)
+        found = []
+        for some in np.array_split(radii.reshape(-1, self.sites), max(1, radii.size // CACHED)):
+            r = np.ascontiguousarray(some.T)
+            a, b, c = (r[corner] for corner in triangles)
+            found.append((r * r * (beside @ r)).sum(axis=0) + angle @ (a * b * c))
+        return (np.concatenate(found) / 30).reshape(radii.shape[:-1])
 
     def sectors(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """The volume of each ray's sector of a ball."""
@@ -274,13 +282,8 @@ class SphereChart:
 
     def weights(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """A third of the triangles that meet at each ray."""
-        points = self.points(values)
-        a, b, c = (points[..., self.triangles[:, i], :] for i in range(3))
-        area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
-        third = np.zeros((len(self.triangles), self.sites))
-        for i in range(3):
-            third[np.arange(len(self.triangles)), self.triangles[:, i]] = 1 / 3
-        return area @ third
+        area = np.linalg.norm(self._across(values), axis=-1) / 2
+        return area @ _corners(self.frequency) / 3
 
     def gap(
         self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
@@ -289,20 +292,23 @@ class SphereChart:
 
         To first order in the gap the distance itself, and never less.
         """
-        normal = self._normals(others)
+        one = others[:1] if np.asarray(others).strides[0] == 0 else others  # the same for all
+        normal = self._normals(one)
         return np.abs(values - others) * np.einsum("dri,ri->dr", normal, self.directions)
 
     def _normals(self, values: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray 3"]:
         """Unit normals at the rays, outwards: of the triangles around them by their areas."""
-        from scipy.sparse import csr_array
-
-        points = self.points(values)
-        a, b, c = (points[:, self.triangles[:, i]] for i in range(3))
-        cross = np.cross(b - a, c - a)
-        faces = np.repeat(np.arange(len(self.triangles)), 3)
-        meet = csr_array((np.ones(len(faces)), (self.triangles.ravel(), faces)))
-        total = np.stack([meet @ one for one in cross])
+        meet, across = _corners(self.frequency), self._across(values)
+        total = np.stack([across[..., i] @ meet for i in range(3)], axis=-1)
         return total / np.linalg.norm(total, axis=-1, keepdims=True)
+
+    def _across(
+        self, values: Float[np.ndarray, "*batch ray"]
+    ) -> Float[np.ndarray, "*batch face 3"]:
+        """Twice the area of every triangle, outwards at right angles to it."""
+        points = self.points(values)
+        a, b, c = (points[..., self.triangles[:, i], :] for i in range(3))
+        return np.cross(b - a, c - a)
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""
@@ -370,6 +376,26 @@ def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
     """The three rays around each vertex that a surface is drawn with, and their weights."""
     chart = SphereChart(np.zeros(3), 1.0, frequency=frequency)
     return chart._around(sphere_sites(FINER * frequency).directions)
+
+
+@cache
+def _corners(frequency: int) -> Any:
+    """Which triangles meet at each ray: sparse (face, ray), ones."""
+    from scipy.sparse import csr_array
+
+    triangles = sphere_sites(frequency).triangles
+    face = np.repeat(np.arange(len(triangles)), 3)
+    return csr_array((np.ones(len(face)), (face, triangles.ravel())))
+
+
+@cache
+def _cubic(frequency: int) -> tuple[np.ndarray, Any]:
+    """Solid angles of the triangles, and for each pair of rays those of the triangles at both."""
+    from scipy.sparse import diags_array
+
+    sites = sphere_sites(frequency)
+    angle, meet = _solid_angles(sites.directions[sites.triangles]), _corners(frequency)
+    return angle, (meet.T @ diags_array(angle) @ meet).tocsr()
 
 
 @cache
@@ -462,7 +488,7 @@ def _solid_angles(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, "
 def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Between unit vectors; by the chord, which is exact for small ones too."""
     chord = np.linalg.norm(one - other, axis=-1)
-    return 2 * np.arcsin(np.clip(0.5 * chord, 0.0, 1.0))
+    return np.asarray(2 * np.arcsin(np.clip(0.5 * chord, 0.0, 1.0)))
 
 
 def _exits(

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from aistat_jax._errors import InputError
 from aistat_jax.case import Case
 from aistat_jax.editing import Session, session_of
@@ -14,10 +16,12 @@ from aistat_jax.inference.store import load_posterior
 from aistat_jax.sessions import load_session
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.style import COMPARED
+from aistat_jax.views.surfaces import Body, body_of, plot_surface
 
 LIVE = ("ipywidgets", "ipympl", "anywidget")
 NEEDS = "for something that moves, install what it needs: pip install 'aistat_jax[lab]'"
@@ -27,7 +31,7 @@ def explore(
     image: Image,
     posterior: Posterior | Sequence[Posterior] | Case | Session | str | os.PathLike[str],
     *,
-    reference: Curve | Sequence[Curve | None] | None = None,
+    reference: Curve | Body | Sequence[Curve | Body | None] | None = None,
     level: float = 0.95,
     tolerance_mm: float | None = None,
     tolerance_px: float | None = None,
@@ -36,10 +40,13 @@ def explore(
 ) -> Any:
     """Look at a posterior, or one a slice, from every side, and correct it by clicks: a widget.
 
-    Sliders choose slice, draw and credible level; pointing at the boundary shows the image along
-    that ray. Clicks ("edge", "inside", "outside") are evidence with a standard deviation
-    `click_sd` (a quarter of the tolerance unless told otherwise): the model that was fitted is
-    fitted again with them. `reference` is a contour to compare with, or one for each posterior.
+    Sliders choose slice, draw, credible level and tolerance; pointing at the boundary shows the
+    image along that ray. Surfaces (`dims=3`) are shown in three planes of the patient that a
+    cross-hair links, each with its section of the surface, and corrected in any of them. Clicks
+    ("edge", "inside", "outside") are evidence with a standard deviation `click_sd` (a quarter of
+    the tolerance unless told otherwise): the model that was fitted is fitted again with them.
+    `reference` is a contour to compare with (of a surface a mesh, a mask or a channel that holds
+    one), or one for each posterior.
     A case (`contour`) brings its references and tolerance. Instead of posteriors a session of edits
     can be gone on with (`load_session`), which brings its own tolerance and `click_sd`, or the path
     of a file of either: posterior.nc of the command line, or a saved session. Posteriors read from
@@ -50,7 +57,9 @@ def explore(
     """
     given = _read(posterior) if isinstance(posterior, str | os.PathLike) else posterior
     if isinstance(given, Case):
-        drawn = [one.reference if isinstance(one.reference, Curve) else None for one in given]
+        drawn = [
+            one.reference if isinstance(one.reference, Curve | Mesh) else None for one in given
+        ]
         reference = drawn if reference is None else reference
         if tolerance_mm is tolerance_px is None:
             tolerance_mm, tolerance_px = given.settings.tolerance_mm, given.settings.tolerance_px
@@ -68,7 +77,7 @@ def explore(
         tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
         session = session_of(several, click_sd=click_sd, **tolerances)
     home = home_of(image, several)
-    references = references_for(reference, len(several))
+    references = references_for(reference, several, image)
     channel = image.names[0] if channel is None else channel
     image[channel]  # refuses an unknown one
     simultaneous_band(several[0], level)  # refuses a level that is none
@@ -77,11 +86,14 @@ def explore(
         bands = [simultaneous_band(p, level) for p in several]
         grades = [session[n].grade for n in range(len(session))]
         print(f"{missing} is not installed, so this is a figure; {NEEDS}")
+        one, drawn = (image, several[0], bands[0], grades[0]), references[0]
+        if several[0].chart.dims == 3:
+            solid = drawn if isinstance(drawn, Mesh) else None
+            return plot_surface(*one, channel=channel, reference=solid)
         if len(several) > 1:
             return plot_gallery(image, several, bands, grades, channel=channel)
-        return plot_contours(
-            image, several[0], bands[0], grades[0], channel=channel, reference=references[0]
-        )
+        flat = drawn if isinstance(drawn, Curve) else None
+        return plot_contours(*one, channel=channel, reference=flat)
     from aistat_jax.views.live.explorer import Explorer
 
     return Explorer(image, session, home, references, level=level, channel=channel)
@@ -107,6 +119,11 @@ def compare(
     if not 1 <= len(posteriors) <= len(COMPARED):
         raise InputError(f"a comparison takes 1 to {len(COMPARED)} posteriors, {len(posteriors)}")
     for posterior in posteriors.values():
+        if posterior.chart.dims == 3:
+            raise InputError(
+                "these are surfaces in space, and a comparison shows contours in slices; explore "
+                "them, or contour slice by slice (dims=2)"
+            )
         home_of(image, [posterior])
     channel = image.names[0] if channel is None else channel
     image[channel]  # refuses an unknown one
@@ -137,27 +154,41 @@ def what_is_missing() -> str:
 
 
 def references_for(
-    reference: Curve | Sequence[Curve | None] | None, count: int
-) -> list[Curve | None]:
-    """One reference, or None, for each of `count` posteriors."""
+    reference: Curve | Body | Sequence[Curve | Body | None] | None,
+    posteriors: Sequence[Posterior],
+    image: Image,
+) -> list[Curve | Mesh | None]:
+    """One reference, or None, for each posterior; bodies as their surfaces."""
+    count = len(posteriors)
     if reference is None:
         return [None for _ in range(count)]
-    given = [*((reference,) if isinstance(reference, Curve) else reference)]
+    one = isinstance(reference, Curve | Mesh | np.ndarray | Channel)
+    given: list[Any] = [reference] if one else list(reference)
     if len(given) != count:
         raise InputError(f"{count} posteriors need as many references, or none, got {len(given)}")
-    return given
+    for each, posterior in zip(given, posteriors, strict=True):
+        if each is not None and isinstance(each, Curve) != (posterior.chart.dims == 2):
+            raise InputError(
+                "a contour is compared with a Curve of its slice, a surface with a Mesh, a mask "
+                f"or a Channel; got {type(each).__name__} for {posterior.target_id}"
+            )
+    return [
+        each if isinstance(each, Curve | Mesh | None) else body_of(each, image) for each in given
+    ]
 
 
 def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
-    """The channel on whose slices the posteriors were fitted.
+    """The channel on whose slices the posteriors were fitted; the first one that holds surfaces.
 
     Raises InputError when there is none: the posteriors are of another image.
     """
-    if any(posterior.chart.dims == 3 for posterior in posteriors):
-        raise InputError(
-            "these are surfaces in space, and what moves shows contours in slices; contour slice "
-            "by slice (dims=2)"
-        )
+    solid = [posterior.chart.dims == 3 for posterior in posteriors]
+    if any(solid):
+        if not all(solid):
+            raise InputError(
+                "some of these are surfaces in space and some contours in slices; explore either"
+            )
+        return _holds(image, posteriors)
     home = image.home_of([posterior.chart.plane for posterior in posteriors])
     if home is not None:
         return home
@@ -171,4 +202,19 @@ def home_of(image: Image, posteriors: Sequence[Posterior]) -> Channel:
         f"the posterior of {posteriors[0].target_id} is of another image: it was fitted on slice "
         f"{plane.index}, of {plane.shape[0]} x {plane.shape[1]} pixels at {plane.offset:.1f} "
         f"{plane.unit}, and this image has {sizes}; pass the image it was fitted on"
+    )
+
+
+def _holds(image: Image, posteriors: Sequence[Posterior]) -> Channel:
+    """The first channel that all surfaces lie in."""
+    for name in image.names:
+        grid = image[name].grid
+        if all(
+            grid.unit == p.unit and grid.contains(p.chart.points(p.estimate)).mean() > 0.5
+            for p in posteriors
+        ):
+            return image[name]
+    raise InputError(
+        f"the surface of {posteriors[0].target_id} does not lie in any channel of this image, "
+        f"which has {', '.join(image.names)}; pass the image it was fitted on"
     )

@@ -380,13 +380,18 @@ def draw_letters(axes: Axes, plane: Plane, dark: bool, small: bool) -> list[Any]
     ]
 
 
+def round_length(span: float) -> int:
+    """The longest round length of at most a quarter of what is seen."""
+    return max(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= max(1.0, span / 4))
+
+
 def draw_scale(axes: Axes, limits: Limits, unit: str, dark: bool) -> None:
     """A bar of a round length in the lower left corner."""
     from matplotlib.patheffects import withStroke
 
     ink, paper = ("black", "white") if dark else ("white", "black")
     span = limits[1] - limits[0]
-    length = max(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= max(1.0, span / 4))
+    length = round_length(span)
     effects = [withStroke(linewidth=3.4, foreground=paper, alpha=0.7)]
     share = length / span
     axes.plot(

@@ -38,6 +38,7 @@ from aistat_jax.views.layers import (
     window_of,
 )
 from aistat_jax.views.paper import Page, page, settle, small_title
+from aistat_jax.views.stacks import PLANES
 from aistat_jax.views.style import BAND, DRAW, HALO, OUTLINE
 
 if TYPE_CHECKING:
@@ -49,14 +50,8 @@ else:
 Body = Mesh | np.ndarray | Channel
 """A body to compare with: its surface, a boolean mask on the image's grid, a channel with one."""
 
-# Columns u, v, w of each plane in patient coordinates, and the axis that it lies across.
-_PLANES = {
-    "axial": (np.eye(3), 2),
-    "coronal": (np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).T, 1),
-    "sagittal": (np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]).T, 0),
-}
 _SIDES = {
-    "from the front": _PLANES["coronal"][0],
+    "from the front": PLANES["coronal"][0],
     "from the back": np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]).T,
 }
 _MOST_PIXELS = 600
@@ -94,7 +89,7 @@ def plot_surface(
         # one row of four, or for one column a row of two for each way to colour a surface
         shape = (1 + len(looks), 2) if made.narrow else (2, 4)
         grid = made.figure.add_gridspec(*shape)
-        drawn = _draw_planes(made, grid[0, :].subgridspec(1, len(_PLANES)), scene)
+        drawn = _draw_planes(made, grid[0, :].subgridspec(1, len(PLANES)), scene)
         for n, look in enumerate(looks):
             row, first = (1 + n, 0) if made.narrow else (1, 2 * n + (len(looks) == 1))
             _draw_bodies(made, [grid[row, first], grid[row, first + 1]], scene, look)
@@ -141,7 +136,7 @@ def _scene(
         surfaces = band_surfaces(posterior, band)
         edges = (surfaces.lower, surfaces.upper)
     drawn = [posterior.chart.surface(row) for row in some_of(posterior.draws, draws)]
-    body = None if reference is None else _body(reference, image)
+    body = None if reference is None else body_of(reference, image)
     seen = np.concatenate([m.points for m in (estimate, *edges, *([] if body is None else [body]))])
     low, high = seen.min(axis=0), seen.max(axis=0)
     point = _middle(estimate) if at is None else np.asarray(at, dtype=float)
@@ -166,7 +161,7 @@ def _scene(
     )
 
 
-def _body(reference: Body, image: Image) -> Mesh:
+def body_of(reference: Body, image: Image) -> Mesh:
     """The surface of a body to compare with."""
     if isinstance(reference, Mesh):
         return reference
@@ -193,7 +188,7 @@ def _middle(mesh: Mesh) -> Float[np.ndarray, "3"]:
 
 def _plane(scene: _Scene, name: str) -> tuple[ChannelSlice, Limits]:
     """The image on one plane, and the part of it that is seen: no more than there is."""
-    frame = _PLANES[name][0]
+    frame = PLANES[name][0]
     corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in scene.channel.grid.shape)), axis=-1)
     box = scene.channel.grid.to_world(corners.reshape(-1, 3)) @ frame
     body, margin = scene.box @ frame, float(scene.channel.grid.spacing.min())
@@ -219,10 +214,10 @@ def _window(shown: Sequence[ChannelSlice], limits: Sequence[Limits]) -> tuple[fl
 
 def _draw_planes(made: Page, places: Any, scene: _Scene) -> list[Curve]:
     """The three planes in one row, at one scale and in one grey scale; the reference's curves."""
-    planes = [_plane(scene, name) for name in _PLANES]
+    planes = [_plane(scene, name) for name in PLANES]
     window = _window([shown for shown, _ in planes], [limits for _, limits in planes])
     drawn: list[Curve] = []
-    for n, (name, (shown, limits)) in enumerate(zip(_PLANES, planes, strict=True)):
+    for n, (name, (shown, limits)) in enumerate(zip(PLANES, planes, strict=True)):
         axes = made.figure.add_subplot(places[n])
         picture = draw_slice(axes, shown, limits, small=made.narrow, window=window)
         drawn += _draw_sections(axes, scene, shown.plane, 2.0 * made.scale)
@@ -270,7 +265,7 @@ def _draw_sections(axes: Axes, scene: _Scene, plane: Plane, width: float) -> lis
 
 def _name(axes: Axes, name: str, plane: Plane, made: Page) -> None:
     """Which plane it is and where it lies; without spacing there is no patient."""
-    across = _PLANES[name][1]
+    across = PLANES[name][1]
     place = round(float((plane.frame[:, 2] * plane.offset)[across]))
     where = f"{'xyz'[across]} = {place} {plane.unit}".replace("-", "\u2212")
     if plane.unit == "px":

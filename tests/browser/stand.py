@@ -24,6 +24,14 @@ CELLS = (
     "posteriors = aj.fit_many(models, seed=0)",
     GATE + "explorer = aj.explore(image, posteriors, tolerance_mm=2.0)\nexplorer",
 )
+SURFACE = (
+    "import aistat_jax as aj\n"
+    "phantom = aj.pet_ct_phantom(1, dims=3)\n"
+    "image = phantom.image\n"
+    "target = aj.find_targets(image, point_mm=tuple(phantom.centre), dims=3)[0]\n"
+    "posterior = aj.fit(aj.boundary_model(target, aj.intensity(image, 'PT')), seed=0)",
+    "explorer = aj.explore(image, posterior, reference=phantom.mask, tolerance_mm=2.0)\nexplorer",
+)
 STATE = """
 import json
 c = explorer.controls
@@ -95,10 +103,10 @@ class Stand:
         """Press the button with these words."""
         self.view.locator(f"button:has-text('{words}')").first.click()
 
-    def spot(self, expression: str) -> tuple[float, float]:
-        """Where a point of the slice, given in Python, is on the page."""
+    def spot(self, expression: str, panel: int = 0) -> tuple[float, float]:
+        """Where a point of the slice (of a linked plane), given in Python, is on the page."""
         code = (
-            f"x, y = explorer.scene.panel.axes.transData.transform({expression})\n"
+            f"x, y = explorer.scene.panels[{panel}].axes.transData.transform({expression})\n"
             "print(x, explorer.scene.stage.figure.bbox.height - y)"
         )
         x, y = map(float, self.notebook.ask(code).split())

@@ -90,7 +90,7 @@ class Comparison(View):
         for n, (name, posterior) in enumerate(self.posteriors.items()):
             left = (n + 0.5) / count - 0.5 * side / WIDTH
             place = (left, (BELOW - 0.05) / height, side / WIDTH, (side - 0.3) / height)
-            panel = SlicePanel(self.stage, self.stage.axes(*place), small=True)
+            panel = SlicePanel(self.stage, self.stage.axes(*place), small=True, fills=False)
             dark = shown[name].quantity == "SUV"
             panel.frame(posterior.chart.plane, limits, dark)
             panel.show_slice(shown[name], window_of(shown[name], limits))

@@ -18,9 +18,15 @@ HELLO = (
     "Point at the boundary to look along a ray; choose “edge”, “inside” or “outside” to correct it "
     "by clicks. Mouse and keys: page Help."
 )
+LINKED = (
+    "A click moves the cross-hair; “edge”, “inside”, “outside” correct the surface in any plane. "
+    "Mouse and keys: page Help."
+)
 KEYS = {
     "← →": "draw", "↑ ↓, wheel": "slice", "PgUp PgDn": "next slice that has a contour",
-    "t": "next contour of the slice", "+ −": "level", ", and .": "ray",
+    "p": "next of three planes", "c": "next channel", "t": "next contour of the slice",
+    "+ −": "level",
+    ", and .": "ray",
     "[ and ]": "in and out on it",
     "l z e i o": "look, zoom, edge, inside, outside", "Enter": "puts a click on the ray",
     "n": "chooses a click", "Del, right click": "removes it", "u r": "undo, redo",
@@ -60,6 +66,7 @@ class Controls:
     draw: Any
     play: Any
     level: Any
+    tolerance: Any
     channel: Any
     window: Any
     overlay: Any
@@ -110,7 +117,8 @@ class Controls:
     def below(self) -> widgets.Widget:
         """The sliders that are always in sight."""
         sliders = [self.slice] if self.slice.max > self.slice.min else []
-        return widgets.HBox([*sliders, self.draw, self.play, self.level], layout=_in_one_row())
+        sliders += [self.draw, self.play, self.level, self.tolerance]
+        return widgets.HBox(sliders, layout=_in_one_row())
 
 
 def _in_one_row() -> widgets.Layout:
@@ -158,7 +166,9 @@ def make_sliders(draws: int, level: float) -> Sliders:
     )  # fmt: skip
 
 
-def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level: float) -> Controls:
+def make_controls(
+    names: Sequence[str], slices: int, at: int, draws: int, level: float, tolerance: float
+) -> Controls:
     """Widgets for an image of channels `names` and so many slices, shown at slice `at`."""
     sliders = make_sliders(draws, level)
 
@@ -172,6 +182,11 @@ def make_controls(names: Sequence[str], slices: int, at: int, draws: int, level:
         draw=sliders.draw,
         play=sliders.play,
         level=sliders.level,
+        tolerance=widgets.FloatSlider(
+            value=tolerance, min=0.25 * tolerance, max=3 * tolerance, step=0.05 * tolerance,
+            readout_format=".1f", description="tolerance",
+            **laid_out() | {"style": {"description_width": "5.2em"}},
+        ),
         channel=widgets.Dropdown(options=list(names), description="image", **laid_out()),
         window=widgets.FloatRangeSlider(description="window", readout_format=".1f", **laid_out()),
         overlay=widgets.Dropdown(options=["none", *names], description="overlay", **laid_out()),

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
@@ -53,14 +55,14 @@ class Desk:
 
     # ------------------------------------------------------------------------- orders
 
-    def click(self, point: tuple[float, float], kind: str = "edge") -> Order | None:
+    def click(self, point: tuple[float, ...], kind: str = "edge") -> Order | None:
         """A click on the target in sight."""
         click = Click(_rounded(point), kind)
         return self._edit(
             lambda s, at, sample: editing.click_added(s, at, click, sample=sample), click=click
         )
 
-    def move(self, target: int | None, click: Click, point: tuple[float, float]) -> Order | None:
+    def move(self, target: int | None, click: Click, point: tuple[float, ...]) -> Order | None:
         """A click of a target, put elsewhere."""
         place = _rounded(point)
 
@@ -120,11 +122,12 @@ class Desk:
         if what in ("png", "svg"):
             e.sure(e.target)
         folder, channel, level = e.controls.folder.value, e.controls.channel.value, e.level
+        tolerance = e.controls.tolerance.value
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
             with self.line.lock:  # figures are drawn by one thread at a time
-                case = case_of(session, e.image, e.home, e.references, target, level)
-                lines = session_lines(session, level, channel)
+                case = case_of(session, e.image, e.home, e.references, target, level, tolerance)
+                lines = session_lines(session, level, tolerance, channel)
                 return session, f"Wrote {write_export(what, folder, case, lines, channel)}"
 
         self.line.say(f"Writing into {folder}.")
@@ -148,6 +151,11 @@ class Desk:
         def work(session: Session, _: bool) -> tuple[Session, str]:
             opened = sessions.load_session(path)
             home_of(Image.of(self.explorer.home), [edit.posterior for edit in opened.given])
+            if opened.given[0].posterior.chart.dims != self.explorer.scene.dims:
+                raise InputError(
+                    f"{path}: its boundaries are not of the kind shown here, contours in slices or "
+                    "surfaces in space; explore it by itself, aj.explore(image, path)"
+                )
             models = [e.posterior.model for e in session.given if e.posterior.model is not None]
             known = [model.target.id for model in models]
             if known == [edit.posterior.target_id for edit in opened.given]:
@@ -170,6 +178,12 @@ class Desk:
         """An edit of a target (the one in sight)."""
         e = self.explorer
         at: int = e.sure(e.target) if target is None else target
+        solid = click is not None and len(click.point) == 3
+        if click is not None and solid and not e.home.grid.contains(np.array(click.point)):
+            raise InputError(
+                f"the click at {editing.where(click.point)} {e.home.unit} lies outside the image; "
+                "click on the image"
+            )
 
         def work(session: Session, sample: bool) -> tuple[Session, str]:
             after = make(session, at, sample)
@@ -187,7 +201,7 @@ class Desk:
     ) -> Order:
         """An order after which one is where it has changed something, if one has stayed."""
         e = self.explorer
-        order, here, before = Order(self._target(), words, work), e.controls.slice.value, []
+        order, here, before = Order(self._target(), words, work), e.place, []
 
         def noted(session: Session, sample: bool) -> tuple[Session, str]:
             before.append(session)
@@ -195,7 +209,7 @@ class Desk:
 
         def then() -> None:
             e.chosen = None
-            if before[-1] is not self.session and e.controls.slice.value == here:
+            if before[-1] is not self.session and e.place == here:
                 e.go_to(of(self.session)[-1])
 
         order.work, order.then = noted, then
@@ -242,15 +256,17 @@ def _edits(session: Session) -> str:
     return f"{len(session.done)} edit{'' if len(session.done) == 1 else 's'}"
 
 
-def _rounded(point: tuple[float, float]) -> tuple[float, float]:
+def _rounded(point: tuple[float, ...]) -> tuple[float, ...]:
     """A point as finely as a hand can click, so that it reads well in lines of Python."""
-    return round(float(point[0]), 2), round(float(point[1]), 2)
+    return tuple(round(float(value), 2) for value in point)
 
 
 def by_slice(session: Session, home: Channel) -> dict[int, list[int]]:
-    """The targets in each slice of a channel that has one."""
+    """The contours in each slice of a channel that has one."""
     found: dict[int, list[int]] = {}
     for edit in session.given:
+        if edit.posterior.chart.dims == 3:
+            continue
         k = home.grid.number_of(edit.posterior.chart.plane)
         found.setdefault(k, []).append(edit.target)
     return found

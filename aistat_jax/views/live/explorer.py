@@ -1,36 +1,52 @@
-"""How does one walk around in a posterior, and change it? The explorer, a widget."""
+"""How does one walk around in a posterior, and change it? The explorer, a widget.
+
+Its state is in five places, each of which can be read and set from Python: the sliders and menus
+(`controls`), the planes and where they lie (`scene`), every edit (`session`, carried out by the
+queue of the `desk`), the ray that is looked along and the click that is chosen. Everything else,
+bands, grades at the tolerance in sight, lines, words, follows from these. Contours in slices and
+surfaces in space differ in what the scene walks (one stack of planes, or three with a cross-hair)
+and in nothing else here: targets in sight are those of the slice, in space all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.editing import Click, Edit, Session
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, ChannelSlice, Image
+from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour
-from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.grading import Grade, grades_of
 from aistat_jax.uncertainty.probability import area_posterior
-from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.layers import Limits
-from aistat_jax.views.live.controls import AROUND, HELLO, MEANINGS, PAGES, Controls, make_controls
+from aistat_jax.views.live.controls import (
+    AROUND,
+    HELLO,
+    LINKED,
+    MEANINGS,
+    PAGES,
+    Controls,
+    make_controls,
+)
 from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
-from aistat_jax.views.live.exports import python_lines
+from aistat_jax.views.live.exports import figure_of, python_lines
 from aistat_jax.views.live.gestures import Gestures
 from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
-from aistat_jax.views.live.scene import Scene
+from aistat_jax.views.live.scene import Scene, place_of
 from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
 from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
 from aistat_jax.views.summary import target_summary
-from aistat_jax.views.unrolled import turn_of
 
 
 class Explorer(View):
@@ -46,7 +62,7 @@ class Explorer(View):
         image: Image,
         session: Session,
         home: Channel,
-        references: Sequence[Curve | None],
+        references: Sequence[Curve | Mesh | None],
         *,
         level: float,
         channel: str,
@@ -57,16 +73,20 @@ class Explorer(View):
         self.ray: int | None = None
         self.chosen: int | None = None
         self._kept: tuple[Posterior | None, float, Band | None] | None = None
+        self._grades: tuple[Posterior, Callable[[float], Grade]] | None = None
+        self._graded: tuple[Posterior, float, Grade] | None = None
         self._at = by_slice(session, home)
-        middle = session.given[len(session) // 2].posterior
+        middle = session.given[len(session) // 2]
         self.scene = Scene(image, home, [edit.posterior for edit in session.given], self.line.lock)
         self.controls = make_controls(
             image.names,
-            home.grid.shape[2],
-            home.grid.number_of(middle.chart.plane),
-            len(middle.draws),
+            self.scene.stacks[0].count,
+            round(self.scene.numbers[0]),
+            len(middle.posterior.draws),
             level,
+            middle.grade.tolerance,
         )
+        self._turning = False  # whether the slider follows the cross-hair
         self.controls.channel.value = channel
         self.room = Room()
         c = self.controls
@@ -79,7 +99,8 @@ class Explorer(View):
         self._bind(c)
         self._show_slice()
         saved = any(edit.posterior.model is None for edit in session.given)
-        self.line.say(f"{FROM_FILE} {HELLO}" if saved else HELLO)
+        hello = LINKED if self.scene.linked else HELLO
+        self.line.say(f"{FROM_FILE} {hello}" if saved else hello)
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         """Shown, it compiles ahead while somebody looks."""
@@ -95,10 +116,16 @@ class Explorer(View):
 
     @property
     def target(self) -> int | None:
-        """Number of the target in sight, None where the slice has none."""
-        here = self._at.get(self.controls.slice.value, [])
-        chosen = self.controls.target.value
+        """Number of the target in sight, None where there is none."""
+        here, chosen = self.here, self.controls.target.value
         return chosen if chosen in here else next(iter(here), None)
+
+    @property
+    def here(self) -> list[int]:
+        """The targets in sight: those of the slice, and surfaces always."""
+        if self.scene.linked:
+            return list(range(len(self.session)))
+        return self._at.get(self.controls.slice.value, [])
 
     @property
     def edit(self) -> Edit | None:
@@ -110,7 +137,17 @@ class Explorer(View):
 
     @property
     def grade(self) -> Grade | None:
-        return None if self.edit is None else self.edit.grade
+        """The grade at the tolerance of the slider."""
+        edit, tolerance = self.edit, self.controls.tolerance.value
+        if edit is None or abs(tolerance - edit.grade.tolerance) < 1e-9:
+            return None if edit is None else edit.grade
+        kept, posterior = self._graded, edit.posterior
+        if kept is None or kept[0] is not posterior or kept[1] != tolerance:
+            if self._grades is None or self._grades[0] is not posterior:
+                self._grades = posterior, grades_of(posterior)
+            self._graded = posterior, tolerance, self._grades[1](tolerance)
+            return self._graded[2]
+        return kept[2]
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -135,24 +172,28 @@ class Explorer(View):
         if self.edit is None:
             return ""
         several, channel = len(self.session) > 1, self.controls.channel.value
-        return python_lines(self.edit, self.session, self.level, channel, several=several)
+        tolerance = self.controls.tolerance.value
+        return python_lines(
+            self.edit, self.session, self.level, tolerance, channel, several=several
+        )
 
     def static_figure(self) -> Any:
-        """The target in sight, or the middle one, as the figure of `plot_contours`."""
+        """The target in sight, or the middle one, as the figure of it for the page."""
         target = len(self.session) // 2 if self.target is None else self.target
         edit = self.session[target]
-        return plot_contours(
+        return figure_of(
             self.image, edit.posterior, simultaneous_band(edit.posterior, self.level), edit.grade,
             channel=self.controls.channel.value, reference=self.references[target],
         )  # fmt: skip
 
     # ------------------------------------------------------------------------- changing
 
-    def add_click(self, point: tuple[float, float], kind: str = "edge") -> None:
-        """Put a click at an in-plane point, refit, and say what changed."""
+    def add_click(self, point: tuple[float, ...], kind: str = "edge") -> None:
+        """Put a click at a point (u, v) of the slice, or of a surface (x, y, z) in the patient;
+        refit, and say what changed."""
         _wait_for(self.desk.click(point, kind))
 
-    def move_click(self, n: int, point: tuple[float, float]) -> None:
+    def move_click(self, n: int, point: tuple[float, ...]) -> None:
         """Move click number `n` (from 0) to a point, refit, and say what changed."""
         _wait_for(self.desk.move(self.target, self.clicks[n], point))
 
@@ -200,13 +241,56 @@ class Explorer(View):
         fewest = min(len(edit.posterior.draws) for edit in self.session.given)
         c.draw.value = min(c.draw.value, fewest)
         c.draw.max = c.play.max = fewest
+        tolerance = self.session.given[0].grade.tolerance
+        with c.tolerance.hold_trait_notifications():
+            c.tolerance.min = min(c.tolerance.min, tolerance)
+            c.tolerance.max = max(c.tolerance.max, tolerance)
+            c.tolerance.value = tolerance
         self._show_slice()
+
+    @property
+    def place(self) -> Any:
+        """What is in sight, to be compared: the slice, of surfaces the target."""
+        return self.target if self.scene.linked else self.controls.slice.value
 
     def go_to(self, edit: Edit) -> None:
         """Show the target of an edit."""
-        self.controls.slice.value = self.home.grid.number_of(edit.posterior.chart.plane)
+        if not self.scene.linked:
+            self.controls.slice.value = self.home.grid.number_of(edit.posterior.chart.plane)
         if self.target != edit.target:
             self.controls.target.value = edit.target
+
+    def look_at(self, point: Sequence[float] | np.ndarray) -> None:
+        """Of linked planes: the cross-hair at a point (x, y, z), which all then pass through."""
+        before = list(self.scene.numbers)
+        self.scene.look_at(point)
+        self._show_moved(before)
+
+    def step_to(self, n: int, number: float) -> None:
+        """Of linked planes: another plane of stack `n`, counted from 0; the cross-hair follows."""
+        before = list(self.scene.numbers)
+        self.scene.step_to(n, number)
+        self._show_moved(before)
+
+    def activate(self, n: int) -> None:
+        """Of linked planes: the one that slider, wheel and keys step through."""
+        if n != self.scene.active:
+            self.scene.active = n
+            self._turn_slider()
+            self.scene.show_cross()
+            self.paint()
+
+    def _turn_slider(self) -> None:
+        """The slider says which plane of the active stack is shown."""
+        c, stack = self.controls, self.scene.stacks[self.scene.active]
+        self._turning = True
+        try:
+            with c.slice.hold_trait_notifications():
+                c.slice.description, c.slice.max = stack.name, stack.count - 1
+                at = round(self.scene.numbers[self.scene.active])
+                c.slice.value = min(max(at, 0), stack.count - 1)
+        finally:
+            self._turning = False
 
     def choose_last(self, target: int) -> None:
         """The click that was put last, where its target is in sight."""
@@ -241,7 +325,8 @@ class Explorer(View):
         def follows(widget: widgets.Widget, method: Callable[[], None]) -> None:
             widget.observe(lambda _: method(), "value")
 
-        follows(c.slice, self._show_slice)
+        follows(c.slice, self._follow_slice)
+        follows(c.tolerance, self._follow_tolerance)
         follows(c.draw, self._follow_draw)
         follows(c.level, self._follow_level)
         follows(c.bundle, self._follow_bundle)
@@ -267,10 +352,31 @@ class Explorer(View):
     # ------------------------------------------------------------------------- showing
 
     @told
+    def _follow_slice(self) -> None:
+        if not self.scene.linked:
+            self.scene.step_to(0, self.controls.slice.value)
+            self._show_slice()
+        elif not self._turning:
+            self.step_to(self.scene.active, self.controls.slice.value)
+
+    def _show_moved(self, before: list[float]) -> None:
+        """The planes that have moved, and the cross-hair in all."""
+        moved = [n for n, at in enumerate(self.scene.numbers) if abs(at - before[n]) > 1e-9]
+        self._turn_slider()
+        self._show_images()
+        self._show_cuts(moved)
+        self.scene.show_cross()
+        self._show_ray()
+        self.show_clicks()
+        self.paint()
+
+    @told
     def _show_slice(self) -> None:
         """Another slice: everything is another."""
         self.chosen = None
-        here = self._at.get(self.controls.slice.value, [])
+        here = self.here
+        if self.scene.linked:
+            self._turn_slider()
         with self.controls.target.hold_trait_notifications():
             self.controls.target.options = [(self.desk.name(n), n) for n in here]
         self.controls.target.layout.display = "flex" if len(here) > 1 else "none"
@@ -281,18 +387,32 @@ class Explorer(View):
 
     def show_target(self, painted: bool = True) -> None:
         """The target in the slice as it is now."""
-        posterior = self.posterior
-        self.scene.panel.show_posterior(posterior, self.grade)
-        self.scene.ring.show_tolerance(self.grade)
-        self.scene.panel.show_bundle(posterior, self.controls.bundle.value)
-        self.scene.panel.show_draw(posterior, self.controls.draw.value)
-        target = self.target
-        self.scene.panel.show_reference(None if target is None else self.references[target])
-        self._show_band()
+        self._show_cuts(range(len(self.scene.panels)))
+        self.scene.show_cross()
+        self._show_grade()
+        self._show_ray()
         self.show_clicks()
         self._show_words()
         if painted:
             self.paint()
+
+    def _show_cuts(self, panels: Iterable[int]) -> None:
+        """What some of the planes show of the target."""
+        c, posterior, target = self.controls, self.posterior, self.target
+        for panel in (self.scene.panels[n] for n in panels):
+            panel.show_posterior(posterior, self.grade)
+            panel.show_bundle(posterior, c.bundle.value)
+            panel.show_draw(posterior, c.draw.value)
+            panel.show_reference(None if target is None else self.references[target])
+            panel.show_band(posterior, self.band)
+
+    def _show_grade(self) -> None:
+        """What is beside the planes: half-widths by grade, or the grade in words."""
+        if self.scene.ring is not None:
+            self.scene.ring.show_tolerance(self.grade)
+            self.scene.ring.show(self.band, self.grade)
+        if self.scene.words is not None:
+            self.scene.words.show(self.posterior, self.grade)
 
     def _shown(self) -> set[str]:
         """What is in the picture, for its legend."""
@@ -300,7 +420,7 @@ class Explorer(View):
         if posterior is None or grade is None or self.target is None:
             return set()
         there = {
-            "band": True, "surely": True, "perhaps": True,
+            "band": True, "surely": not self.scene.linked, "perhaps": not self.scene.linked,
             "bundle": c.bundle.value, "draw": c.draw.value, "ray": self.ray is not None,
             "reference": self.references[self.target] is not None,
             "click": self.clicks,
@@ -315,29 +435,34 @@ class Explorer(View):
         c = self.controls
         overlay = None if c.overlay.value == "none" else c.overlay.value
         try:
-            self.scene.show_images(c.slice.value, c.channel.value, overlay, c.opacity.value)
+            self.scene.show_images(c.channel.value, overlay, c.opacity.value)
         except InputError as refusal:
             self.line.say(str(refusal), trouble=True)
 
-    def _slice(self) -> ChannelSlice | None:
-        """The slice that is shown, None where the channel has none."""
+    def _seen(self) -> ChannelSlice | Channel | None:
+        """The image where rays run: the slice that is shown, None where the channel has none."""
+        name = self.controls.channel.value
+        if self.scene.linked:
+            return self.image[name]
         try:
-            return self.scene.slice_of(self.controls.channel.value, self.controls.slice.value)
+            return self.scene.slice_of(0, name)
         except InputError:
             return None
 
     def _show_band(self) -> None:
-        band = self.band
-        self.scene.panel.show_band(self.posterior, band)
-        self.scene.ring.show(band, self.grade)
+        for panel in self.scene.panels:
+            panel.show_band(self.posterior, self.band)
+        self._show_grade()
         self._show_ray()
 
     def _show_ray(self) -> None:
         band, posterior, ray = self.band, self.posterior, self.ray
-        self.scene.panel.show_ray(posterior, ray, self.gestures.radius)
-        self.scene.ring.show_ray(band, ray)
+        for panel in self.scene.panels:
+            panel.show_ray(posterior, ray, self.gestures.radius)
+        if self.scene.ring is not None:
+            self.scene.ring.show_ray(band, ray)
         near = self._radii_near(ray)
-        self.scene.profile.show(posterior, band, self._slice(), ray, near)
+        self.scene.profile.show(posterior, band, self._seen(), ray, near)
 
     def _radii_near(self, ray: int | None) -> list[float]:
         """Radii of the clicks that are nearest to a ray, or to one next to it."""
@@ -350,12 +475,12 @@ class Explorer(View):
 
     def show_clicks(self) -> None:
         waiting = self.desk.waiting(self.target)
-        self.scene.panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
-        self.scene.panel.show_waiting(waiting)
-        places = []
-        if self.posterior is not None:
-            places = [turn_of(self.posterior.chart, c.point) for c in self.clicks]
-        self.scene.ring.show_clicks(places)
+        for panel in self.scene.panels:
+            panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
+            panel.show_waiting(waiting)
+        if self.scene.ring is not None:
+            clicks = () if self.posterior is None else self.clicks
+            self.scene.ring.show_clicks(self.posterior and self.posterior.chart, clicks)
         c = self.controls
         orders = self.desk.queue.waiting
         c.undo.disabled = not (self.session.done or orders)
@@ -365,16 +490,16 @@ class Explorer(View):
 
     def _show_words(self) -> None:
         """The line above the picture, and the page that is open."""
-        edit = self.edit
-        if edit is None:
+        edit, grade = self.edit, self.grade
+        if edit is None or grade is None:
             self.controls.header.value = f"<b>{safe(self._nothing_here())}</b>"
         else:
             posterior = edit.posterior
-            at = f"{edit.grade.tolerance:g} {edit.grade.unit}"
+            at = f"{grade.tolerance:g} {grade.unit}"
             present = "" if posterior.presence == 1 else f" · present {posterior.presence:.0%}"
             self.controls.header.value = (
                 f"<b>{safe(posterior.target_id)}</b> · {area_posterior(posterior)} · "
-                f"{badge(edit.grade.case)} at {at}{present} · "
+                f"{badge(grade.case)} at {at}{present} · "
                 f"{safe(posterior.method)}, {len(posterior.draws):,} draws"
             )
         self._show_page()
@@ -382,13 +507,13 @@ class Explorer(View):
     @told
     def _show_page(self) -> None:
         """Fill the page that is open; the others wait until they are."""
-        c, edit, band = self.controls, self.edit, self.band
+        c, edit, band, grade = self.controls, self.edit, self.band, self.grade
         page = c.page
-        if edit is None or band is None:
+        if edit is None or band is None or grade is None:
             c.numbers.value = c.chains.value = ""
             c.lines.value = ""
         elif page == "Numbers":
-            shown = Contour(edit.posterior, band, edit.grade)
+            shown = Contour(edit.posterior, band, grade)
             c.numbers.value = target_section(target_summary(shown))
         elif page == "Chains":
             c.chains.value = chains_page(edit.posterior)
@@ -399,7 +524,19 @@ class Explorer(View):
 
     @told
     def _follow_draw(self) -> None:
-        self.scene.panel.show_draw(self.posterior, self.controls.draw.value)
+        for panel in self.scene.panels:
+            panel.show_draw(self.posterior, self.controls.draw.value)
+        self.paint()
+
+    @told
+    def _follow_tolerance(self) -> None:
+        for panel in self.scene.panels:
+            panel.show_posterior(self.posterior, self.grade)
+        self._show_grade()
+        self._show_words()
+        ring = self.scene.ring
+        if ring is not None and ring.axes.get_ylim()[1] < self.controls.tolerance.value:
+            return self._frame()
         self.paint()
 
     @told
@@ -410,7 +547,8 @@ class Explorer(View):
 
     @told
     def _follow_bundle(self) -> None:
-        self.scene.panel.show_bundle(self.posterior, self.controls.bundle.value)
+        for panel in self.scene.panels:
+            panel.show_bundle(self.posterior, self.controls.bundle.value)
         self.paint()
 
     @told
@@ -434,6 +572,10 @@ class Explorer(View):
     @told
     def _follow_target(self) -> None:
         self.chosen = None
+        if self.scene.linked and self.posterior is not None:
+            self.scene.look_at(place_of(self.posterior))
+            self._show_images()
+            self._turn_slider()
         self.show_target()
 
     @told
@@ -464,9 +606,10 @@ class Explorer(View):
             if self.scene.resize(self.room.width - 8, self.room.height - around):
                 self._frame()
 
-    def look_closer(self, limits: Limits | None) -> None:
-        """See a part (u_min, u_max, v_min, v_max) of the slice, None for the usual one."""
-        self.scene.look_closer(limits)
+    def look_closer(self, limits: Limits | None, n: int | None = None) -> None:
+        """See a part (u_min, u_max, v_min, v_max) of the slice (of plane `n`, by default the one
+        that keys step through), None for the usual one."""
+        self.scene.look_closer(limits, n)
         self._frame()
 
     def look_along(self, ray: int | None) -> None:
@@ -492,7 +635,7 @@ class Explorer(View):
         """Axes and their names, and everything drawn anew."""
         c = self.controls
         self.scene.frame(
-            c.slice.value, c.channel.value, whole=c.whole.value,
+            c.channel.value, whole=c.whole.value,
             posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
         )  # fmt: skip
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aistat_jax._errors import InputError
 from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax._folders import runs_in
 from aistat_jax.case import Case, Settings
 from aistat_jax.editing import Edit, Session
+from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import save_posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
-from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.contour import Contour
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.uncertainty.contour import Contour, Reference
+from aistat_jax.uncertainty.grading import Grade, grades_of
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.outputs import write_contours, write_files, write_probability
 from aistat_jax.views.style import save_figure
+from aistat_jax.views.surfaces import plot_surface
 
 SCRIPT = "edits.py"
 
@@ -52,9 +57,9 @@ def write_export(
             return write_contours(folder / "contours.csv", case)
         if what in ("png", "svg"):
             one = case[case.focus or 0]
-            figure = plot_contours(
+            figure = figure_of(
                 case.image, one.posterior, one.band, one.grade,
-                channel=channel, reference=one.drawn,
+                channel=channel, reference=one.reference,
             )  # fmt: skip
             return save_figure(figure, folder / f"{one.id}.{what}")
         if what == "posterior":
@@ -69,15 +74,23 @@ def case_of(
     session: Session,
     image: Image,
     home: Channel,
-    references: Sequence[Curve | None],
+    references: Sequence[Curve | Mesh | None],
     focus: int,
     level: float,
+    tolerance: float,
 ) -> Case:
     """All targets of a session as they are now, on the grid of the channel they were found in."""
     edits = [session[n] for n in range(len(session))]
     others = [image[name] for name in image.names if name != home.name]
     contours = tuple(
-        Contour(edit.posterior, simultaneous_band(edit.posterior, level), edit.grade, reference)
+        Contour(
+            edit.posterior,
+            simultaneous_band(edit.posterior, level),
+            edit.grade
+            if tolerance == edit.grade.tolerance
+            else grades_of(edit.posterior)(tolerance),
+            reference,
+        )
         for edit, reference in zip(edits, references, strict=True)
     )
     settings = Settings(level=level, seed=session.given[0].posterior.seed)
@@ -86,11 +99,29 @@ def case_of(
     )
 
 
-def session_lines(session: Session, level: float, channel: str) -> str:
+def figure_of(
+    image: Image,
+    posterior: Posterior,
+    band: Band,
+    grade: Grade,
+    *,
+    channel: str | None,
+    reference: Reference = None,
+) -> Any:
+    """The figure of one boundary: a contour in its slice, or a surface."""
+    parts = image, posterior, band, grade
+    if posterior.chart.dims == 3:
+        drawn = reference if isinstance(reference, Mesh) else None
+        return plot_surface(*parts, channel=channel, reference=drawn)
+    drawn = reference if isinstance(reference, Curve | tuple) else None
+    return plot_contours(*parts, channel=channel, reference=drawn)
+
+
+def session_lines(session: Session, level: float, tolerance: float, channel: str) -> str:
     """The lines that make every target of a session as it is now, one after the other."""
     several = len(session) > 1
     each = [
-        python_lines(session[n], session, level, channel, several=several)
+        python_lines(session[n], session, level, tolerance, channel, several=several)
         for n in range(len(session))
         if n == 0 or session[n].clicks
     ]
@@ -101,28 +132,32 @@ def session_lines(session: Session, level: float, channel: str) -> str:
 _IMPORT = "import aistat_jax as aj\n"
 
 
-def python_lines(edit: Edit, session: Session, level: float, channel: str, *, several: bool) -> str:
+def python_lines(
+    edit: Edit, session: Session, level: float, tolerance: float, channel: str, *, several: bool
+) -> str:
     """The lines that make a target as it is now, from the `image` and `posterior` explored.
 
     Where `several` were explored, they are called `posteriors`.
     """
-    posterior, sd = edit.posterior, session.sd
+    posterior, sd, solid = edit.posterior, session.sd, edit.posterior.chart.dims == 3
     lines = [_IMPORT]
     if several:
         lines.append(f"posterior = posteriors[{edit.target}]")
     if edit.clicks:
-        points = ", ".join(f"({u!r}, {v!r})" for u, v in (click.point for click in edit.clicks))
+        points = ", ".join(repr(click.point) for click in edit.clicks)
         kinds = ", ".join(repr(click.kind) for click in edit.clicks)
         settings = f"draws={len(posterior.draws)}, seed={posterior.seed}, fallback={edit.sampled}"
         fitted = session.given[edit.target].posterior.model is not None
         model = "posterior.model" if fitted else "aj.model_from_draws(posterior)"
+        settings += ", near=posterior" if fitted and solid else ""
         lines += [
             f"clicks = aj.anchors([{points}], kind=[{kinds}], sd={sd!r})",
             f"posterior = aj.fit({model} + clicks, {settings})",
         ]
     lines += [
         f"band = aj.simultaneous_band(posterior, level={level:g})",
-        f"grade = aj.grade(posterior, tolerance_{edit.grade.unit}={edit.grade.tolerance:g})",
-        f"aj.plot_contours(image, posterior, band, grade, channel={channel!r})",
+        f"grade = aj.grade(posterior, tolerance_{edit.grade.unit}={tolerance:g})",
+        f"aj.{'plot_surface' if solid else 'plot_contours'}"
+        f"(image, posterior, band, grade, channel={channel!r})",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,9 @@
-"""What do the mouse and the keyboard do on the explorer's picture?"""
+"""What do the mouse and the keyboard do on the explorer's picture?
+
+The same in one plane and in three: the panel under the mouse says where it points, in the
+coordinates of the boundary. Of linked planes the one that is pointed at is the one that keys step
+through, and a click with no tool moves the cross-hair where in a slice it holds the ray fast.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,7 @@ class Gestures:
         self._held: tuple[int, Click] | None = None  # target and click that is dragged
         self._box = self._pulled = False
         self._from = self._to = (0.0, 0.0)
+        self._panel = 0  # in which the mouse went down
         connect = explorer.scene.stage.canvas.mpl_connect
         connect("button_press_event", self.press)
         connect("motion_notify_event", self.move)
@@ -48,16 +54,20 @@ class Gestures:
         if self._held is None or self._held[0] != self.explorer.target:
             return clicks
         held = self._held[1]
-        return tuple(replace(c, point=self._to) if c == held else c for c in clicks)
+        to = self.explorer.scene.point(self._panel, self._to)
+        return tuple(replace(c, point=to) if c == held else c for c in clicks)
 
     @told
     def press(self, event: Any) -> Any:
         e = self.explorer
-        if event.inaxes is e.scene.ring.axes:
+        if e.scene.ring is not None and event.inaxes is e.scene.ring.axes:
             self._pinned = True
             return e.look_along(self._ray_at(event))
-        if event.inaxes is not e.scene.panel.axes:
+        panel = e.scene.panel_at(event.inaxes)
+        if panel is None:
             return None
+        self._panel = panel
+        e.activate(panel)
         self._from = self._to = (float(event.xdata), float(event.ydata))
         mode = e.controls.mode.value
         near = self._click_near(event)
@@ -75,31 +85,39 @@ class Gestures:
             self._held, e.chosen = (e.target or 0, e.clicks[near]), near
             e.show_clicks()
             return e.paint()
+        if e.scene.linked and mode == "look" and event.button == 1:
+            return e.look_at(e.scene.point(panel, self._to))
         if mode == "look" or event.button != 1:
             self._pinned = not self._pinned
             return e.look_along(self._ray_at(event))
-        return e.desk.click(self._to, mode)
+        return e.desk.click(e.scene.point(panel, self._to), mode)
 
     @told
     def move(self, event: Any) -> None:
         e = self.explorer
-        panel = e.scene.panel
-        if event.inaxes not in (panel.axes, e.scene.ring.axes):
+        n = e.scene.panel_at(event.inaxes)
+        if n is None and (e.scene.ring is None or event.inaxes is not e.scene.ring.axes):
             return
         at = (float(event.xdata), float(event.ydata))
-        if event.inaxes is panel.axes and (self._held or self._box):
+        if self._held or self._box or self._pulled:
+            if n != self._panel:
+                return
+        elif n is not None:
+            e.activate(n)
+        panel = e.scene.panels[self._panel]
+        if self._held or self._box:
             self._to = at
             if self._box:
                 panel.show_box(self._from, at)
             else:
                 panel.show_clicks(self.clicks_in_hand(), e.chosen)
             e.paint()
-        elif event.inaxes is panel.axes and self._pulled:
+        elif self._pulled:
             (u_min, u_max), (v_min, v_max) = map(
                 sorted, (panel.axes.get_xlim(), panel.axes.get_ylim())
             )
             du, dv = self._from[0] - at[0], self._from[1] - at[1]
-            e.look_closer((u_min + du, u_max + du, v_min + dv, v_max + dv))
+            e.look_closer((u_min + du, u_max + du, v_min + dv, v_max + dv), n)
         elif e.posterior is not None and not self._pinned and not self._box:
             self.radius = None
             e.look_along(self._ray_at(event))
@@ -108,18 +126,19 @@ class Gestures:
     def release(self, event: Any) -> Any:
         e, held, box = self.explorer, self._held, self._box
         self._held, self._box, self._pulled = None, False, False
-        place = e.scene.panel.axes.transData.transform
+        panel = e.scene.panels[self._panel]
+        place = panel.axes.transData.transform
         far = np.linalg.norm(place(self._to) - place(self._from)) > STILL
         if box:
-            e.scene.panel.show_box(None, None)
+            panel.show_box(None, None)
             (a, b), (c, d) = self._from, self._to
             if far:
-                return e.look_closer((min(a, c), max(a, c), min(b, d), max(b, d)))
+                return e.look_closer((min(a, c), max(a, c), min(b, d), max(b, d)), self._panel)
             return e.paint()
         if held is None:
             return None
         if far:
-            return e.desk.move(*held, self._to)
+            return e.desk.move(*held, e.scene.point(self._panel, self._to))
         e.show_clicks()
         return e.paint()
 
@@ -127,7 +146,10 @@ class Gestures:
     def scroll(self, event: Any) -> Any:
         e = self.explorer
         ctrl = "ctrl" in getattr(event, "modifiers", ()) or "control" in str(event.key)
-        if (ctrl or e.controls.mode.value == "zoom") and event.inaxes is e.scene.panel.axes:
+        n = e.scene.panel_at(event.inaxes)
+        if n is not None:
+            e.activate(n)
+        if (ctrl or e.controls.mode.value == "zoom") and n is not None:
             share = CLOSER ** (-1 if event.step > 0 else 1)
             (u_min, u_max), (v_min, v_max) = map(
                 sorted, (event.inaxes.get_xlim(), event.inaxes.get_ylim())
@@ -135,7 +157,7 @@ class Gestures:
             u, v = float(event.xdata), float(event.ydata)
             low = (u + share * (u_min - u), v + share * (v_min - v))
             high = (u + share * (u_max - u), v + share * (v_max - v))
-            return e.look_closer((low[0], high[0], low[1], high[1]))
+            return e.look_closer((low[0], high[0], low[1], high[1]), n)
         return self._turn(e.controls.slice, 1 if event.step > 0 else -1)
 
     @told
@@ -149,6 +171,11 @@ class Gestures:
             self._turn(c.slice, 1 if key == "up" else -1)
         elif key in ("pageup", "pagedown"):
             self._next_contour(1 if key == "pageup" else -1)
+        elif key == "p" and e.scene.linked:
+            e.activate((e.scene.active + 1) % len(e.scene.panels))
+        elif key == "c":
+            names = list(c.channel.options)
+            c.channel.value = names[(names.index(c.channel.value) + 1) % len(names)]
         elif key == "t" and len(c.target.options) > 1:
             names = [value for _, value in c.target.options]
             c.target.value = names[(names.index(e.target) + 1) % len(names)]
@@ -200,13 +227,15 @@ class Gestures:
             self.line.say("Choose a ray with “,” and “.”, and what to say with e, i or o, first.")
             return
         radius = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
-        ((u, v),) = e.posterior.chart.line(e.ray, np.array([radius]))
+        (point,) = e.posterior.chart.line(e.ray, np.array([radius]))
         self.radius = None
-        e.desk.click((float(u), float(v)), mode)
+        e.desk.click(tuple(map(float, point)), mode)
 
     def _next_contour(self, way: int) -> None:
-        """The next slice, up or down, that has a contour."""
+        """The next slice, up or down, that has a contour; of linked planes the tenth one on."""
         c = self.explorer.controls
+        if self.explorer.scene.linked:
+            return self._turn(c.slice, 10 * way)
         there = [k for k in sorted(self.explorer._at)[::way] if way * (k - c.slice.value) > 0]
         if there:
             c.slice.value = there[0]
@@ -217,15 +246,17 @@ class Gestures:
     def _ray_at(self, event: Any) -> int:
         e = self.explorer
         chart = e.posterior.chart  # pyright: ignore[reportOptionalMemberAccess]
-        if event.inaxes is e.scene.ring.axes:
-            return site_at(chart, float(event.xdata))
-        return int(chart.nearest((float(event.xdata), float(event.ydata))))
+        panel, at = e.scene.panel_at(event.inaxes), (float(event.xdata), float(event.ydata))
+        if panel is None:
+            return site_at(chart, at[0])
+        return int(chart.nearest(e.scene.point(panel, at)))
 
     def _click_near(self, event: Any) -> int | None:
         """The click within reach of the mouse, the nearest."""
         clicks = self.explorer.clicks
         if not clicks:
             return None
-        at = self.explorer.scene.panel.axes.transData.transform([click.point for click in clicks])
-        away = np.linalg.norm(at - (event.x, event.y), axis=-1)
+        panel = self.explorer.scene.panels[self._panel]
+        at = panel.axes.transData.transform(panel.places(clicks))
+        away = np.nan_to_num(np.linalg.norm(at - (event.x, event.y), axis=-1), nan=np.inf)
         return int(away.argmin()) if away.min() <= NEAR else None

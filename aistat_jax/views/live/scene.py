@@ -1,4 +1,12 @@
-"""What does the explorer's picture show? Its stage and panels, framed and filled."""
+"""What does the explorer's picture show? Its stage and panels, framed and filled.
+
+The scene walks a tuple of stacks (`views/stacks.py`), each with a panel: for contours one, the
+slices of their channel; for surfaces the three planes of the patient, linked by a cross-hair. Its
+state is `numbers`, which plane of each stack is shown, `active`, the panel that keys and slider
+step through, and the part of each plane that is looked at closely. In space the numbers are those
+of one point, and `look_at` moves all three. Beside the planes are the image along a ray and, for
+contours, the boundary unrolled, for surfaces the volume and the grade in words.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +17,17 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.views.layers import Limits, limits_around_all, window_of
-from aistat_jax.views.live.panels import ProfilePanel, RingPanel, SlicePanel, legend_of
+from aistat_jax.views.live.beside import ProfilePanel, RingPanel, WordsPanel
+from aistat_jax.views.live.panels import SlicePanel, legend_of
 from aistat_jax.views.live.stage import DPI, Stage
+from aistat_jax.views.stacks import stacks_of
 from aistat_jax.views.style import style
 
 WIDTH, HEIGHT = 920, 480  # pixels, until the page has told how much room there is
@@ -26,12 +38,16 @@ HEADROOM = 1.2  # of the half-width's axis above the band at its widest level
 LEFT, BELOW, TOP, GAP, RIGHT, ROW = 0.6, 0.44, 0.08, 0.8, 0.12, 0.2
 ENTRY = 1.75  # inches across of one entry of the legend
 CLOSEST = 2.0  # pixels of the image: no closer look than this
+# Of linked planes: inches above each for its name and between two, the share of the height that is
+# below them, and how much of the plane is seen, in sizes of what lies in it.
+NAME, APART, LOWER, AROUND = 0.24, 0.1, 0.24, 0.62
+LISTED = 2  # rows of the legend there, however many it has: planes do not jump
 
 
 class Scene:
-    """A slice, the boundary unrolled and the image along a ray, for slices of one channel.
+    """Planes through an image, the boundaries in them, and what is beside.
 
-    `windows` (lowest and highest grey value) of every channel may be changed; the part of the
+    `windows` (lowest and highest grey value) of every channel may be changed; the part of a
     plane that is shown holds every posterior, so that scrolling does not jump, unless `closer`
     says which part is looked at closely.
     """
@@ -44,24 +60,78 @@ class Scene:
         lock: AbstractContextManager[Any],
     ) -> None:
         self.image, self.home = image, home
-        self.limits = limits_around_all(posteriors, None, home.grid.plane(0))
-        self.closer: Limits | None = None
-        middle = posteriors[len(posteriors) // 2].chart.plane
+        self.dims = posteriors[0].chart.dims
+        self.stacks = stacks_of(home, self.dims)
+        self.at = place_of(posteriors[len(posteriors) // 2])
+        self.numbers = [stack.number_of(self.at) for stack in self.stacks]
+        self.active = 0
+        self.limits = self._usual(posteriors)
+        self.closer: list[Limits | None] = [None] * len(self.stacks)
         self.windows: dict[str, tuple[float, float]] = {}
         for name, channel in image.channels.items():
             try:
-                shown = channel.slice_at(middle)
+                shown = self.stacks[0].shown(channel, self.numbers[0])
             except InputError:
                 shown = channel.slice(channel.grid.shape[2] // 2)
-            self.windows[name] = window_of(shown, self.limits)
+            self.windows[name] = window_of(shown, self.limits[0])
         self.stage = Stage(WIDTH / DPI, HEIGHT / DPI, live=True, lock=lock)
         self._legend: Any = None
         self._listed: tuple[Any, ...] = ()
+        self._pixels: list[Any] = [None] * len(self.stacks)  # which images are on the planes
         with style():
-            self.panel = SlicePanel(self.stage, self.stage.axes(0.1, 0.2, 0.4, 0.7))
-            self.ring = RingPanel(self.stage, self.stage.axes(0.6, 0.7, 0.3, 0.2))
+            self.panels = tuple(
+                SlicePanel(self.stage, self.stage.axes(0.1, 0.2, 0.4, 0.7), small=self.linked)
+                for _ in self.stacks
+            )
+            beside = self.stage.axes(0.6, 0.7, 0.3, 0.2)
+            self.ring = None if self.linked else RingPanel(self.stage, beside)
+            self.words = WordsPanel(self.stage, beside) if self.linked else None
             self.profile = ProfilePanel(self.stage, self.stage.axes(0.6, 0.2, 0.3, 0.3))
         self._place(2)
+
+    @property
+    def linked(self) -> bool:
+        """Whether several planes meet in a cross-hair."""
+        return len(self.stacks) > 1
+
+    @property
+    def panel(self) -> SlicePanel:
+        """The one that keys step through."""
+        return self.panels[self.active]
+
+    def panel_at(self, axes: Any) -> int | None:
+        """The number of the panel whose axes these are."""
+        return next((n for n, panel in enumerate(self.panels) if panel.axes is axes), None)
+
+    def plane(self, n: int) -> Plane:
+        return self.stacks[n].plane(self.numbers[n])
+
+    def point(self, n: int, uv: tuple[float, float]) -> tuple[float, ...]:
+        """A point of a panel in the coordinates of the boundaries."""
+        return self.stacks[n].point(uv, self.numbers[n])
+
+    def look_at(self, point: Sequence[float] | np.ndarray) -> None:
+        """The cross-hair at a point of the world, which every plane then passes through.
+
+        Raises InputError outside of the image.
+        """
+        point = np.asarray(point, dtype=float)
+        if not self.home.grid.contains(point):
+            raise InputError(
+                f"the point {np.round(point, 1).tolist()} lies outside of channel "
+                f"{self.home.name}; point at the image"
+            )
+        self.at = point
+        self.numbers = [stack.number_of(point) for stack in self.stacks]
+
+    def step_to(self, n: int, number: float) -> None:
+        """Another plane of a stack; the cross-hair goes with it."""
+        stack = self.stacks[n]
+        number = float(np.clip(number, 0, stack.count - 1))
+        plane = stack.plane(number)
+        normal = plane.frame[:, 2]
+        self.at = self.at + (plane.offset - self.at @ normal) * normal
+        self.numbers[n] = number
 
     @property
     def size(self) -> tuple[float, float]:
@@ -84,41 +154,90 @@ class Scene:
     def _place(self, rows: int) -> None:
         """Lay the axes out, over so many rows of legend."""
         width, height = self.stage.figure.get_size_inches()
+        rows = max(rows, LISTED) if self.linked else rows
         below = BELOW + rows * ROW + 0.06
         tall = height - below - TOP
-        wide = min(1.3 * tall, 0.52 * width)
-        left = LEFT + wide + GAP
-        beside = width - left - RIGHT
 
         def place(axes: Any, *box: float) -> None:
             axes.set_position((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
 
+        if self.linked:
+            lower = LOWER * tall
+            count = len(self.panels)
+            wide = (width - 2 * RIGHT - (count - 1) * APART) / count
+            high = tall - lower - 2 * NAME
+            for n, panel in enumerate(self.panels):
+                left = RIGHT + n * (wide + APART)
+                place(panel.axes, left, below + lower + NAME, wide, high)
+            half = 0.5 * (width - LEFT - GAP / 2 - RIGHT)
+            place(self.profile.axes, LEFT, below, half, lower)
+            if self.words is not None:
+                place(self.words.axes, LEFT + half + GAP / 2, below - BELOW, half, lower + BELOW)
+            return
+        wide = min(1.3 * tall, 0.52 * width)
+        left = LEFT + wide + GAP
+        beside = width - left - RIGHT
         place(self.panel.axes, LEFT, below, wide, tall)
         upper = 0.42 * (tall - 0.85)
-        place(self.ring.axes, left, below + tall - upper, beside, upper)
+        if self.ring is not None:
+            place(self.ring.axes, left, below + tall - upper, beside, upper)
         place(self.profile.axes, left, below, beside, tall - upper - 0.85)
 
-    def slice_of(self, name: str, k: int) -> ChannelSlice:
-        """A channel at slice `k` of the home channel. Raises InputError where it has none."""
-        return self.image[name].slice_at(self.home.grid.plane(k))
+    def _usual(self, posteriors: Sequence[Posterior]) -> list[Limits]:
+        """The part of each plane that holds every posterior, all at one scale."""
+        if self.dims == 2:
+            return [limits_around_all(posteriors, None, self.plane(0))]
+        points = np.concatenate([
+            p.chart.points(np.quantile(p.draws, 0.995, axis=0)) for p in posteriors
+        ])  # fmt: skip
+        half = AROUND * float(np.ptp(points, axis=0).max()) + self.stacks[0].step
+        found: list[Limits] = []
+        for n in range(len(self.stacks)):
+            uv = self.plane(n).to_uv(points)
+            u, v = (uv.min(axis=0) + uv.max(axis=0)) / 2
+            found.append((float(u - half), float(u + half), float(v - half), float(v + half)))
+        return found
 
-    def show_images(self, k: int, channel: str, overlay: str | None, opacity: float) -> None:
-        """Another slice, or the same one otherwise. Raises InputError as `slice_of` does."""
-        self.panel.base.set_visible(False)
-        self.panel.overlay.set_visible(False)
-        self.panel.show_slice(self.slice_of(channel, k), self.windows[channel])
-        self.panel.base.set_visible(True)
-        if overlay is not None:
-            self.panel.show_overlay(self.slice_of(overlay, k), self.windows[overlay], opacity)
+    def slice_of(self, n: int, name: str) -> ChannelSlice:
+        """A channel on the plane of a panel. Raises InputError where it has nothing there."""
+        return self.stacks[n].shown(self.image[name], self.numbers[n])
 
-    def look_closer(self, limits: Limits | None) -> None:
-        """Which part of the slice is looked at, None for the usual one. Needs `frame`."""
-        if limits is not None:
-            u_min, u_max, v_min, v_max = limits
-            least = CLOSEST * float(np.max(self.home.grid.plane(0).spacing))
-            if max(u_max - u_min, v_max - v_min) < least:
-                return
-        self.closer = limits
+    def show_images(self, channel: str, overlay: str | None, opacity: float) -> None:
+        """The images on every plane that has changed. Raises InputError as `slice_of` does."""
+        for n, panel in enumerate(self.panels):
+            look = (
+                self.numbers[n], channel, self.windows[channel],
+                overlay and (overlay, self.windows[overlay], opacity),
+            )  # fmt: skip
+            if self.linked and look == self._pixels[n]:
+                continue
+            self._pixels[n] = None
+            panel.base.set_visible(False)
+            panel.overlay.set_visible(False)
+            panel.show_slice(self.slice_of(n, channel), self.windows[channel])
+            panel.base.set_visible(True)
+            if overlay is not None:
+                panel.show_overlay(self.slice_of(n, overlay), self.windows[overlay], opacity)
+            self._pixels[n] = look
+
+    def show_cross(self) -> None:
+        """The cross-hair, and which plane each is."""
+        if not self.linked:
+            return
+        for n, panel in enumerate(self.panels):
+            name = self.stacks[n].words(self.numbers[n])
+            panel.show_cross(self.at, name, active=n == self.active)
+
+    def look_closer(self, limits: Limits | None, n: int | None = None) -> None:
+        """Which part of a plane is looked at, None for the usual one of all. Needs `frame`."""
+        if limits is None:
+            self.closer = [None] * len(self.stacks)
+            return
+        at = self.active if n is None else n
+        u_min, u_max, v_min, v_max = limits
+        least = CLOSEST * float(np.max(self.plane(at).spacing))
+        if max(u_max - u_min, v_max - v_min) >= least:
+            self.closer[at] = limits
 
     def paint(self, shown: Collection[str]) -> None:
         """Show the parts as they are now; drawn anew where the legend has other entries."""
@@ -150,7 +269,6 @@ class Scene:
 
     def frame(
         self,
-        k: int,
         channel: str,
         *,
         whole: bool,
@@ -159,15 +277,24 @@ class Scene:
         level: float,
         shown: Collection[str],
     ) -> None:
-        """Axes and their names for slice `k`, with room for the band at `level`; all is redrawn."""
-        plane = self.home.grid.plane(k)
+        """Axes and their names, with room for the band at `level`; all is redrawn."""
         self._list(shown)
-        limits = self.closer or (plane.extent if whole else self.limits)
         chosen, window = self.image[channel], self.windows[channel]
         with style():
-            self.panel.frame(plane, limits, dark=chosen.quantity == "SUV")
+            for n, panel in enumerate(self.panels):
+                plane = self.plane(n)
+                limits = self.closer[n] or (plane.extent if whole else self.limits[n])
+                panel.frame(plane, limits, dark=chosen.quantity == "SUV")
             if posterior is not None and grade is not None:
                 widest = float(simultaneous_band(posterior, level).half_width.max())
-                self.ring.frame(posterior.chart, HEADROOM * max(widest, grade.tolerance))
+                if self.ring is not None:
+                    self.ring.frame(posterior.chart, HEADROOM * max(widest, grade.tolerance))
                 self.profile.frame(chosen, posterior.chart.reach, window)
         self.stage.redraw()
+
+
+def place_of(posterior: Posterior) -> Float[np.ndarray, "3"]:
+    """A point of the world in the middle of a boundary."""
+    chart = posterior.chart
+    middle = chart.points(np.asarray(posterior.estimate)).mean(axis=0)
+    return middle if chart.dims == 3 else chart.plane.to_world(middle)

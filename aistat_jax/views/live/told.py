@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from aistat_jax._errors import InputError
-from aistat_jax.editing import Click
+from aistat_jax.editing import Click, where
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.views.checks import plot_chain_ranks, plot_traces
 from aistat_jax.views.page import figure, picture, safe
@@ -140,8 +140,7 @@ def click_table(clicks: Sequence[Click], waiting: Sequence[Click], unit: str, sd
             "right-click removes."
         )
     rows = "".join(
-        f"<tr><td>{n}</td><td>{click.kind}</td><td>{click.point[0]:.1f}, {click.point[1]:.1f} "
-        f"{unit}</td></tr>"
+        f"<tr><td>{n}</td><td>{click.kind}</td><td>{where(click.point)[1:-1]} {unit}</td></tr>"
         for n, click in enumerate(clicks, start=1)
     )
     return f"<table><tbody>{rows}</tbody></table>{wait}Each is trusted to ± {sd:g} {unit} (sd)."
