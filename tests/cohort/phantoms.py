@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -22,12 +23,17 @@ QUICK = ("--draws", "100", "--slices", "point", "--no-pictures")
 """Of `aistat cohort`: what makes a case a matter of a tenth of a second."""
 
 
-def write_cases(folder: Path, count: int, different: int = 8) -> Path:
-    """A manifest of `count` PETs with a point each, made from `different` phantoms."""
+def write_cases(folder: Path, count: int, different: int = 8, first: int = 0) -> Path:
+    """A manifest of `count` PETs, a point in each; of `different` phantoms from seed `first`."""
     rows, made = [], []
     for n in range(min(count, different)):
         phantom = pet_ct_phantom(
-            n, dims=3, shape=(24, 24, 3), spacing_mm=(4.0, 4.0, 4.0), radius_mm=20.0, amplitude=0.1
+            first + n,
+            dims=3,
+            shape=(24, 24, 3),
+            spacing_mm=(4.0, 4.0, 4.0),
+            radius_mm=20.0,
+            amplitude=0.1,
         )
         channel = phantom.image["PT"]
         made.append((channel.values, channel.grid.affine, phantom.centre))
@@ -47,6 +53,23 @@ def write_manifest(path: Path, rows: list[dict[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def done(out: Path) -> set[str]:
+    return {path.parent.name for path in out.glob("cases/*/summary.json")}
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a run has spawned to contour in, less Python's own resource tracker."""
+    import psutil
+
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+    return found
 
 
 def results(out: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import aistat_jax as aj
@@ -24,13 +25,15 @@ from aistat_jax.cli import main
 from aistat_jax.cohort import workers
 from aistat_jax.cohort.task import Task, contour_task, is_done
 from aistat_jax.cohort.workers import worker_environment
+from aistat_jax.data.phantoms import pet_ct_phantom
 from tests import test_cli
+from tests.cli.datasets import save
 from tests.cli.test_ends import disk  # noqa: F401
 from tests.ends import fill
 
 pytest.importorskip("distributed", reason="needs the extra: pip install 'aistat_jax[cohort]'")
 
-from tests.cohort.phantoms import QUICK, Here, Spawned, results, write_cases
+from tests.cohort.phantoms import QUICK, Here, Spawned, done, results, workers_of, write_cases
 
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "PYTHONPATH": os.getcwd()}
 
@@ -50,10 +53,6 @@ def run(manifest: Path, out: Path, *more: str) -> tuple[int, str, str]:
     finally:
         process.kill()
     return process.returncode, said, complained
-
-
-def done(out: Path) -> set[str]:
-    return {path.parent.name for path in out.glob("cases/*/summary.json")}
 
 
 def contents(out: Path) -> dict[str, int]:
@@ -103,7 +102,7 @@ def test_what_is_damaged_is_listed_and_the_rest_goes_on(here, tmp_path, capsys):
     assert table["case"].tolist() == [f"P{n:03d}" for n in range(5)]
     bad = table[table["state"] == "failed"]
     assert bad["case"].tolist() == ["P001", "P003"]
-    assert bad["sentence"].str.contains("nii.gz: ").all()
+    assert all("nii.gz: " in sentence for sentence in bad["sentence"])
     assert pd.read_parquet(out / "targets.parquet")["case"].nunique() == 3
     page = (out / "report.html").read_text()
     assert "3 of 5 cases are done, 2 failed" in page
@@ -178,6 +177,50 @@ def test_a_full_disk_is_told_and_the_rerun_goes_on(here, tmp_path, capsys, disk)
     assert results(out) == results(tmp_path / "wanted")
 
 
+def write_hecktor(folder: Path, name: str, seed: int) -> None:
+    """PET and CT on grids of their own, and a label map on the CT's."""
+    phantom = pet_ct_phantom(
+        seed, dims=3, shape=(24, 24, 3), spacing_mm=(4.0, 4.0, 4.0), ct_spacing_mm=2.0,
+        radius_mm=20.0, amplitude=0.1,
+    )  # fmt: skip
+    pet, ct = phantom.image["PT"], phantom.image["CT"]
+    voxels = np.stack(np.meshgrid(*map(np.arange, ct.grid.shape), indexing="ij"), axis=-1)
+    away = np.linalg.norm(ct.grid.to_world(voxels.reshape(-1, 3)) - phantom.centre, axis=1)
+    labels = (away < 18.0).reshape(ct.grid.shape).astype(np.uint8)
+    labels[:2, :2] = 2
+    save(folder / "imagesTr" / f"{name}__PT.nii.gz", pet.values, pet.grid.affine)
+    save(folder / "imagesTr" / f"{name}__CT.nii.gz", ct.values, ct.grid.affine)
+    save(folder / "labelsTr" / f"{name}.nii.gz", labels, ct.grid.affine)
+
+
+def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
+    folder, out = tmp_path / "hecktor", tmp_path / "out"
+    for seed, name in enumerate(("CHUM-001", "CHUS-002")):
+        write_hecktor(folder, name, seed)
+    assert here(folder, out) == 2
+    assert "what to contour in each case is not said; pass a --threshold, a --net, or a" in (
+        capsys.readouterr().err
+    )
+    labels = "--target-label", "GTVp", "--reference-label", "GTVp"
+    assert main(["cohort", str(folder), "--out", str(out), "--draws", "100", "--no-pictures",
+                 "--slices", "1", *labels]) == 0  # fmt: skip
+    assert done(out) == {"CHUM-001", "CHUS-002"}
+    summary = json.loads((out / "cases/CHUM-001/summary.json").read_text())
+    assert {target["channel"] for target in summary["targets"]} == {"CT"}  # where it was drawn
+    assert summary["reference"]["dice"] > 0.3
+    # the PET alone, from a threshold: drawn on the CT, compared there
+    options = "--threshold", "2.5", "--channel", "PT", "--reference-label", "GTVp"
+    assert main(["cohort", str(folder), "--out", str(tmp_path / "pet"), "--draws", "100",
+                 "--no-pictures", "--slices", "1", *options]) == 0  # fmt: skip
+    summary = json.loads((tmp_path / "pet/cases/CHUM-001/summary.json").read_text())
+    assert {target["channel"] for target in summary["targets"]} == {"PT"}
+    assert main(["cohort", str(folder), "--out", str(tmp_path / "x"), "--target-label", "GTV"]) == 2
+    assert "there is no label GTV in case CHUM-001; choose one of GTVp, GTVn" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "x").exists()
+
+
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(here, tmp_path, capsys):
     manifest, out = write_cases(tmp_path / "data", 1), tmp_path / "out"
     for options, sentence in (
@@ -243,19 +286,6 @@ def test_somebody_elses_files_are_left_alone(here, tmp_path):
 
 
 # ------------------------------------------------------------------------- killed, and full disks
-
-
-def workers_of(pid: int) -> list[int]:
-    """The processes that a run has spawned to contour in, less Python's own resource tracker."""
-    import psutil
-
-    found = []
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if "spawn_main" in " ".join(child.cmdline()):
-                    found.append(child.pid)
-    return found
 
 
 def test_a_worker_that_is_killed_loses_nothing(tmp_path):
@@ -352,6 +382,40 @@ def test_workers_of_a_scheduler_elsewhere(tmp_path):
             process.terminate()
         for process in running:
             process.wait(30)
+
+
+SBATCH = """#!/bin/sh
+# Stands in for SLURM: the script that it is given runs at once, on this computer.
+for last; do :; done
+cp "$last" "$HOME/job.sh"
+sh "$last" >/dev/null 2>&1 &
+echo $! >"$HOME/pid"
+echo "Submitted batch job 1"
+"""
+
+
+@pytest.mark.slow
+def test_slurm_is_given_jobs_that_contour(tmp_path, monkeypatch):
+    """By a stand-in for sbatch, which runs what it is given; SLURM itself is not here."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", '#!/bin/sh\nkill $(cat "$HOME/pid")\n')):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DASK_CONFIG", str(tmp_path / "none"))
+    manifest, out = write_cases(tmp_path / "data", 2), tmp_path / "out"
+    more = "--slurm", "--workers", "1", "--memory-gib", "3"
+    status, said, complained = run(manifest, out, *more)
+    assert (status, complained) == (0, "")
+    assert "1 jobs of SLURM, one core and 3 GiB each" in said
+    assert len(done(out)) == 2
+    script = (tmp_path / "job.sh").read_text()
+    assert "#SBATCH --mem=3G" in script
+    assert "export OMP_NUM_THREADS='1'" in script
+    assert "export JAX_COMPILATION_CACHE_DIR=" in script
+    assert "--nthreads 1" in script
 
 
 def free_port() -> int:
