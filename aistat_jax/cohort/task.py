@@ -78,7 +78,7 @@ def contour_task(task: Task) -> Outcome:
                             raise
                         found = error
                 if isinstance(found, Exception):
-                    sentence = sentence_of(found)
+                    sentence = _without_folders(sentence_of(found), task.case)
                     try:
                         failed(task, sentence, files, found)
                     except FolderError as error:
@@ -137,6 +137,13 @@ def _of_the_disk(error: Exception) -> str | None:
     """Why files could not be written, in words, or None where that is not what happened."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return why(cause) if isinstance(cause, OSError) else None
+
+
+def _without_folders(sentence: str, case: CohortCase) -> str:
+    """Files are named as they are called, not by where they lie."""
+    for path in case.files.values():
+        sentence = sentence.replace(str(path), path.name)
+    return sentence
 
 
 def sentence_of(error: Exception) -> str:

@@ -169,14 +169,13 @@ class Slurm:
 
     def cluster(self) -> Any:
         """The cluster, before any job is sent; its `job_script()` is what SLURM will be given."""
-        dask, _ = _dask()
+        _dask()
         try:
             from dask_jobqueue.slurm import SLURMCluster
         except ImportError as error:
             raise InputError(f"SLURM needs dask-jobqueue: {EXTRA}") from error
         exported = [f"export {name}='{value}'" for name, value in worker_environment().items()]
         memory = int(self.memory_gib * GIB)
-        dask.config.set(_DASK)  # the workers are started later, from threads of its own
         return SLURMCluster(
             cores=1, processes=1, memory=f"{memory} B", python=sys.executable,
             job_script_prologue=exported, nanny=True, **self.options,
@@ -184,8 +183,8 @@ class Slurm:
 
     @contextmanager
     def hired(self, cases: int) -> Iterator[Crew]:
-        _, distributed = _dask()
-        with _quiet():
+        dask, distributed = _dask()
+        with dask.config.set(_DASK), _quiet():
             try:
                 cluster = self.cluster()
             except (TypeError, ValueError) as error:
@@ -212,6 +211,7 @@ def worker_environment() -> dict[str, str]:
     """What a worker's environment says: one thread, no screen, one cache of compiled programs."""
     memory = {"TARGET": "False", "SPILL": "False", "PAUSE": "False", "TERMINATE": "0.95"}
     own = {"MPLBACKEND": "Agg", "PYTHONWARNINGS": "ignore"}
+    own |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several may share one accelerator
     own |= {name: "1" for name in _THREADS}
     own |= {f"DASK_DISTRIBUTED__WORKER__MEMORY__{name}": value for name, value in memory.items()}
     own |= {"DASK_LOGGING__DISTRIBUTED": "critical"}

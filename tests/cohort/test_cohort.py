@@ -102,6 +102,9 @@ def test_what_is_damaged_is_listed_and_the_rest_goes_on(here, tmp_path, capsys):
     assert table["case"].tolist() == [f"P{n:03d}" for n in range(5)]
     bad = table[table["state"] == "failed"]
     assert bad["case"].tolist() == ["P001", "P003"]
+    assert not any(
+        str(tmp_path) in (out / name).read_text() for name in ("cases.csv", "report.html")
+    )
     assert all("nii.gz: " in sentence for sentence in bad["sentence"])
     assert pd.read_parquet(out / "targets.parquet")["case"].nunique() == 3
     page = (out / "report.html").read_text()
@@ -341,6 +344,20 @@ def killed_and_gone_on_with(folder: Path, cases: int, whole: int, seed: int) -> 
 @pytest.mark.slow
 def test_killed_hard_again_and_again_it_is_gone_on_with(tmp_path):
     killed_and_gone_on_with(tmp_path, 24, 3, 7)
+
+
+@pytest.mark.slow
+def test_a_worker_that_takes_too_much_memory_is_ended(tmp_path):
+    """Less than it takes to begin: the case is listed, and the run ends."""
+    manifest = write_cases(tmp_path / "data", 1)
+    found = aj.contour_cohort(
+        manifest, tmp_path / "out", slices="point", workers=aj.LocalWorkers(1, 0.25)
+    )
+    ((name, sentence),) = found.failed
+    assert name == "P000"
+    assert "its worker ended each time that it was tried" in sentence
+    assert "memory of 0.2 GiB" in sentence
+    assert (found.folder("P000") / "case.json").is_file()
 
 
 @pytest.mark.slow
