@@ -145,7 +145,7 @@ def cohort(
 
     def count(outcome: Outcome, whole: int, cases: int) -> None:
         if bar.total is None:
-            bar.total, bar.n = cases, whole - 1
+            bar.total, bar.n = cases, whole - (outcome.state != "failed")
         bar.update()
         keep(f"{whole} of {cases} cases are whole in {out}")
         if outcome.state == "failed":
@@ -155,6 +155,7 @@ def cohort(
             bar.clear()
             complain(f"{outcome.id}: {remark}")
 
+    keep(f"cases that are whole in {out} are kept", written=False)
     with (
         progress_bar(None, "contouring") as bar,
         in_flags(

@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class Outcome:
 def contour_task(task: Task) -> Outcome:
     """Contour one case and write its files; never raises for what lies in the case."""
     with _ONE_AT_A_TIME:
+        _bars_within_a_process()
         start = time.perf_counter()
         files: dict[str, Any] = {}
         with warnings.catch_warnings(record=True) as caught:
@@ -197,6 +199,14 @@ def _drawn_first(image: Any, region: Region) -> Any:
     _, grid = read_as_drawn(region.path)
     names = sorted(image.names, key=lambda name: not grid.matches(image[name].grid))
     return Image.of(*(image[name] for name in names))
+
+
+@cache
+def _bars_within_a_process() -> None:
+    """Progress bars would else hold a semaphore, which a worker that is killed leaves behind."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
 
 
 def _make_room(memory: int | None) -> None:

@@ -364,7 +364,7 @@ def test_a_worker_that_takes_too_much_memory_is_ended(tmp_path):
 def test_stopped_it_says_what_is_whole_and_leaves_no_process(tmp_path):
     manifest, out = write_cases(tmp_path / "data", 40), tmp_path / "out"
     process = begin(manifest, out)
-    wait_for(out, 2, process)
+    wait_for(out, 6, process)  # of which the run has heard of some
     pids = workers_of(process.pid)
     process.send_signal(signal.SIGTERM)
     _, complained = process.communicate(timeout=60)
