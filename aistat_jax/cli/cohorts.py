@@ -198,9 +198,9 @@ def _workers(
                     f"--scheduler has workers of its own, so {flag} means nothing; drop one"
                 )
         return Scheduler(scheduler)
+    if slurm and (count is None or memory_gib is None):
+        raise InputError("--slurm needs --workers and --memory-gib, of each job")
     with in_flags("workers", "memory_gib"):
-        if not slurm:
-            return LocalWorkers(count, memory_gib)
-        if count is None or memory_gib is None:
-            raise InputError("--slurm needs --workers and --memory-gib, of each job")
-        return Slurm(count, memory_gib)
+        if slurm and count is not None and memory_gib is not None:
+            return Slurm(count, memory_gib)
+        return LocalWorkers(count, memory_gib)

@@ -80,7 +80,8 @@ def contour_cohort(
     `source` is a CSV file (see `aistat_jax.cohort.manifest`), whose rows may say for their case
     what is said here for all; or a folder of HECKTOR, autoPET, nnU-Net or MSD layout
     (`find_cases`), where `target_label` and `reference_label` name the region to
-    start from, and the one to compare with ("any" is every label). The rest is as in `contour`.
+    start from, and the one to compare with ("any" is every label); or `CohortCase`s, which
+    say themselves what to contour and how. The rest is as in `contour`.
 
     Below `out`, `cases/ID` holds the files of `aistat contour`, and the folder itself tables of all
     cases and targets and a report. pictures: with report.html and figure.png of every case, which
@@ -124,7 +125,7 @@ def contour_cohort(
         ordered = tuple(outcomes[each.id] for each in cases)
         about_run = {"cases": len(cases), "seconds": round(time.perf_counter() - start, 1)}
         with filled(place, last=("cohort.json",)) as filling:
-            records = {name: record_of(task.out) for name, task in tasks.items()}
+            records = {o.id: _told(o, record_of(tasks[o.id].out)) for o in ordered}
             write_cohort_files(filling.folder, out / CASES, records, _title(source))
             _card(filling.folder, about_run | _counts(ordered))
         written = tuple(name for name in FILES if (out / name).is_file())
@@ -144,6 +145,9 @@ def _cases(
     if not isinstance(source, str | os.PathLike):
         cases = tuple(source)
         check_ids([case.id for case in cases], "cases")
+        for case in cases:
+            with about(f"case {case.id}"):
+                check_case(case)
     elif Path(source).is_dir():
         layout = find_cases(source)
         cases = tuple(_of_layout(layout, options, settings, target_label, reference_label))
@@ -253,6 +257,13 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     states = [each.state for each in outcomes]
     return {"state": "finished", "done": len(states) - states.count("failed"),
             "kept": states.count("kept"), "failed": states.count("failed")}  # fmt: skip
+
+
+def _told(outcome: Outcome, record: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a case; where a failure could not be recorded, by its outcome."""
+    if outcome.state != "failed":
+        return record
+    return {"state": "failed", "sentence": outcome.sentence}
 
 
 def _card(folder: Path, content: dict[str, Any]) -> None:

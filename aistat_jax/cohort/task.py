@@ -80,7 +80,7 @@ def contour_task(task: Task) -> Outcome:
                             raise
                         found = error
                 if isinstance(found, Exception):
-                    sentence = _without_folders(sentence_of(found), task.case)
+                    sentence = _without_folders(sentence_of(found), task)
                     try:
                         failed(task, sentence, files, found)
                     except FolderError as error:
@@ -141,9 +141,9 @@ def _of_the_disk(error: Exception) -> str | None:
     return why(cause) if isinstance(cause, OSError) else None
 
 
-def _without_folders(sentence: str, case: CohortCase) -> str:
+def _without_folders(sentence: str, task: Task) -> str:
     """Files are named as they are called, not by where they lie."""
-    for path in case.files.values():
+    for path in (task.out, *task.case.files.values()):
         sentence = sentence.replace(str(path), path.name)
     return sentence
 

@@ -56,7 +56,8 @@ def write_manifest(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def done(out: Path) -> set[str]:
-    return {path.parent.name for path in out.glob("cases/*/summary.json")}
+    """Cases that are there; hidden folders, of workers that were killed, are not."""
+    return {path.parent.name for path in out.glob("cases/[!.]*/summary.json")}
 
 
 def workers_of(pid: int) -> list[int]:

@@ -286,6 +286,15 @@ def test_somebody_elses_files_are_left_alone(here, tmp_path):
     assert outcome.state == "failed"
     assert "summary.json there is not from an earlier run" in outcome.sentence
     assert (out / "summary.json").read_text() == "mine"
+    # the whole cohort lists it too
+    folder = tmp_path / "whole"
+    shutil.copytree(out, folder / "cases" / "P000")
+    found = aj.contour_cohort([one], folder, workers=Here(), pictures=False)
+    assert found.failed == (("P000", outcome.sentence),)
+    assert "summary.json there is not from an earlier run" in (folder / "cases.csv").read_text()
+    assert (folder / "cases" / "P000" / "summary.json").read_text() == "mine"
+    with pytest.raises(aj.InputError, match="case P000: image PT: there is no none"):
+        aj.contour_cohort([aj.CohortCase("P000", {"PT": Path("none")})], folder, workers=Here())
 
 
 # ------------------------------------------------------------------------- killed, and full disks
@@ -328,7 +337,7 @@ def killed_and_gone_on_with(folder: Path, cases: int, whole: int, seed: int) -> 
         time.sleep(draw.uniform(0, 0.3))
         process.kill()
         process.communicate()
-        for path in out.glob("cases/*"):
+        for path in out.glob("cases/[!.]*"):
             assert (path / "case.json").is_file()
     time.sleep(1.0)  # for workers to notice
     status, _, complained = run(manifest, out)
