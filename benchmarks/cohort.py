@@ -118,26 +118,26 @@ def _scale(folder: Path, few: int, many: int, details: list[dict[str, Any]]) -> 
         out = folder / str(cases) / "out"
         load = os.getloadavg()[0]
         wall, cpu, there = _timed("cohort", manifest, out, "--no-pictures")
-        seconds = _seconds(out)
-        late = seconds[len(seconds) // 2 :]
+        spent = _processor_seconds(out)
+        late = spent[len(spent) // 2 :]
         cost[cases] = float(np.median(late))
         row = {"what": "cohort without pictures", "cases": cases, "seconds": wall}
         details.append(row | {"processor's s": cpu, "done": there, "load at its start": load})
         rows.append(Row(f"a case of {cases} without pictures", wall / cases, "s",
-                        note=f"median in its worker, later half {cost[cases]:.3g} s"))  # fmt: skip
+                        note=f"{cost[cases]:.3g} s of the processor, later half"))  # fmt: skip
     growth = cost[many] / cost[few]
     rows.append(
-        Row(f"cost a case in its worker, {many} cases over {few}", growth, "times", at_most=1.2)
+        Row(f"processor's cost a case, {many} cases over {few}", growth, "times", at_most=1.2)
     )
     return rows
 
 
-def _seconds(out: Path) -> list[float]:
-    """What each case took in its worker, in the order in which they were done."""
+def _processor_seconds(out: Path) -> list[float]:
+    """What each case took of its worker, in the order in which they were done."""
     import json
 
     paths = sorted(out.glob("cases/*/case.json"), key=lambda path: path.stat().st_mtime)
-    return [json.loads(path.read_text())["seconds"] for path in paths]
+    return [json.loads(path.read_text())["processor_seconds"] for path in paths]
 
 
 # ------------------------------------------------------------------------------------ damage

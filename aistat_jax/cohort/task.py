@@ -13,6 +13,8 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,12 +46,13 @@ class Task:
 @dataclass(frozen=True)
 class Outcome:
     """What became of a case. sentence: why it failed; unwritten: its results could not be written,
-    which is nobody's fault but the disk's."""
+    which is nobody's fault but the disk's. processor_seconds: of all threads of the worker."""
 
     id: str
     state: State
     sentence: str = ""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     remarks: tuple[str, ...] = ()
 
 
@@ -57,7 +60,7 @@ def contour_task(task: Task) -> Outcome:
     """Contour one case and write its files; never raises for what lies in the case."""
     with _ONE_AT_A_TIME:
         _bars_within_a_process()
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         files: dict[str, Any] = {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
@@ -65,16 +68,17 @@ def contour_task(task: Task) -> Outcome:
             try:
                 files = _contents(task.case)
                 if is_done(task, files):
-                    _record(task, "done", files, earlier=record_of(task.out))
+                    with suppress(OSError):  # or it is asked again the next time
+                        _record(task, "done", files, earlier=record_of(task.out))
                     return Outcome(task.case.id, "kept", remarks=_remarks(caught))
                 found: Any = _contour(task.case)
             except Exception as error:
                 found = error
-            told = {"remarks": _remarks(caught), "seconds": time.perf_counter() - start}
+            told: dict[str, Any] = {"remarks": _remarks(caught), **_spent(*start)}
             try:
                 if not isinstance(found, Exception):
                     try:
-                        _write(task, found, files, told)
+                        _write(task, found, files, told["remarks"], start)
                     except Exception as error:
                         if _of_the_disk(error) is not None:
                             raise
@@ -82,13 +86,17 @@ def contour_task(task: Task) -> Outcome:
                 if isinstance(found, Exception):
                     sentence = _without_folders(sentence_of(found), task)
                     try:
-                        failed(task, sentence, files, found)
+                        if files or record_of(task.out).get("state") != "done":
+                            failed(task, sentence, files, found)
                     except FolderError as error:
                         if _of_the_disk(error) is not None:
                             raise
                     return Outcome(task.case.id, "failed", sentence, **told)
             except Exception as error:
-                return Outcome(task.case.id, "unwritten", _of_the_disk(error) or "", **told)
+                return Outcome(
+                    task.case.id, "unwritten", _of_the_disk(error) or sentence_of(error), **told
+                )
+            told |= _spent(*start)
         _make_room(task.memory)
         return Outcome(task.case.id, "done", **told)
 
@@ -209,6 +217,14 @@ def _bars_within_a_process() -> None:
     tqdm.set_lock(threading.RLock())
 
 
+def _spent(clock: float, processor: float) -> dict[str, float]:
+    """Seconds since then."""
+    return {
+        "seconds": round(time.perf_counter() - clock, 3),
+        "processor_seconds": round(time.process_time() - processor, 3),
+    }
+
+
 def _make_room(memory: int | None) -> None:
     """Forget compiled programs where a worker nears its limit."""
     if memory is None:
@@ -232,7 +248,9 @@ def _claim(task: Task) -> Claim:
     return Claim(task.out, run)
 
 
-def _write(task: Task, case: Any, files: dict[str, Any], told: dict[str, Any]) -> None:
+def _write(
+    task: Task, case: Any, files: dict[str, Any], remarks: Sequence[str], start: tuple[float, float]
+) -> None:
     from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views.outputs import stack_volume, write_files
     from aistat_jax.views.thumbnails import write_thumbnail
@@ -243,7 +261,7 @@ def _write(task: Task, case: Any, files: dict[str, Any], told: dict[str, Any]) -
             write_thumbnail(filling.folder / THUMBNAIL, case, filling.folder / "figure.png")
         concerns = [str(concern) for concern in triage(case.contours)]
         more = {
-            "seconds": round(told["seconds"], 3), "remarks": list(told["remarks"]),
+            **_spent(*start), "remarks": list(remarks),
             "volume_ml": stack_volume(case.contours), "look_at": concerns[:1],
         }  # fmt: skip
         write_whole(filling.folder / RECORD, _said(task, "done", files, more))
@@ -251,7 +269,7 @@ def _write(task: Task, case: Any, files: dict[str, Any], told: dict[str, Any]) -
 
 def _record(task: Task, state: State, files: dict[str, Any], earlier: dict[str, Any]) -> None:
     """Say anew of which files a case is, which have moved or been touched."""
-    kept = ("seconds", "remarks", "volume_ml", "look_at")
+    kept = ("seconds", "processor_seconds", "remarks", "volume_ml", "look_at")
     more = {name: earlier[name] for name in kept if name in earlier}
     write_whole(task.out / RECORD, _said(task, state, files, more))
 

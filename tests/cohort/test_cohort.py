@@ -265,6 +265,14 @@ def test_other_settings_are_another_result(here, tmp_path):
         assert not is_done(replace(task, case=other))
     assert not is_done(replace(task, case=replace(one, options={**one.options, "chart": "auto"})))
     assert not is_done(replace(task, pictures=True))
+    # a file that cannot be read for now costs no results
+    image = manifest.parent / "images" / "P000.nii.gz"
+    image.rename(tmp_path / "away")
+    outcome = contour_task(task)
+    assert outcome.state == "failed"
+    assert (task.out / "summary.json").is_file()
+    (tmp_path / "away").rename(image)
+    assert contour_task(task).state == "kept"
     # what fails takes the place of what was there from other files
     damage(manifest, "P000")
     outcome = contour_task(task)
