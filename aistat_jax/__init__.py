@@ -96,6 +96,10 @@ _ROOMS = {
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.outputs": ("write_case",),
     "aistat_jax.views.report": ("write_report",),
+    "aistat_jax.io.layouts": ("find_cases",),
+    "aistat_jax.cohort.cases": ("CohortCase",),
+    "aistat_jax.cohort.workers": ("LocalWorkers", "Scheduler", "Slurm"),
+    "aistat_jax.cohort.run": ("contour_cohort",),
     "aistat_jax.views.cohort": ("cohort_latex", "cohort_table", "write_cohort"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

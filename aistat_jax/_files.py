@@ -126,6 +126,36 @@ def alone(folder: Path) -> Iterator[None]:
             os.close(number)
 
 
+@contextmanager
+def sole_run(out: Path, inner: str) -> Iterator[None]:
+    """The only run that fills the folder `inner` of `out` while the `with` lasts.
+
+    Its lock is a hidden file there. Raises FolderError where another run holds it; on a system
+    without locks nobody is held off.
+    """
+    number, lock = None, out / inner / f"{HIDDEN}running"
+    made: list[Path] = []
+    try:
+        with _refusing(out), undisturbed():
+            made = _make_folders(lock.parent)
+            lock.touch()
+        with suppress(ImportError):
+            try:
+                number = _lock(lock)
+            except BlockingIOError as error:
+                raise FolderError(
+                    f"{out}: another run is writing there; wait for it, or choose another folder"
+                ) from error
+            except OSError:
+                pass
+        yield
+    finally:
+        if number is not None:
+            os.close(number)
+            lock.unlink(missing_ok=True)
+        _remove_empty(made)
+
+
 def check_writable(out: str | os.PathLike[str]) -> None:
     """Raises FolderError naming `out` when no files can be put there; leaves nothing behind."""
     with staged_folder(out) as folder, _refusing(Path(out)):

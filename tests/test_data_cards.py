@@ -24,7 +24,9 @@ HEADINGS = (
     "Measured facts",
 )
 SIZES = {"n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M"}
-LICENCES = {"apache-2.0", "cc-by-3.0", "cc-by-4.0", "cc0-1.0", "mit"}
+LICENCES = {
+    "apache-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit", "other",
+}  # fmt: skip
 TASKS = {"image-segmentation", "image-classification", "image-to-image"}
 ANNOTATORS = {"expert-generated", "machine-generated", "found", "no-annotation", "other"}
 SOURCES = {"original", "extended"}

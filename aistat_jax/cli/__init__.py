@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from aistat_jax._caching import cache_settings
 from aistat_jax._errors import FolderError, InputError
 from aistat_jax._files import why
+from aistat_jax.cli.cohorts import cohort
 from aistat_jax.cli.contours import contour, demo, doctor
 from aistat_jax.cli.learning import train
 from aistat_jax.cli.options import ARGUMENTS
@@ -47,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, contour, train, predict, evaluate, doctor):
+for _command in (demo, contour, cohort, train, predict, evaluate, doctor):
     app.command()(_command)
 
 
@@ -59,11 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     the user's cache folder, so that the next command starts sooner.
     """
     ARGUMENTS.set(tuple(sys.argv[1:] if arguments is None else arguments))
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(caches, "aistat_jax"))
-    # JAX keeps what took a second to compile; the parts of a fit are smaller.
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's own lines on standard error
+    os.environ.update(cache_settings())
     with terminal() as stopped:
         try:
             status = _run(ARGUMENTS.get())

@@ -67,7 +67,7 @@ def demo(
 
     The shipped network finds it; what the image says of its boundary makes the posterior.
     """
-    settings = _settings(
+    settings = settings_of(
         method=method, level=level, draws=draws, seed=seed, tolerance_mm=tolerance_mm
     )
     from aistat_jax._folders import Run, claim
@@ -178,13 +178,13 @@ def contour(
     ] = None,
 ) -> None:
     """Contour one lesion of an image from a point, a rough mask, a threshold or a network."""
-    settings = _settings(
+    settings = settings_of(
         method=method, level=level, draws=draws, seed=seed, tolerance_mm=tolerance_mm,
         tolerance_px=tolerance_px, blur_mm=blur_mm, blur_px=blur_px,
     )  # fmt: skip
     from aistat_jax import pipelines
 
-    space, kind = _dims(dims), _chart(chart)
+    space, kind = dims_of(dims), chart_of(chart)
     flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm"
     with in_flags(*flags, point_mm="--point X,Y,Z"):
         wanted = space or pipelines.DIMS, kind, radius_mm
@@ -194,7 +194,7 @@ def contour(
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     place_mm = None if point is None else point_of("--point", point)
-    chosen = _slices(slices)
+    chosen = slices_of(slices)
     from aistat_jax._folders import Run, claim, digest
 
     (name,) = names_of([image])
@@ -242,14 +242,14 @@ def doctor(
 # ------------------------------------------------------------------------- options and printing
 
 
-def _settings(**given: Any) -> Settings:
+def settings_of(**given: Any) -> Settings:
     from aistat_jax.case import Settings
 
     with in_flags(*given):
         return Settings(**given)
 
 
-def _slices(text: str) -> str | list[int]:
+def slices_of(text: str) -> str | list[int]:
     if text in ("all", "point"):
         return text
     try:
@@ -264,7 +264,7 @@ def _slices(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
-def _dims(text: str | None) -> int | str | None:
+def dims_of(text: str | None) -> int | str | None:
     if text in (None, "auto"):
         return text
     if text not in ("2", "3"):
@@ -272,7 +272,7 @@ def _dims(text: str | None) -> int | str | None:
     return int(text)
 
 
-def _chart(text: str) -> str:
+def chart_of(text: str) -> str:
     from aistat_jax.boundary.choices import CHARTS
 
     if text not in CHARTS:

@@ -111,6 +111,8 @@ def in_flags(*arguments: str, **flags: str) -> Iterator[None]:
     own = {name: "--" + name.removesuffix("=True").replace("_", "-") for name in arguments}
     try:
         yield
+    except FolderError:
+        raise
     except InputError as error:
         sentence = str(error)
         for name, flag in (own | flags).items():

@@ -17,13 +17,19 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Int
-from aistat_jax.uncertainty.metrics import dice, mask_distances
+from aistat_jax.uncertainty.metrics import dice, mask_distances, stray_volume
 
-METRICS = ("dice", "surface_dice", "hd95", "assd", "volume_error")
+METRICS = (
+    "dice", "surface_dice", "hd95", "assd", "volume_error", "false_positive_volume",
+    "false_negative_volume",
+)  # fmt: skip
 RULE = (
     "A label that neither map holds is not scored. Where only one of them holds it, Dice and "
     "surface Dice are 0 and there is no distance. The relative volume error needs a reference "
-    "that holds it."
+    "that holds it. Volumes of false positives are those of the predicted pieces that touch no "
+    "reference, of false negatives those of the pieces of a reference that no prediction touches "
+    "(autoPET; 18 neighbours); the latter need a reference that holds the label. The aggregated "
+    "Dice is twice the sum of common volumes over the sum of both volumes (HECKTOR)."
 )
 RESAMPLES = 10_000
 
@@ -35,7 +41,9 @@ class LabelScore:
     surface_dice: the share of both surfaces within `tolerance` of the other; hd95: the larger of
     the two directed 95% points; assd: the mean over both surfaces (definitions of
     surface-distance, Nikolov et al. 2021; in a single slice its outlines). volume_error: the
-    predicted volume over the reference's, less 1. NaN stands for what is not defined.
+    predicted volume over the reference's, less 1. false_positive_volume, false_negative_volume:
+    of whole pieces that the other map does not touch (`stray_volume`). NaN stands for what is not
+    defined.
     """
 
     case: str
@@ -50,6 +58,8 @@ class LabelScore:
     tolerance: float
     unit: str
     patient: str = ""
+    false_positive_volume: float = math.nan
+    false_negative_volume: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,16 @@ class Mean:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """One label over all cases: a mean for each of `METRICS`, and the cases without a score."""
+    """One label over all cases: a mean for each of `METRICS`, and the cases without a score.
+
+    aggregated_dice: twice the sum over cases of the common volume, over the sum of both volumes
+    (Andrearczyk et al. 2023, Overview of the HECKTOR challenge at MICCAI 2022, LNCS 13626, 1-30).
+    Cases without the label, for which Dice is not defined, count for what was invented there.
+    """
 
     label: str
     means: dict[str, Mean]
+    aggregated_dice: Mean
     cases: int
     absent: int
     missed: int
@@ -108,11 +124,12 @@ def score_case(
             near, hd95, assd = distances.surface_dice(tolerance), distances.hd95, distances.assd
         elif any(sizes):
             near = 0.0
+        invented, missed = stray_volume(a, b, voxel), stray_volume(b, a, voxel)
         error = sizes[0] / sizes[1] - 1 if sizes[1] else math.nan
         found.append(
             LabelScore(
                 case, label, overlap, near, hd95, assd, error, *sizes, float(tolerance), unit,
-                patient or case,
+                patient or case, invented, missed if sizes[1] else math.nan,
             )
         )  # fmt: skip
     return tuple(found)
@@ -130,11 +147,14 @@ def summarise(
             name: bootstrap_mean([getattr(s, name) for s in own], patients, seed=seed, level=level)
             for name in METRICS
         }
+        both = [s.predicted_volume + s.reference_volume for s in own]
+        common = [0.0 if math.isnan(s.dice) else s.dice * v for s, v in zip(own, both, strict=True)]
+        overall = bootstrap_ratio(common, both, patients, seed=seed, level=level)
         held = [(s.predicted_volume > 0, s.reference_volume > 0) for s in own]
         found.append(
             LabelSummary(
-                label, means, len(own), held.count((False, False)), held.count((False, True)),
-                held.count((True, False)),
+                label, means, overall, len(own), held.count((False, False)),
+                held.count((False, True)), held.count((True, False)),
             )
         )  # fmt: skip
     return tuple(found)
@@ -161,6 +181,7 @@ def means_content(scores: Sequence[LabelScore], seed: int = 0) -> dict[str, Any]
                 "missed": one.missed,
                 "invented": one.invented,
                 **{column(name, unit): _mean_content(one.means[name]) for name in METRICS},
+                "aggregated_dice": _mean_content(one.aggregated_dice),
             }
             for one in summarise(scores, seed=seed)
         },
@@ -201,20 +222,41 @@ def bootstrap_mean(
     >>> bootstrap_mean([0.5, 0.7, float("nan")], ["a", "b", "c"]).value
     0.6
     """
+    kept = [(v, p) for v, p in zip(values, patients, strict=True) if not math.isnan(v)]
+    return bootstrap_ratio(
+        [value for value, _ in kept], [1.0] * len(kept), [patient for _, patient in kept],
+        seed=seed, level=level,
+    )  # fmt: skip
+
+
+def bootstrap_ratio(
+    parts: Sequence[float],
+    wholes: Sequence[float],
+    patients: Sequence[str],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Mean:
+    """The sum of `parts` over that of `wholes`, with an interval as of `bootstrap_mean`.
+
+    NaN where the wholes sum to nothing; draws of patients of whom that is so are left out.
+
+    >>> bootstrap_ratio([1.0, 6.0], [4.0, 10.0], ["a", "b"]).value
+    0.5
+    """
     if not 0 < level < 1:
         raise InputError(f"the level {level:g} must lie strictly between 0 and 1, such as 0.95")
-    kept = [(v, p) for v, p in zip(values, patients, strict=True) if not math.isnan(v)]
-    if not kept:
+    if not sum(wholes) > 0:
         return Mean(math.nan, math.nan, math.nan, 0)
-    numbers = np.array([value for value, _ in kept])
-    names, whose = np.unique([patient for _, patient in kept], return_inverse=True)
-    sums, counts = np.bincount(whose, numbers), np.bincount(whose)
-    value = float(numbers.mean())
+    value, count = float(np.sum(parts) / np.sum(wholes)), len(parts)
+    names, whose = np.unique(list(patients), return_inverse=True)
+    sums, counts = np.bincount(whose, parts), np.bincount(whose, wholes)
     if len(names) < 2:
-        return Mean(value, math.nan, math.nan, len(numbers))
+        return Mean(value, math.nan, math.nan, count)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    means = (drawn @ sums) / (drawn @ counts)
+    below = drawn @ counts
+    means = (drawn @ sums)[below > 0] / below[below > 0]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Mean(value, float(low), float(high), len(numbers))
+    return Mean(value, float(low), float(high), count)

@@ -1,7 +1,8 @@
-"""What did a whole cohort come to? A row a target, or a case: a table, its LaTeX, its CSV."""
+"""What did a whole cohort come to? A row a target, or a case: a table, its LaTeX and CSV."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -108,15 +109,31 @@ def cohort_latex(table: DataFrame) -> str:
 
 
 def write_cohort(path: str | os.PathLike[str], table: DataFrame) -> Path:
-    """Write a cohort's table, by the ending of its name: .csv (all numbers) or .tex (as printed).
+    """Write a cohort's table, by its name's ending: .csv or .parquet (numbers), .tex (as printed).
 
-    Returns the path. Raises InputError for another ending.
+    Returns the path. Raises InputError for another ending, and for Parquet without its library.
     """
     path = Path(path)
+    if path.suffix == ".parquet":
+        return write_whole(path, _parquet(table))
     if path.suffix not in (".csv", ".tex"):
-        raise InputError(f"{path}: a cohort is written as .csv or .tex; choose one of these")
+        raise InputError(
+            f"{path}: a cohort is written as .csv, .parquet or .tex; choose one of these"
+        )
     text = cohort_latex(table) if path.suffix == ".tex" else table.to_csv(index=False)
     return write_whole(path, text)
+
+
+def _parquet(table: DataFrame) -> bytes:
+    try:
+        import pyarrow  # noqa: F401  (which pandas writes it with)
+    except ImportError as error:
+        raise InputError(
+            "Parquet is written by pyarrow, which is not here: pip install 'aistat_jax[cohort]'"
+        ) from error
+    with io.BytesIO() as stream:
+        table.to_parquet(stream, index=False)
+        return stream.getvalue()
 
 
 # --------------------------------------------------------------------------------- reading
@@ -129,13 +146,18 @@ def _summary(name: str, found: Found, tolerances: dict[str, Any]) -> Mapping[str
     if isinstance(found, Posterior):
         found = [found]
     if isinstance(found, str | os.PathLike):
-        return _checked(str(found), _read(Path(found)))
+        return read_summary(Path(found))
     if isinstance(found, Mapping):
         return _checked(name, found)
     if not all(isinstance(each, Posterior) for each in found):
         raise InputError(f"{name}: a case is a folder, a summary, a Case or posteriors")
     targets = [target_summary(contour_of(p, **tolerances)) for p in found]
     return {"schema": SCHEMA, "targets": targets}
+
+
+def read_summary(path: Path) -> Mapping[str, Any]:
+    """The content of a run's summary.json, from its path or that of its folder."""
+    return _checked(str(path), _read(path))
 
 
 def _read(path: Path) -> Any:

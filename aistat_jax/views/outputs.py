@@ -43,8 +43,11 @@ def write_case(folder: str | os.PathLike[str], case: Case) -> list[str]:
     return names
 
 
-def write_files(folder: Path, case: Case) -> list[str]:
-    """Write every output of a case into an existing folder; returns the files' names."""
+def write_files(folder: Path, case: Case, *, pictures: bool = True) -> list[str]:
+    """Write every output of a case into an existing folder; returns the files' names.
+
+    pictures: also those that are for people alone, figure.png and report.html.
+    """
     from aistat_jax.inference.store import save_posterior
 
     summary = summary_of(case)
@@ -54,6 +57,9 @@ def write_files(folder: Path, case: Case) -> list[str]:
     names = ["summary.json", "posterior.nc", write_probability(folder, case)]
     write_contours(folder / "contours.csv", case)
     solid = case[0].chart.dims == 3
+    surfaces = write_surfaces(folder, case) if solid else []
+    if not pictures:
+        return [*names, "contours.csv", *surfaces]
     shown = surface_figures(case) if solid else _slice_figures(case)
     save_figure(shown[0][1], folder / "figure.png")
     write_report(
@@ -65,7 +71,6 @@ def write_files(folder: Path, case: Case) -> list[str]:
         pictures=[] if solid else plot_slices(case.image, case.contours, channel=home_of(case)),
         size=stack_size(case.contours),
     )
-    surfaces = write_surfaces(folder, case) if solid else []
     return [*names, "contours.csv", "figure.png", *surfaces, "report.html"]
 
 
@@ -175,22 +180,38 @@ def stack_size(contours: Sequence[Contour]) -> str:
     if all(contour.chart.dims == 3 for contour in contours):
         sizes = (f"{each.content} in {each.id}" for each in contours)
         return f"Volume, median and 95% interval: {', '.join(sizes)}."
-    if any(contour.unit != "mm" for contour in contours):
+    found = stack_volume(contours)
+    if found is None:
         return ""
+    total, independent, alike = found
+    return (
+        f"The areas of {len({_offset(contour) for contour in contours})} slices add up to "
+        f"{total:.3g} ml (95%: ± {independent:.2g} ml were the errors of slices independent, "
+        f"± {alike:.2g} ml were they all alike)."
+    )
+
+
+def stack_volume(contours: Sequence[Contour]) -> tuple[float, float, float] | None:
+    """What the areas of consecutive slices add up to, ml, and how far off it may be (95%).
+
+    That is told for errors of slices that are independent, and for errors that are all alike.
+    None where slices do not follow each other or have no spacing, and for surfaces.
+    """
+    if any(contour.unit != "mm" or contour.chart.dims == 3 for contour in contours):
+        return None
     planes = [contour.posterior.chart.plane for contour in contours]
     thick = np.array([plane.thickness for plane in planes]) / 1000  # mm2 to ml
-    offsets = np.unique(np.round([plane.offset for plane in planes], 3))
-    apart = np.diff(offsets)
+    apart = np.diff(sorted({_offset(contour) for contour in contours}))
     if len(apart) == 0 or not np.allclose(apart, planes[0].thickness, rtol=1e-3, atol=2e-3):
-        return ""
+        return None
     areas = [contour.content for contour in contours]
-    total = float(thick @ [area.mean for area in areas])
     sd = thick * [area.sd for area in areas]
-    low, high = (1.96 * float(s) for s in (np.sqrt((sd**2).sum()), sd.sum()))
-    return (
-        f"The areas of {len(offsets)} slices add up to {total:.3g} ml (95%: ± {low:.2g} ml were "
-        f"the errors of slices independent, ± {high:.2g} ml were they all alike)."
-    )
+    off = 1.96 * float(np.sqrt((sd**2).sum())), 1.96 * float(sd.sum())
+    return float(thick @ [area.mean for area in areas]), *off
+
+
+def _offset(contour: Contour) -> float:
+    return round(float(contour.posterior.chart.plane.offset), 3)
 
 
 def _why(case: Case) -> str:

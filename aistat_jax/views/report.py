@@ -26,7 +26,7 @@ _METHODS = {
     "vi": "variational inference",
     "smc": "sequential Monte Carlo",
 }
-_ABOUT = (
+ABOUT = (
     "The band of a contour is the strip that holds the whole true boundary at once with the "
     "stated posterior probability, given the model. A place on the boundary is green when the "
     "posterior probability of being off by more than the tolerance there is below "
@@ -123,7 +123,7 @@ def write_report(
         _left_out(summary),
         _every(cards, solid=solid),
         *([f'<div class="pair">{"".join(drawn[1:])}</div>'] if drawn[1:] else []),
-        f'<h2>How to read this</h2><p class="about">{safe(_ABOUT)}</p>',
+        f'<h2>How to read this</h2><p class="about">{safe(ABOUT)}</p>',
     ]
     return write_page(path, title, parts, _CSS)
 

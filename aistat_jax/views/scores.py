@@ -29,6 +29,8 @@ _TITLES = {
     "hd95": "HD95",
     "assd": "ASSD",
     "volume_error": "volume error",
+    "false_positive_volume": "false-positive volume",
+    "false_negative_volume": "false-negative volume",
 }
 
 
@@ -60,7 +62,9 @@ def scores_table(scores: Sequence[LabelScore], seed: int = 0) -> tuple[list[str]
     """Head and rows of a table: every label's means with their 95% intervals, and the cases."""
     unit, tolerance = scores[0].unit, scores[0].tolerance
     units = {"surface_dice": f" at {tolerance:g} {unit}", "hd95": f", {unit}", "assd": f", {unit}"}
-    head = ["label", "cases", *(_TITLES[name] + units.get(name, "") for name in METRICS)]
+    units |= {name: f", {unit}³" for name in METRICS if name.endswith("_volume")}
+    head = ["label", "cases", "Dice, aggregated"]
+    head[2:2] = [_TITLES[name] + units.get(name, "") for name in METRICS]
     rows = []
     for one in summarise(scores, seed=seed):
         left_out = [
@@ -71,7 +75,8 @@ def scores_table(scores: Sequence[LabelScore], seed: int = 0) -> tuple[list[str]
             if count
         ]  # fmt: skip
         cases = f"{one.cases} ({', '.join(left_out)})" if left_out else f"{one.cases}"
-        rows.append([one.label, cases, *(_interval(one.means[name], name) for name in METRICS)])
+        means = [_interval(one.means[name], name) for name in METRICS]
+        rows.append([one.label, cases, *means, _interval(one.aggregated_dice, "dice")])
     return head, rows
 
 
@@ -90,5 +95,6 @@ def _interval(mean: Any, name: str) -> str:
     if not mean.count:
         return "-"
     form = {"volume_error": "+.0%"}.get(name, ".2f" if name in ("hd95", "assd") else ".3f")
+    form = ",.0f" if name.endswith("_volume") else form
     text = f"{mean.value:{form}}"
     return text if math.isnan(mean.low) else f"{text} ({mean.low:{form}} to {mean.high:{form}})"

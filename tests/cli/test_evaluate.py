@@ -88,6 +88,11 @@ def test_scores_are_those_of_hand(folders, tmp_path, capsys):
     assert tumour["hd95_mm"]["low"] is None  # both distances are of one patient
     assert (node["absent"], node["invented"], node["hd95_mm"]["mean"]) == (4, 1, None)
     assert (content["cases"], content["patients"], content["tolerance_mm"]) == (5, 4, 2.0)
+    # two of three drawn boxes are predicted, with 6 and 5 of 6 layers; one is invented
+    assert tumour["aggregated_dice"]["mean"] == pytest.approx(2 * 11 / (12 + 12 + 6 + 6))
+    assert float(missed["false_negative_volume_mm3"]) == 216 * 36
+    assert invented["false_negative_volume_mm3"] == ""
+    assert tumour["false_positive_volume_mm3"]["mean"] == pytest.approx(216 * 36 / 5)
     assert "Where only one of them holds it" in content["rule"]
     printed = capsys.readouterr().out
     assert "5 (1 absent, 1 missed, 1 invented)" in printed

@@ -88,6 +88,66 @@ def test_maps_that_do_not_fit_are_refused():
         bootstrap_mean([1.0], ["a"], level=1.0)
 
 
+# ---- the scores of challenges
+
+
+def test_the_aggregated_dice_is_that_of_hand():
+    """HECKTOR: 2 (5 + 0 + 0) layers over (6 + 6) + (0 + 6) + (0 + 0), not a mean of Dices."""
+    empty = np.zeros((20, 12, 12), np.int32)
+    pairs = (boxes(5, -1), boxes(6, -1)), (empty, boxes(5, -1)), (empty, empty)
+    scores = [
+        score_case(a, b, (3.0, 1.0, 2.0), LABELS, tolerance=1.0, case=str(n))[0]
+        for n, (a, b) in enumerate(pairs)
+    ]
+    (found,) = summarise(scores)
+    assert found.aggregated_dice.value == pytest.approx(2 * 5 / 18)
+    assert found.means["dice"].value == pytest.approx((10 / 12 + 0) / 2)  # negative control
+    # volumes count, not voxels: a case of voxels twice as large weighs twice as much
+    (large,) = score_case(empty, boxes(5, -1), (6.0, 1.0, 2.0), LABELS[:1], tolerance=1.0, case="1")
+    (found,) = summarise([scores[0], large])
+    assert found.aggregated_dice.value == pytest.approx(2 * 5 / (12 + 12))
+    (nothing,) = summarise([scores[2]])
+    assert math.isnan(nothing.aggregated_dice.value)
+
+
+def test_false_volumes_are_of_whole_pieces():
+    """autoPET: a piece that the other map touches anywhere counts for nothing."""
+    predicted, reference = np.zeros((2, 12, 12, 12), np.int32)
+    reference[1:4, 1:4, 1:4] = 1  # 27 voxels, touched by a prediction that is mostly beside it
+    predicted[3:6, 3:6, 3:6] = 1
+    predicted[8, 8, 8] = predicted[9, 9, 8] = 1  # over an edge: one piece of two, that is invented
+    reference[8:10, 1, 1] = 1  # a piece of two that is missed
+    (score,) = score_case(predicted, reference, (2.0, 1.0, 0.5), ["lesion"], tolerance=1.0)
+    assert (score.false_positive_volume, score.false_negative_volume) == (2.0, 2.0)
+    # negative controls: over a corner pieces are apart, over an edge they are not
+    predicted[:] = 0
+    predicted[3, 3, 3] = predicted[4, 4, 4] = predicted[5, 5, 4] = 1
+    (score,) = score_case(predicted, reference, (2.0, 1.0, 0.5), ["lesion"], tolerance=1.0)
+    assert (score.false_positive_volume, score.false_negative_volume) == (2.0, 2.0)
+    predicted[4, 3, 4] = 1  # which joins them by faces and edges
+    (score,) = score_case(predicted, reference, (2.0, 1.0, 0.5), ["lesion"], tolerance=1.0)
+    assert (score.false_positive_volume, score.false_negative_volume) == (0.0, 2.0)
+
+
+def test_false_volumes_without_a_lesion():
+    """autoPET: of a case without lesions only the false positives count."""
+    empty = np.zeros((20, 12, 12), np.int32)
+    missed, invented, absent = (
+        score_case(a, b, (1.0, 1.0, 1.0), LABELS[:1], tolerance=1.0, case=name)[0]
+        for a, b, name in (
+            (empty, boxes(5, -1), "m"), (boxes(5, -1), empty, "i"), (empty, empty, "a"),
+        )
+    )  # fmt: skip
+    assert (missed.false_positive_volume, missed.false_negative_volume) == (0.0, 216.0)
+    assert invented.false_positive_volume == 216.0
+    assert absent.false_positive_volume == 0.0
+    assert math.isnan(invented.false_negative_volume)
+    assert math.isnan(absent.false_negative_volume)
+    (found,) = summarise([missed, invented, absent])
+    means = found.means["false_positive_volume"], found.means["false_negative_volume"]
+    assert [(mean.value, mean.count) for mean in means] == [(72.0, 3), (216.0, 1)]
+
+
 # ---- intervals
 
 

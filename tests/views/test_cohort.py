@@ -98,7 +98,7 @@ def test_csv_holds_every_number(tmp_path):
     (row,) = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
     assert row["case"] == NASTY
     assert float(row["size_high"]) == table.loc[0, "size_high"]
-    with pytest.raises(aj.InputError, match=r"written as \.csv or \.tex"):
+    with pytest.raises(aj.InputError, match=r"written as \.csv, \.parquet or \.tex"):
         aj.write_cohort(tmp_path / "cohort.xlsx", table)
 
 

@@ -72,8 +72,8 @@ def test_a_table_has_means_intervals_and_dashes():
     head, (lesion, organ) = scores_table(scores)
     assert head[3] == "surface Dice at 2 mm"
     assert lesion[:3] == ["lesion", "2", "0.857 (0.857 to 0.857)"]
-    assert lesion[-1].startswith("-25%")
-    assert organ == ["<organ>", "2 (2 absent)", "-", "-", "-", "-", "-"]
+    assert lesion[6].startswith("-25%")
+    assert organ == ["<organ>", "2 (2 absent)", *"-----", "0 (0 to 0)", "-", "-"]
     lines = scores_text(scores).splitlines()
     assert len(lines) == 3
     assert lines[1].index("2") == lines[0].index("cases")
