@@ -129,7 +129,7 @@ def label_map(prediction: Prediction) -> Int[np.ndarray, "i j k"]:
 def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i j k feature"]:
     """The last decoder features on the image's own grid, from windows that overlap by half.
 
-    Shapes: (i, j, k, widths[0]) float32. Raises InputError as `predict` does.
+    Shapes: (i, j, k, architecture.features) float32. Raises InputError as `predict` does.
     """
     prepared, found, _ = maps(net, image, member=member)
     return restore(prepared, found)
@@ -138,13 +138,13 @@ def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i
 def maps(net: Net, image: Image, *, member: int = 0) -> tuple[Prepared, np.ndarray, np.ndarray]:
     """The prepared image, features and log-odds of one pass, all on the working grid.
 
-    Shapes: features (i, j, k, widths[0]) and log-odds (i, j, k, label) of each label but the
-    background, float32. Raises InputError as `predict` does.
+    Shapes: features (i, j, k, architecture.features) and log-odds (i, j, k, label) of each label
+    but the background, float32. Raises InputError as `predict` does.
     """
     prepared = prepare(net.plan, image)
     values = with_guidance(prepared.values, None, net.plan.architecture)
     windows = _Windows(net, values, 0.5, _batch(net.plan))
-    width = net.plan.architecture.widths[0]
+    width = net.plan.architecture.features
     both = windows.features_and_logits(member)
     return prepared, both[..., :width], _all_odds(both[..., width:])
 
@@ -243,7 +243,7 @@ class _Windows:
 
     def features_and_logits(self, member: int) -> np.ndarray:
         a = self.plan.architecture
-        return self._joined(member, (), None, True, a.widths[0] + a.classes, lambda done: None)
+        return self._joined(member, (), None, True, a.features + a.classes, lambda done: None)
 
     def _joined(
         self,

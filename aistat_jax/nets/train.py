@@ -41,10 +41,10 @@ from aistat_jax.nets.losses import (
     dice_and_cross_entropy,
     overlap_counts,
 )
-from aistat_jax.nets.plan import Plan
+from aistat_jax.nets.network import build, random_net
+from aistat_jax.nets.plan import Plan, plan_content
 from aistat_jax.nets.prompts import GUIDES
 from aistat_jax.nets.thrift import Thrifty
-from aistat_jax.nets.unet import UNet, random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, settings_for
 from aistat_jax.nets.weights import Net, weights_of
 
@@ -275,7 +275,7 @@ def _compiled_in(settings: TrainSettings) -> TrainSettings:
 @lru_cache(maxsize=8)
 def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
     a = plan.architecture
-    graph, _ = nnx.split(nnx.eval_shape(lambda: UNet(a)))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: build(a)))
     update, rate = optimiser(settings).update, schedule(settings)
     augmentation = settings.augmentation or settings_for(plan.patch)
     accelerated = mesh.devices.flat[0].platform != "cpu"
@@ -372,7 +372,7 @@ def _describe(
     plan: Plan, settings: TrainSettings, learned: Pool, held_out: Pool | None, batch: int
 ) -> dict[str, Any]:
     """What a run depends on, as it comes back from JSON."""
-    words = json.dumps(asdict(plan), sort_keys=True)
+    words = json.dumps(plan_content(plan), sort_keys=True)
     content = {
         "plan": hashlib.sha256(words.encode()).hexdigest()[:16],
         "cases": {"number": len(learned.cases), "digest": digest(learned)},

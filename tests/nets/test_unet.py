@@ -13,7 +13,7 @@ from flax import nnx
 from aistat_jax._errors import InputError
 from aistat_jax.nets import blocks
 from aistat_jax.nets.architecture import Architecture
-from aistat_jax.nets.unet import random_net
+from aistat_jax.nets.network import random_net
 
 SMALL = Architecture(2, 1, 2, (4, 6, 8), ((2, 2), (2, 2)))
 
