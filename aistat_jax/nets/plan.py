@@ -26,6 +26,7 @@ from aistat_jax.nets.fingerprint import Fingerprint, Intensity, Triple
 EDGE = 4  # voxels of the coarsest feature map along an axis that was halved
 BATCHES = (2, 32)
 FOLDS = 5
+KINDS = ("ct", "suv", "zscore", "zscore-box", "zscore-mask")
 ANISOTROPIC = 3.0  # spacing of the coarse axis over the next, from which it is treated apart
 
 
@@ -40,6 +41,8 @@ class Normalisation:
     reconstructed by EM has a factor of its mean (Barrett, Wilson & Tsui 1994, Physics in Medicine
     and Biology 39), and the root's slope at 0 blows up empty background.
     kind "zscore": (v - mean) / sd of the image itself; the four numbers are not used.
+    kind "zscore-box": the same with mean and sd inside the box round what is not 0, and
+    "zscore-mask": with those of what is not 0, holes filled, and 0 outside of it (nnU-Net's).
     """
 
     kind: str
@@ -82,8 +85,8 @@ class Plan:
             raise InputError(f"{number} channels do not make the network's {a.channels} inputs")
         if a.classes != len(self.labels):
             raise InputError(f"{len(self.labels)} labels do not make {a.classes} classes")
-        if any(n.kind not in ("ct", "suv", "zscore") or n.scale <= 0 for n in self.normalisations):
-            raise InputError("a normalisation is 'ct', 'suv' or 'zscore' with a positive scale")
+        if any(n.kind not in KINDS or n.scale <= 0 for n in self.normalisations):
+            raise InputError(f"a normalisation is one of {', '.join(KINDS)} with a positive scale")
         if len(self.patch) != a.dims or any(
             n < 1 or n % m for n, m in zip(self.patch, a.multiple, strict=True)
         ):
