@@ -43,7 +43,8 @@ class Architecture:
     @property
     def features(self) -> int:
         """How many last features there are, which a contour head reads."""
-        return dict(self.options).get("decoder_widths", self.widths)[0]
+        width = dict(self.options).get("decoder_widths", self.widths)[0]
+        return backbone(self.backbone).features * width
 
     @property
     def multiple(self) -> tuple[int, ...]:

@@ -70,6 +70,37 @@ class Upsample(nnx.Module):
         return y.transpose(order).reshape(batch, *large, out) + self.bias[...].astype(x.dtype)
 
 
+class Downsample(nnx.Module):
+    """A convolution whose window is its stride: space to depth, then a matrix product.
+
+    kernel (*strides, feature, out): no two outputs share an input.
+    """
+
+    def __init__(self, features: int, out: int, strides: Sequence[int]) -> None:
+        self.kernel = kernel((*strides, features, out), 2.0, features * math.prod(strides))
+        self.bias = nnx.Param(jnp.zeros(out, jnp.float32))
+        self.strides = tuple(strides)
+
+    @jax.named_scope("convolution")
+    def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
+        kernel, dims = self.kernel[...].astype(x.dtype), len(self.strides)
+        boxes = _boxes(x, self.strides)
+        order = [0, *(1 + 2 * d for d in range(dims)), *_box_axes(self.strides), 1 + 2 * dims]
+        boxes = boxes.transpose(order)
+        y = boxes.reshape(*boxes.shape[: 1 + dims], -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return y + self.bias[...].astype(x.dtype)
+
+
+class PReLU(nnx.Module):
+    """x where positive and a learned slope times x elsewhere, one slope a feature."""
+
+    def __init__(self, features: int) -> None:
+        self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.where(x >= 0, x, self.slope[...].astype(x.dtype) * x)
+
+
 class InstanceNorm(nnx.Module):
     """Each feature of each example to mean 0 and variance 1 over space, then scaled and shifted.
 

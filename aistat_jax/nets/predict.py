@@ -23,6 +23,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, Float, Int
 from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.backbones import backbone
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
 from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore, working_grid
@@ -77,7 +78,7 @@ def predict(
     Memory is that of `prediction_bytes`, whatever the number of voices.
 
     Raises InputError for channels the network needs and the image lacks, an overlap outside
-    [0, 1), or draws of dropout from a network without dropout.
+    [0, 1), draws of dropout from a network without dropout, or log-odds that are not finite.
     """
     a = net.plan.architecture
     if not 0 <= overlap < 1:
@@ -104,6 +105,11 @@ def predict(
         logits = windows.logits(
             member, axes, key, lambda d, n=n: report(n * windows.count + d, total)
         )
+        if not np.isfinite(logits).all():
+            raise InputError(
+                f"the network {net.plan.name} says nothing of this image: "
+                f"{backbone(a.backbone).remedy}"
+            )
         probability += np.asarray(jax.nn.softmax(logits, axis=-1)) / len(voices)
         odds = _all_odds(logits)
         square += np.square(odds - mean) * (n / (n + 1))

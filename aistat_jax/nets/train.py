@@ -27,6 +27,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float, Key
 from aistat_jax.nets.augment import augment_batch
+from aistat_jax.nets.backbones import backbone
 from aistat_jax.nets.batches import Learnable, Pool, Windows, digest, draw, pool_cases
 from aistat_jax.nets.checkpoints import (
     Point,
@@ -221,7 +222,7 @@ def train(
         upcoming = windows(step) if step < settings.steps else None
         seen = jax.device_get(info)
         if not seen.finite:
-            raise InputError(_not_finite(step, settings, path))
+            raise InputError(_not_finite(step, settings, path, plan.architecture.backbone))
         point = Point(step, float(seen.loss), float(seen.learning_rate))
         if held_out and (step % settings.validate_every == 0 or upcoming is None):
             point = judged(point, held_out)
@@ -356,15 +357,17 @@ def _scores(curve: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _not_finite(step: int, settings: TrainSettings, path: Path | None) -> str:
+def _not_finite(step: int, settings: TrainSettings, path: Path | None, name: str) -> str:
     kept = "no checkpoint was made yet"
+    remedy = backbone(name).remedy
+    other = "" if remedy == backbone("unet").remedy else f"; or {remedy}"
     if path is None:
         kept = "no checkpoint is kept without a folder"
     elif path.exists():
         kept = f"the checkpoint in {path.parent} is from before it"
     return (
         f"step {step}: the loss or its gradient is not a finite number; lower learning_rate "
-        f"({settings.learning_rate:g}) or look for extreme values in the images ({kept})"
+        f"({settings.learning_rate:g}) or look for extreme values in the images{other} ({kept})"
     )
 
 

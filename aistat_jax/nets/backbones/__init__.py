@@ -21,7 +21,8 @@ class Backbone:
     record of what else may be chosen, or absent. dims: in which dimensions it exists. widths: of
     its stages, finest first, in shares of the base width; none: they double, and how often it
     steps down follows from the patch. deep: whether every stage of its decoder speaks.
-    remedy: what to change where its answer is not finite.
+    features: last features in shares of the finest width. remedy: what is wrong and what to do
+    where its answer is not a number.
     """
 
     title: str
@@ -29,7 +30,8 @@ class Backbone:
     dims: tuple[int, ...] = (2, 3)
     widths: tuple[float, ...] = ()
     deep: bool = False
-    remedy: str = "train it anew"
+    features: int = 1
+    remedy: str = "look for extreme values in the image, or train it anew"
 
     @property
     def steps(self) -> int | None:
@@ -42,6 +44,19 @@ HERE = f"{NETS}.backbones"
 BACKBONES: dict[str, Backbone] = {
     "unet": Backbone("U-Net", f"{NETS}.unet:UNet", deep=True),
     "resenc": Backbone("residual-encoder U-Net", f"{HERE}.resenc:ResidualEncoderUNet", deep=True),
+    "vnet": Backbone("V-Net", f"{HERE}.vnet:VNet", features=2),
+    "ukan": Backbone("U-KAN", f"{HERE}.ukan:UKAN", dims=(2,), widths=(0.5, 1, 4, 4, 5, 8)),
+    "transunet": Backbone(
+        "TransUNet", f"{HERE}.transunet:TransUNet", dims=(2,), widths=(0.5, 2, 4, 8, 24)
+    ),
+    "iukan": Backbone(
+        "Implicit U-KAN 2.0",
+        f"{HERE}.iukan:ImplicitUKAN",
+        dims=(2,),
+        widths=(0.25, 1, 2, 4, 5),
+        remedy="its differential equation does not reach its tolerance; allow more max_steps or a "
+        "larger tolerance, or take steps of equal length (tolerance 0)",
+    ),
 }
 
 
