@@ -188,7 +188,10 @@ def _options(texts: list[str]) -> tuple[tuple[str, Any], ...]:
             found = json.loads(text)
         except ValueError:
             return text
-        return tuple(found) if isinstance(found, list) else found
+        return tupled(found)
+
+    def tupled(found: Any) -> Any:
+        return tuple(map(tupled, found)) if isinstance(found, list) else found
 
     pairs = [text.partition("=") for text in texts]
     for (name, equals, rest), text in zip(pairs, texts, strict=True):

@@ -91,10 +91,25 @@ def options_of(name: str, given: tuple[tuple[str, Any], ...]) -> Any:
     Raises InputError for names it does not have, and for values that its record refuses.
     """
     record = getattr(class_of(name), "Options", None)
-    known = tuple(record.__dataclass_fields__) if record is not None else ()
-    for option, _ in given:
+    known = {} if record is None else record.__dataclass_fields__
+    for option, value in given:
         if option not in known:
             raise InputError(
                 f"the backbone {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
             )
+        kind = known[option].type
+        if not _is(value, kind):
+            raise InputError(
+                f"the option {option} of the backbone {name} must be {kind}, got {value!r}"
+            )
     return None if record is None else record(**dict(given))
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value is of a kind, as annotations write it: numbers, words and tuples of them."""
+    if kind.startswith("tuple["):
+        inner = "tuple[int, ...]" if kind.startswith("tuple[tuple[") else "int"
+        return isinstance(value, tuple) and all(_is(each, inner) for each in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    found = {"int": number and isinstance(value, int), "float": number}
+    return found.get(kind, isinstance(value, {"bool": bool, "str": str}.get(kind, ())))

@@ -144,6 +144,8 @@ class TransUNet(nnx.Module):
         refuse_deep("transunet", a.deep_supervision)
         of: Options = options_of(a.backbone, a.options)
         w, tokens = a.widths, a.widths[4]
+        if len(of.units) != 3:
+            raise InputError(f"units must be those of three stages, got {of.units}")
         if tokens % of.heads:
             raise InputError(f"{of.heads} heads cannot share {tokens} features of a token")
         self.root = Standardised(a.input_channels, w[1], 7, TWO)

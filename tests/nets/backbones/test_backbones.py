@@ -19,12 +19,13 @@ from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.backbones import BACKBONES, Backbone
 from aistat_jax.nets.losses import deep_supervision_loss, dice_and_cross_entropy
 from aistat_jax.nets.network import build, random_net
-from aistat_jax.nets.plan import load_plan, memory_bytes, save_plan
-from aistat_jax.nets.predict import predict
+from aistat_jax.nets.plan import load_plan, memory_bytes, plan_for, save_plan
+from aistat_jax.nets.predict import features, predict
 from aistat_jax.nets.weights import load_net, save_net, untrained
 from tests.nets.cases import pet, tiny_plan
+from tests.nets.test_plan import made
 
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 SMALL = {
     "resenc": {"options": (("blocks", (1, 2)),)},
     "vnet": {"options": (("window", 3),)},
@@ -35,7 +36,12 @@ SMALL = {
     },
     "iukan": {"widths": (4, 4, 4, 4, 4), "options": (("solver", "midpoint"), ("steps", 1))},
 }
-WHICH = [(name, dims) for name in SMALL for dims in BACKBONES[name].dims]
+SLOW = {"iukan"}  # ten equations, each with two evaluations of its f: half a minute to compile
+WHICH = [
+    pytest.param(name, dims, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in SMALL
+    for dims in BACKBONES[name].dims
+]
 
 
 def small(name: str, dims: int = 2, **changes) -> Architecture:
@@ -129,7 +135,7 @@ def test_a_plan_and_weights_come_back(name, tmp_path):
 
 
 def test_what_predicts_knows_no_backbone(rng):
-    a = small("resenc")
+    a = small("vnet")
     plan = dataclasses.replace(tiny_plan(), architecture=a, patch=(8, 8)).check()
     image = pet(rng, (8, 12, 1))
     ours, same, other = (
@@ -137,6 +143,49 @@ def test_what_predicts_knows_no_backbone(rng):
     )
     np.testing.assert_array_equal(ours, same)
     assert not np.allclose(other, ours)
+    assert features(untrained(plan), image).shape == (8, 12, 1, 2 * a.widths[0])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BACKBONES]
+)
+def test_a_dataset_is_planned_for_every_backbone(name):
+    """Within the memory given, in patches its steps divide, of what its line says."""
+    found = made(shape=(60, 50, 40), spacing=(1.0, 1.0, 1.0))
+    given = {"transunet": (("layers", 1),)}.get(name, ())
+    kind = BACKBONES[name]
+    dims = kind.dims[-1]
+    plan = plan_for(found, dims=dims, base_width=12, memory_gib=2.0, backbone=name, options=given)
+    a = plan.architecture
+    assert (a.backbone, a.dims) == (name, dims)
+    assert kind.steps in (None, len(a.strides))
+    assert memory_bytes(a, plan.patch, plan.batch) <= 2 * 2**30
+    assert plan.name.endswith("d" if name == "unet" else name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resenc", "vnet"])
+def test_a_step_in_3d_takes_the_memory_that_the_plan_states(name):
+    """What a compiler plans for it, and twice the batch is another number."""
+    options = (("blocks", (1, 2, 2)),) if name == "resenc" else ()
+    a = Architecture(
+        3, 1, 2, (8, 16, 32), ((2, 2, 2),) * 2, backbone=name, deep_supervision=False,
+        options=options,
+    )  # fmt: skip
+    graph, state = nnx.split(build(a))
+
+    def loss(state, x):
+        logits = nnx.merge(graph, state)(x).logits
+        return sum(jnp.square(jax.nn.softmax(each)).mean() for each in logits)
+
+    def planned(batch):
+        x = jax.ShapeDtypeStruct((batch, 32, 32, 32, 1), jnp.float32)
+        program = jax.jit(jax.grad(loss)).lower(state, x).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    stated = [memory_bytes(a, (32,) * 3, n) - memory_bytes(a, (32,) * 3, 0) for n in (2, 4)]
+    assert 0.6 < planned(2) / stated[0] < 1.3
+    assert not 0.6 < planned(2) / stated[1] < 1.3
 
 
 def test_the_memory_of_a_traced_network_is_that_of_the_formula():

@@ -86,6 +86,26 @@ def test_it_starts_with_a_learned_velocity(x):
     np.testing.assert_allclose(velocity, block().velocity(x), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        Solver("heun", 1),
+        Solver("euler", 1, released=True),
+        pytest.param(LOOSE, marks=pytest.mark.slow),
+    ],
+)
+def test_a_gradient_reaches_every_weight_of_the_block(x, how):
+    """But for the biases that a norm takes away again."""
+    graph, state = nnx.split(block(how))
+
+    def size(state):
+        return jnp.square(nnx.merge(graph, state)(x)).sum()
+
+    slopes = nnx.to_flat_state(jax.jit(jax.grad(size), compiler_options=QUICK)(state))
+    still = [path for path, slope in slopes if not float(jnp.abs(slope.get_value()).max()) > 1e-7]
+    assert still == []
+
+
 def test_a_tolerance_out_of_reach_is_not_a_number(x):
     assert np.isnan(at(Solver("heun", tolerance=1e-6, max_steps=2), x)[0]).all()
     assert np.isfinite(at(LOOSE, x)[0]).all()

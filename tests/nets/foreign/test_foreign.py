@@ -21,7 +21,7 @@ from aistat_jax.space.image import Image
 torch = pytest.importorskip("torch", reason="the bench extra is not installed")
 CT = Inputs({"CT": "HU"}, ("lesion",), (32, 32), (2.0, 2.0, 3.0), (-150.0, 250.0))
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1, "organ": 2}}
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 ONES = {2: [1, 1], 3: [1, 1, 1]}
 
 
