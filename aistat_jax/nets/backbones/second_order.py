@@ -104,7 +104,12 @@ def solved(
     end: float | Array = 1.0,
 ) -> tuple[Array, Array]:
     """The solution at the time `end` of y' = field(t, y, state) from `start` at time 0."""
-    import diffrax
+    try:
+        import diffrax
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "diffrax is needed to solve this network's equations; install aistat_jax[backbones]"
+        ) from error
 
     rule = {name.lower(): getattr(diffrax, name) for name in dir(diffrax)}[how.solver]()
     term = diffrax.ODETerm(field)

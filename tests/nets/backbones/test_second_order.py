@@ -136,3 +136,12 @@ def test_a_prediction_out_of_reach_is_refused_in_a_sentence(monkeypatch, rng):
 def test_another_solver_is_refused(changes, sentence):
     with pytest.raises(InputError, match=sentence):
         Solver(**changes)
+
+
+def test_without_diffrax_it_says_what_to_install(monkeypatch, x):
+    import sys
+
+    of = block(Solver("heun", 1))
+    monkeypatch.setitem(sys.modules, "diffrax", None)
+    with pytest.raises(InputError, match=r"install aistat_jax\[backbones\]"):
+        jax.eval_shape(of, x)
