@@ -48,6 +48,8 @@ class Sizing:
     block: str = "plain"
     dropout: float = 0.0
     guidance: int = 0
+    backbone: str = "unet"
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +273,7 @@ def _planned(found: Fingerprint, sizing: Sizing, seed: int, count: int) -> Plan:
     plan = plan_for(
         found, dims=sizing.dims, slices=sizing.slices, memory_gib=sizing.memory_gib,
         base_width=sizing.base_width, max_width=max(256, sizing.base_width), block=sizing.block,
-        seed=seed, guidance=sizing.guidance,
+        seed=seed, guidance=sizing.guidance, backbone=sizing.backbone, options=sizing.options,
     )  # fmt: skip
     network = replace(plan.architecture, dropout=float(sizing.dropout))
     return replace(plan, architecture=network, folds=count).check()

@@ -22,8 +22,9 @@ from flax import nnx
 
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import cross_entropy
+from aistat_jax.nets.network import random_net
 from aistat_jax.nets.thrift import Thrifty
-from aistat_jax.nets.unet import UNet, random_net
+from aistat_jax.nets.unet import UNet
 from benchmarks._profile import seconds_by_part
 from benchmarks._table import Result, Row
 

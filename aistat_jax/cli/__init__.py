@@ -18,6 +18,7 @@ from aistat_jax._errors import FolderError, InputError
 from aistat_jax._files import why
 from aistat_jax.cli.cohorts import cohort
 from aistat_jax.cli.contours import contour, demo, doctor
+from aistat_jax.cli.imports import import_net
 from aistat_jax.cli.learning import train
 from aistat_jax.cli.options import ARGUMENTS
 from aistat_jax.cli.predictions import evaluate, predict
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 for _command in (demo, contour, cohort, train, predict, evaluate, doctor):
     app.command()(_command)
+app.command("import")(import_net)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

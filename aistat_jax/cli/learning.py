@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,10 +19,12 @@ from aistat_jax.cli.options import (
     Seed,
     check_devices,
     check_seed,
+    in_flags,
     within_memory,
     write_results,
 )
 from aistat_jax.cli.terminal import KEPT, keep, say
+from aistat_jax.nets.backbones import BACKBONES
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
@@ -51,8 +54,25 @@ def train(
     base_width: Annotated[
         int, typer.Option(help="Features of the finest stage.", rich_help_panel=_SIZE)
     ] = 32,
+    arch: Annotated[
+        str,
+        typer.Option(
+            help=f"The kind of network: {', '.join(BACKBONES)}.",
+            metavar="NAME",
+            rich_help_panel=_SIZE,
+        ),
+    ] = "unet",
+    arch_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What that kind lets one choose, such as tolerance=1e-3; may be repeated.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_SIZE,
+        ),
+    ] = None,
     block: Annotated[
-        str, typer.Option(help="plain or residual.", metavar="NAME", rich_help_panel=_SIZE)
+        str,
+        typer.Option(help="plain or residual, of a unet.", metavar="NAME", rich_help_panel=_SIZE),
     ] = "plain",
     dropout: Annotated[
         float,
@@ -109,6 +129,7 @@ def train(
     """
     check_seed(seed)
     which = _folds(fold)
+    options = _options(arch_option or [])
     advice = (
         f"lower --memory-gib (now {memory_gib:g}) or --base-width (now {base_width}) and choose "
         "another --out; checkpoints in this one are intact"
@@ -125,11 +146,13 @@ def train(
             augmentation=None if augmentation else NO_AUGMENTATION,
         )  # fmt: skip
         sizing = training.Sizing(
-            dims, slices, memory_gib, base_width, block, dropout, GUIDES if prompts else 0
-        )
-        run = training.ready(
-            dataset, out, sizing, settings, count=folds, which=which, resume=resume
-        )
+            dims, slices, memory_gib, base_width, block, dropout, GUIDES if prompts else 0,
+            arch, options,
+        )  # fmt: skip
+        with in_flags(backbone="--arch"):
+            run = training.ready(
+                dataset, out, sizing, settings, count=folds, which=which, resume=resume
+            )
         place = _claim(run)
         check_devices()
         _describe(run)
@@ -155,6 +178,26 @@ def _folds(text: str) -> tuple[int, ...] | None:
     if not text.isdecimal():
         raise InputError(f"--fold {text} is neither all nor a number of a fold, from 0")
     return (int(text),)
+
+
+def _options(texts: list[str]) -> tuple[tuple[str, Any], ...]:
+    """Pairs of NAME=VALUE; a value is a number, true, false, a list of such, or a word."""
+
+    def value(text: str) -> Any:
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return text
+        return tupled(found)
+
+    def tupled(found: Any) -> Any:
+        return tuple(map(tupled, found)) if isinstance(found, list) else found
+
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, rest), text in zip(pairs, texts, strict=True):
+        if not (name and equals and rest):
+            raise InputError(f"--arch-option {text} is not NAME=VALUE, such as tolerance=1e-3")
+    return tuple(sorted((name, value(rest)) for name, _, rest in pairs))
 
 
 def _describe(run: Run) -> None:

@@ -117,7 +117,7 @@ def in_flags(*arguments: str, **flags: str) -> Iterator[None]:
         sentence = str(error)
         for name, flag in (own | flags).items():
             sentence = re.sub(rf"\b{re.escape(name)}\b", flag, sentence)
-        raise InputError(sentence) from error
+        raise type(error)(sentence) from error
 
 
 @contextmanager

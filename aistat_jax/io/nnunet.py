@@ -91,8 +91,8 @@ def read_dataset(folder: PathLike) -> Dataset:
             f"{file}: file_ending {ending!r} cannot be read; convert the images to one of "
             f"{', '.join(ENDINGS)}"
         )
-    channels = _channels(file, content["channel_names"])
-    labels = _labels(file, content["labels"])
+    channels = names_of_channels(file, content["channel_names"])
+    labels = names_of_labels(file, content["labels"])
     cases = _image_cases(folder / "imagesTr", ending, len(channels))
     _check_labels_exist(folder / "labelsTr", ending, cases)
     expected = content["numTraining"]
@@ -163,7 +163,7 @@ def find_images(folder: PathLike, channels: tuple[str, ...]) -> Dataset:
         raise InputError(f"{folder}: there is no such folder; pass one of images CASE_0000.nii.gz")
     file = folder.parent / "dataset.json"
     if file.is_file():
-        declared = _channels(file, _read_json(file)["channel_names"])
+        declared = names_of_channels(file, _read_json(file)["channel_names"])
         if declared != channels:
             raise InputError(
                 f"{file}: the channels are {', '.join(declared)} and the network takes "
@@ -201,7 +201,7 @@ def label_names(folder: PathLike) -> tuple[str, ...] | None:
     """The labels that dataset.json in a folder, or beside it, declares; None without one."""
     for file in (Path(folder) / "dataset.json", Path(folder).parent / "dataset.json"):
         if file.is_file():
-            return _labels(file, _read_json(file)["labels"])
+            return names_of_labels(file, _read_json(file)["labels"])
     return None
 
 
@@ -285,7 +285,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _channels(file: Path, given: Any) -> tuple[str, ...]:
+def names_of_channels(file: Path, given: Any) -> tuple[str, ...]:
     if not isinstance(given, dict) or not given:
         raise InputError(f'{file}: channel_names must be like {{"0": "PT", "1": "CT"}}')
     numbers = [str(n) for n in range(len(given))]
@@ -302,7 +302,7 @@ def _channels(file: Path, given: Any) -> tuple[str, ...]:
     return names
 
 
-def _labels(file: Path, given: Any) -> tuple[str, ...]:
+def names_of_labels(file: Path, given: Any) -> tuple[str, ...]:
     if not isinstance(given, dict) or not given:
         raise InputError(f'{file}: labels must be like {{"background": 0, "tumour": 1}}')
     if "ignore" in given:

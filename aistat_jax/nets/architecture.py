@@ -1,4 +1,4 @@
-"""How large is a U-Net? Its dimensions, stages and kinds of block, without any array.
+"""How large is a network? Its kind, dimensions and stages, without any array.
 
 Kept apart from the network itself so that a plan can be read without the libraries that run it.
 """
@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from aistat_jax._errors import InputError
+from aistat_jax.nets.backbones import backbone
 
 BLOCKS = ("plain", "residual")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a U-Net.
+    """The shape of a network.
 
     channels: input channels (in 2.5D image channels times slices); guidance: further input
     channels for prompts (3 of them, prompts.py, or 0); classes: labels, the background included;
     widths: features of every stage, finest first; strides: of every step down, one a pair of
-    stages, entries 1 or 2.
+    stages, entries 1 or 2. block and downsample are the U-Net's. backbone: which of `BACKBONES`
+    it is; options: what else its own file lets one choose, as pairs of a name and a value.
     """
 
     dims: int
@@ -34,6 +37,14 @@ class Architecture:
     dropout: float = 0.0
     deep_supervision: bool = True
     guidance: int = 0
+    backbone: str = "unet"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def features(self) -> int:
+        """How many last features there are, which a contour head reads."""
+        width = dict(self.options).get("decoder_widths", self.widths)[0]
+        return backbone(self.backbone).features * width
 
     @property
     def multiple(self) -> tuple[int, ...]:
@@ -44,6 +55,14 @@ class Architecture:
         """Itself. Raises InputError for values that fit no network."""
         if self.dims not in (2, 3):
             raise InputError(f"a network has 2 or 3 dimensions, got {self.dims}")
+        kind = backbone(self.backbone)
+        if self.dims not in kind.dims:
+            raise InputError(f"the backbone {self.backbone} exists in {kind.dims[0]}D alone")
+        if kind.steps not in (None, len(self.strides)):
+            raise InputError(
+                f"the backbone {self.backbone} takes {kind.steps} steps down, "
+                f"got {len(self.strides)} strides"
+            )
         if self.block not in BLOCKS:
             raise InputError(f"unknown block {self.block!r}; use one of {', '.join(BLOCKS)}")
         if self.downsample not in ("stride", "pool"):
@@ -58,3 +77,8 @@ class Architecture:
         if self.channels < 1 or self.classes < 2 or min(self.widths) < 1:
             raise InputError("a network needs a channel, two classes and a feature a stage")
         return self
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of what the network takes: of the image and of what was pointed at."""
+        return self.channels + self.guidance

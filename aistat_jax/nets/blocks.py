@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float, Key
 from aistat_jax.nets.convolution import convolve
 
@@ -19,7 +20,7 @@ EPSILON = 1e-5  # as PyTorch's instance norm
 
 
 def kernel(shape: Sequence[int], gain: float, inputs: int) -> nnx.Param:
-    """A kernel of zeros that says with which sd it is to be drawn; see `unet.drawn`.
+    """A kernel of zeros that says with which sd it is to be drawn; see `network.drawn`.
 
     gain 2 is He et al. 2015's for rectifiers, gain 1 keeps the variance of a linear map.
     """
@@ -67,6 +68,37 @@ class Upsample(nnx.Module):
         order = [0, *(axis for d in range(dims) for axis in (1 + d, 1 + dims + d)), 1 + 2 * dims]
         large = [size * step for size, step in zip(space, self.strides, strict=True)]
         return y.transpose(order).reshape(batch, *large, out) + self.bias[...].astype(x.dtype)
+
+
+class Downsample(nnx.Module):
+    """A convolution whose window is its stride: space to depth, then a matrix product.
+
+    kernel (*strides, feature, out): no two outputs share an input.
+    """
+
+    def __init__(self, features: int, out: int, strides: Sequence[int]) -> None:
+        self.kernel = kernel((*strides, features, out), 2.0, features * math.prod(strides))
+        self.bias = nnx.Param(jnp.zeros(out, jnp.float32))
+        self.strides = tuple(strides)
+
+    @jax.named_scope("convolution")
+    def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
+        kernel, dims = self.kernel[...].astype(x.dtype), len(self.strides)
+        boxes = _boxes(x, self.strides)
+        order = [0, *(1 + 2 * d for d in range(dims)), *_box_axes(self.strides), 1 + 2 * dims]
+        boxes = boxes.transpose(order)
+        y = boxes.reshape(*boxes.shape[: 1 + dims], -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return y + self.bias[...].astype(x.dtype)
+
+
+class PReLU(nnx.Module):
+    """x where positive and a learned slope times x elsewhere, one slope a feature."""
+
+    def __init__(self, features: int) -> None:
+        self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.where(x >= 0, x, self.slope[...].astype(x.dtype) * x)
 
 
 class InstanceNorm(nnx.Module):
@@ -132,9 +164,10 @@ class ConvNormAct(nnx.Module):
         out: int,
         strides: Sequence[int],
         slope: float,
-        window: int = 3,
+        window: int | Sequence[int] = 3,
     ) -> None:
-        self.conv = Conv(features, out, (window,) * len(strides), strides)
+        sizes = (window,) * len(strides) if isinstance(window, int) else window
+        self.conv = Conv(features, out, sizes, strides)
         self.norm = InstanceNorm(out)
         self.slope = slope
 
@@ -144,14 +177,35 @@ class ConvNormAct(nnx.Module):
 
 
 class PlainBlock(nnx.Module):
-    """Two convolutions, the first of which may step."""
+    """Two convolutions, or another number of them, the first of which may step."""
 
-    def __init__(self, features: int, out: int, strides: Sequence[int], slope: float) -> None:
-        self.first = ConvNormAct(features, out, strides, slope)
-        self.second = ConvNormAct(out, out, (1,) * len(strides), slope)
+    def __init__(
+        self,
+        features: int,
+        out: int,
+        strides: Sequence[int],
+        slope: float,
+        window: int | Sequence[int] = 3,
+        convolutions: int = 2,
+    ) -> None:
+        ones = (1,) * len(strides)
+        self.first = ConvNormAct(features, out, strides, slope, window)
+        if convolutions > 1:
+            self.second = ConvNormAct(out, out, ones, slope, window)
+        if convolutions > 2:
+            self.more = nnx.List(
+                [ConvNormAct(out, out, ones, slope, window) for _ in range(convolutions - 2)]
+            )
+        self.convolutions = convolutions
 
     def __call__(self, x: Float[Array, "batch *space feature"]) -> Float[Array, "batch *small out"]:
-        return self.second(self.first(x))
+        x = self.first(x)
+        if self.convolutions > 1:
+            x = self.second(x)
+        if self.convolutions > 2:
+            for conv in self.more:
+                x = conv(x)
+        return x
 
 
 class ResidualBlock(nnx.Module):
@@ -160,10 +214,20 @@ class ResidualBlock(nnx.Module):
     Source: He et al. 2016 with the average-pooled short cut of He et al. 2019 (ResNet-D).
     """
 
-    def __init__(self, features: int, out: int, strides: Sequence[int], slope: float) -> None:
+    def __init__(
+        self,
+        features: int,
+        out: int,
+        strides: Sequence[int],
+        slope: float,
+        window: int | Sequence[int] = 3,
+        convolutions: int = 2,
+    ) -> None:
+        if convolutions != 2:
+            raise InputError(f"a residual block has 2 convolutions, got {convolutions}")
         ones = (1,) * len(strides)
-        self.first = ConvNormAct(features, out, strides, slope)
-        self.second = ConvNormAct(out, out, ones, 1.0)
+        self.first = ConvNormAct(features, out, strides, slope, window)
+        self.second = ConvNormAct(out, out, ones, 1.0, window)
         same = features == out
         self.short = None if same else ConvNormAct(features, out, ones, 1.0, window=1)
         self.strides, self.slope = tuple(strides), slope

@@ -11,19 +11,22 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.nets._json import broken, read_json, write_json
 from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.backbones import backbone as backbone_named
 from aistat_jax.nets.fingerprint import Fingerprint, Intensity, Triple
 
 EDGE = 4  # voxels of the coarsest feature map along an axis that was halved
 BATCHES = (2, 32)
 FOLDS = 5
+KINDS = ("ct", "suv", "zscore", "zscore-box", "zscore-mask")
 ANISOTROPIC = 3.0  # spacing of the coarse axis over the next, from which it is treated apart
 
 
@@ -38,6 +41,8 @@ class Normalisation:
     reconstructed by EM has a factor of its mean (Barrett, Wilson & Tsui 1994, Physics in Medicine
     and Biology 39), and the root's slope at 0 blows up empty background.
     kind "zscore": (v - mean) / sd of the image itself; the four numbers are not used.
+    kind "zscore-box": the same with mean and sd inside the box round what is not 0, and
+    "zscore-mask": with those of what is not 0, holes filled, and 0 outside of it (nnU-Net's).
     """
 
     kind: str
@@ -80,12 +85,17 @@ class Plan:
             raise InputError(f"{number} channels do not make the network's {a.channels} inputs")
         if a.classes != len(self.labels):
             raise InputError(f"{len(self.labels)} labels do not make {a.classes} classes")
-        if any(n.kind not in ("ct", "suv", "zscore") or n.scale <= 0 for n in self.normalisations):
-            raise InputError("a normalisation is 'ct', 'suv' or 'zscore' with a positive scale")
+        if any(n.kind not in KINDS or n.scale <= 0 for n in self.normalisations):
+            raise InputError(f"a normalisation is one of {', '.join(KINDS)} with a positive scale")
         if len(self.patch) != a.dims or any(
             n < 1 or n % m for n, m in zip(self.patch, a.multiple, strict=True)
         ):
             raise InputError(f"the patch {self.patch} must be multiples of {a.multiple}")
+        if a.strides and self.patch == a.multiple:
+            raise InputError(
+                f"the patch {self.patch} is too small for {len(a.strides)} steps down: one voxel "
+                f"would be left; double an edge or take fewer steps"
+            )
         if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0 or self.batch < 1:
             raise InputError("spacing_mm must be three positive numbers and batch at least 1")
         return self
@@ -102,14 +112,18 @@ def plan_for(
     block: str = "plain",
     guidance: int = 0,
     seed: int = 0,
+    backbone: str = "unet",
+    options: tuple[tuple[str, Any], ...] = (),
 ) -> Plan:
     """The network and the working grid for a dataset, for a training step within `memory_gib`.
 
     Spacing is the median of the cases; in 3D a coarse axis (over 3 times the next) takes the
     10th percentile instead. The patch starts at the median shape and its edge longest in mm is
     cut until the smallest batch fits (`memory_bytes`); what is left makes the batch larger.
-    guidance: 3 for a network that can be asked for one lesion (prompts.py).
-    Raises InputError for slices that are even, unknown blocks, or too little memory.
+    guidance: 3 for a network that can be asked for one lesion (prompts.py). backbone: one of
+    `backbones.BACKBONES`, and options of its own; block is the U-Net's.
+    Raises InputError for slices that are even, unknown blocks, backbones or options, or too
+    little memory.
     """
     if dims not in (2, 3) or slices < 1 or slices % 2 == 0:
         raise InputError(f"dims is 2 or 3 and slices odd, got dims={dims} and slices={slices}")
@@ -119,25 +133,29 @@ def plan_for(
             f"{memory_gib} positive"
         )
     slices = slices if dims == 2 else 1
+    kind = backbone_named(backbone)
     spacing = _working_spacing(np.array(fingerprint.spacings_mm), dims)
     size = np.array(fingerprint.shapes) * np.array(fingerprint.spacings_mm) / spacing
     patch = tuple(max(1, round(float(n))) for n in np.median(size, axis=0)[:dims])
 
     def network(strides: tuple[tuple[int, ...], ...]) -> Architecture:
-        widths = tuple(min(base_width * 2**s, max_width) for s in range(len(strides) + 1))
+        shares = kind.widths or tuple(2**s for s in range(len(strides) + 1))
+        most = max_width if not kind.widths else max(kind.widths) * base_width
+        widths = tuple(max(1, int(min(base_width * share, most))) for share in shares)
         return Architecture(
             dims=dims, channels=len(fingerprint.channels) * slices,
             classes=len(fingerprint.labels), widths=widths, strides=strides, block=block,
-            guidance=guidance,
+            deep_supervision=kind.deep, guidance=guidance, backbone=backbone, options=options,
         ).check()  # fmt: skip
 
     budget = memory_gib * 2**30
-    patch, architecture = _fit_patch(patch, spacing[:dims], network, budget)
+    steps = None if kind.steps is None else ((2,) * dims,) * kind.steps
+    patch, architecture = _fit_patch(patch, spacing[:dims], network, budget, steps)
     fixed = memory_bytes(architecture, patch, 0)
     each = memory_bytes(architecture, patch, 1) - fixed
-    kind = f"{dims}d" if slices == 1 else f"2.5d{slices}"
+    name = f"{fingerprint.name}-" + (f"{dims}d" if slices == 1 else f"2.5d{slices}")
     return Plan(
-        name=f"{fingerprint.name}-{kind}", architecture=architecture,
+        name=name if backbone == "unet" else f"{name}-{backbone}", architecture=architecture,
         channels=fingerprint.channels, quantities=fingerprint.quantities,
         labels=fingerprint.labels,
         normalisations=tuple(map(_normalisation, fingerprint.quantities, fingerprint.intensities)),
@@ -170,17 +188,20 @@ def _fit_patch(
     spacing: np.ndarray,
     network: Callable[[tuple[tuple[int, ...], ...]], Architecture],
     budget: float,
+    steps: tuple[tuple[int, ...], ...] | None = None,
 ) -> tuple[tuple[int, ...], Architecture]:
-    """The largest patch whose smallest batch fits, and its network."""
-    patch = tuple(max(n, 2 * EDGE) if axis < 2 else n for axis, n in enumerate(patch))
+    """The largest patch whose smallest batch fits, and its network, of `steps` down if given."""
+    least = 2 * EDGE if steps is None else max(2 * EDGE, 2 * 2 ** len(steps))
+    small = 2 if steps is None else len(patch)  # a network of given steps halves every axis
+    patch = tuple(max(n, least) if axis < small else n for axis, n in enumerate(patch))
     while True:
-        patch, strides = _divisible(patch, spacing)
+        patch, strides = _divisible(patch, spacing, steps)
         architecture = network(strides)
         needed = memory_bytes(architecture, patch, BATCHES[0])
         if needed <= budget:
             return patch, architecture
         shorter = [n - m for n, m in zip(patch, architecture.multiple, strict=True)]
-        free = [axis for axis, n in enumerate(shorter) if n >= 2 * EDGE]
+        free = [axis for axis, n in enumerate(shorter) if n >= least]
         if not free:
             raise InputError(
                 f"a training step needs {needed / 2**30:.2g} GiB even for the patch {patch}, and "
@@ -191,11 +212,11 @@ def _fit_patch(
 
 
 def _divisible(
-    patch: tuple[int, ...], spacing: np.ndarray
+    patch: tuple[int, ...], spacing: np.ndarray, given: tuple[tuple[int, ...], ...] | None = None
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """The patch rounded up to what its own strides divide, and those strides."""
+    """The patch rounded up to what its own strides, or those given, divide, and those strides."""
     while True:
-        strides = _strides(patch, spacing)
+        strides = _strides(patch, spacing) if given is None else given
         steps = np.prod(strides, axis=0, dtype=int)
         rounded = tuple(int(-(-n // m) * m) for n, m in zip(patch, steps, strict=True))
         if rounded == patch:
@@ -225,8 +246,14 @@ def memory_bytes(architecture: Architecture, patch: Sequence[int], batch: int) -
     stage. Weights count four times: with their gradient and two moments. Not counted: copies
     that a compiler or a convolution library makes for speed. XLA on a CPU planned 0.7 to 0.9
     times this for 2D networks and 0.9 to 1.1 times for 3D ones.
+    Other backbones, and U-Nets with options, are traced (footprint.py).
     """
     a = architecture
+    if a.backbone != "unet" or a.options:
+        from aistat_jax.nets.footprint import footprint
+
+        kept, weights = footprint(a, tuple(patch))
+        return int(4 * batch * kept + 16 * weights)
     voxels = [float(math.prod(patch))]
     for stride in a.strides:
         voxels.append(voxels[-1] / math.prod(stride))
@@ -292,7 +319,18 @@ def folds(
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> Path:
     """Write a plan as JSON, to a temporary name and then moved into place."""
-    return write_json("plan", asdict(plan), Path(path))
+    return write_json("plan", plan_content(plan), Path(path))
+
+
+def plan_content(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON has it; what came later than plans themselves is left out at its default."""
+    content = asdict(plan)
+    for field in fields(Architecture):
+        if field.name in ("backbone", "options") and content["architecture"][field.name] == (
+            field.default
+        ):
+            del content["architecture"][field.name]
+    return content
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:

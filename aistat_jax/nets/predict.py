@@ -23,6 +23,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, Float, Int
 from aistat_jax.nets.architecture import Architecture
+from aistat_jax.nets.backbones import backbone
 from aistat_jax.nets.losses import log_odds
 from aistat_jax.nets.plan import Plan, memory_bytes
 from aistat_jax.nets.prepare import Prepared, join_planes, prepare, restore, working_grid
@@ -77,7 +78,7 @@ def predict(
     Memory is that of `prediction_bytes`, whatever the number of voices.
 
     Raises InputError for channels the network needs and the image lacks, an overlap outside
-    [0, 1), or draws of dropout from a network without dropout.
+    [0, 1), draws of dropout from a network without dropout, or log-odds that are not finite.
     """
     a = net.plan.architecture
     if not 0 <= overlap < 1:
@@ -104,6 +105,11 @@ def predict(
         logits = windows.logits(
             member, axes, key, lambda d, n=n: report(n * windows.count + d, total)
         )
+        if not np.isfinite(logits).all():
+            raise InputError(
+                f"the network {net.plan.name} says nothing of this image: "
+                f"{backbone(a.backbone).remedy}"
+            )
         probability += np.asarray(jax.nn.softmax(logits, axis=-1)) / len(voices)
         odds = _all_odds(logits)
         square += np.square(odds - mean) * (n / (n + 1))
@@ -129,7 +135,7 @@ def label_map(prediction: Prediction) -> Int[np.ndarray, "i j k"]:
 def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i j k feature"]:
     """The last decoder features on the image's own grid, from windows that overlap by half.
 
-    Shapes: (i, j, k, widths[0]) float32. Raises InputError as `predict` does.
+    Shapes: (i, j, k, architecture.features) float32. Raises InputError as `predict` does.
     """
     prepared, found, _ = maps(net, image, member=member)
     return restore(prepared, found)
@@ -138,13 +144,13 @@ def features(net: Net, image: Image, *, member: int = 0) -> Float[np.ndarray, "i
 def maps(net: Net, image: Image, *, member: int = 0) -> tuple[Prepared, np.ndarray, np.ndarray]:
     """The prepared image, features and log-odds of one pass, all on the working grid.
 
-    Shapes: features (i, j, k, widths[0]) and log-odds (i, j, k, label) of each label but the
-    background, float32. Raises InputError as `predict` does.
+    Shapes: features (i, j, k, architecture.features) and log-odds (i, j, k, label) of each label
+    but the background, float32. Raises InputError as `predict` does.
     """
     prepared = prepare(net.plan, image)
     values = with_guidance(prepared.values, None, net.plan.architecture)
     windows = _Windows(net, values, 0.5, _batch(net.plan))
-    width = net.plan.architecture.widths[0]
+    width = net.plan.architecture.features
     both = windows.features_and_logits(member)
     return prepared, both[..., :width], _all_odds(both[..., width:])
 
@@ -243,7 +249,7 @@ class _Windows:
 
     def features_and_logits(self, member: int) -> np.ndarray:
         a = self.plan.architecture
-        return self._joined(member, (), None, True, a.widths[0] + a.classes, lambda done: None)
+        return self._joined(member, (), None, True, a.features + a.classes, lambda done: None)
 
     def _joined(
         self,

@@ -20,6 +20,7 @@ from aistat_jax.space.plausible import implausible
 
 SAME_SPACING = 1e-3  # relative difference below which an axis is left as it is
 SAME_PLACE = 1e-3  # voxels between two grids below which nothing is interpolated
+LEAST_SD = 1e-8  # of a z-score, as nnU-Net has it
 FWHM_PER_SD = math.sqrt(8 * math.log(2))
 
 
@@ -206,10 +207,29 @@ def normalise(
     """
     if how.kind == "zscore":
         return (values - native.mean()) / native.std()
+    if how.kind == "zscore-box":
+        inside = native[_box(native != 0)]
+        return (values - inside.mean()) / max(float(inside.std()), LEAST_SD)
+    if how.kind == "zscore-mask":
+        inside = native[_filled(native != 0)]
+        scaled = (values - inside.mean()) / max(float(inside.std()), LEAST_SD)
+        return np.where(_filled(values != 0), scaled, 0.0)
     clipped = np.clip(values, how.low, how.high)
     if how.kind == "suv":
         return np.log2(1 + clipped / how.scale)
     return (clipped - how.centre) / how.scale
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_fill_holes(mask)) if mask.any() else ~mask
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    from scipy import ndimage
+
+    return ndimage.find_objects(mask.astype(np.int8))[0] if mask.any() else (slice(None),)
 
 
 def _index_map(source: Grid, target: Grid) -> np.ndarray:

@@ -27,6 +27,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Float, Key
 from aistat_jax.nets.augment import augment_batch
+from aistat_jax.nets.backbones import backbone
 from aistat_jax.nets.batches import Learnable, Pool, Windows, digest, draw, pool_cases
 from aistat_jax.nets.checkpoints import (
     Point,
@@ -41,10 +42,10 @@ from aistat_jax.nets.losses import (
     dice_and_cross_entropy,
     overlap_counts,
 )
-from aistat_jax.nets.plan import Plan
+from aistat_jax.nets.network import build, random_net
+from aistat_jax.nets.plan import Plan, plan_content
 from aistat_jax.nets.prompts import GUIDES
 from aistat_jax.nets.thrift import Thrifty
-from aistat_jax.nets.unet import UNet, random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION, Settings, settings_for
 from aistat_jax.nets.weights import Net, weights_of
 
@@ -221,7 +222,7 @@ def train(
         upcoming = windows(step) if step < settings.steps else None
         seen = jax.device_get(info)
         if not seen.finite:
-            raise InputError(_not_finite(step, settings, path))
+            raise InputError(_not_finite(step, settings, path, plan.architecture.backbone))
         point = Point(step, float(seen.loss), float(seen.learning_rate))
         if held_out and (step % settings.validate_every == 0 or upcoming is None):
             point = judged(point, held_out)
@@ -275,7 +276,7 @@ def _compiled_in(settings: TrainSettings) -> TrainSettings:
 @lru_cache(maxsize=8)
 def _programs(plan: Plan, settings: TrainSettings, mesh: Mesh) -> Programs:
     a = plan.architecture
-    graph, _ = nnx.split(nnx.eval_shape(lambda: UNet(a)))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: build(a)))
     update, rate = optimiser(settings).update, schedule(settings)
     augmentation = settings.augmentation or settings_for(plan.patch)
     accelerated = mesh.devices.flat[0].platform != "cpu"
@@ -356,15 +357,17 @@ def _scores(curve: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _not_finite(step: int, settings: TrainSettings, path: Path | None) -> str:
+def _not_finite(step: int, settings: TrainSettings, path: Path | None, name: str) -> str:
     kept = "no checkpoint was made yet"
+    remedy = backbone(name).remedy
+    other = "" if remedy == backbone("unet").remedy else f"; or {remedy}"
     if path is None:
         kept = "no checkpoint is kept without a folder"
     elif path.exists():
         kept = f"the checkpoint in {path.parent} is from before it"
     return (
         f"step {step}: the loss or its gradient is not a finite number; lower learning_rate "
-        f"({settings.learning_rate:g}) or look for extreme values in the images ({kept})"
+        f"({settings.learning_rate:g}) or look for extreme values in the images{other} ({kept})"
     )
 
 
@@ -372,7 +375,7 @@ def _describe(
     plan: Plan, settings: TrainSettings, learned: Pool, held_out: Pool | None, batch: int
 ) -> dict[str, Any]:
     """What a run depends on, as it comes back from JSON."""
-    words = json.dumps(asdict(plan), sort_keys=True)
+    words = json.dumps(plan_content(plan), sort_keys=True)
     content = {
         "plan": hashlib.sha256(words.encode()).hexdigest()[:16],
         "cases": {"number": len(learned.cases), "digest": digest(learned)},

@@ -1,67 +1,93 @@
-"""What is the network? A U-Net in two or three dimensions: image in, log-odds and features out."""
+"""What is the U-Net? Down by blocks and steps, and up again beside what was seen on the way."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float, Key
 from aistat_jax.nets.architecture import Architecture
-from aistat_jax.nets.blocks import (
-    Conv,
-    PlainBlock,
-    ResidualBlock,
-    Upsample,
-    drop_features,
-    max_pool,
-)
+from aistat_jax.nets.backbones import options_of
+from aistat_jax.nets.blocks import Conv, PlainBlock, ResidualBlock, Upsample, max_pool
+from aistat_jax.nets.network import Output, ascend, check_input, dropped
 
 KINDS = {"plain": PlainBlock, "residual": ResidualBlock}
 
 
-class Output(NamedTuple):
-    """What a U-Net says: logits (batch, *space, class), finest first, and the last features.
+@dataclass(frozen=True)
+class Options:
+    """What networks of others differ in; empty means what `Architecture` says.
 
-    Without deep supervision there is one entry of logits; with it one a decoder stage, each at
-    its own resolution. features is (batch, *space, widths[0]).
+    windows: of every stage's convolutions (3 along every axis); convolutions and
+    decoder_convolutions: how many a stage has (2), finest first; up_widths and decoder_widths:
+    features after every up-sampling and of every decoder block, finest first (the stage's).
     """
 
-    logits: tuple[Array, ...]
-    features: Array
+    windows: tuple[tuple[int, ...], ...] = ()
+    convolutions: tuple[int, ...] = ()
+    decoder_convolutions: tuple[int, ...] = ()
+    up_widths: tuple[int, ...] = ()
+    decoder_widths: tuple[int, ...] = ()
+
+    def filled(self, a: Architecture) -> Options:
+        """The same with nothing left empty. Raises InputError for another number of stages."""
+        stages, steps = len(a.widths), len(a.strides)
+        full = Options(
+            self.windows or ((3,) * a.dims,) * stages,
+            self.convolutions or (2,) * stages,
+            self.decoder_convolutions or (2,) * steps,
+            self.up_widths or a.widths[:-1],
+            self.decoder_widths or a.widths[:-1],
+        )
+        counts = [len(v) for v in vars(full).values()]
+        if counts != [stages, stages, steps, steps, steps]:
+            raise InputError(f"options of the U-Net must be of {stages} stages, got {counts}")
+        if any(len(w) != a.dims or any(n % 2 == 0 for n in w) for w in full.windows):
+            raise InputError(f"windows must be {a.dims} odd numbers each, got {full.windows}")
+        return full
 
 
 class UNet(nnx.Module):
     """Encoder, decoder and skips (Ronneberger et al. 2015; Isensee et al. 2021 for its shape).
 
-    The plain form with pooling and widths (32, 32, 64, 128, 256) is MONAI's BasicUNet. Its kernels
-    are zero until `drawn` or trained weights are merged in.
+    The plain form with pooling and widths (32, 32, 64, 128, 256) is MONAI's BasicUNet.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        a = architecture.check()
+    Options = Options
+
+    def __init__(self, a: Architecture) -> None:
         block = KINDS[a.block]
+        of: Options = options_of(a.backbone, a.options).filled(a)
         ones = (1,) * a.dims
         pooled = a.downsample == "pool"
-        inputs = (a.channels + a.guidance, *a.widths[:-1])
+        inputs = (a.input_channels, *a.widths[:-1])
         steps = (ones, *(ones if pooled else s for s in a.strides))
         self.encoder = nnx.List(
-            [block(i, o, s, a.slope) for i, o, s in zip(inputs, a.widths, steps, strict=True)]
+            [
+                block(i, o, s, a.slope, w, n)
+                for i, o, s, w, n in zip(
+                    inputs, a.widths, steps, of.windows, of.convolutions, strict=True
+                )
+            ]
         )
         coarse_to_fine = range(len(a.strides) - 1, -1, -1)
+        below = (*of.decoder_widths[1:], a.widths[-1])
         self.up = nnx.List(
-            [Upsample(a.widths[k + 1], a.widths[k], a.strides[k]) for k in coarse_to_fine]
+            [Upsample(below[k], of.up_widths[k], a.strides[k]) for k in coarse_to_fine]
         )
         self.decoder = nnx.List(
-            [block(2 * a.widths[k], a.widths[k], ones, a.slope) for k in coarse_to_fine]
-        )
+            [
+                block(
+                    a.widths[k] + of.up_widths[k], of.decoder_widths[k], ones, a.slope,
+                    of.windows[k], of.decoder_convolutions[k],
+                )
+                for k in coarse_to_fine
+            ]
+        )  # fmt: skip
         spoken = coarse_to_fine if a.deep_supervision else coarse_to_fine[-1:]
-        self.heads = nnx.List([Conv(a.widths[k], a.classes, ones, ones) for k in spoken])
+        self.heads = nnx.List([Conv(of.decoder_widths[k], a.classes, ones, ones) for k in spoken])
         self.architecture = a
 
     def __call__(self, x: Float[Array, "batch *space channel"], key: Key | None = None) -> Output:
@@ -71,63 +97,11 @@ class UNet(nnx.Module):
         `architecture.multiple`. Raises InputError for another shape.
         """
         a = self.architecture
-        _check_input(a, x.shape)
+        check_input(a, x.shape)
         skips = []
         for k, block in enumerate(self.encoder):
             if k and a.downsample == "pool":
                 x = max_pool(x, a.strides[k - 1])
-            x = _dropped(block(x), a.dropout, key, k)
+            x = dropped(block(x), a.dropout, key, k)
             skips.append(x)
-        spoken = []
-        for k, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
-            x = block(jnp.concatenate([skips[-2 - k], up(x)], axis=-1))
-            x = _dropped(x, a.dropout, key, len(skips) + k)
-            spoken.append(x)
-        heads = list(zip(self.heads, spoken[-len(self.heads) :], strict=True))
-        return Output(tuple(head(y).astype(jnp.float32) for head, y in reversed(heads)), x)
-
-
-def drawn(state: Any, seed: int) -> Any:
-    """A network's state with every kernel drawn anew from its normal distribution.
-
-    One call of the random number generator serves all kernels, in the order of the tree: a call
-    each compiles anew for every shape (25 shapes took 38 s where one call took 2 s, on two busy
-    cores).
-    """
-    variables = nnx.to_flat_state(state)
-    sds = [variable.get_metadata().get("sd", 0.0) for _, variable in variables]
-    shapes = [variable.shape for _, variable in variables]
-    sizes = [math.prod(shape) if sd else 0 for shape, sd in zip(shapes, sds, strict=True)]
-    normal = np.asarray(jax.random.normal(jax.random.key(seed), (sum(sizes),), jnp.float32))
-    parts = np.split(normal, np.cumsum(sizes)[:-1])
-    return nnx.from_flat_state(
-        [
-            (path, variable.replace(jnp.asarray(sd * part.reshape(variable.shape))))
-            if sd
-            else (path, variable)
-            for (path, variable), sd, part in zip(variables, sds, parts, strict=True)
-        ]
-    )
-
-
-def random_net(architecture: Architecture, seed: int = 0) -> UNet:
-    """A U-Net with random weights."""
-    graph, state = nnx.split(UNet(architecture))
-    return nnx.merge(graph, drawn(state, seed))
-
-
-def _dropped(x: Array, rate: float, key: Key | None, place: int) -> Array:
-    return drop_features(x, rate, None if key is None else jax.random.fold_in(key, place))
-
-
-def _check_input(a: Architecture, shape: tuple[int, ...]) -> None:
-    wanted = a.channels + a.guidance
-    if len(shape) != a.dims + 2 or shape[-1] != wanted:
-        raise InputError(
-            f"the network takes arrays (batch, {a.dims} axes, {wanted} channels), got {shape}"
-        )
-    if any(n % m for n, m in zip(shape[1:-1], a.multiple, strict=True)):
-        raise InputError(
-            f"every edge must be a multiple of {a.multiple} for this network, got {shape[1:-1]}; "
-            "pad the array"
-        )
+        return ascend(a, self.up, self.decoder, self.heads, skips, key)

@@ -21,8 +21,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import files_in, move_in, staged_folder, write_whole
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.network import build, random_net
 from aistat_jax.nets.plan import Plan, load_plan, save_plan
-from aistat_jax.nets.unet import UNet, random_net
 
 SHIPPED = Path(__file__).parent / "shipped"
 Weights = dict[str, np.ndarray]
@@ -54,7 +54,7 @@ class Net:
     @property
     def head_inputs(self) -> int:
         """How many numbers a voxel a contour head reads: every member's features, one log-odds."""
-        return len(self.members) * self.plan.architecture.widths[0] + 1
+        return len(self.members) * self.plan.architecture.features + 1
 
     @property
     def head_graph(self) -> Any:
@@ -170,7 +170,7 @@ def _read(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
 @lru_cache(maxsize=32)
 def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
     """The graph and the shapes of a network's state; nothing is computed."""
-    return nnx.split(nnx.eval_shape(lambda: UNet(architecture)))
+    return nnx.split(nnx.eval_shape(lambda: build(architecture)))
 
 
 @lru_cache(maxsize=32)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax._files import write_whole
+from aistat_jax.nets.backbones import backbone
 from aistat_jax.nets.plan import memory_bytes
 from aistat_jax.training import Fold, Run, mean_dice
 from aistat_jax.uncertainty.scores import RULE
@@ -114,10 +115,12 @@ def describe_run(run: Run) -> list[tuple[str, str]]:
     """The network and its training, as names and values."""
     plan, a, settings = run.plan, run.plan.architecture, run.settings
     memory = memory_bytes(a, plan.patch, plan.batch) / 2**30
-    kind = f"{a.dims}D U-Net" + (f" on {plan.slices} planes" if plan.slices > 1 else "")
+    kind = f"{a.dims}D {backbone(a.backbone).title}"
+    kind += f" on {plan.slices} planes" if plan.slices > 1 else ""
+    kind += f", {a.block} blocks" if a.backbone == "unet" else ""
     spacing = " x ".join(f"{s:.4g}" for s in plan.spacing_mm)
     return [
-        ("Network", f"{kind}, {a.block} blocks, widths {', '.join(map(str, a.widths))}"),
+        ("Network", f"{kind}, widths {', '.join(map(str, a.widths))}"),
         ("Patch and batch", f"{' x '.join(map(str, plan.patch))} voxels, {plan.batch} at a time"),
         ("Working spacing", f"{spacing} {plan.unit}"),
         ("Memory of a training step", f"about {page.number(memory)} GiB"),

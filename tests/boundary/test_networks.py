@@ -23,7 +23,7 @@ from aistat_jax.boundary.networks import (
 from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.edge_law import FOURIER, RAYS, SCALE, Edge, covariance, spread
 from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
-from aistat_jax.nets.unet import drawn
+from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import Net, load_net, save_net, untrained, weights_of
 from aistat_jax.space.basis import circle_basis, equal_angles
 from tests.boundary import brute

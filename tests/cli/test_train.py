@@ -282,6 +282,11 @@ def test_other_labels_under_an_old_checkpoint_are_refused(copy, tmp_path, capsys
         (["--learning-rate", "0"], "learning_rate must be positive"),
         (["--every", "0"], "validate_every must be at least 1"),
         (["--block", "dense"], "unknown block 'dense'; use one of plain, residual"),
+        (["--arch", "vgg"], "unknown --arch 'vgg'; use one of unet, resenc"),
+        (["--arch", "ukan", "--dims", "3"], "the --arch ukan exists in 2D alone"),
+        (["--arch", "resenc", "--arch-option", "depth=3"], "resenc has no option 'depth'"),
+        (["--arch", "resenc", "--arch-option", "blocks"], "blocks is not NAME=VALUE"),
+        (["--arch-option", "windows=[3]"], "windows of the --arch unet must be tuple[tuple[int"),
         (["--dropout", "1"], "dropout must be from 0 to below 1"),
         (["--memory-gib", "0.00001"], "raise it or lower base_width"),
         (["--seed", "-1"], "--seed -1 must be 0 or a positive"),
@@ -290,6 +295,24 @@ def test_other_labels_under_an_old_checkpoint_are_refused(copy, tmp_path, capsys
 )
 def test_options_that_make_no_training_are_refused(balls, tmp_path, capsys, options, words):
     assert words in refused(capsys, balls, "--out", tmp_path / "a" / "b", *QUICK, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_kind_of_network_is_planned(balls, tmp_path):
+    """With options as the command line reads them, and in the words of a report."""
+    from aistat_jax.cli.learning import _options
+    from aistat_jax.nets.train import TrainSettings
+    from aistat_jax.views.training import describe_run
+
+    assert _options(["a=[[1,2],[3]]", "b=x", "c=true"]) == (
+        ("a", ((1, 2), (3,))), ("b", "x"), ("c", True)
+    )  # fmt: skip
+    options = _options(["stem=6"])
+    sizing = training.Sizing(base_width=4, memory_gib=0.003, backbone="resenc", options=options)
+    run = training.ready(balls, tmp_path / "run", sizing, TrainSettings(steps=2, warmup=0))
+    assert (run.plan.name, run.plan.architecture.options) == ("Balls-2d-resenc", options)
+    said = dict(describe_run(run))
+    assert said["Network"].startswith("2D residual-encoder U-Net, widths 4, 8")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,11 +14,11 @@ from aistat_jax.nets import train as training
 from aistat_jax.nets.batches import Learnable, draw, learnable, pool_cases
 from aistat_jax.nets.clicks import NOTHING, point_at
 from aistat_jax.nets.example import Example
+from aistat_jax.nets.network import random_net
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.prepare import prepare
 from aistat_jax.nets.prompts import prompts
 from aistat_jax.nets.train import TrainSettings, train
-from aistat_jax.nets.unet import random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.image import Image

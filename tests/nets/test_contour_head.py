@@ -14,7 +14,7 @@ from aistat_jax.nets import head_training
 from aistat_jax.nets.contour_head import POSITIONS, ContourHead, _factor
 from aistat_jax.nets.edge_law import RAYS, RayErrors, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
-from aistat_jax.nets.unet import drawn
+from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import untrained
 from tests.nets.cases import tiny_plan
 

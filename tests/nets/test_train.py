@@ -20,8 +20,8 @@ from aistat_jax._errors import InputError
 from aistat_jax.nets import train as training
 from aistat_jax.nets.batches import Learnable, draw, pool_cases
 from aistat_jax.nets.checkpoints import CHECKPOINT
+from aistat_jax.nets.network import random_net
 from aistat_jax.nets.train import Trained, TrainSettings, schedule, train
-from aistat_jax.nets.unet import random_net
 from aistat_jax.nets.variation import NO_AUGMENTATION
 from aistat_jax.nets.weights import load_net, save_net
 from tests.nets.cases import DISCS, disc, disc_plan

@@ -13,7 +13,7 @@ from flax import nnx
 from aistat_jax._errors import InputError
 from aistat_jax.nets import blocks
 from aistat_jax.nets.architecture import Architecture
-from aistat_jax.nets.unet import random_net
+from aistat_jax.nets.network import random_net
 
 SMALL = Architecture(2, 1, 2, (4, 6, 8), ((2, 2), (2, 2)))
 
@@ -175,3 +175,17 @@ def test_it_is_monais_basic_unet_when_given_its_weights(rng, dims):
     np.testing.assert_allclose(ours(x), wanted, atol=1e-4 * np.abs(wanted).max())
     others, _ = matched_pair(dims, widths=(4, 4, 8, 16, 32), seed=2)
     assert not np.allclose(others(x), wanted, atol=1e-2)
+
+
+def test_a_convolution_without_overlap_is_one(rng):
+    """Space to depth and a product are the strided convolution; its transpose is up-sampling."""
+    for strides in ((2, 2), (1, 2), (2, 2, 1)):
+        down = blocks.Downsample(3, 5, strides)
+        down.kernel[...] = jnp.asarray(rng.standard_normal(down.kernel.shape), jnp.float32)
+        x = jnp.asarray(rng.standard_normal((2, *(4, 6, 2)[: len(strides)], 3)), jnp.float32)
+        letters = "DHW"[-len(strides) :]
+        wanted = jax.lax.conv_general_dilated(
+            x, down.kernel[...], strides, "VALID",
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        )  # fmt: skip
+        np.testing.assert_allclose(down(x), wanted, rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from aistat_jax._errors import InputError
-from aistat_jax.nets.unet import random_net
+from aistat_jax.nets.network import random_net
 from aistat_jax.nets.weights import Net, load_net, save_net, untrained
 from tests.nets.cases import tiny_plan
 
