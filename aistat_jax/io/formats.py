@@ -7,7 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-READ = "read are NIfTI (.nii, .nii.gz), greyscale PNG (.png) and NumPy archives of one array (.npz)"
+READ = (
+    "read are NIfTI (.nii, .nii.gz), DICOM (a file, a folder or a .zip), greyscale PNG (.png) and "
+    "NumPy archives of one array (.npz)"
+)
 NIFTI = {348: "Nifti1Image", 540: "Nifti2Image"}  # by the size of the header, its first number
 
 _HEADER = 540
@@ -30,6 +33,16 @@ class Content:
     gzipped: bool
     kind: str
     header: int = 0
+
+
+def holds_dicom(source: Path) -> bool:
+    """Whether a path is one for DICOM: a folder, a zip archive that is no .npz, or such a file."""
+    if source.is_dir():
+        return True
+    if not source.is_file() or source.suffix.lower() == ".npz":
+        return False
+    kind = content_of(source).kind
+    return kind == "a DICOM file" or kind.startswith("a zip archive")
 
 
 def content_of(source: Path) -> Content:
