@@ -17,6 +17,7 @@ _ROOMS = {
     "aistat_jax.nets.weights": ("load_net", "shipped_nets"),
     "aistat_jax.nets.predict": ("features", "predict"),
     "aistat_jax.nets.edges": ("feature_field",),
+    "aistat_jax.dicom.structures": ("Structures", "read_structures"),
     "aistat_jax.io.nifti": ("read_image", "read_mask", "write_nifti"),
     "aistat_jax.io.surfaces": ("read_surface",),
     "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),
@@ -95,6 +96,7 @@ _ROOMS = {
     "aistat_jax.views.surface_files": ("write_sections", "write_surface"),
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.outputs": ("write_case",),
+    "aistat_jax.views.dicom_files": ("write_rtstruct", "write_seg"),
     "aistat_jax.views.report": ("write_report",),
     "aistat_jax.views.cohort": ("cohort_latex", "cohort_table", "write_cohort"),
 }

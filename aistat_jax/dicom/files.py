@@ -77,6 +77,17 @@ def opened(path: str | os.PathLike[str]) -> Iterator[list[Member]]:
         yield [Member(source.name, source)]
 
 
+def holds_dicom(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is one for DICOM: a folder, a zip archive that is no .npz, or such a file."""
+    source = Path(path)
+    if source.is_dir():
+        return True
+    if not source.is_file() or source.suffix.lower() == ".npz":
+        return False
+    with source.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM" or is_zip(source)
+
+
 def is_zip(source: Path) -> bool:
     with source.open("rb") as stream:
         return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")

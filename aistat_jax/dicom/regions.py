@@ -8,11 +8,12 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
-from aistat_jax.dicom.files import opened
+from aistat_jax.dicom.files import holds_dicom, opened
 from aistat_jax.dicom.library import quietly
 from aistat_jax.dicom.segmentations import read_segmentation
 from aistat_jax.dicom.series import series_in
-from aistat_jax.dicom.structures import mask_of, read_structures
+from aistat_jax.dicom.structures import curves_of, lies_on, mask_of, read_structures
+from aistat_jax.space.curve import Curve, region_of
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel
 
@@ -28,6 +29,29 @@ def read_region(
     if kind == "RTSTRUCT":
         return mask_of(read_structures(path).roi(roi), like)
     return read_segmentation(path, like, roi) >= 0.5
+
+
+def read_outlines(
+    path: str | os.PathLike[str], like: Channel, roi: str | None = None
+) -> list[list[Curve]] | None:
+    """The outer contours of a region in each slice of a channel, as they were drawn.
+
+    None where there are none: a mask, or contours that were drawn on other slices.
+    """
+    if not holds_dicom(path) or kind_of(path) != "RTSTRUCT":
+        return None
+    found = read_structures(path).roi(roi)
+    if not lies_on(found, like.grid):
+        return None
+    with quietly():
+        drawn = curves_of(found, like)
+    return [
+        [
+            Curve(np.asarray(polygon.exterior.coords, dtype=float)[:-1], like.unit)
+            for polygon in region_of(drawn.get(k, ())).geoms
+        ]
+        for k in range(like.grid.shape[2])
+    ]
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:

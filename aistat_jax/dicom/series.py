@@ -100,8 +100,8 @@ def chosen(found: Sequence[Series], name: str, where: object) -> Series:
         )
     if not fit:
         raise InputError(
-            f"{where}: channel {name} needs a series of modality {wanted}, and there is {listed}; pass "
-            "the folder of that series"
+            f"{where}: channel {name} needs a series of modality {wanted}, and there is {listed}; "
+            "pass the folder of that series"
         )
     if len(fit) > 1:
         raise InputError(

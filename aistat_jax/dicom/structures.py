@@ -137,7 +137,7 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
         )
     shown: dict[int, list[int]] = {}
     number = np.rint(place).astype(int)
-    if np.abs(place - number).max() <= ON:
+    if lies_on(roi, grid):
         for n, k in enumerate(number):
             shown.setdefault(int(np.clip(k, 0, grid.shape[2] - 1)), []).append(n)
     else:
@@ -153,6 +153,14 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
         k: tuple(Curve((roi.contours[n] @ frame)[:, :2], unit) for n in shown[k])
         for k in sorted(shown)
     }
+
+
+def lies_on(roi: Roi, grid: Grid) -> bool:
+    """Whether every contour of a region lies on a slice of a grid, to a tenth of their distance."""
+    heights, _ = _heights(roi, grid.frame)
+    first = grid.plane(0)
+    place = (heights - first.offset) / first.thickness
+    return bool(np.abs(place - np.rint(place)).max(initial=0.0) <= ON)
 
 
 def mask_of(roi: Roi, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:

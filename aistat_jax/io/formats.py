@@ -35,16 +35,6 @@ class Content:
     header: int = 0
 
 
-def holds_dicom(source: Path) -> bool:
-    """Whether a path is one for DICOM: a folder, a zip archive that is no .npz, or such a file."""
-    if source.is_dir():
-        return True
-    if not source.is_file() or source.suffix.lower() == ".npz":
-        return False
-    kind = content_of(source).kind
-    return kind == "a DICOM file" or kind.startswith("a zip archive")
-
-
 def content_of(source: Path) -> Content:
     """What a file is by its first bytes, unpacked where they are gzip. Raises OSError."""
     with source.open("rb") as stream:
