@@ -155,10 +155,8 @@ def decimal(value: float) -> str:
     return f"{round(float(value), 4) + 0.0:.4f}".rstrip("0").rstrip(".")
 
 
-def _region(
-    each: Drawn, slices: Sequence[Slice], notes: list[str]
-) -> list[tuple[Float[np.ndarray, "point 3"], str]]:
-    """The rings of one region in patient coordinates, with the instance that each lies on."""
+def _region(each: Drawn, slices: Sequence[Slice], notes: list[str]) -> list[tuple[np.ndarray, str]]:
+    """The rings (point, 3) of one region in patient coordinates, and the instance of each."""
     rings, tiny = [], 0
     for plane, curves in each.sections:
         home = next((s for s in slices if s.plane.is_slice(plane)), None)
@@ -177,8 +175,10 @@ def _region(
             tiny += len(polygon.interiors) - len(holes)
             rings.append((plane.to_world(keyhole(polygon, holes)), home.instance))
     if tiny:
+        what = "contours or holes" if tiny > 1 else "contour or hole"
+        left = "are" if tiny > 1 else "is"
         notes.append(
-            f"region {each.name}: {tiny} contours or holes under a quarter of a pixel are left out"
+            f"region {each.name}: {tiny} {what} under a quarter of a pixel {left} left out"
         )
     return rings
 
@@ -204,7 +204,7 @@ def keyhole(polygon: Any, holes: Sequence[Any] = ()) -> Float[np.ndarray, "point
     return outer
 
 
-def _from(ring: Float[np.ndarray, "point 2"], at: np.ndarray) -> Float[np.ndarray, "point 2"]:
+def _from(ring: Float[np.ndarray, "point 2"], at: np.ndarray) -> Float[np.ndarray, "start 2"]:
     """A ring that starts at a point on it, which becomes a vertex if it is none."""
     following = np.roll(ring, -1, axis=0)
     along = following - ring

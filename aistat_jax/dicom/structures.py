@@ -37,7 +37,7 @@ class Roi:
     """
 
     name: str
-    contours: tuple[Float[np.ndarray, "point 3"], ...]
+    contours: tuple[np.ndarray, ...]
     frame_uid: str = ""
     notes: tuple[str, ...] = ()
 
