@@ -34,13 +34,14 @@ def inventory(path: str | os.PathLike[str]) -> Iterator[Holding]:
         found = series_in(members)
         patients = {series.patient for series in found}
         if len(patients) > 1:
-            text = "is of one patient only; pass the folder of each"
-            yield Holding(f"{len(patients)} patients", False, f"an image {text}")
+            text = "an image is of one patient; pass the folder of each"
+            yield Holding(f"{len(patients)} patients", False, text)
         for series in found:
             yield _holding(series)
         other = len(members) - sum(len(series.members) for series in found)
         if other or not found:
-            yield Holding(f"{other} other files", bool(found), "are not DICOM and are left alone")
+            many = f"{other} other file{'s' * (other != 1)}"
+            yield Holding(many, bool(found), "no DICOM, and left alone")
 
 
 def _holding(series: Series) -> Holding:
