@@ -11,7 +11,7 @@ import numpy as np
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._typing import Float
 from aistat_jax.dicom.files import opened
-from aistat_jax.dicom.library import quietly
+from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.pixels import pixels_of, room_for
 from aistat_jax.dicom.series import Series, chosen, series_in
 from aistat_jax.dicom.stack import Stack, stacked
@@ -34,7 +34,7 @@ def read_series(path: str | os.PathLike[str], name: str) -> Channel:
     says, such as "SUV lean body mass" or "Bq/ml". What is noteworthy about a series is an
     InputWarning. Raises InputError for whatever cannot be used as it is.
     """
-    with opened(path) as members, quietly():
+    with opened(path) as members, reading(path):
         series = chosen(series_in(members), name, path)
         stack = stacked(series, path)
         factor, quantity, used, notes = _quantity(stack, series, name, path)

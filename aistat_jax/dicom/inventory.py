@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aistat_jax._errors import InputError
 from aistat_jax.dicom.files import opened
-from aistat_jax.dicom.library import quietly
+from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.series import Series, series_in
 from aistat_jax.dicom.stack import stacked
 from aistat_jax.dicom.suv import body_weight, kind_of
@@ -30,7 +30,7 @@ def inventory(path: str | os.PathLike[str]) -> Iterator[Holding]:
 
     Raises InputError for a path that is not there, and files that are damaged.
     """
-    with opened(path) as members, quietly():
+    with opened(path) as members, reading(path):
         found = series_in(members)
         patients = {series.patient for series in found}
         if len(patients) > 1:

@@ -9,7 +9,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
 from aistat_jax.dicom.files import holds_dicom, opened
-from aistat_jax.dicom.library import quietly
+from aistat_jax.dicom.library import quietly, reading
 from aistat_jax.dicom.segmentations import read_segmentation
 from aistat_jax.dicom.series import series_in
 from aistat_jax.dicom.structures import curves_of, lies_on, mask_of, read_structures
@@ -56,7 +56,7 @@ def read_outlines(
 
 def kind_of(path: str | os.PathLike[str]) -> str:
     """RTSTRUCT or SEG. Raises InputError where a path holds neither, or both."""
-    with opened(path) as members, quietly():
+    with opened(path) as members, reading(path):
         found = {series.modality for series in series_in(members)}
     wanted = found & {"RTSTRUCT", "SEG"}
     if len(wanted) != 1:

@@ -15,7 +15,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Float
 from aistat_jax.dicom.files import opened, whole
-from aistat_jax.dicom.library import library, quietly
+from aistat_jax.dicom.library import library, quietly, reading
 from aistat_jax.dicom.slices import origin_of
 from aistat_jax.dicom.stack import TO_RAS
 from aistat_jax.dicom.structures import only
@@ -104,32 +104,28 @@ def read_segmentation(
     name that is not there, another frame of reference, and voxels that are not those of `like`.
     """
     highdicom = library("highdicom")
-    with opened(path) as members, quietly():
-        file = whole(only(members, "SEG", path))
     grid = like.grid if isinstance(like, Channel) else like
-    labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in file.get("SegmentSequence") or []}
-    chosen = [n for n, label in labels.items() if name in (None, label)]
-    if len(chosen) != 1:
-        there = ", ".join(labels.values()) or "none"
-        what = "say which segment is meant, as roi" if name is None else f"no one segment {name!r}"
-        raise InputError(f"{path}: {what}; there are: {there}")
-    origin = like.origin if isinstance(like, Channel) else None
-    frame = str(file.get("FrameOfReferenceUID") or "")
-    if origin and origin.frame_uid and frame and frame != origin.frame_uid:
-        raise InputError(
-            f"{path}: the segmentation is in another frame of reference than the image; pass the "
-            "image that it was drawn on"
-        )
-    try:
-        with quietly():
-            found = highdicom.seg.Segmentation.from_dataset(file, copy=False)
-            volume = found.get_volume(segment_numbers=chosen)
-    except Exception as error:  # of a library that checks much in many ways
-        raise InputError(
-            f"{path}: the segmentation is not slices of one volume: {_line(error)}"
-        ) from error
-    values = np.asarray(volume.array, dtype=float)[..., 0]
-    affine = np.asarray(volume.affine, dtype=float).copy()
+    with opened(path) as members, reading(path):
+        file = whole(only(members, "SEG", path))
+        items = file.get("SegmentSequence") or []
+        labels = {int(each.SegmentNumber): str(each.SegmentLabel) for each in items}
+        chosen = [n for n, label in labels.items() if name in (None, label)]
+        if len(chosen) != 1:
+            there = ", ".join(labels.values()) or "none"
+            what = "say which segment is meant, as roi"
+            what = what if name is None else f"no one segment {name!r}"
+            raise InputError(f"{path}: {what}; there are: {there}")
+        origin = like.origin if isinstance(like, Channel) else None
+        frame = str(file.get("FrameOfReferenceUID") or "")
+        if origin and origin.frame_uid and frame and frame != origin.frame_uid:
+            raise InputError(
+                f"{path}: the segmentation is in another frame of reference than the image; pass "
+                "the image that it was drawn on"
+            )
+        found = highdicom.seg.Segmentation.from_dataset(file, copy=False)
+        volume = found.get_volume(segment_numbers=chosen)
+        values = np.asarray(volume.array, dtype=float)[..., 0]
+        affine = np.asarray(volume.affine, dtype=float).copy()
     affine[:3] *= TO_RAS[:, None]
     return _placed(values, affine, grid, path)
 
@@ -208,7 +204,3 @@ def _described(number: int, each: Segment) -> Any:
     if each.description:
         one.SegmentDescription = shortened(each.description, "ST")
     return one
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -14,7 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._typing import Bool, Float
 from aistat_jax.dicom.files import Member, opened, whole
-from aistat_jax.dicom.library import quietly
+from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.series import series_in
 from aistat_jax.dicom.stack import TO_RAS
 from aistat_jax.space.curve import Curve, coverage_from_contours
@@ -86,7 +86,7 @@ def read_structures(path: str | os.PathLike[str]) -> Structures:
     the UIDs of images that contours name: they are often wrong.
     Raises InputError for no RTSTRUCT, several, and one that is damaged.
     """
-    with opened(path) as members, quietly():
+    with opened(path) as members, reading(path):
         return _parsed(whole(only(members, "RTSTRUCT", path)), str(Path(path)))
 
 
