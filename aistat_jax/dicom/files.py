@@ -61,7 +61,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[list[Member]]:
     not there, and an archive that is damaged, locked, too large, packed in another one, or has
     names that lead out of it.
     """
-    source = Path(path)
+    source, _ = parts_of(path)
     if source.is_dir():
         yield [Member(file.name, file) for file in _walk(source)]
     elif not source.is_file():
@@ -77,9 +77,22 @@ def opened(path: str | os.PathLike[str]) -> Iterator[list[Member]]:
         yield [Member(source.name, source)]
 
 
+def parts_of(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """A path, and what stands behind # in it, unless a file has that very name.
+
+    >>> parts_of("study#PET AC")[1]
+    'PET AC'
+    """
+    whole = os.fspath(path)
+    place, mark, series = whole.rpartition("#")
+    if not mark or not place or Path(whole).exists():
+        return Path(whole), ""
+    return Path(place), series
+
+
 def holds_dicom(path: str | os.PathLike[str]) -> bool:
     """Whether a path is one for DICOM: a folder, a zip archive that is no .npz, or such a file."""
-    source = Path(path)
+    source, _ = parts_of(path)
     if source.is_dir():
         return True
     if not source.is_file() or source.suffix.lower() == ".npz":

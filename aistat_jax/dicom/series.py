@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aistat_jax._errors import InputError
-from aistat_jax.dicom.files import Member, header
+from aistat_jax.dicom.files import Member, header, parts_of
 
 IMAGES = ("PT", "CT", "MR", "NM")
 _WANTED = (
@@ -80,8 +81,12 @@ def modality_of(name: str) -> str | None:
     return {"PET": "PT", "PT": "PT", "CT": "CT", "MR": "MR", "MRI": "MR"}.get(name)
 
 
-def chosen(found: Sequence[Series], name: str, where: object) -> Series:
-    """The one series that the channel of a name can be. Raises InputError for none or several."""
+def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) -> Series:
+    """The one series that the channel of a name can be.
+
+    Of several that could, `where` says which behind a #: part of the description, or the UID.
+    Raises InputError for none or several.
+    """
     images = [each for each in found if each.is_image]
     patients = sorted({each.patient for each in images})
     if len(patients) > 1:
@@ -91,12 +96,20 @@ def chosen(found: Sequence[Series], name: str, where: object) -> Series:
         )
     wanted = modality_of(name)
     fit = [each for each in images if wanted in (None, each.modality)]
+    part = parts_of(where)[1]
+    several = len(fit)
+    fit = [each for each in fit if _named(each, part)]
     listed = "; ".join(each.words() for each in images)
     if not images:
         there = "; ".join(each.words() for each in found)
         raise InputError(
             f"{where}: there is no DICOM image{f', only {there}' if there else ' in it'}; pass an "
             "image, or the folder of a DICOM series"
+        )
+    if not fit and several:
+        raise InputError(
+            f"{where}: no series that could be channel {name} is named like {part!r}; there is "
+            f"{listed}"
         )
     if not fit:
         raise InputError(
@@ -105,7 +118,13 @@ def chosen(found: Sequence[Series], name: str, where: object) -> Series:
         )
     if len(fit) > 1:
         raise InputError(
-            f"{where}: {len(fit)} series could be channel {name} ({listed}); pass a folder that "
-            "holds one of them"
+            f"{where}: {len(fit)} series could be channel {name} ({listed}); say which by a "
+            "part of its description or by its UID, behind the path and a #"
         )
     return fit[0]
+
+
+def _named(series: Series, part: str) -> bool:
+    """Whether a series has a UID, or words like these in its description."""
+    said = series.says("SeriesDescription").casefold()
+    return not part or part == series.says("SeriesInstanceUID") or part.casefold() in said

@@ -32,14 +32,15 @@ _MOST_NAMES = 30
 class Roi:
     """The contours of one region. Shapes: each of contours (point, 3), patient RAS mm.
 
-    frame_uid: the frame of reference that they are drawn in, "" where none is told. notes: what was
-    left out, in sentences.
+    frame_uid: the frame of reference that they are drawn in; patient: an id; "" where none is told.
+    notes: what was left out, in sentences.
     """
 
     name: str
     contours: tuple[np.ndarray, ...]
     frame_uid: str = ""
     notes: tuple[str, ...] = ()
+    patient: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,11 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
     grid = like.grid if isinstance(like, Channel) else like
     name = f"channel {like.name}" if isinstance(like, Channel) else "the image"
     _check(roi, like, name)
-    for note in roi.notes:
+    patient = _patient(like)
+    notes = list(roi.notes)
+    if roi.patient and patient and roi.patient != patient:
+        notes.append(f"region {roi.name} is of patient {roi.patient}, and {name} of {patient}")
+    for note in notes:
         warnings.warn(note, InputWarning, stacklevel=2)
     frame, first = grid.frame, grid.plane(0)
     thick = first.thickness
@@ -191,6 +196,11 @@ def _check(roi: Roi, like: Channel | Grid, name: str) -> None:
         )
 
 
+def _patient(like: Channel | Grid) -> str:
+    origin = like.origin if isinstance(like, Channel) else None
+    return dict(origin.patient).get("PatientID", "") if origin else ""
+
+
 def _heights(
     roi: Roi, frame: Float[np.ndarray, "3 3"]
 ) -> tuple[Float[np.ndarray, " contour"], Float[np.ndarray, " contour"]]:
@@ -222,7 +232,8 @@ def _parsed(file: Any, where: str) -> Structures:
         name = str(item.get("ROIName") or f"ROI {item.get('ROINumber')}")
         contours, notes = _contours(drawn.get(str(item.get("ROINumber")), []), name, where)
         frame = str(item.get("ReferencedFrameOfReferenceUID") or "")
-        rois.append(Roi(name, tuple(contours), frame, tuple(notes)))
+        patient = str(file.get("PatientID") or "")
+        rois.append(Roi(name, tuple(contours), frame, tuple(notes), patient))
     if not rois:
         raise InputError(f"{where}: the structure set names no region")
     return Structures(tuple(rois), where)

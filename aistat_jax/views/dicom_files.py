@@ -31,9 +31,9 @@ def write_rtstruct(
 
     Regions are the median, the inner and outer credible contour, and one for each probability in
     `levels`; see `regions_of`. They lie on the slices of the series that `channel` was read from,
-    by default the first one of the image that is from DICOM, and refer to its images; surfaces may
-    be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED. Holes are
-    keyholes. Contours under a quarter of a pixel are left out, which is an InputWarning.
+    by default that of the contours, else the first one that is from DICOM, and refer to its images;
+    surfaces may be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED.
+    Holes are keyholes. Contours under a quarter of a pixel are left out, which is an InputWarning.
 
     Raises InputError for an image that was not read from DICOM.
     """
@@ -98,5 +98,9 @@ def write_dicom(
 def _channel(case: Case, name: str | None) -> Channel:
     if name is not None:
         return case.image[name]
+    flat = [each.posterior.chart.plane for each in case if each.chart.dims == 2]
+    home = case.image.home_of(flat) if flat else None
+    if home is not None and home.origin is not None:
+        return home
     known = [case.image[each] for each in case.image.names if case.image[each].origin is not None]
     return known[0] if known else case.image.primary

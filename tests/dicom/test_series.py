@@ -183,6 +183,9 @@ def test_two_series_two_patients_and_the_wrong_modality(tmp_path):
     refuse(folder, "channel PT needs a series of modality PT, and there is CT “made CT” of 12")
     save_series(folder / "b", "CT", series="1.2.3.500")
     refuse(folder, "2 series could be channel CT", "CT")
+    with pytest.raises(InputError, match="is named like 'PET'; there is CT “made CT” of 12 files"):
+        aj.read_image(CT=f"{folder}#PET")
+    assert aj.read_image(CT=f"{folder}#1.2.3.500").primary.origin.series_uid == "1.2.3.500"
 
     def somebody(said, n):
         said.PatientID = "P2"
@@ -193,6 +196,17 @@ def test_two_series_two_patients_and_the_wrong_modality(tmp_path):
     with pytest.raises(InputError, match="the series are of several patients"):
         aj.read_image(PT=save_series(tmp_path / "e"), CT=save_series(tmp_path / "f", "CT",
                       change=somebody))  # fmt: skip
+
+
+def test_one_of_several_series_goes_by_its_description(tmp_path):
+    def uncorrected(said, n):
+        said.SeriesDescription, said.CorrectedImage = "PET NAC", ["DECY"]
+
+    save_series(tmp_path / "one", change=uncorrected)
+    save_series(tmp_path / "two", series="1.2.3.700")
+    assert aj.read_image(PT=f"{tmp_path}#made").primary.origin.series_uid == "1.2.3.700"
+    with pytest.raises(InputError, match="no attenuation correction"):
+        aj.read_image(PT=f"{tmp_path}#pet nac")
 
 
 def test_frames_of_reference_that_differ_are_said(tmp_path):

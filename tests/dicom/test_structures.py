@@ -299,6 +299,15 @@ def test_another_frame_of_reference_is_refused(tmp_path, image):
         aj.read_mask(path, image.primary)
 
 
+def test_another_patient_is_said(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]})
+    said = pydicom.dcmread(path)
+    said.PatientID = "P2"
+    said.save_as(path)
+    with pytest.warns(InputWarning, match="region GTV is of patient P2, and channel PT of P1"):
+        aj.read_mask(path, image.primary)
+
+
 def test_contours_of_other_slices_are_shown_by_the_nearest(tmp_path, image):
     path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(z) for z in (119, 122, 125, 128)]})
     with pytest.warns(InputWarning, match="was drawn on other slices"):
