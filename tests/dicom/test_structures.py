@@ -253,6 +253,16 @@ def test_contours_come_in_by_their_region_s_name(tmp_path, image):
         aj.read_mask(path, image.primary)
 
 
+def test_two_readers_are_raters(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"A": [square(125, 9.0)], "B": [square(125, 10.0)]})
+    drawn = aj.read_structures(path)
+    curves = [aj.curves_of(drawn[name], image.primary)[5][0] for name in drawn.names]
+    plane = image.primary.grid.plane(5)
+    target, chart = aj.Target(CENTRE, 10.0, plane, "z005"), star_chart(CENTRE, 30.0, plane, 64)
+    (term,) = aj.raters(curves).tabulate(target, chart)
+    assert np.allclose(np.asarray(term.mean)[::16], 9.5, atol=1e-3)  # halfway, towards the sides
+
+
 def test_nested_contours_are_a_hole(tmp_path, image):
     path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120), square(120, 4.0)]})
     mask = aj.read_mask(path, image.primary)
