@@ -62,6 +62,8 @@ def test_a_folder_is_contoured_and_goes_back_as_dicom(study, capsys):
     assert pet["from"]["PatientWeight (0010,1030)"] == "70.0"
     assert summary["quantities"]["CT"]["quantity"] == "HU"
     assert "Nobody" not in (out / "summary.json").read_text()
+    page = (out / "report.html").read_text()
+    assert "PatientWeight (0010,1030): 70.0" in page
     names = aj.read_structures(out / "rtstruct.dcm").names
     assert names == ("aistat_median", "aistat_in95", "aistat_out95", "aistat_p90")
     image = aj.read_image(PT=study / "pt").primary

@@ -375,6 +375,23 @@ def test_experts_contours_survive_a_round_trip(tmp_path, data_root, patient):
         assert 2 * (shifted & theirs).sum() / (own.sum() + theirs.sum()) < 0.99
 
 
+def test_reference_objects_survive_a_round_trip(tmp_path, data_root):
+    folder = data_root / "suv_reference_objects" / "DRO_0_0"
+    if not folder.is_dir():
+        pytest.skip("the SUV reference objects are not there")
+    channel = aj.read_image(PT=folder / "PT").primary
+    (source,) = (folder / "RS").iterdir()
+    curves = curves_of(aj.read_structures(source).roi(), channel)
+    sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())
+    write_structures(tmp_path / "out.dcm", [Drawn("region", sections)], channel)
+    own, theirs = (
+        next(iter(drawn_by_plastimatch(path, folder / "PT", channel, tmp_path / name).values()))
+        for path, name in ((tmp_path / "out.dcm", "own"), (source, "theirs"))
+    )
+    assert np.array_equal(own, theirs)
+    assert own.any()
+
+
 def test_coordinates_are_where_they_were(tmp_path, image):
     curve = Curve(np.array([[-12.3456, -9.9999], [4.0, -15.25], [1.0, 3.125]]))
     plane = image.primary.grid.plane(5)
