@@ -20,7 +20,7 @@ from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
 from aistat_jax.case import Case, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
-from aistat_jax.dicom.regions import read_outlines
+from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image

@@ -245,8 +245,8 @@ class _Reader:
             self.used.append(("GE scan date and time (0009,100D)", str(scan)))
             return scan
         self.notes.append(
-            "SeriesTime is later than the acquisition, so decay is counted to the first "
-            "AcquisitionTime"
+            "SeriesTime is missing, or later than the acquisition, so decay is counted to the "
+            "first AcquisitionTime"
         )
         return min(self._acquired())
 

@@ -19,7 +19,7 @@ from aistat_jax._files import replaced_file
 from aistat_jax._typing import Bool
 from aistat_jax.dicom.files import holds_dicom
 from aistat_jax.dicom.image import read_series
-from aistat_jax.dicom.regions import read_region
+from aistat_jax.dicom.marks import read_region
 from aistat_jax.dicom.together import check_together
 from aistat_jax.io.formats import NIFTI, READ, Content, content_of, unpacked
 from aistat_jax.space.grid import (

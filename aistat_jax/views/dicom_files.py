@@ -13,8 +13,8 @@ from aistat_jax.dicom.segmentations import Segment, write_segmentation
 from aistat_jax.dicom.structure_file import write_structures
 from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.contour import estimate_volume
+from aistat_jax.uncertainty.credible_regions import WORST, regions_of
 from aistat_jax.uncertainty.probability import probability_map
-from aistat_jax.uncertainty.regions import WORST, regions_of
 
 RTSTRUCT, ESTIMATE, PROBABILITY = "rtstruct.dcm", "segmentation.dcm", "probability.dcm"
 

@@ -19,7 +19,7 @@ from aistat_jax.space.image import Image
 from aistat_jax.space.ring import ring_chart
 from aistat_jax.space.sphere import sphere_chart
 from aistat_jax.space.star import star_chart
-from aistat_jax.uncertainty.regions import regions_of
+from aistat_jax.uncertainty.credible_regions import regions_of
 from tests.dicom.judges import check_valid, drawn_by_plastimatch
 from tests.dicom.made import SHAPE, SPACING, pydicom, save_series, save_structures
 from tests.helpers import TRUSTED, circle, smooth_draws

@@ -25,7 +25,7 @@ def read_region(
 
     Without a name, the only one there is. Raises InputError as `mask_of` and `read_segmentation`.
     """
-    kind = kind_of(path)
+    kind = kind_in(path)
     if kind == "RTSTRUCT":
         return mask_of(read_structures(path).roi(roi), like)
     return read_segmentation(path, like, roi) >= 0.5
@@ -38,7 +38,7 @@ def read_outlines(
 
     None where there are none: a mask, or contours that were drawn on other slices.
     """
-    if not holds_dicom(path) or kind_of(path) != "RTSTRUCT":
+    if not holds_dicom(path) or kind_in(path) != "RTSTRUCT":
         return None
     found = read_structures(path).roi(roi)
     if not lies_on(found, like.grid):
@@ -54,7 +54,7 @@ def read_outlines(
     ]
 
 
-def kind_of(path: str | os.PathLike[str]) -> str:
+def kind_in(path: str | os.PathLike[str]) -> str:
     """RTSTRUCT or SEG. Raises InputError where a path holds neither, or both."""
     with opened(path) as members, reading(path):
         found = {series.modality for series in series_in(members)}
