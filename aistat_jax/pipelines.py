@@ -20,6 +20,7 @@ from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
 from aistat_jax.case import Case, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
+from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
@@ -45,13 +46,16 @@ def contour(
     dims: int | str | None = None,
     chart: str = "star",
     reference: Mask | None = None,
+    mask_roi: str | None = None,
+    reference_roi: str | None = None,
     settings: Settings | None = None,
     title: str | None = None,
 ) -> Case:
     """Contour the targets of one image: all that `aistat contour` does, less its files.
 
     `image` is an `Image`, files by the names of their channels, {"PT": "pet.nii.gz", "CT": ...},
-    the primary one first, or the file of a PET; `ct` one more channel on its own grid. What to
+    the primary one first, or the file of a PET; `ct` one more channel on its own grid. Files are
+    NIfTI or DICOM, of which a folder or a zip of a series will do (`read_image`). What to
     contour is a point inside (patient RAS mm; px without spacing), which `radius_mm` says the size
     of where it is known, a rough `mask`, a `threshold` in the channel's quantity, or what a network
     finds (`net`, a shipped one's name or a folder), which then reads the boundary too; a point
@@ -59,7 +63,9 @@ def contour(
     `dims` (2 slice by slice, which is the default, 3 as one surface) and `chart` ("star", or
     "offset" from the target's outline); with "auto" they are as suits the target, and the case says
     what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
-    the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid.
+    the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid; where
+    one is an RTSTRUCT or a SEG, `mask_roi` and `reference_roi` are the regions' names, and contours
+    on the image's own slices are compared with as they were drawn.
 
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
 
@@ -78,13 +84,14 @@ def contour(
     where |= {} if radius_mm is None else {"radius_mm": radius_mm}
     home = picture.primary if channel is None else picture[channel]
     if mask is not None:
-        where["mask"] = mask if isinstance(mask, np.ndarray) else read_mask(mask, home)
+        where["mask"] = mask if isinstance(mask, np.ndarray) else read_mask(mask, home, mask_roi)
         files += [] if isinstance(mask, np.ndarray) else [Path(mask)]
-    drawn = None
-    if reference is not None:
-        given = isinstance(reference, np.ndarray)
-        drawn = reference if given else read_mask(reference, picture.primary)
-        files += [] if given else [Path(reference)]
+    drawn: Any = reference
+    outlines = None
+    if reference is not None and not isinstance(reference, np.ndarray):
+        drawn = read_mask(reference, picture.primary, reference_roi)
+        outlines = read_outlines(reference, picture.primary, reference_roi)
+        files += [Path(reference)]
     names = names_of(files) or tuple(f"channel {name}" for name in picture.names)
     model_of: Callable[[Any], BoundaryModel]
     if net is None:
@@ -103,7 +110,8 @@ def contour(
             told = "star", "a network reads radii from a centre"
             targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
     return contour_case(
-        picture, targets, model_of, settings, reference=drawn, whole_volume=slices == "all",
+        picture, targets, model_of, settings, reference=drawn, outlines=outlines,
+        whole_volume=slices == "all",
         title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
     )  # fmt: skip
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HEAVY = ("matplotlib", "arviz", "nibabel", "scipy.optimize", "xarray", "contourpy", "shapely")
+HEAVY = ("matplotlib", "arviz", "nibabel", "scipy.optimize", "xarray", "contourpy", "shapely",
+         "pydicom", "highdicom")  # fmt: skip
 
 
 def test_floors_import_only_floors_below(repository):

@@ -31,7 +31,7 @@ CASE_FILES = (
     "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
     "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
     "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
-    "surface.upper.ply",
+    "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm",
 )  # fmt: skip
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
 SIZES = {2: "area", 3: "volume"}
@@ -82,13 +82,18 @@ def demo(
 
 def contour(
     image: Annotated[
-        Path, typer.Argument(help="NIfTI volume (.nii, .nii.gz), or .png or .npz in pixels.")
+        Path,
+        typer.Argument(
+            help="NIfTI volume (.nii, .nii.gz), the folder, zip or file of a DICOM series, or .png "
+            "or .npz in pixels."
+        ),
     ],
     channel_name: Annotated[
         str, typer.Option(help="What IMAGE shows: PT (SUV), CT (HU), or any name.")
     ] = "PT",
     ct: Annotated[
-        Path | None, typer.Option(help="CT on its own grid, as further evidence.")
+        Path | None,
+        typer.Option(help="CT on its own grid, as further evidence: a file or a DICOM folder."),
     ] = None,
     point: Annotated[
         str | None,
@@ -109,7 +114,18 @@ def contour(
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(help="A rough mask on the grid of IMAGE.", rich_help_panel=_FIND),
+        typer.Option(
+            help="A rough mask on the grid of IMAGE, an RTSTRUCT or a DICOM SEG.",
+            rich_help_panel=_FIND,
+        ),
+    ] = None,
+    mask_roi: Annotated[
+        str | None,
+        typer.Option(
+            help="The name of the region in an RTSTRUCT or SEG that is the mask.",
+            metavar="NAME",
+            rich_help_panel=_FIND,
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -148,7 +164,12 @@ def contour(
         ),
     ] = "star",
     reference: Annotated[
-        Path | None, typer.Option(help="An expert's mask to compare the result with.")
+        Path | None,
+        typer.Option(help="An expert's mask, RTSTRUCT or SEG to compare the result with."),
+    ] = None,
+    reference_roi: Annotated[
+        str | None,
+        typer.Option(help="The name of the region in it that is the reference.", metavar="NAME"),
     ] = None,
     method: Method = "laplace",
     level: Level = 0.95,
@@ -168,6 +189,23 @@ def contour(
         float | None, typer.Option(help="The same in pixels.", rich_help_panel=_FIT)
     ] = None,
     seed: Seed = 0,
+    levels: Annotated[
+        str,
+        typer.Option(
+            help="Probabilities whose contours rtstruct.dcm gets too, such as 0.5,0.9.",
+            metavar="P,P",
+            rich_help_panel=OUT,
+        ),
+    ] = "",
+    rtstruct_on: Annotated[
+        str | None,
+        typer.Option(
+            help="The channel whose series the DICOM files refer to, such as CT (default that of "
+            "IMAGE, where it is DICOM).",
+            metavar="NAME",
+            rich_help_panel=OUT,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -194,24 +232,32 @@ def contour(
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
     place_mm = None if point is None else point_of("--point", point)
-    chosen = slices_of(slices)
+    chosen, shares = slices_of(slices), _levels(levels)
+    if rtstruct_on not in (None, channel_name, *(["CT"] if ct else [])):
+        raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
     from aistat_jax._folders import Run, claim, digest
 
     (name,) = names_of([image])
-    run = Run("contour", digest(image), name, at=digest(*_asked(point, mask, threshold, net)))
+    run = Run(
+        "contour",
+        digest(image),
+        name,
+        at=digest(*_asked(point, mask, threshold, net), mask_roi or ""),
+    )
     default = Path("aistat-out") / stem_of(image)
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
     with in_flags(
         "tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices", "radius_mm",
-        point_mm="--point X,Y,Z",
+        point_mm="--point X,Y,Z", roi="--mask-roi or --reference-roi",
     ):  # fmt: skip
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
             threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
-            reference=reference, settings=settings, title=f"Contours of {name}",
+            reference=reference, mask_roi=mask_roi, reference_roi=reference_roi,
+            settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
-    _finish(place, case)
+    _finish(place, case, levels=shares, series=rtstruct_on)
 
 
 def _asked(
@@ -223,15 +269,30 @@ def _asked(
 
 
 def doctor(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder, zip or file of DICOM to look into, in place of this computer."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder to try writing to.", rich_help_panel=OUT)
     ] = Path("aistat-out"),
     seed: Seed = 0,
 ) -> None:
-    """Check this computer: versions, devices, precision, disk, and a small fit."""
+    """Check this computer, by a small fit; or say what a DICOM folder holds, and is good for."""
+    sound = True
+    if folder is not None:
+        from aistat_jax.dicom.inventory import inventory
+
+        for holding in inventory(folder):
+            sound &= holding.usable
+            say(f"{'OK     ' if holding.usable else 'PROBLEM'}  {holding.name}: {holding.text}")
+        if not sound:
+            raise typer.Exit(1)
+        return
     from aistat_jax._doctor import examine
 
-    sound = True
     for finding in examine(out, seed):
         sound &= finding.sound
         say(f"{'OK     ' if finding.sound else 'PROBLEM'}  {finding.name}: {finding.text}")
@@ -264,6 +325,19 @@ def slices_of(text: str) -> str | list[int]:
     return sorted(set(numbers))
 
 
+def _levels(text: str) -> list[float]:
+    try:
+        levels = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        levels = [-1.0]
+    if not all(0 < level < 1 for level in levels):
+        raise InputError(
+            f"--levels {text} is not understood; write probabilities between 0 and 1 such as "
+            "0.5,0.9"
+        )
+    return levels
+
+
 def dims_of(text: str | None) -> int | str | None:
     if text in (None, "auto"):
         return text
@@ -280,8 +354,8 @@ def chart_of(text: str) -> str:
     return text
 
 
-def _finish(place: Claim, case: Case) -> None:
-    """Write the case, and say what was found and written."""
+def _finish(place: Claim, case: Case, **dicom: Any) -> None:
+    """Write the case, and say what was found and written; `dicom` are options of `write_case`."""
     from aistat_jax.boundary.choices import in_words
     from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views import outputs
@@ -292,11 +366,18 @@ def _finish(place: Claim, case: Case) -> None:
         say(f"contoured {how} (--dims {dims}): {why}")
     for sentence in in_words(case.charts):
         say(sentence)
+    for name in case.image.names:
+        origin = case.image[name].origin
+        if origin is not None and origin.quantity:
+            used = ", ".join(f"{key} {value}" for key, value in origin.quantity)
+            say(f"{name} is {case.image[name].quantity}, from {used}")
     for name, reason in case.skipped[:MOST_LEFT_OUT]:
         complain(f"left out {name}: {reason}")
     if (more := len(case.skipped) - MOST_LEFT_OUT) > 0:
         complain(f"left out {more} more, which summary.json names")
-    out, names = write_results(place, partial(outputs.write_files, case=case), ("summary.json",))
+    out, names = write_results(
+        place, partial(outputs.write_files, case=case, **dicom), ("summary.json",)
+    )
     for one in case:
         say(_line(one))
     for concern in triage(case.contours)[:MOST_CONCERNS]:

@@ -24,7 +24,7 @@ ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
 T = TypeVar("T")
 OUT = "Output"
-ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".png", ".npz")
+ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".png", ".npz", ".dcm", ".zip")
 Seed = Annotated[
     int, typer.Option(help="The same seed gives the same figures.", rich_help_panel=OUT)
 ]

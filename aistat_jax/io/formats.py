@@ -7,7 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-READ = "read are NIfTI (.nii, .nii.gz), greyscale PNG (.png) and NumPy archives of one array (.npz)"
+READ = (
+    "read are NIfTI (.nii, .nii.gz), DICOM (a file, a folder or a .zip), greyscale PNG (.png) and "
+    "NumPy archives of one array (.npz)"
+)
 NIFTI = {348: "Nifti1Image", 540: "Nifti2Image"}  # by the size of the header, its first number
 
 _HEADER = 540

@@ -1,7 +1,7 @@
 """How do images and masks come in from files, and go back in the input's own orientation?
 
-NIfTI (.nii, .nii.gz) is in patient millimetres; pictures (.png) and arrays (.npz) have no
-spacing and live in pixels.
+NIfTI (.nii, .nii.gz) and DICOM (a folder, a file or a zip of a series) are in patient millimetres;
+pictures (.png) and arrays (.npz) have no spacing and live in pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import numpy as np
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Bool
+from aistat_jax.dicom.files import holds_dicom
+from aistat_jax.dicom.image import read_series
+from aistat_jax.dicom.marks import read_region
+from aistat_jax.dicom.together import check_together
 from aistat_jax.io.formats import NIFTI, READ, Content, content_of, unpacked
 from aistat_jax.space.grid import (
     Grid,
@@ -37,21 +41,27 @@ _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.erro
 
 
 def read_image(**paths: PathLike) -> Image:
-    """Read one file a channel: `read_image(PT="pet.nii.gz", CT="ct.nii.gz")`.
+    """Read one file, or DICOM series, a channel: `read_image(PT="pet.nii.gz", CT="ct_folder")`.
 
     Convention: each channel keeps its own grid, axes in canonical order (closest to RAS+);
     the first named is the primary one. The name sets the quantity: PT or PET is SUV, CT is HU,
     anything else arbitrary units. A .png is shown upright: u runs along its columns to the
-    right, v up its rows; a .npz holds one array indexed (u, v) or (u, v, w).
+    right, v up its rows; a .npz holds one array indexed (u, v) or (u, v, w). Of DICOM, which may
+    be a folder, a file or a zip, the name says which modality is meant, and SUV is made of a PET as
+    `read_series` says; series of different patients are refused.
     Raises InputError naming the file for anything that cannot be used as it is.
     """
     if not paths:
         raise InputError("no image was given; pass one file a channel, such as PT='pet.nii.gz'")
-    return Image.of(*(read_channel(path, name) for name, path in paths.items()))
+    channels = [read_channel(path, name) for name, path in paths.items()]
+    check_together(channels)
+    return Image.of(*channels)
 
 
 def read_channel(path: PathLike, name: str = "image") -> Channel:
-    """Read one channel from .nii, .nii.gz, .png or .npz. Raises InputError naming the file."""
+    """Read one channel from .nii, .nii.gz, DICOM, .png or .npz. Raises InputError naming it."""
+    if holds_dicom(Path(path)):
+        return read_series(path, name)
     source = _existing(path)
     quantity = quantity_of(name)
     if source.suffix.lower() in (".png", ".npz"):
@@ -66,16 +76,23 @@ def read_channel(path: PathLike, name: str = "image") -> Channel:
     )  # fmt: skip
 
 
-def read_mask(path: PathLike, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:
+def read_mask(
+    path: PathLike, like: Channel | Grid, roi: str | None = None
+) -> Bool[np.ndarray, "i j k"]:
     """Read a mask drawn on the grid of `like`: zero is outside, one other value is inside.
 
     `like` is a channel of the image, such as its primary one, or a grid.
 
     The mask may be stored in another axis order than the image, as long as its voxels are the
-    same ones. Shapes: returns (i, j, k) on the canonical grid of `like`.
-    Raises InputError for an unreadable or empty mask, one with several labels or fractions, or
-    one on another grid.
+    same ones. Of DICOM an RTSTRUCT or a SEG is read, of which `roi` is the region's name where it
+    holds several: voxels at least half inside. Shapes: returns (i, j, k) on the canonical grid of
+    `like`. Raises InputError for an unreadable or empty mask, one with several labels or fractions,
+    one on another grid, and whatever `mask_of` and `read_segmentation` of `dicom` refuse.
     """
+    if holds_dicom(Path(path)):
+        return read_region(path, like, roi)
+    if roi is not None:
+        raise InputError(f"{Path(path)}: roi is the name of a region of an RTSTRUCT or a SEG")
     source = _existing(path)
     volume = read_drawn(source, like, "mask")
     if not np.isfinite(volume).all():
@@ -247,13 +264,13 @@ def _read_nifti(source: Path) -> _Stored:
 def _not_nifti(source: Path, content: Content) -> str:
     """Why a file is not read, and what is."""
     if content.kind == "a DICOM file":
-        return "this is a DICOM file; convert its series with dcm2niix and pass the .nii.gz"
+        return "this is a DICOM file, which is no mask; a mask is NIfTI, an RTSTRUCT or a SEG"
     if content.kind and not content.header:
         return f"this is {content.kind}, which is not read; {READ}"
     if source.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
         return (
-            "this is not a readable NIfTI file; pass .nii or .nii.gz, or convert it (DICOM with "
-            "dcm2niix)"
+            "this is not a readable NIfTI file; pass .nii or .nii.gz, or the folder of a DICOM "
+            "series"
         )
     return f"files of this kind are not read; {READ}"
 

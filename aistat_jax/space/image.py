@@ -19,6 +19,7 @@ from aistat_jax.space.grid import (
     check_affine,
     to_canonical,
 )
+from aistat_jax.space.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Channel:
     """One modality on its own grid.
 
     Convention: stored axes are permuted and flipped so that they run closest to RAS+.
-    Shapes: values (i, j, k) float64 in `quantity` ("SUV", "HU", "a.u.").
+    Shapes: values (i, j, k) float64 in `quantity` ("SUV", "HU", "a.u."). `origin` is the DICOM
+    series that it was read from, if any.
     """
 
     values: Float[np.ndarray, "i j k"]
@@ -95,6 +97,7 @@ class Channel:
     quantity: str = static(default="a.u.")
     source: str = static(default="")
     storage: Storage | None = static(default=None)
+    origin: Origin | None = static(default=None)
 
     @property
     def unit(self) -> str:

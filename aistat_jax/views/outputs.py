@@ -19,6 +19,7 @@ from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
+from aistat_jax.views.dicom_files import write_dicom
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
@@ -29,21 +30,37 @@ from aistat_jax.views.surface_files import sections_csv
 from aistat_jax.views.unrolled import plot_unrolled, value_word
 
 
-def write_case(folder: str | os.PathLike[str], case: Case) -> list[str]:
+def write_case(
+    folder: str | os.PathLike[str],
+    case: Case,
+    *,
+    levels: Sequence[float] = (),
+    series: str | None = None,
+) -> list[str]:
     """Write every output of a case into a folder, all files or none; returns their names.
 
     summary.json is the contract (see `summary_of`); images without spacing get probability.npz
-    instead of probability.nii.gz, and surfaces as PLY instead of GIFTI.
+    instead of probability.nii.gz, and surfaces as PLY instead of GIFTI. An image that was read from
+    DICOM gets rtstruct.dcm (`write_rtstruct`, with contours at the probabilities `levels`),
+    segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
+    channel, or of the channel `series`.
     Raises InputError when the folder cannot be written.
     """
     out = Path(folder).expanduser().absolute()
     with staged_folder(out) as staging:
-        names = write_files(staging, case)
+        names = write_files(staging, case, levels, series)
         move_in(staging, out, last=("summary.json",))
     return names
 
 
-def write_files(folder: Path, case: Case, *, pictures: bool = True) -> list[str]:
+def write_files(
+    folder: Path,
+    case: Case,
+    levels: Sequence[float] = (),
+    series: str | None = None,
+    *,
+    pictures: bool = True,
+) -> list[str]:
     """Write every output of a case into an existing folder; returns the files' names.
 
     pictures: also those that are for people alone, figure.png and report.html.
@@ -58,8 +75,9 @@ def write_files(folder: Path, case: Case, *, pictures: bool = True) -> list[str]
     write_contours(folder / "contours.csv", case)
     solid = case[0].chart.dims == 3
     surfaces = write_surfaces(folder, case) if solid else []
+    dicom = write_dicom(folder, case, levels, series)
     if not pictures:
-        return [*names, "contours.csv", *surfaces]
+        return [*names, "contours.csv", *surfaces, *dicom]
     shown = surface_figures(case) if solid else _slice_figures(case)
     save_figure(shown[0][1], folder / "figure.png")
     write_report(
@@ -71,7 +89,7 @@ def write_files(folder: Path, case: Case, *, pictures: bool = True) -> list[str]
         pictures=[] if solid else plot_slices(case.image, case.contours, channel=home_of(case)),
         size=stack_size(case.contours),
     )
-    return [*names, "contours.csv", "figure.png", *surfaces, "report.html"]
+    return [*names, "contours.csv", "figure.png", *surfaces, *dicom, "report.html"]
 
 
 def _slice_figures(case: Case) -> list[tuple[str, Any]]:

@@ -121,6 +121,7 @@ def write_report(
         f"{''.join(drawn[:1])}</div>",
         _overview(targets),
         _left_out(summary),
+        _quantities(summary),
         _every(cards, solid=solid),
         *([f'<div class="pair">{"".join(drawn[1:])}</div>'] if drawn[1:] else []),
         f'<h2>How to read this</h2><p class="about">{safe(ABOUT)}</p>',
@@ -312,6 +313,20 @@ def _mark(case: str) -> str:
     if case not in MARKS:
         return '<span class="grade">not graded</span>'
     return f'<span class="grade {case}">{MARKS[case]} {case}</span>'
+
+
+def _quantities(summary: Mapping[str, Any]) -> str:
+    """What the values of channels from DICOM are, and the attributes that they come from."""
+    found = summary.get("quantities", {})
+    rows = [
+        f'<p class="about">{safe(name)} is {safe(str(one["quantity"]))}, from '
+        + safe(", ".join(f"{key}: {value}" for key, value in one["from"].items()))
+        + safe("".join(f"; {note}" for note in one.get("notes", ())))
+        + "</p>"
+        for name, one in found.items()
+        if one.get("from")
+    ]
+    return f"<details><summary>Values of the image</summary>{''.join(rows)}</details>" * bool(rows)
 
 
 def _settings(summary: Mapping[str, Any]) -> str:

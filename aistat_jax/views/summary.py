@@ -40,6 +40,9 @@ def summary_of(case: Case) -> dict[str, Any]:
     common normal (in an axial volume z), and the "size" of the section as that of a target, with
     the area of the "estimate".
 
+    Channels that were read from DICOM have "quantities", by their names: the "quantity" and what it
+    was computed "from", every attribute with its tag and value, and "notes" on the series.
+
     Where there is something to say it holds "reference" (agreement with a reference mask),
     "skipped" (targets that could not be read, with reasons) and "chosen", what nobody had said
     ("dims" and the "reason"; "charts", with the "id", "chart" and "reason" of each target); a
@@ -68,7 +71,22 @@ def summary_of(case: Case) -> dict[str, Any]:
         summary["skipped"] = [{"id": name, "reason": why} for name, why in case.skipped]
     if case.chosen is not None or case.charts:
         summary["chosen"] = _chosen(case)
+    if quantities := _quantities(case.image):
+        summary["quantities"] = quantities
     return summary
+
+
+def _quantities(image: Image) -> dict[str, Any]:
+    """What the values of channels from DICOM are, and every attribute that they come from."""
+    return {
+        name: {
+            "quantity": image[name].quantity,
+            "from": dict(origin.quantity),
+            "notes": list(origin.notes),
+        }
+        for name in image.names
+        if (origin := image[name].origin) is not None
+    }
 
 
 def _chosen(case: Case) -> dict[str, Any]:

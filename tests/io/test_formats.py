@@ -45,7 +45,7 @@ def read_mask_of(path: Path, like) -> np.ndarray:
 KINDS = {
     "slice.tif": (b"II*\0", "this is a TIFF picture"),
     "a.npy": (b"\x93NUMPY\x01\0", "this is a NumPy array (.npy)"),
-    "scan.nii": (bytes(128) + b"DICM", "this is a DICOM file; convert its series with dcm2niix"),
+    "scan.nii": (bytes(128) + b"DICM", "there is no DICOM image, only something of 1 file"),
     "scan.nii.gz": (b"\x89PNG\r\n\x1a\n", "this is a PNG picture"),
     "empty.nii": (b"", "this is an empty file"),
     "words.nii": (b"hello", "this is not a readable NIfTI file"),
@@ -63,7 +63,7 @@ def test_what_is_not_read_is_named(tmp_path, name):
     sentence = refusal(read_channel, path)
     assert f"{path}: {words}" in sentence
     if "which is not read" in sentence:
-        assert "read are NIfTI (.nii, .nii.gz), greyscale PNG (.png)" in sentence
+        assert "read are NIfTI (.nii, .nii.gz), DICOM (a file, a folder or a .zip)" in sentence
 
 
 @pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "scan.dcm", "scan"])

@@ -15,7 +15,7 @@ from tests.io.volumes import SHAPE, affine_of, ball, refuse, save
 
 def test_missing_files_and_folders_are_refused(tmp_path):
     refuse(tmp_path / "absent.nii.gz", "no such file; check the path")
-    refuse(tmp_path, "this is a folder; pass an image file")
+    refuse(tmp_path, "there is no DICOM image in it")
     with pytest.raises(InputError, match="no image was given"):
         read_image()
 

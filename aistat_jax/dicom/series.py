@@ -1,0 +1,130 @@
+"""Which series does a path hold, and which of them is meant?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aistat_jax._errors import InputError
+from aistat_jax.dicom.files import Member, header, parts_of
+
+IMAGES = ("PT", "CT", "MR", "NM")
+_WANTED = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientWeight", "PatientSize",
+    "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber",
+    "ReferringPhysicianName", "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID",
+    "SeriesInstanceUID", "SeriesDate", "SeriesTime", "SeriesDescription", "Modality", "ImageType",
+    "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "Rows",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionDate", "AcquisitionTime",
+    "AcquisitionDateTime", "ActualFrameDuration", "Units", "SUVType", "DecayCorrection",
+    "CorrectedImage", "RadiopharmaceuticalInformationSequence", "Manufacturer",
+    "StructureSetROISequence", "StructureSetLabel", "SegmentSequence", "SegmentationType",
+)  # fmt: skip
+PRIVATE = {"GE scan": 0x0009100D, "Philips SUV": 0x70531000, "Philips activity": 0x70531009}
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The files of one series, their headers, and where in each the header ends, in no order."""
+
+    headers: tuple[Any, ...]
+    members: tuple[Member, ...]
+    ends: tuple[int, ...]
+
+    def says(self, keyword: str) -> str:
+        """What its first file says, as text; nothing where it has no such attribute."""
+        return str(self.headers[0].get(keyword) or "")
+
+    @property
+    def modality(self) -> str:
+        return self.says("Modality") or "not told"
+
+    @property
+    def patient(self) -> str:
+        return self.says("PatientID")
+
+    @property
+    def is_image(self) -> bool:
+        return "Rows" in self.headers[0] and self.modality not in ("SEG", "RTDOSE")
+
+    def words(self) -> str:
+        """One series in a sentence: modality, description and size."""
+        name = self.says("SeriesDescription")
+        count = len(self.members)
+        kind = self.modality if self.says("Modality") else "something"
+        return f"{kind}{f' “{name}”' if name else ''} of {count} file{'s' * (count != 1)}"
+
+
+def series_in(members: Sequence[Member]) -> list[Series]:
+    """The series that DICOM files belong to, in the order of their first file."""
+    found: dict[tuple[str, str], list[tuple[Any, Member, int]]] = {}
+    tags = [*_WANTED, *PRIVATE.values()]
+    for member in members:
+        if (read := header(member, tags)) is not None:
+            said, end = read
+            key = str(said.get("PatientID")), str(said.get("SeriesInstanceUID"))
+            found.setdefault(key, []).append((said, member, end))
+    return [Series(*(tuple(each) for each in zip(*files))) for files in found.values()]  # noqa: B905
+
+
+def modality_of(name: str) -> str | None:
+    """The modality that a channel's name asks for, None where any will do.
+
+    >>> modality_of("PET"), modality_of("ct"), modality_of("T1")
+    ('PT', 'CT', None)
+    """
+    name = name.upper()
+    return {"PET": "PT", "PT": "PT", "CT": "CT", "MR": "MR", "MRI": "MR"}.get(name)
+
+
+def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) -> Series:
+    """The one series that the channel of a name can be.
+
+    Of several that could, `where` says which behind a #: part of the description, or the UID.
+    Raises InputError for none or several.
+    """
+    images = [each for each in found if each.is_image]
+    patients = sorted({each.patient for each in images})
+    if len(patients) > 1:
+        raise InputError(
+            f"{where}: the files are of {len(patients)} patients ({', '.join(patients)}); pass "
+            "the folder of one"
+        )
+    wanted = modality_of(name)
+    fit = [each for each in images if wanted in (None, each.modality)]
+    part = parts_of(where)[1]
+    several = len(fit)
+    fit = [each for each in fit if _named(each, part)]
+    listed = "; ".join(each.words() for each in images)
+    if not images:
+        there = "; ".join(each.words() for each in found)
+        raise InputError(
+            f"{where}: there is no DICOM image{f', only {there}' if there else ' in it'}; pass an "
+            "image, or the folder of a DICOM series"
+        )
+    if not fit and several:
+        raise InputError(
+            f"{where}: no series that could be channel {name} is named like {part!r}; there is "
+            f"{listed}"
+        )
+    if not fit:
+        raise InputError(
+            f"{where}: channel {name} needs a series of modality {wanted}, and there is {listed}; "
+            "pass the folder of that series"
+        )
+    if len(fit) > 1:
+        raise InputError(
+            f"{where}: {len(fit)} series could be channel {name} ({listed}); say which by a "
+            "part of its description or by its UID, behind the path and a #"
+        )
+    return fit[0]
+
+
+def _named(series: Series, part: str) -> bool:
+    """Whether a series has a UID, or words like these in its description."""
+    said = series.says("SeriesDescription").casefold()
+    return not part or part == series.says("SeriesInstanceUID") or part.casefold() in said

@@ -1,0 +1,60 @@
+"""Which planes are the slices of a DICOM series, and which instance is each?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.image import Channel
+from aistat_jax.space.origin import Origin
+
+
+class Slice(NamedTuple):
+    """One image of a series: where it lies, and the UID of its instance."""
+
+    plane: Plane
+    instance: str
+
+
+def origin_of(channel: Channel) -> Origin:
+    """The series that a channel was read from.
+
+    Raises InputError where it is from no DICOM series, or from one without a frame of reference.
+    """
+    if channel.origin is None or channel.storage is None:
+        raise InputError(
+            f"channel {channel.name} was not read from a DICOM series, which an object has to "
+            "refer to; read the image from its DICOM folder"
+        )
+    if not channel.origin.frame_uid:
+        raise InputError(
+            f"channel {channel.name}: its series has no FrameOfReferenceUID (0020,0052), so that "
+            "contours would have no place; use the original series"
+        )
+    return channel.origin
+
+
+def series_grid(channel: Channel) -> Grid:
+    """The grid of a channel with the series' own slices along its third axis.
+
+    That is the canonical one, unless the series is sagittal or coronal.
+    """
+    if channel.storage is None:
+        return channel.grid
+    (across,) = (n for n, (axis, _) in enumerate(channel.storage.axes) if axis == 2)
+    order = [*(n for n in range(3) if n != across), across]
+    affine = channel.grid.affine.copy()
+    affine[:3, :3] = affine[:3, :3][:, order]
+    first, second, third = (channel.grid.shape[n] for n in order)
+    return replace(channel.grid, affine=affine, shape=(first, second, third))
+
+
+def slices_of(channel: Channel) -> list[Slice]:
+    """The slices of a channel's series along `series_grid`. Raises InputError as `origin_of`."""
+    origin, grid = origin_of(channel), series_grid(channel)
+    assert channel.storage is not None
+    (flipped,) = (flip for axis, flip in channel.storage.axes if axis == 2)
+    instances = origin.instances[::-1] if flipped else origin.instances
+    return [Slice(grid.plane(k), instance) for k, instance in enumerate(instances)]

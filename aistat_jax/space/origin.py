@@ -1,0 +1,29 @@
+"""Which DICOM series did a channel's voxels come from, in the series' own words?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Words = tuple[tuple[str, str], ...]
+"""Pairs of a name and what it says."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What has to be said of a series to refer to it from another object. Hashable, all text.
+
+    patient: attributes of patient and study by their keywords, those alone that the series has.
+    modality, series_uid, frame_uid (of the frame of reference, "" where it has none), class_uid.
+    instances: the UID of every slice, in stored order along the normal. quantity: every attribute
+    that went into the channel's quantity, such as the dose of an SUV, with its tag, and its value.
+    notes: sentences about the series that a user must know.
+    """
+
+    patient: Words
+    modality: str
+    series_uid: str
+    frame_uid: str
+    class_uid: str
+    instances: tuple[str, ...]
+    quantity: Words = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,106 @@
+"""How does a case go back into a planning system? As an RTSTRUCT and as DICOM SEG."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from aistat_jax._errors import InputError, InputWarning
+from aistat_jax.case import Case
+from aistat_jax.dicom.segmentations import Segment, write_segmentation
+from aistat_jax.dicom.structure_file import write_structures
+from aistat_jax.space.image import Channel
+from aistat_jax.uncertainty.contour import estimate_volume
+from aistat_jax.uncertainty.credible_regions import WORST, regions_of
+from aistat_jax.uncertainty.probability import probability_map
+
+RTSTRUCT, ESTIMATE, PROBABILITY = "rtstruct.dcm", "segmentation.dcm", "probability.dcm"
+
+
+def write_rtstruct(
+    path: str | os.PathLike[str],
+    case: Case,
+    *,
+    channel: str | None = None,
+    levels: Sequence[float] = (),
+    label: str = "aistat",
+) -> Path:
+    """Write a case as an RTSTRUCT: closed contours in mm from the posterior itself.
+
+    Regions are the median, the inner and outer credible contour, and one for each probability in
+    `levels`; see `regions_of`. They lie on the slices of the series that `channel` was read from,
+    by default that of the contours, else the first one that is from DICOM, and refer to its images;
+    surfaces may be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED.
+    Holes are keyholes. Contours under a quarter of a pixel are left out, which is an InputWarning.
+
+    Raises InputError for an image that was not read from DICOM.
+    """
+    chosen = _channel(case, channel)
+    regions = regions_of(case.contours, chosen, levels, label)
+    for note in write_structures(path, regions, chosen, label):
+        warnings.warn(f"{Path(path).name}: {note}", InputWarning, stacklevel=2)
+    return Path(path)
+
+
+def write_seg(
+    path: str | os.PathLike[str],
+    case: Case,
+    *,
+    channel: str | None = None,
+    kind: str = "probability",
+) -> Path:
+    """Write a case as DICOM SEG on the voxels of a channel that was read from DICOM.
+
+    `kind` is "probability" (FRACTIONAL: that a voxel's centre is inside of any target, in steps of
+    1/255) or "estimate" (BINARY: voxels at least half inside of it).
+    Raises InputError for another kind, and for an image that was not read from DICOM.
+    """
+    if kind not in ("probability", "estimate"):
+        raise InputError(f"kind {kind!r} is not known; it is probability or estimate")
+    chosen = _channel(case, channel)
+    worst = next(c for c in WORST if any(each.grade.case == c for each in case))
+    if kind == "probability":
+        values = probability_map(case.posteriors, chosen.grid).clip(0, 1)
+    else:
+        values = estimate_volume(case.contours, chosen)
+    what = f"{'probability of being inside' if kind == 'probability' else 'posterior estimate'}"
+    return write_segmentation(
+        path, [Segment(f"aistat {kind}", values, f"{what}; worst grade {worst}")], chosen
+    )
+
+
+def write_dicom(
+    folder: Path, case: Case, levels: Sequence[float] = (), channel: str | None = None
+) -> list[str]:
+    """The DICOM files of a run, where its first channel is from DICOM; returns their names.
+
+    What cannot be written is said (an InputWarning), and the rest is.
+    """
+    if case.image.primary.origin is None and channel is None:
+        return []
+    writers = {
+        RTSTRUCT: lambda path: write_rtstruct(path, case, channel=channel, levels=levels),
+        ESTIMATE: lambda path: write_seg(path, case, channel=channel, kind="estimate"),
+        PROBABILITY: lambda path: write_seg(path, case, channel=channel),
+    }
+    names = []
+    for name, write in writers.items():
+        try:
+            write(folder / name)
+            names.append(name)
+        except InputError as error:
+            warnings.warn(f"there is no {name}: {error}", InputWarning, stacklevel=2)
+    return names
+
+
+def _channel(case: Case, name: str | None) -> Channel:
+    if name is not None:
+        return case.image[name]
+    flat = [each.posterior.chart.plane for each in case if each.chart.dims == 2]
+    home = case.image.home_of(flat) if flat else None
+    if home is not None and home.origin is not None:
+        return home
+    known = [case.image[each] for each in case.image.names if case.image[each].origin is not None]
+    return known[0] if known else case.image.primary

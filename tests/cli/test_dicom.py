@@ -1,0 +1,144 @@
+"""Does a DICOM folder go through the command line to DICOM files, or else to one sentence?"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax import case
+from aistat_jax.cli import main
+from tests.dicom.judges import check_valid
+from tests.dicom.made import FACTOR, save_series, save_structures
+from tests.dicom.test_structures import square, stars
+from tests.test_case import balls
+
+DICOM = {"rtstruct.dcm", "segmentation.dcm", "probability.dcm"}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """PET, CT and an RTSTRUCT of one study; fits are stars of known radii."""
+
+    def fitted(models, settings):
+        image = aj.read_image(PT=tmp_path / "pt")
+        found = stars(image, slices=[model.target.plane.index for model in models])
+        return [
+            aj.replace(one, target_id=model.target.id)
+            for one, model in zip(found, models, strict=True)
+        ]
+
+    monkeypatch.setattr(case, "_fit", fitted)
+    save_series(tmp_path / "pt")
+    save_series(tmp_path / "ct", "CT")
+    heights = (115, 120, 125, 130)
+    save_structures(
+        tmp_path / "rs.dcm",
+        {"GTV": [square(z) for z in heights], "rough": [square(z, 12.0) for z in heights]},
+    )
+    return tmp_path
+
+
+def contour(study, *options: str) -> int:
+    where = [str(study / "pt"), "--out", str(study / "out"), "--draws", "200"]
+    return main(["contour", *where, *options])
+
+
+def test_a_folder_is_contoured_and_goes_back_as_dicom(study, capsys):
+    options = ["--ct", str(study / "ct"), "--mask", str(study / "rs.dcm"), "--mask-roi", "rough"]
+    options += ["--reference", str(study / "rs.dcm"), "--reference-roi", "GTV", "--levels", "0.9"]
+    assert contour(study, *options) == 0
+    printed = capsys.readouterr().out
+    assert "PT is SUV, from Units (0054,1001) BQML" in printed
+    assert "RadionuclideTotalDose (0018,1074) 350000000.0" in printed
+    assert "against the reference" in printed
+    out = study / "out"
+    assert {path.name for path in out.iterdir()} >= DICOM
+    summary = json.loads((out / "summary.json").read_text())
+    pet = summary["quantities"]["PT"]
+    assert pet["quantity"] == "SUV"
+    assert pet["from"]["PatientWeight (0010,1030)"] == "70.0"
+    assert summary["quantities"]["CT"]["quantity"] == "HU"
+    assert "Nobody" not in (out / "summary.json").read_text()
+    page = (out / "report.html").read_text()
+    assert "PatientWeight (0010,1030): 70.0" in page
+    names = aj.read_structures(out / "rtstruct.dcm").names
+    assert names == ("aistat_median", "aistat_in95", "aistat_out95", "aistat_p90")
+    image = aj.read_image(PT=study / "pt").primary
+    estimate = aj.read_mask(out / "segmentation.dcm", image)
+    assert estimate.any(axis=(0, 1)).sum() == len(summary["targets"])
+    check_valid(*(out / name for name in DICOM))
+
+
+def test_a_reference_as_drawn_is_compared_with_as_drawn(study):
+    found = aj.contour(
+        {"PT": study / "pt"}, mask=study / "rs.dcm", mask_roi="rough",
+        reference=study / "rs.dcm", reference_roi="GTV", settings=aj.Settings(draws=200),
+    )  # fmt: skip
+    for one in found:
+        assert np.isclose(one.reference.area, 18.0**2)  # not a pixel more
+    assert found.image.primary.quantity == "SUV"
+    assert np.isclose(found.image.primary.values.max(), 5027 * FACTOR, rtol=0.01)
+
+
+def test_the_files_of_a_zip_are_named_after_it(study, monkeypatch, capsys):
+    import shutil
+
+    monkeypatch.chdir(study)
+    shutil.make_archive("series", "zip", study / "pt")
+    assert main(["contour", "series.zip", "--mask", "rs.dcm", "--mask-roi", "GTV"]) == 0
+    assert (study / "aistat-out" / "series" / "rtstruct.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (
+            ["--mask", "rs.dcm"],
+            "say which, by its name as --mask-roi or --reference-roi: GTV, rough",
+        ),
+        (["--mask", "rs.dcm", "--mask-roi", "PTV"], "no region of the name 'PTV'; there are: GTV"),
+        (["--mask", "rs.dcm", "--mask-roi", "GTV", "--levels", "90"], "--levels 90 is not"),
+        (["--mask", "rs.dcm", "--mask-roi", "GTV", "--rtstruct-on", "CT"], "--rtstruct-on CT is"),
+        (["--point=-3,-7,126", "--ct", "pt"], "channel CT needs a series of modality CT"),
+        (["--point=-3,-7,126", "--channel-name", "CT"], "channel CT needs a series of modality CT"),
+    ],
+)
+def test_refusals_are_one_sentence_and_write_nothing(study, monkeypatch, capsys, options, part):
+    monkeypatch.chdir(study)
+    assert contour(study, *options) == 2
+    said = capsys.readouterr().err
+    assert part in said
+    assert said.count("\n") == 1
+    assert not (study / "out").exists()
+
+
+def test_doctor_says_what_a_folder_holds(study, capsys):
+    (study / "notes.txt").write_text("not DICOM")
+    assert main(["doctor", str(study)]) == 0
+    printed = capsys.readouterr().out
+    assert "OK       PT “made PT” of 12 files: 20 x 16 x 12 voxels of 3 x 4 x 5 mm; SUV" in printed
+    assert "OK       CT “made CT” of 12 files: 20 x 16 x 12 voxels of 3 x 4 x 5 mm; HU" in printed
+    assert "regions GTV, rough: a reference or a rough mask" in printed
+    assert "1 other file" in printed
+
+    def weightless(said, n):
+        del said.PatientWeight
+
+    save_series(study / "pt2", change=weightless, series="1.2.3.600")
+    assert main(["doctor", str(study / "pt2")]) == 1
+    printed = capsys.readouterr().out
+    assert "PROBLEM  PT “made PT” of 12 files: holds Bq/ml: no SUV: PatientWeight" in printed
+
+
+def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(case, "_fit", balls)
+    image = aj.demo_phantom(1).image
+    for name in image.names:
+        aj.write_nifti(tmp_path / f"{name}.nii.gz", image[name].values, image[name])
+    at = ",".join(f"{x:.1f}" for x in aj.demo_phantom(1).centre)
+    options = [f"--point={at}", "--out", str(tmp_path / "out"), "--draws", "200"]
+    assert main(["contour", str(tmp_path / "PT.nii.gz"), *options]) == 0
+    assert not {path.name for path in (tmp_path / "out").iterdir()} & DICOM

@@ -1,0 +1,91 @@
+"""Do masks and probabilities survive DICOM SEG, in every orientation?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax._errors import InputError
+from aistat_jax.dicom.segmentations import Segment, read_segmentation, write_segmentation
+from aistat_jax.space.image import Channel
+from tests.dicom.judges import check_valid
+from tests.dicom.made import pydicom, save_series
+from tests.dicom.test_series import FRAMES
+from tests.dicom.test_structures import case_of, stars
+
+pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+
+
+def some(channel: Channel) -> tuple[np.ndarray, np.ndarray]:
+    """A mask off the middle, and probabilities, that no flip leaves as they are."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros(channel.grid.shape, dtype=bool)
+    i, j, k = (n // 3 for n in mask.shape)
+    mask[i : i + 4, j : j + 3, k : k + 2] = True
+    mask[i + 4, j, k] = True
+    return mask, mask * rng.uniform(0.1, 1.0, mask.shape)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_what_is_written_is_read(tmp_path, frame):
+    channel = aj.read_image(CT=save_series(tmp_path / "ct", "CT", frame=FRAMES[frame])).primary
+    mask, share = some(channel)
+    write_segmentation(tmp_path / "mask.dcm", [Segment("GTV", mask)], channel)
+    assert np.array_equal(aj.read_mask(tmp_path / "mask.dcm", channel), mask)
+    two = [Segment("GTV", share, "where it may be"), Segment("node", 0.5 * mask)]
+    write_segmentation(tmp_path / "share.dcm", two, channel)
+    found = read_segmentation(tmp_path / "share.dcm", channel, "GTV")
+    assert np.abs(found - share).max() <= 0.5 / 255 + 1e-6
+    assert (
+        np.abs(read_segmentation(tmp_path / "share.dcm", channel, "node") - 0.5 * mask).max() < 0.01
+    )
+    kinds = [pydicom.dcmread(tmp_path / f"{n}.dcm").SegmentationType for n in ("mask", "share")]
+    assert kinds == ["BINARY", "FRACTIONAL"]
+    check_valid(tmp_path / "mask.dcm", tmp_path / "share.dcm")
+
+
+def test_a_case_as_estimate_and_probability(tmp_path):
+    image = aj.read_image(PT=save_series(tmp_path / "pt"))
+    case = case_of(image, stars(image))
+    estimate = aj.write_seg(tmp_path / "a.dcm", case, kind="estimate")
+    share = aj.write_seg(tmp_path / "b.dcm", case)
+    mask, found = (read_segmentation(path, image.primary) for path in (estimate, share))
+    wanted = aj.probability_map(case.posteriors, image.primary.grid)
+    assert np.abs(found - wanted).max() <= 0.5 / 255 + 1e-6
+    assert mask.sum() == sum((wanted > 0.5)[:, :, k].sum() for k in (4, 5, 6)) or (
+        2 * (mask * (wanted > 0.5)).sum() / (mask.sum() + (wanted > 0.5).sum()) > 0.95
+    )
+    said = pydicom.dcmread(share)
+    assert said.PatientName == "Nobody^None"
+    assert "PatientWeight" not in said
+    check_valid(estimate, share)
+    with pytest.raises(InputError, match="kind 'mask' is not known"):
+        aj.write_seg(tmp_path / "c.dcm", case, kind="mask")
+
+
+def test_what_is_not_of_the_image_is_refused(tmp_path):
+    channel = aj.read_image(CT=save_series(tmp_path / "ct", "CT")).primary
+    mask, _ = some(channel)
+    path = write_segmentation(tmp_path / "mask.dcm", [Segment("GTV", mask)], channel)
+    with pytest.raises(InputError, match="no one segment 'PTV'; there are: GTV"):
+        read_segmentation(path, channel, "PTV")
+    moved = aj.read_image(
+        CT=save_series(tmp_path / "b", "CT", origin=(-31.0, -20.0, 100.0))
+    ).primary
+    with pytest.raises(InputError, match="are not those of the image"):
+        read_segmentation(path, moved)
+
+    def elsewhere(said, n):
+        said.FrameOfReferenceUID = "1.2.3.77"
+
+    other = aj.read_image(CT=save_series(tmp_path / "c", "CT", change=elsewhere)).primary
+    with pytest.raises(InputError, match="another frame of reference"):
+        read_segmentation(path, other)
+    with pytest.raises(InputError, match="every voxel is outside"):
+        write_segmentation(tmp_path / "d.dcm", [Segment("GTV", 0 * mask)], channel)
+    with pytest.raises(InputError, match="must lie in"):
+        write_segmentation(tmp_path / "d.dcm", [Segment("GTV", 2.0 * mask)], channel)
+    with pytest.raises(InputError, match="do not match channel CT"):
+        write_segmentation(tmp_path / "d.dcm", [Segment("GTV", mask[:-1])], channel)
+    assert not (tmp_path / "d.dcm").exists()

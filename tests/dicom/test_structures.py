@@ -1,0 +1,404 @@
+"""Do contours go out as they are and come back as they were, and are wrong ones refused by name?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax._errors import InputError, InputWarning
+from aistat_jax.case import Case
+from aistat_jax.dicom.slices import slices_of
+from aistat_jax.dicom.structure_file import Drawn, decimal, keyhole, write_structures
+from aistat_jax.dicom.structures import curves_of, mask_of
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve, region_of
+from aistat_jax.space.image import Image
+from aistat_jax.space.ring import ring_chart
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.star import star_chart
+from aistat_jax.uncertainty.credible_regions import regions_of
+from tests.dicom.judges import check_valid, drawn_by_plastimatch
+from tests.dicom.made import SHAPE, SPACING, pydicom, save_series, save_structures
+from tests.helpers import TRUSTED, circle, smooth_draws
+
+CENTRE = np.array([-3.0, -7.0])  # RAS mm, the ball of `lesion`
+SLICES = (4, 5, 6)
+
+
+@pytest.fixture
+def image(tmp_path) -> Image:
+    return aj.read_image(PT=save_series(tmp_path / "pt"), CT=save_series(tmp_path / "ct", "CT"))
+
+
+def posterior_of(chart, values: np.ndarray, name: str) -> Posterior:
+    return Posterior(chart, values[None], {}, TRUSTED, "laplace", 0, name)
+
+
+def stars(image: Image, radius: float = 11.0, centre=CENTRE, slices=SLICES) -> list[Posterior]:
+    found = []
+    for k in slices:
+        chart = star_chart(np.asarray(centre), 3 * radius, image.primary.grid.plane(k), 64)
+        wave = smooth_draws(chart.angles, 300, 0.08, k)
+        found.append(posterior_of(chart, radius * np.exp(wave), f"z{k:03d}"))
+    return found
+
+
+def surface(image: Image, radius: float = 14.0) -> Posterior:
+    chart = sphere_chart(np.array([-3.0, -7.0, 126.0]), 40.0, "mm")
+    scale = 1 + 0.05 * np.random.default_rng(0).standard_normal((200, 1))
+    return posterior_of(chart, np.full((200, chart.sites), radius) * scale, "lesion")
+
+
+def case_of(image: Image, posteriors: list[Posterior]) -> Case:
+    return Case(image, tuple(map(aj.contour_of, posteriors)))
+
+
+def areas(path: Path, name: str, image: Image, channel: str = "PT") -> dict[int, float]:
+    curves = curves_of(aj.read_structures(path)[name], image[channel])
+    return {k: region_of(several).area for k, several in curves.items()}
+
+
+# ----------------------------------------------------------------------------------------- out
+
+
+def test_the_posterior_s_own_curves_are_written(tmp_path, image):
+    case = case_of(image, stars(image))
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case, levels=(0.9, 0.5))
+    names = ("aistat_median", "aistat_in95", "aistat_out95", "aistat_p90", "aistat_p50")
+    assert aj.read_structures(path).names == names
+    assert max(map(len, names)) <= 16
+    found = {name: areas(path, name, image) for name in names}
+    for k, contour in zip(SLICES, case, strict=True):
+        chart = contour.posterior.chart
+        draws, band = contour.posterior.draws, contour.band
+        median, inside = np.median(draws, axis=0), np.quantile(draws, 0.1, axis=0)
+        wanted = median, band.lower, band.upper, inside
+        for name, values in zip(names, wanted, strict=False):
+            assert np.isclose(found[name][k], chart.surface(values).area, rtol=1e-5)
+        assert found["aistat_in95"][k] < found["aistat_p90"][k] < found["aistat_p50"][k]
+        assert found["aistat_p50"][k] == found["aistat_median"][k] < found["aistat_out95"][k]
+        drawn = curves_of(aj.read_structures(path)["aistat_median"], image.primary)[k][0]
+        assert drawn.distance_to(chart.points(wanted[0])).max() < 2e-4
+
+
+def test_contours_name_the_image_that_they_lie_on(tmp_path, image):
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case_of(image, stars(image)))
+    heights = {}
+    for file in (tmp_path / "pt").iterdir():
+        said = pydicom.dcmread(file, stop_before_pixels=True)
+        heights[said.SOPInstanceUID] = float(said.ImagePositionPatient[2])
+    said = pydicom.dcmread(path)
+    count = 0
+    for region in said.ROIContourSequence:
+        for contour in region.ContourSequence:
+            instance = contour.ContourImageSequence[0].ReferencedSOPInstanceUID
+            assert {float(z) for z in contour.ContourData[2::3]} == {heights[instance]}
+            count += 1
+    assert count == 3 * len(SLICES)
+    series = said.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    images = series.RTReferencedSeriesSequence[0].ContourImageSequence
+    assert {each.ReferencedSOPInstanceUID for each in images} == set(heights)
+    assert said.FrameOfReferenceUID == "1.2.3.2"
+
+
+def test_nobody_has_approved_it_and_nothing_new_is_said_of_the_patient(tmp_path, image):
+    case = case_of(image, stars(image))
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case)
+    said = pydicom.dcmread(path)
+    assert said.ApprovalStatus == "UNAPPROVED"
+    for name in ("OperatorsName", "StructureSetDate", "AccessionNumber", "PatientBirthDate"):
+        assert name in said  # of type 2
+    (source,) = [file for file in (tmp_path / "pt").glob("000*")]
+    source = pydicom.dcmread(source, stop_before_pixels=True)
+    for element in said:
+        if element.tag.group in (0x0010, 0x0008) and "Patient" in element.keyword:
+            assert source[element.tag].value == element.value
+    assert "PatientWeight" not in said
+    assert "grades 3 green" in said.StructureSetROISequence[0].ROIDescription
+    assert aj.__version__ in said.StructureSetROISequence[0].ROIDescription
+    check_valid(path)
+
+
+def test_coordinates_fit_into_decimal_strings(tmp_path, image):
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case_of(image, stars(image)))
+    raw = pydicom.dcmread(path).ROIContourSequence[0].ContourSequence[0].ContourData
+    assert max(len(str(value)) for value in raw) <= 16
+    assert len(decimal(-123456.123456)) <= 16 < len(str(-123456.1234567891))
+    assert decimal(-0.00001) == "0"
+
+
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+def test_a_surface_is_cut_by_the_slices_of_any_series(tmp_path, image):
+    case = case_of(image, [surface(image)])
+    for channel in ("PT", "CT"):
+        path = aj.write_rtstruct(tmp_path / f"{channel}.dcm", case, channel=channel)
+        found = areas(path, "aistat_median", image, channel)
+        z = np.array([image[channel].grid.plane(k).offset for k in found])
+        exact = np.pi * (np.median(case[0].posterior.draws) ** 2 - (z - 126.0) ** 2)
+        assert np.allclose(list(found.values()), exact, rtol=0.02, atol=2.0)
+        assert len(found) == 5
+        check_valid(path)
+
+
+def test_a_sagittal_series(tmp_path):
+    frame = (0, 1, 0, 0, 0, -1)
+    folder = save_series(tmp_path / "mr", "MR", frame=frame, origin=(-30, -20, 150))
+    image = aj.read_image(MR=folder)
+    plane = slices_of(image.primary)[6].plane
+    centre = plane.to_world(plane.points((slice(8, 9), slice(8, 9)))[0, 0])
+    chart = sphere_chart(centre, 40.0, "mm")
+    values = np.full((200, chart.sites), 12.0) * (
+        1 + 0.05 * np.random.default_rng(0).standard_normal((200, 1))
+    )
+    case = case_of(image, [posterior_of(chart, values, "lesion")])
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case)
+    files = {}
+    for file in folder.iterdir():
+        said = pydicom.dcmread(file, stop_before_pixels=True)
+        files[said.SOPInstanceUID] = float(said.ImagePositionPatient[0])
+    for contour in pydicom.dcmread(path).ROIContourSequence[0].ContourSequence:
+        instance = contour.ContourImageSequence[0].ReferencedSOPInstanceUID
+        assert np.allclose(contour.ContourData[0::3], files[instance], atol=1e-4)
+    flat = star_chart(centre[:2], 40.0, image.primary.grid.plane(5), 64)
+    wave = 12.0 * np.exp(smooth_draws(flat.angles, 300, 0.08, 0))
+    with pytest.raises(InputError, match="lies on no slice of the series"):
+        aj.write_rtstruct(tmp_path / "no.dcm", case_of(image, [posterior_of(flat, wave, "z")]))
+    assert not (tmp_path / "no.dcm").exists()
+
+
+def test_holes_are_keyholes(tmp_path, image):
+    plane = image.primary.grid.plane(5)
+    chart = ring_chart(CENTRE, 30.0, plane, 64)
+    wave = smooth_draws(np.arange(64) * np.pi / 32, 300, 0.04, 1)
+    values = np.concatenate([14.0 * np.exp(wave), 7.0 * np.exp(wave)], axis=1)
+    contour = aj.contour_of(posterior_of(chart, values, "z005"))
+    for region in regions_of([contour], image.primary):
+        name = f"{tmp_path.name}_{region.name}.dcm"
+        write_structures(tmp_path / name, [region], image.primary)
+        curves = curves_of(aj.read_structures(tmp_path / name)[region.name], image.primary)[5]
+        wanted = region_of(region.sections[0][1]).area
+        assert len(curves) == 1  # so that a reader that joins contours reads the same
+        assert np.isclose(region_of(curves).area, wanted, rtol=1e-5)
+        assert np.isclose(abs(curves[0].signed_area), wanted, rtol=1e-5)
+        filled = region_of(region.sections[0][1][:1]).area
+        assert filled > 1.1 * wanted  # negative control: the hole counts
+
+
+def test_a_keyhole_around_several_holes():
+    import shapely
+
+    holes = [circle(2.0, (x, y), 30).points for x, y in ((-4, 0), (4, 1), (0, 5))]
+    polygon = shapely.Polygon(circle(10.0, vertices=50).points, holes)
+    ring = shapely.Polygon(keyhole(polygon, list(polygon.interiors)))
+    assert np.isclose(shapely.make_valid(ring).area, polygon.area)
+    assert np.isclose(ring.area, polygon.area)
+
+
+def test_tiny_contours_are_left_out_and_said(tmp_path, image):
+    plane = image.primary.grid.plane(5)
+    sections = ((plane, (circle(9.0, tuple(CENTRE)), circle(0.9, (20.0, 5.0)))),)
+    notes = write_structures(tmp_path / "a.dcm", [Drawn("GTV", sections)], image.primary)
+    assert notes == ["region GTV: 1 contour or hole under a quarter of a pixel is left out"]
+    assert len(curves_of(aj.read_structures(tmp_path / "a.dcm")["GTV"], image.primary)[5]) == 1
+    nothing = ((plane, (circle(0.9, (20.0, 5.0)),)),)
+    with pytest.raises(InputError, match="there is no contour to write"):
+        write_structures(tmp_path / "b.dcm", [Drawn("GTV", nothing)], image.primary)
+
+
+def test_targets_that_overlap_are_one_region(image):
+    two = stars(image, slices=(5,)) + stars(
+        image, centre=CENTRE + np.array([8.0, 0.0]), slices=(5,)
+    )
+    (median, *_) = regions_of(list(map(aj.contour_of, two)), image.primary)
+    ((_, curves),) = median.sections
+    alone = [aj.contour_of(each).chart.surface(np.median(each.draws, axis=0)).area for each in two]
+    assert max(alone) < region_of(curves).area < sum(alone)
+
+
+def test_what_is_not_from_dicom_has_nothing_to_refer_to(tmp_path):
+    case = case_of(plain := aj.demo_phantom(1).image, stars(plain, slices=(0,)))
+    with pytest.raises(InputError, match="was not read from a DICOM series"):
+        aj.write_rtstruct(tmp_path / "a.dcm", case)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------ in
+
+
+def square(z: float, half: float = 9.0, points: int = 4) -> np.ndarray:
+    """A square about the lesion in LPS at a height. Shapes: (point, 3)."""
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])[:points] * half + -CENTRE
+    return np.column_stack([corners, np.full(points, z)])
+
+
+def test_contours_come_in_by_their_region_s_name(tmp_path, image):
+    path = save_structures(
+        tmp_path / "rs.dcm", {"GTV": [square(120.04), square(124.97)], "Cord": [square(130, 3.0)]}
+    )
+    found = aj.read_structures(path)
+    assert found.names == ("GTV", "Cord")
+    curves = curves_of(found["gtv "], image.primary)  # however it is written
+    assert list(curves) == [4, 5]
+    assert np.isclose(curves[4][0].area, 18.0**2)
+    assert np.allclose(curves[4][0].centroid, CENTRE)
+    assert (
+        aj.read_mask(path, image.primary, "GTV").sum() == mask_of(found["GTV"], image.primary).sum()
+    )
+    with pytest.raises(InputError, match="no region of the name 'PTV'; there are: GTV, Cord"):
+        found["PTV"]
+    with pytest.raises(InputError, match="say which, by its name as roi: GTV, Cord"):
+        aj.read_mask(path, image.primary)
+
+
+def test_two_readers_are_raters(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"A": [square(125, 9.0)], "B": [square(125, 10.0)]})
+    drawn = aj.read_structures(path)
+    curves = [aj.curves_of(drawn[name], image.primary)[5][0] for name in drawn.names]
+    plane = image.primary.grid.plane(5)
+    target, chart = aj.Target(CENTRE, 10.0, plane, "z005"), star_chart(CENTRE, 30.0, plane, 64)
+    (term,) = aj.raters(curves).tabulate(target, chart)
+    assert np.allclose(np.asarray(term.mean)[::16], 9.5, atol=1e-3)  # halfway, towards the sides
+
+
+def test_nested_contours_are_a_hole(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120), square(120, 4.0)]})
+    mask = aj.read_mask(path, image.primary)
+    at = np.rint(image.primary.grid.to_index(np.array([*CENTRE, 120.0]))).astype(int)
+    assert mask.any()
+    assert not mask[tuple(at)]
+
+
+@pytest.mark.parametrize(
+    ("contours", "part"),
+    [
+        ([square(120, points=2)], "has no closed contour: region GTV: a contour has fewer than "
+                                  "three points and is left out, the first at z = 120.00 mm"),
+        ([square(120), square(400)], "1 of its 2 contours lie on no slice of channel PT, the first "
+                                     "at 400.00 mm"),
+        ([square(120) + np.outer(np.arange(4), (0, 0, 2.0))], "turned against the slices"),
+        ([square(120).ravel()[:-1]], "not triples of numbers"),
+        ([], "region GTV has no closed contour"),
+        ([square(120, 0.1)], "hold no voxel"),
+    ],
+)  # fmt: skip
+def test_contours_that_cannot_be_used_are_refused(tmp_path, image, contours, part):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": contours})
+    with pytest.raises(InputError) as refusal:
+        aj.read_mask(path, image.primary)
+    assert part in str(refusal.value)
+
+
+def test_points_are_no_region(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]}, kind="POINT")
+    with pytest.raises(InputError, match="1 open contours or points are left out"):
+        aj.read_mask(path, image.primary)
+
+
+def test_a_two_point_contour_among_others_is_said(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120), square(125, points=2)]})
+    with pytest.warns(InputWarning, match="region GTV: a contour has fewer than three points"):
+        assert aj.read_mask(path, image.primary)[:, :, 4].any()
+
+
+def test_another_frame_of_reference_is_refused(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]}, frame="1.2.3.77")
+    with pytest.raises(InputError, match="drawn in another frame of reference"):
+        aj.read_mask(path, image.primary)
+
+
+def test_another_patient_is_said(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]})
+    said = pydicom.dcmread(path)
+    said.PatientID = "P2"
+    said.save_as(path)
+    with pytest.warns(InputWarning, match="region GTV is of patient P2, and channel PT of P1"):
+        aj.read_mask(path, image.primary)
+
+
+def test_contours_of_other_slices_are_shown_by_the_nearest(tmp_path, image):
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(z) for z in (119, 122, 125, 128)]})
+    with pytest.warns(InputWarning, match="was drawn on other slices"):
+        mask = aj.read_mask(path, image.primary)
+    assert np.flatnonzero(mask.any(axis=(0, 1))).tolist() == [4, 5]
+
+
+def test_what_is_no_structure_set_is_refused(tmp_path, image):
+    with pytest.raises(InputError, match="there is no file of modality RTSTRUCT"):
+        aj.read_structures(tmp_path / "ct")
+    with pytest.raises(InputError, match="a region is an RTSTRUCT or a SEG, and there is CT"):
+        aj.read_mask(tmp_path / "ct", image.primary)
+    path = tmp_path / "mask.nii.gz"
+    aj.write_nifti(path, image["CT"].values > 2000, image["CT"])
+    with pytest.raises(InputError, match="roi is the name of a region"):
+        aj.read_mask(path, image["CT"], "GTV")
+
+
+# ----------------------------------------------------------------------------- independent judges
+
+
+def test_plastimatch_draws_what_the_posterior_says(tmp_path, image):
+    case = case_of(image, stars(image))
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case, levels=(0.5,))
+    found = drawn_by_plastimatch(path, tmp_path / "pt", image.primary, tmp_path / "masks")
+    assert len(found) == 4
+    for k, contour in zip(SLICES, case, strict=True):
+        chart = contour.posterior.chart
+        median = chart.surface(np.median(contour.posterior.draws, axis=0))
+        wanted = median.contains(chart.plane.points())
+        assert np.array_equal(found["aistat_median"][:, :, k], wanted)
+        assert not np.array_equal(found["aistat_out95"][:, :, k], wanted)
+
+
+@pytest.mark.parametrize("patient", ["STS_002", "STS_008", "STS_025"])
+def test_experts_contours_survive_a_round_trip(tmp_path, data_root, patient):
+    root = data_root / "sts_petctmr_dicom_rtstruct" / patient
+    if not root.is_dir():
+        pytest.skip("the sarcomas are not there in DICOM")
+    for part, name in (("PET", "PT"), ("CT", "CT")):
+        series = root / part / "image"
+        channel = aj.read_image(**{name: series}).primary
+        drawn = aj.read_structures(root / part / "mask").roi()
+        curves = curves_of(drawn, channel)
+        sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())
+        out = tmp_path / f"{part}.dcm"
+        assert write_structures(out, [Drawn("GTV", sections)], channel) == []
+        (own,) = drawn_by_plastimatch(out, series, channel, tmp_path / f"{part}1").values()
+        (source,) = (root / part / "mask").iterdir()
+        (theirs,) = drawn_by_plastimatch(source, series, channel, tmp_path / f"{part}2").values()
+        assert 2 * (own & theirs).sum() / (own.sum() + theirs.sum()) >= 0.995
+        assert abs(own.sum() / theirs.sum() - 1) <= 0.005
+        check_valid(out)
+        shifted = np.roll(own, 1, axis=0)  # negative control: a pixel is seen
+        assert 2 * (shifted & theirs).sum() / (own.sum() + theirs.sum()) < 0.99
+
+
+def test_reference_objects_survive_a_round_trip(tmp_path, data_root):
+    folder = data_root / "suv_reference_objects" / "DRO_0_0"
+    if not folder.is_dir():
+        pytest.skip("the SUV reference objects are not there")
+    channel = aj.read_image(PT=folder / "PT").primary
+    (source,) = (folder / "RS").iterdir()
+    curves = curves_of(aj.read_structures(source).roi(), channel)
+    sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())
+    write_structures(tmp_path / "out.dcm", [Drawn("region", sections)], channel)
+    own, theirs = (
+        next(iter(drawn_by_plastimatch(path, folder / "PT", channel, tmp_path / name).values()))
+        for path, name in ((tmp_path / "out.dcm", "own"), (source, "theirs"))
+    )
+    assert np.array_equal(own, theirs)
+    assert own.any()
+
+
+def test_coordinates_are_where_they_were(tmp_path, image):
+    curve = Curve(np.array([[-12.3456, -9.9999], [4.0, -15.25], [1.0, 3.125]]))
+    plane = image.primary.grid.plane(5)
+    write_structures(tmp_path / "a.dcm", [Drawn("GTV", ((plane, (curve,)),))], image.primary)
+    said = pydicom.dcmread(tmp_path / "a.dcm")
+    found = np.reshape(said.ROIContourSequence[0].ContourSequence[0].ContourData, (-1, 3))
+    lps = np.column_stack([-curve.points, np.full(3, 100 + 5 * SPACING[2])])
+    away = np.linalg.norm(found.astype(float)[:, None] - lps[None], axis=-1).min(axis=1)
+    assert away.max() < 1e-4
+    assert SHAPE[2] == len(slices_of(image.primary))
