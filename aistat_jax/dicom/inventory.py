@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aistat_jax._errors import InputError
-from aistat_jax.dicom.files import opened
+from aistat_jax.dicom.files import Member, header, holds_dicom, opened
 from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.series import Series, series_in
 from aistat_jax.dicom.stack import stacked
@@ -42,6 +43,34 @@ def inventory(path: str | os.PathLike[str]) -> Iterator[Holding]:
         if other or not found:
             many = f"{other} other file{'s' * (other != 1)}"
             yield Holding(many, bool(found), "no DICOM, and left alone")
+
+
+def modalities_in(folder: Path) -> dict[str, Path]:
+    """Where below a folder there is a series of each modality: its own folder, if it has one.
+
+    One header is read of each folder whose files are of one kind, and all where they are not told
+    apart so; where several folders hold a modality, it is in what holds them all.
+    """
+    found: dict[str, Path] = {}
+    for where, _, names in sorted(os.walk(folder)):
+        members = [Member(n, Path(where) / n) for n in sorted(names) if not n.startswith(".")]
+        for modality in _modalities(members):
+            found[modality] = folder if modality in found else Path(where)
+    return found
+
+
+def _modalities(members: Sequence[Member]) -> set[str]:
+    """Of the first and the last DICOM file in a folder, and of all where these differ."""
+    ends = {_modality(each) for each in (*members[:1], *members[-1:])}
+    return (ends if len(ends) < 2 else {_modality(each) for each in members}) - {""}
+
+
+def _modality(member: Member) -> str:
+    try:
+        read = header(member, ["Modality"]) if holds_dicom(member.path) else None
+    except (InputError, OSError):
+        return ""  # said when the case is read
+    return "" if read is None else str(read[0].get("Modality") or "")
 
 
 def _holding(series: Series) -> Holding:

@@ -1,7 +1,8 @@
 """Which cases does a folder hold? Told from the names of its files, by the layouts of the field.
 
 HECKTOR, autoPET, nnU-Net v2, the Medical Segmentation Decathlon, and the head-and-neck organs of
-Nikolov et al.; the data cards say where they come from. No voxel is read.
+Nikolov et al.; the data cards say where they come from. DICOM is told from one header a folder. No
+voxel is read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
+from aistat_jax.dicom.inventory import modalities_in
 from aistat_jax.io.nifti import PathLike, read_drawn, read_mask
 from aistat_jax.io.nnunet import channel_paths, label_names, read_dataset
 from aistat_jax.space.grid import Grid
@@ -88,7 +90,7 @@ def find_cases(folder: PathLike) -> Layout:
     cases of one id.
 
     >>> list(LAYOUTS)
-    ['nnU-Net', 'MSD', 'HECKTOR', 'autoPET', 'head-and-neck organs']
+    ['nnU-Net', 'MSD', 'HECKTOR', 'autoPET', 'head-and-neck organs', 'DICOM']
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -214,12 +216,27 @@ def _organs(folder: Path) -> Found | None:
     return cases, ()
 
 
+def _dicom(folder: Path) -> Found | None:
+    """A folder a patient, with the series of a PET and of a CT in folders of their own or in one.
+
+    What was drawn, in structure sets, is not looked for.
+    """
+    cases = []
+    for patient in sorted(path for path in folder.iterdir() if path.is_dir()):
+        found = modalities_in(patient)
+        if "PT" in found:
+            images = {name: found[name] for name in ("PT", "CT") if name in found}
+            cases.append(CaseFiles(patient.name, images))
+    return (cases, ()) if cases else None
+
+
 LAYOUTS: dict[str, Callable[[Path], Found | None]] = {
     "nnU-Net": _nnunet,
     "MSD": _decathlon,
     "HECKTOR": _hecktor,
     "autoPET": _autopet,
     "head-and-neck organs": _organs,
+    "DICOM": _dicom,
 }
 """Each says which cases a folder holds and what its labels are called, or None if it is not of
 this layout; asked in this order."""

@@ -142,3 +142,22 @@ def test_a_region_is_where_its_label_is(tmp_path):
         read_region(Region(path, (3,)), image.primary)
     with pytest.raises(InputError, match="the mask holds the values"):
         read_region(Region(path), image.primary)
+
+
+def test_dicom_is_a_folder_a_patient(tmp_path):
+    from tests.dicom.made import save_series
+
+    save_series(tmp_path / "A" / "pet")
+    save_series(tmp_path / "A" / "ct", "CT")
+    save_series(tmp_path / "B" / "all")  # both in one folder
+    save_series(tmp_path / "B" / "all", "CT")
+    save_series(tmp_path / "C" / "ct", "CT")  # the control: there is no PET to contour
+    (tmp_path / "A" / "notes.txt").write_text("not DICOM")
+    found = find_cases(tmp_path)
+    assert found.name == "DICOM"
+    assert [(case.id, {k: v.name for k, v in case.images.items()}) for case in found.cases] == [
+        ("A", {"PT": "pet", "CT": "ct"}),
+        ("B", {"PT": "all", "CT": "all"}),
+    ]
+    image = read_image(**{name: str(path) for name, path in found.cases[1].images.items()})
+    assert image.names == ("PT", "CT")
