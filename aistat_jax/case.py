@@ -33,6 +33,14 @@ _CUT_OFF = (
 _FAILED = "its fit failed: some draws of the posterior are not finite; leave this target out"
 
 
+class NoContourError(InputError):
+    """None of the targets could be contoured; `why` says what was wrong with the first."""
+
+    def __init__(self, where: str, target: str, why: str) -> None:
+        super().__init__(f"{where}: target {target}: {why}")
+        self.why = why
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a case is fitted and graded.
@@ -150,7 +158,7 @@ def contour_case(
     on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
     known; `whole_volume` compares slices without a target too. `near` is the point whose slice the
     case is shown at. What `find_targets` has left out is named as well.
-    Raises InputError when no target is left.
+    Raises NoContourError, an InputError, when no target is left.
     """
     settings = settings.of(image)
     if reference is not None and reference.shape != image.primary.values.shape:
@@ -173,8 +181,7 @@ def contour_case(
         else:
             posteriors.append(posterior)
     if not posteriors:
-        name, why = (*skipped, *unfit)[0]
-        raise InputError(f"{inputs[0] if inputs else title}: target {name}: {why}")
+        raise NoContourError(inputs[0] if inputs else title, *(*skipped, *unfit)[0])
     tolerance = {f"tolerance_{unit}": getattr(settings, f"tolerance_{unit}")
                  for unit in ("mm", "px")}  # fmt: skip
     contours = [

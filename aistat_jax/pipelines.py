@@ -18,7 +18,7 @@ from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
-from aistat_jax.case import Case, Settings, contour_case, image_evidence
+from aistat_jax.case import Case, NoContourError, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
@@ -109,11 +109,19 @@ def contour(
         if chart == "auto":
             told = "star", "a network reads radii from a centre"
             targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
-    return contour_case(
-        picture, targets, model_of, settings, reference=drawn, outlines=outlines,
-        whole_volume=slices == "all",
+    fitted = partial(
+        contour_case, picture, model_of=model_of, settings=settings, reference=drawn,
+        outlines=outlines, whole_volume=slices == "all",
         title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
     )  # fmt: skip
+    try:
+        return fitted(targets)
+    except NoContourError as error:
+        if dims != "auto" or targets.chosen is None or targets.chosen[0] == 2:
+            raise
+        where["dims"] = 2
+        reason = f"as one surface {error.why.split(';')[0]}"
+        return fitted(replace(find_targets(picture, **where), chosen=(2, reason)))
 
 
 def demo_case(settings: Settings | None = None) -> Case:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.boundary.finders import find_targets
-from aistat_jax.boundary.model import boundary_model
-from aistat_jax.case import Case, Settings, contour_case, image_evidence
+from aistat_jax.case import Case
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.metrics import dice, surface_distances_3d
@@ -76,11 +74,9 @@ def contour(
     with patient_left_out(folder.name) if left_out else nullcontext():
         began = time.perf_counter()
         try:
-            case = contour_case(
-                image, find_targets(image, point_mm=point, dims=dims, **told),
-                partial(boundary_model, evidence=image_evidence(image)), Settings(),
-                reference=mask, title=folder.name, inputs=(str(path),), near=point,
-            )  # fmt: skip
+            case = aj.contour(
+                image, point_mm=point, dims=dims, reference=mask, title=folder.name, **told
+            )
         except InputError as error:
             return row | {"dice": 0.0, "refused": str(error)}
     seconds = time.perf_counter() - began

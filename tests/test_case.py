@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -46,13 +47,17 @@ def disc(grid: Grid, k: int, radius: float, centre=MIDDLE, name: str | None = No
     return Posterior(chart, radii, {}, TRUSTED, "laplace", 0, name or f"z{k:03d}")
 
 
-def balls(models, settings: Settings) -> list[Posterior]:
-    """Stands in for a fit: draws near the circle, or ball, of each target's rough radius."""
+def balls(models, settings: Settings, wider: float = 1.0) -> list[Posterior]:
+    """Stands in for a fit: draws near the circle, or ball, of each target's rough radius.
+
+    Balls are so many times as wide.
+    """
     noise = np.random.default_rng(settings.seed).normal(size=(1, settings.draws, 1))
     return [
         Posterior(
             model.chart,
-            np.exp(0.02 * noise) * np.ones(model.chart.sites) * model.chart.reach[1] / REACH,
+            np.exp(0.02 * noise) * np.ones(model.chart.sites) * model.chart.reach[1] / REACH
+            * (wider if model.chart.dims == 3 else 1.0),
             {}, TRUSTED, "laplace", settings.seed, model.target.id,
         )
         for model in models
@@ -293,6 +298,23 @@ def test_dims_are_chosen_and_the_choice_is_kept(two_lesions, monkeypatch):
     asked = aj.contour(image, mask=ball, dims=2, settings=aj.Settings(draws=100))
     assert "chosen" not in summary_of(asked)
     assert [one.id for one in aj.contour(image, mask=ball)] == [one.id for one in asked]
+
+
+def test_a_surface_that_leaves_the_image_goes_in_slices_where_dims_are_chosen(
+    two_lesions, monkeypatch
+):
+    """And is refused (the control) where a surface was asked for."""
+
+    monkeypatch.setattr(case_module, "_fit", partial(balls, wider=9.0))
+    image = Image.of(two_lesions["B"])
+    ball = np.linalg.norm(SHIFTED.points() - [62.0, 62.0, 18.0], axis=-1) <= 9.0
+    few = aj.Settings(draws=100)
+    case = aj.contour(image, mask=ball, dims="auto", settings=few)
+    assert {one.chart.dims for one in case} == {2}
+    assert case.chosen[0] == 2
+    assert case.chosen[1].startswith("as one surface the contour runs over the border")
+    with pytest.raises(aj.InputError, match="runs over the border"):
+        aj.contour(image, mask=ball, dims=3, settings=few)
 
 
 def test_a_target_without_evidence_is_named_and_the_others_stay(two_lesions, monkeypatch):

@@ -33,7 +33,7 @@ DIFFERENT = 0.03  # of its voxels: candidates that differ by less are one
 # Of the levels that cut out about the same as the vote (Dice) the one of the steepest edge stands
 # for it: areas are then known between voxels. A reading whose Dice with the vote is less than the
 # second is another lesion, and is spoken of from the third probability on.
-SAME, OTHER, SPOKEN = 0.8, 0.5, 0.2
+SAME, OTHER, SPOKEN = 0.85, 0.5, 0.2
 _weights: ContextVar[np.ndarray | None] = ContextVar("weights", default=None)
 
 
