@@ -37,8 +37,16 @@ class NoContourError(InputError):
     """None of the targets could be contoured; `why` says what was wrong with the first."""
 
     def __init__(self, where: str, target: str, why: str) -> None:
-        super().__init__(f"{where}: target {target}: {why}")
+        super().__init__(where, target, why)
         self.why = why
+
+    def __str__(self) -> str:
+        return "{}: target {}: {}".format(*self.args)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether its contour left the image."""
+        return self.why == _CUT_OFF
 
 
 @dataclass(frozen=True)

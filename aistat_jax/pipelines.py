@@ -117,11 +117,13 @@ def contour(
     try:
         return fitted(targets)
     except NoContourError as error:
-        if dims != "auto" or targets.chosen is None or targets.chosen[0] == 2:
+        if not (dims == "auto" and error.cut_off and targets.chosen and targets.chosen[0] == 3):
             raise
         where["dims"] = 2
         reason = f"as one surface {error.why.split(';')[0]}"
-        return fitted(replace(find_targets(picture, **where), chosen=(2, reason)))
+        with about(names[0]):
+            slicewise = find_targets(picture, **where)
+        return fitted(replace(slicewise, chosen=(2, reason)))
 
 
 def demo_case(settings: Settings | None = None) -> Case:

@@ -150,8 +150,8 @@ def run(quick: bool) -> Result:
         "Dice and distances in 3D against the expert's mask, drawn with CT and MR at hand. The "
         "thresholds know the lesion's largest uptake from that mask; the posterior starts from "
         "the deepest voxel of the mask and sees the PET alone. What is meant by the point is read "
-        "with weights learned from the other patients; the scale of the image and the levels that "
-        "are tried were chosen on these same patients. A radius that is told is that of the ball "
+        "with weights learned from the other patients; features and constants were chosen on "
+        "these same patients. A radius that is told is that of the ball "
         f"of the expert's volume times exp(e), e of sd {DRAG:g} (seed 5).",
         *(f"{row['patient']} with dims {row['dims']}: {row['refused']}" for row in refused),
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.regions import distances
 from aistat_jax.space.sphere import sphere_basis, sphere_chart, sphere_sites
 
 # 362 directions, harmonics of log radius to degree 8, places every 2 mm out to 110.
@@ -40,7 +41,6 @@ def surfaces_at(
 
     smooth = np.asarray(ndimage.gaussian_filter(tone, 0.5))
     middle = np.asarray(place, dtype=float) * spacing
-    points = np.moveaxis(np.indices(tone.shape), 0, -1).reshape(-1, 3) * spacing
     for width in WIDTHS:
         about_place = _falls(smooth, middle, spacing, width)
         for size in SIZES:
@@ -48,20 +48,20 @@ def surfaces_at(
             centre = middle + _to_centroid(first)
             radii = _surface(_falls(smooth, centre, spacing, width), float(size))
             chart = sphere_chart(centre, FARTHEST, frequency=FREQUENCY)
-            near = np.linalg.norm(points - centre, axis=1) < radii.max()
-            within = np.zeros(len(points), dtype=bool)
-            within[near] = chart.inside(radii[None], points[near])[0]
-            yield within.reshape(tone.shape)
+            within = distances(tone.shape, spacing, centre / spacing) < radii.max()
+            within[within] = chart.inside(radii[None], np.argwhere(within) * spacing)[0]
+            yield within
 
 
 def _places() -> np.ndarray:
+    """Where uptake is read along a ray; it falls half a step farther out, between two of them."""
     return np.arange(STEP, FARTHEST, STEP)
 
 
 def _falls(
     smooth: Float[np.ndarray, "i j k"], centre: np.ndarray, spacing: np.ndarray, width: float
 ) -> Float[np.ndarray, "ray place"]:
-    """How far tone falls across each place along each ray from a centre."""
+    """How far tone falls just beyond each place along each ray from a centre."""
     from scipy import ndimage
 
     rays, far = sphere_sites(FREQUENCY).directions, _places()
@@ -88,7 +88,7 @@ def _surface(falls: Float[np.ndarray, "ray place"], size: float) -> Float[np.nda
     harmonics, eigenvalues = np.asarray(basis.functions), np.asarray(basis.eigenvalues)
     ridge = SHAPE_PRECISION * (1 + eigenvalues) ** ROUGHNESS
     ridge[0] = SIZE_PRECISION
-    log, surface = np.log(_places()), np.full(len(falls), np.log(size))
+    log, surface = np.log(_places() + STEP / 2), np.full(len(falls), np.log(size))
     for drawn in np.geomspace(LOOSE, TIGHT, ROUNDS):
         worth = falls - PULL * ((log - surface[:, None]) / drawn) ** 2
         share = np.exp((worth - worth.max(axis=1, keepdims=True)) / FALL)

@@ -49,10 +49,12 @@ def find_targets(
 
     `point_mm` is a patient point (x, y, z) inside the lesion (RAS mm; pixels for images without
     spacing); `radius_mm` says how far from it the edge is, roughly (a quarter off is all right):
-    nothing is looked for then, and the image is read from a ball of that size; `mask` is boolean on
-    the channel's canonical grid; `threshold` is in the channel's quantity and, with a point, keeps
-    the component that holds it. `slices` is "all" that the target meets, "point" for the slice of
-    the point (of the largest area without one), or slice numbers.
+    nothing is looked for then, and the image is read from a ball of that size. Else a PET of at
+    least 40 mm along each axis is read in many ways, of which the vote is taken (readings.py), and
+    other images at the level of the steepest edge; in space a fit then starts from a ball.
+    `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's quantity and,
+    with a point, keeps the component that holds it. `slices` is "all" that the target meets,
+    "point" for the slice of the point (of the largest area without one), or slice numbers.
     With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
     a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
     With `chart` "offset" boundaries are offsets from the outline of what was found, as of
@@ -106,7 +108,7 @@ def find_targets(
     choice = _choice(chosen, region, slices, chart) if dims == "auto" else None
     known = {"seen_through": seen_through, "doubts": doubts}
     if dims == 3 or (choice is not None and choice[0] == 3):
-        star = volume_target if index is None or mask is not None else _as_ball
+        star = _as_ball if mask is None and threshold is None else volume_target
         return _in_space(region, chosen.grid, known, choice, chart, star)
     made: list[Made] = []
     parts = [by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]

@@ -1,10 +1,10 @@
-"""What may be meant by a point in a PET? Regions around it, each with a probability.
+"""What may be meant by a point in a PET? Regions around it, each with a share of the vote.
 
 Candidates are what levels cut out around the point (regions.py) and surfaces along which uptake
-falls (falls.py). A candidate x has the probability exp(w . f(x)) / sum exp(w . f): f are FEATURES,
-which know no size and no uptake, only contrast and form, and w was learned from experts' masks by
-maximising the expected Dice (readings.json, `python -m benchmarks readings`). What is meant is put
-to the vote: a voxel belongs to it that at least half of the probability holds.
+falls (falls.py). A candidate x has the share exp(w . f(x)) / sum exp(w . f): f are FEATURES of
+contrast and form, not of size or uptake, and w was learned from experts' masks by maximising the
+expected Dice (readings.json, `python -m benchmarks readings`), so that shares are no probabilities.
+What is meant is put to the vote: a voxel belongs to it that candidates of half the shares hold.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._threads import one_blas_thread
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.falls import surfaces_at
 from aistat_jax.boundary.regions import Region, components_at, doubts_at, edge_scores, tone_at
@@ -31,39 +32,44 @@ DEEP = 40.0  # mm: an image that is thinner shows no surroundings in space
 SHELL = 10.0  # mm: contrast is that of what lies so far within and beyond a surface
 DIFFERENT = 0.03  # of its voxels: candidates that differ by less are one
 # Of the levels that cut out about the same as the vote (Dice) the one of the steepest edge stands
-# for it: areas are then known between voxels. A reading whose Dice with the vote is less than the
-# second is another lesion, and is spoken of from the third probability on.
-SAME, OTHER, SPOKEN = 0.85, 0.5, 0.2
+# for it: areas are then known between voxels. A candidate whose Dice with the vote is less than the
+# second (a lesion beside one with its like: .67) is another reading; such are said from the third
+# share on.
+SAME, OTHER, SPOKEN = 0.85, 0.7, 0.2
+GOES_ON = 1.5  # times what lies in the box: a component that is larger leaks
+FAINT = 0.2  # a region that is brighter than its surroundings by less hardly stands out
 _weights: ContextVar[np.ndarray | None] = ContextVar("weights", default=None)
 
 
 class Readings(NamedTuple):
-    """Candidates in a box of the image, with their probabilities.
+    """Candidates in a box of the image, with their shares of the vote.
 
     A level and how steep the edge is (`edge_scores`) are NaN and 0 where no level cut it out.
     Shapes: masks (n, i, j, k) within `box`, slices of the image; features (n, feature);
-    probability, level and edge (n,).
+    share, level and edge (n,).
     """
 
     masks: Bool[np.ndarray, "reading i j k"]
     features: Float[np.ndarray, "reading feature"]
-    probability: Float[np.ndarray, " reading"]
+    share: Float[np.ndarray, " reading"]
     level: Float[np.ndarray, " reading"]
     edge: Float[np.ndarray, " reading"]
     box: tuple[slice, ...]
 
     @property
     def vote(self) -> Bool[np.ndarray, "i j k"]:
-        """Voxels of the box that at least half of the probability holds."""
-        share = np.tensordot(self.probability, self.masks.astype(float), axes=1)
-        held = share >= 0.5
-        return held if held.any() else self.masks[int(self.probability.argmax())]
+        """Voxels of the box that candidates of at least half the shares hold."""
+        total = np.zeros(self.masks.shape[1:], dtype=np.float32)
+        for mask, share in zip(self.masks, self.share.astype(np.float32), strict=True):
+            total += share * mask
+        held = total >= 0.5
+        return held if held.any() else self.masks[int(self.share.argmax())]
 
     def weighed(self, weights: Float[np.ndarray, " feature"]) -> Readings:
-        """The same with the probabilities of other weights."""
+        """The same with the shares that other weights give."""
         score = self.features @ weights
         share = np.exp(score - score.max())
-        return self._replace(probability=share / share.sum())
+        return self._replace(share=share / share.sum())
 
     def likeness(self, mask: Bool[np.ndarray, "i j k"]) -> Float[np.ndarray, " reading"]:
         """The Dice of every candidate with a mask in the box."""
@@ -90,31 +96,57 @@ def chosen(channel: Channel, index: np.ndarray, readings: Readings) -> Region:
     vote = _largest(readings.vote)
     likeness = readings.likeness(vote)
     steep = np.where(likeness >= SAME, readings.edge, 0.0)
-    mask = np.zeros(channel.values.shape, dtype=bool)
-    level = None
-    if steep.max() > 0:
-        vote, level = readings.masks[steep.argmax()], float(readings.level[steep.argmax()])
+    mask, level = np.zeros(channel.values.shape, dtype=bool), None
     mask[readings.box] = vote
-    doubts = doubts_at(channel, mask, index)
-    others = np.where(likeness < OTHER, readings.probability, 0.0)
-    if (total := float(others.sum())) >= SPOKEN:
-        voxel = float(np.prod(channel.grid.spacing)) / 1000
-        first, second = (m.sum() * voxel for m in (vote, readings.masks[others.argmax()]))
-        doubts += (
-            f"there are two readings of the point: a region of {first:.3g} ml, and one of about "
-            f"{second:.3g} ml with a probability of {total:.0%}; say how large it is (radius_mm)",
+    if steep.max() > 0:
+        best = int(steep.argmax())
+        cut_at, spacing = readings.level[[best]], channel.grid.spacing
+        ((_, part),) = components_at(channel.values, index, cut_at, spacing, channel.unit)
+        if part.mask.sum() <= GOES_ON * readings.masks[best].sum():  # what goes on out of the box
+            mask, level = part.whole(mask.shape), float(cut_at[0])
+    doubts = [*doubts_at(channel, mask, index)]
+    if level is None and _ends_in(vote, readings.box, mask.shape):
+        doubts.append(
+            f"the region around the point goes on beyond {REACH:.0f} mm from it, where nothing "
+            "was looked at"
         )
-    return Region(mask, level, doubts)
+    if (contrast := _contrast_of(readings, likeness)) < FAINT:
+        doubts.append(
+            f"the region around the point is brighter than what surrounds it by {contrast:.0%} only"
+        )
+    unlike = likeness < OTHER
+    if (total := float(readings.share[unlike].sum())) >= SPOKEN:
+        voxel = float(np.prod(channel.grid.spacing)) / 1000
+        sizes = voxel * readings.masks[unlike & (readings.share > 0.01)].sum(axis=(1, 2, 3))
+        between = f"{sizes.min():.3g} to {sizes.max():.3g} ml" if sizes.size else "many sizes"
+        doubts.append(
+            f"there are other readings of the point, of {between}, which hold {total:.0%} of the "
+            f"vote against this one of {mask.sum() * voxel:.3g} ml; say how large it is (radius_mm)"
+        )
+    return Region(mask, level, tuple(doubts))
+
+
+def _contrast_of(readings: Readings, likeness: np.ndarray) -> float:
+    """By how much what is most like the vote is brighter than its surroundings, as a share."""
+    column = FEATURES.index("contrast")
+    return float(np.expm1(readings.features[likeness.argmax(), column]))
+
+
+def _ends_in(mask: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a region reaches a side of its box that is no side of the image."""
+    return any(
+        (side.start > 0 and bool(mask.take(0, axis=axis).any()))
+        or (side.stop < shape[axis] and bool(mask.take(-1, axis=axis).any()))
+        for axis, side in enumerate(box)
+    )
 
 
 def readings_at(channel: Channel, index: np.ndarray) -> Readings:
-    """All candidates around a voxel, with their probabilities.
+    """All candidates around a voxel, with their shares of the vote.
 
     Raises InputError when nothing around the voxel stands out.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):  # small problems, of which threads make long ones
+    with one_blas_thread():  # small problems, of which threads make long ones
         return _readings(channel, np.asarray(index, dtype=int))
 
 
@@ -180,7 +212,7 @@ def _form_and_contrast(
     Contrast: log uptake within a SHELL inside the surface less that outside, in the mean, and (the
     worst) the darkest tenth inside against the brightest tenth outside. Centrality: the depth of
     the point over the greatest depth, negative outside. Raggedness: the log of surface voxels over
-    voxels to the power 2/3. Cut: log(1 + 10 s), s surface voxels on the image's sides over all.
+    voxels to the power 2/3. Cut: log(1 + 10 s), s surface voxels on the box's sides over all.
     """
     from scipy import ndimage
 
@@ -193,7 +225,8 @@ def _form_and_contrast(
     depth = _depth(part, spacing)
     outside = np.logical_not(part)
     beyond = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing))
-    inner, outer = near[part & (depth <= SHELL)], near[outside & (beyond <= SHELL)]
+    shell = max(SHELL, float(spacing.min()))
+    inner, outer = near[part & (depth <= shell)], near[outside & (beyond <= shell)]
     if not outer.size:
         outer = np.array([float(near.min())])
     contrast = float(inner.mean() - outer.mean())
@@ -222,7 +255,8 @@ def _depth(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 
 def _agreement(masks: np.ndarray) -> np.ndarray:
     """The mean square of a candidate's Dice with every candidate."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    held = masks.any(axis=0)
+    flat = masks[:, held].astype(np.float32)
     size = flat.sum(axis=1)
     likeness = 2 * (flat @ flat.T) / (size[:, None] + size)
     return np.square(likeness).mean(axis=1)

@@ -150,7 +150,7 @@ def components_at(
     """
     from scipy import ndimage
 
-    gap, distance = LENGTHS[unit][1], _distance(values.shape, spacing, index)
+    gap, distance = LENGTHS[unit][1], distances(values.shape, spacing, index)
     for level in levels:
         labels = np.asarray(ndimage.label(values >= level)[0])  # pyright: ignore[reportIndexIssue]
         label, passed_by = int(labels[tuple(index)]), 0.0
@@ -183,16 +183,19 @@ def ball_at(channel: Channel, point: np.ndarray, radius: float) -> Region:
         )
     place = channel.grid.to_index(point)
     tone_at(channel, np.rint(place).astype(int))
-    mask = _distance(channel.values.shape, channel.grid.spacing, place) <= radius
+    mask = distances(channel.values.shape, channel.grid.spacing, place) <= radius
     return Region(mask, None, _cut_off_doubts(mask))
 
 
-def _distance(
+def distances(
     shape: tuple[int, ...], spacing: np.ndarray, index: np.ndarray
 ) -> Float[np.ndarray, "i j k"]:
     """How far the middle of each voxel lies from a place, given as an index."""
-    offset = (np.indices(shape).reshape(3, -1).T - index) * spacing
-    return np.linalg.norm(offset, axis=1).reshape(shape)
+    i, j, k = (
+        np.square((np.arange(n) - at) * side)
+        for n, at, side in zip(shape, index, spacing, strict=True)
+    )
+    return np.sqrt(i[:, None, None] + j[:, None] + k)
 
 
 def _box_around(region: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:
@@ -246,7 +249,7 @@ def tone_at(channel: Channel, index: np.ndarray) -> Tone:
     far above what is there. A picture, which has no spacing, is the same stored as 0 to 255 or as 0
     to 1. Raises InputError when nothing stands out.
     """
-    values, distance = channel.values, _distance(channel.values.shape, channel.grid.spacing, index)
+    values, distance = channel.values, distances(channel.values.shape, channel.grid.spacing, index)
     reach, _ = LENGTHS[channel.grid.unit]
     near = values[distance <= reach]
     corner = tuple(slice(max(i - 1, 0), i + 2) for i in index)
@@ -286,7 +289,7 @@ def doubts_at(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[
         if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:
             found.append("the region around the point is bounded by air")
     if not region[tuple(index)]:
-        distance = _distance(region.shape, channel.grid.spacing, index)
+        distance = distances(region.shape, channel.grid.spacing, index)
         away = float(distance[region].min())
         found.append(
             f"the region found passes the point by at {away:.0f} {unit}: a neighbour, or the rim "

@@ -18,6 +18,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax._threads import one_blas_thread
 from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import SmoothTable, SortedTable
@@ -25,7 +26,6 @@ from aistat_jax.inference.diagnostics import trustworthy
 from aistat_jax.inference.finish import check_draws
 from aistat_jax.inference.fit import compared, fit
 from aistat_jax.inference.methods import Laplace
-from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from aistat_jax._record import replace
+from aistat_jax._threads import one_blas_thread
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.conflict import conflicts
 from aistat_jax.inference.finish import check_draws
 from aistat_jax.inference.methods import Method, by_laplace, method_of, moved
-from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 
 

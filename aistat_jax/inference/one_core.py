@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cache, cached_property, partial, update_wrapper
 from typing import Any
 
@@ -74,16 +73,3 @@ def _is_known(option: str, value: Any) -> bool:
             return False
         raise
     return True
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """While this lasts BLAS has one thread. The outermost in the first thread decides."""
-    return _libraries().limit(limits=1)
-
-
-@cache
-def _libraries() -> Any:
-    import scipy.linalg  # noqa: F401  (JAX's factorisations on a CPU are SciPy's: load it first)
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")

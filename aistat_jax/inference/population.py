@@ -23,6 +23,7 @@ from jax.scipy.special import logsumexp
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace
+from aistat_jax._threads import one_blas_thread
 from aistat_jax._typing import Array
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.prior import Prior
@@ -39,7 +40,6 @@ from aistat_jax.inference.laplace import (
     smoothed_weights,
     systematic,
 )
-from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import (
     Density,

@@ -10,6 +10,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.readings import (
     FEATURES,
+    chosen,
     in_space,
     learned_weights,
     readings_at,
@@ -82,12 +83,12 @@ def test_a_surface_needs_no_level():
 def test_probabilities_follow_the_weights():
     channel = seen(Ball(MIDDLE, 14.0, 8.0))
     readings = readings_at(channel, voxel(channel))
-    assert readings.probability.sum() == pytest.approx(1.0)
+    assert readings.share.sum() == pytest.approx(1.0)
     assert readings.features.shape == (len(readings.masks), len(FEATURES))
     score = readings.features @ learned_weights()
-    assert readings.probability.argmax() == score.argmax()
+    assert readings.share.argmax() == score.argmax()
     with weighed_by(np.zeros(len(FEATURES))):
-        even = readings_at(channel, voxel(channel)).probability
+        even = readings_at(channel, voxel(channel)).share
     np.testing.assert_allclose(even, 1 / len(even))
 
 
@@ -105,13 +106,40 @@ def test_what_is_meant_turns_with_the_image():
 
 
 def test_two_readings_are_said():
-    """Between two lesions that touch; in the middle of one alone (the control) there is one."""
-    two = seen(Ball((42.0, 60.0, 30.0), 11.0, 8.0), Ball((64.0, 60.0, 30.0), 9.0, 8.0))
+    """Of two lesions alike that touch, or one of them; of one alone (the control) there is one."""
+    pair = Ball((39.0, 60.0, 30.0), 13.0, 6.0), Ball((67.0, 60.0, 30.0), 13.0, 6.0)
+    two = seen(*pair)
     with weighed_by(np.zeros(len(FEATURES))):  # an open mind
-        said = region_meant(two, voxel(two, (42.0, 60.0, 30.0))).doubts
-    assert any("two readings" in each and "radius_mm" in each for each in said)
+        said = region_meant(two, voxel(two, pair[0].centre)).doubts
+    assert any("other readings" in each and "radius_mm" in each for each in said)
     one = seen(Ball(MIDDLE, 14.0, 8.0))
     assert region_meant(one, voxel(one)).doubts == ()
+
+
+def test_what_hardly_stands_out_is_doubted():
+    channel = seen(Ball(MIDDLE, 14.0, 0.1))
+    for seed in range(3):
+        noise = seen(Ball(MIDDLE, 14.0, 0.0), seed=seed)
+        assert region_meant(noise, voxel(noise)).doubts
+    assert any("only" in each for each in region_meant(channel, voxel(channel)).doubts)
+
+
+def test_what_goes_on_beyond_the_box_is_whole_or_doubted():
+    """What a level cuts out is taken whole; of a surface it is said that it was cut."""
+    places = np.moveaxis(np.indices((80, 20, 20)), 0, -1) * 5.0
+    away = np.hypot(places[..., 1] - 50.0, places[..., 2] - 50.0)
+    tube = (away < 20.0) & (np.abs(places[..., 0] - 200.0) < 180.0)
+    grid = Grid(np.diag([5.0, 5.0, 5.0, 1.0]), tube.shape)
+    channel, middle = Channel(np.where(tube, 8.0, 1.0), grid, "PT", "SUV"), np.array([40, 10, 10])
+    readings = readings_at(channel, middle)
+    whole = readings.likeness(tube[readings.box]).argmax()
+    alone = np.eye(len(readings.level))[whole]
+    assert np.isfinite(readings.level[whole])
+    cut_out = chosen(channel, middle, readings._replace(share=alone))
+    assert dice(cut_out.mask, tube) == 1.0
+    assert not any("goes on beyond" in each for each in cut_out.doubts)
+    nowhere = readings._replace(share=alone, edge=0 * readings.edge)
+    assert any("goes on beyond" in each for each in chosen(channel, middle, nowhere).doubts)
 
 
 def test_only_pet_of_some_depth_is_read_so():

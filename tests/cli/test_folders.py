@@ -20,7 +20,7 @@ from tests.ends import inputs
 from tests.nets.cases import tiny_plan
 
 
-def brief(folder: Path, case) -> list[str]:
+def brief(folder: Path, case, **options) -> list[str]:
     """Stands in for all the files of a case."""
     summary = {"title": case.title, "inputs": case.inputs, "seed": case.settings.seed}
     (folder / "summary.json").write_text(json.dumps(summary))

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import pytest
 from threadpoolctl import threadpool_info
 
+from aistat_jax._threads import one_blas_thread
 from aistat_jax.inference import laplace, one_core
 from aistat_jax.inference.diagnostics import weight_diagnostics
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.posterior import Diagnostics
 from tests.inference.test_batch import a_model
 
