@@ -109,5 +109,6 @@ def test_every_room_is_on_the_site(repository):
         "_folders",
         "_progress",
         "_signals",
+        "_threads",
     }  # helpers without a public name
     assert (rooms | files) - unseen <= rooms_shown(repository)
