@@ -35,7 +35,8 @@ def write_rtstruct(
     surfaces may be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED.
     Holes are keyholes. Contours under a quarter of a pixel are left out, which is an InputWarning.
 
-    Raises InputError for an image that was not read from DICOM.
+    Raises InputError for an image that was not read from DICOM, and for a channel in another frame
+    of reference than the one that the contours were drawn on.
     """
     chosen = _channel(case, channel)
     regions = regions_of(case.contours, chosen, levels, label)
@@ -55,7 +56,8 @@ def write_seg(
 
     `kind` is "probability" (FRACTIONAL: that a voxel's centre is inside of any target, in steps of
     1/255) or "estimate" (BINARY: voxels at least half inside of it).
-    Raises InputError for another kind, and for an image that was not read from DICOM.
+    Raises InputError for another kind, and for an image that was not read from DICOM or is in
+    another frame of reference than the one that the contours were drawn on.
     """
     if kind not in ("probability", "estimate"):
         raise InputError(f"kind {kind!r} is not known; it is probability or estimate")
@@ -96,11 +98,24 @@ def write_dicom(
 
 
 def _channel(case: Case, name: str | None) -> Channel:
-    if name is not None:
-        return case.image[name]
+    """The channel whose series is referred to, once it is in the frame that contours are in."""
     flat = [each.posterior.chart.plane for each in case if each.chart.dims == 2]
-    home = case.image.home_of(flat) if flat else None
-    if home is not None and home.origin is not None:
-        return home
-    known = [case.image[each] for each in case.image.names if case.image[each].origin is not None]
-    return known[0] if known else case.image.primary
+    home = (case.image.home_of(flat) if flat else None) or case.image.primary
+    channels = [home, *(case.image[each] for each in case.image.names)]
+    known = [each for each in channels if each.origin is not None]
+    chosen = case.image[name] if name is not None else (known or [home])[0]
+    if chosen.name == home.name or chosen.origin is None:
+        return chosen
+    if home.origin is None or not home.origin.frame_uid:
+        warnings.warn(
+            f"nothing says that the contours, drawn on channel {home.name}, lie in the frame of "
+            f"reference of channel {chosen.name}, which they are written in",
+            InputWarning,
+            stacklevel=3,
+        )
+    elif home.origin.frame_uid != chosen.origin.frame_uid:
+        raise InputError(
+            f"channel {chosen.name} is in another frame of reference than channel {home.name}, on "
+            "which the contours were drawn; register them first"
+        )
+    return chosen

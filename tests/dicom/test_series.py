@@ -81,6 +81,28 @@ def test_unsigned_compressed_and_implicit_pixels_are_the_same(tmp_path):
         assert np.array_equal(aj.read_image(CT=folder).primary.values, plain.values)
 
 
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("high", [13, 15])
+def test_bits_that_are_not_stored_count_for_nothing(tmp_path, sign, high):
+    """14 of 16 bits: low ones with others' marks above them, or high ones with marks below."""
+    values = lesion() - 3000 * sign
+
+    def change(said, n):
+        said.BitsStored, said.HighBit, said.PixelRepresentation = 14, high, sign
+        kept = values[:, :, n].T.astype("<i2").view("<u2")
+        marked = kept & 0x3FFF | 0x8000 if high == 13 else kept << 2 | 1
+        said.PixelData = marked.astype("<u2").tobytes()
+
+    folder = save_series(tmp_path / "ct", "CT", values, change=change)
+    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    plain, packed = (aj.read_image(CT=path).primary for path in (folder, tmp_path / "ct.zip"))
+    assert np.array_equal(plain.values, packed.values)
+    if high == 13:
+        assert np.array_equal(plain.values[::-1, ::-1], values - 1024.0)
+
+
 def test_folder_zip_and_folder_of_folders_are_the_same(tmp_path):
     one = aj.read_image(PT=save_series(tmp_path / "one"))
     packed = tmp_path / "series.zip"

@@ -225,6 +225,35 @@ def test_what_is_not_from_dicom_has_nothing_to_refer_to(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+def test_contours_are_not_written_into_another_frame_of_reference(tmp_path):
+    def elsewhere(said, n):
+        said.FrameOfReferenceUID = "1.2.3.77"
+
+    pet, other = save_series(tmp_path / "a"), save_series(tmp_path / "b", "CT", change=elsewhere)
+    with pytest.warns(InputWarning, match="different frames of reference"):
+        image = aj.read_image(PT=pet, CT=other)
+    part = "channel CT is in another frame of reference than channel PT, on which the contours"
+    for each in ([surface(image)], stars(image, slices=(5,))):
+        for write in (aj.write_rtstruct, aj.write_seg):
+            with pytest.raises(InputError, match=part):
+                write(tmp_path / "out.dcm", case_of(image, each), channel="CT")
+        assert not (tmp_path / "out.dcm").exists()
+        aj.write_rtstruct(tmp_path / f"{len(each[0].draws)}.dcm", case_of(image, each))
+
+
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+@pytest.mark.parametrize("channel", ["CT", None])
+def test_contours_of_no_frame_of_reference_are_said(tmp_path, channel):
+    folder = save_series(tmp_path / "ct", "CT")
+    source = aj.read_image(CT=folder).primary
+    aj.write_nifti(tmp_path / "pt.nii.gz", source.values, source)
+    image = aj.read_image(PT=tmp_path / "pt.nii.gz", CT=folder)
+    case = case_of(image, [surface(image)])
+    with pytest.warns(InputWarning, match="nothing says that the contours, drawn on channel PT"):
+        aj.write_rtstruct(tmp_path / "out.dcm", case, channel=channel)
+
+
 # ------------------------------------------------------------------------------------------ in
 
 
