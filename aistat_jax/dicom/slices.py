@@ -21,7 +21,8 @@ class Slice(NamedTuple):
 def origin_of(channel: Channel) -> Origin:
     """The series that a channel was read from.
 
-    Raises InputError where it is from no DICOM series, or from one without a frame of reference.
+    Raises InputError where it is from no DICOM series, or from one without a frame of reference or
+    a study.
     """
     if channel.origin is None or channel.storage is None:
         raise InputError(
@@ -32,6 +33,11 @@ def origin_of(channel: Channel) -> Origin:
         raise InputError(
             f"channel {channel.name}: its series has no FrameOfReferenceUID (0020,0052), so that "
             "contours would have no place; use the original series"
+        )
+    if not dict(channel.origin.patient).get("StudyInstanceUID"):
+        raise InputError(
+            f"channel {channel.name}: its series has no StudyInstanceUID (0020,000D), so that an "
+            "object would be of no study; use the original series"
         )
     return channel.origin
 
