@@ -93,11 +93,12 @@ def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) ->
     Raises InputError for none or several.
     """
     images = [each for each in found if each.is_image]
-    patients = sorted({each.patient for each in images})
-    if len(patients) > 1:
+    first = {each.patient: each.members[0].name for each in reversed(images)}
+    if len(first) > 1:
+        files = ", ".join(sorted(first.values()))
         raise InputError(
-            f"{where}: the files are of {len(patients)} patients ({', '.join(patients)}); pass "
-            "the folder of one"
+            f"{where}: the files are of {len(first)} patients (such as {files}); pass the folder "
+            "of one"
         )
     wanted = modality_of(name)
     fit = [each for each in images if wanted in (None, each.modality)]

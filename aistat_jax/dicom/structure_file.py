@@ -192,7 +192,8 @@ def _region(each: Drawn, slices: Sequence[Slice], notes: list[str]) -> list[tupl
         for polygon in large:
             holes = [ring for ring in polygon.interiors if _area(ring) >= least]
             tiny += len(polygon.interiors) - len(holes)
-            rings.append((plane.to_world(keyhole(polygon, holes)), home.instance))
+            ring = keyhole(polygon, holes)
+            rings.append((home.plane.to_world(ring) + home.off, home.instance))
     if tiny:
         what = "contours or holes" if tiny > 1 else "contour or hole"
         left = "are" if tiny > 1 else "is"

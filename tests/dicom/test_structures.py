@@ -413,6 +413,68 @@ def test_nested_contours_are_a_hole(tmp_path, image):
     assert not mask[tuple(at)]
 
 
+def slid(contour: np.ndarray, x: float) -> np.ndarray:
+    return contour + np.array([x, 0.0, 0.0])
+
+
+def area_of(path: Path, image: Image) -> float:
+    return region_of(curves_of(aj.read_structures(path).roi(), image.primary)[4]).area
+
+
+def test_contours_drawn_twice_count_once(tmp_path, image):
+    near = [square(120), slid(square(120), 0.2), square(120, 4.0)]
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": near})
+    with pytest.warns(InputWarning, match="1 contours are drawn twice and count once"):
+        assert np.isclose(area_of(path, image), 18.0**2 - 8.0**2)
+    path = save_structures(tmp_path / "xor.dcm", {"GTV": near}, kind="CLOSEDPLANAR_XOR")
+    assert np.isclose(area_of(path, image), 2 * 0.2 * 18.0 + 8.0**2)  # as it says
+
+
+def test_contours_that_overlap_in_part_are_united(tmp_path, image):
+    two = [square(120), slid(square(120), 9.0)]
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": two})
+    with pytest.warns(InputWarning, match="overlap in part on 1 slices"):
+        assert np.isclose(area_of(path, image), 18.0 * 27.0)
+    path = save_structures(tmp_path / "xor.dcm", {"GTV": two}, kind="CLOSEDPLANAR_XOR")
+    assert np.isclose(area_of(path, image), 18.0 * 18.0)
+    apart = save_structures(tmp_path / "apart.dcm", {"GTV": [square(120), slid(square(120), 18.0)]})
+    assert np.isclose(area_of(apart, image), 2 * 18.0**2)  # they touch, and nothing is said
+
+
+def test_slices_that_were_skipped_are_said(tmp_path, image):
+    cases = {
+        "drawn on every 2nd slice of 2 to 8: those between": (2, 4, 6, 8),
+        "slices 4 to 5 have no contour": (2, 3, 6, 7, 8),
+    }
+    for part, numbers in cases.items():
+        drawn = {"GTV": [square(100 + SPACING[2] * n) for n in numbers]}
+        path = save_structures(tmp_path / f"{len(numbers)}.dcm", drawn)
+        with pytest.warns(InputWarning, match=part):
+            assert list(curves_of(aj.read_structures(path)["GTV"], image.primary)) == list(numbers)
+
+
+def test_rings_lie_at_the_height_of_their_own_instance(tmp_path):
+    def uneven(said, n):
+        x, y, z = said.ImagePositionPatient
+        said.ImagePositionPatient = [x, y, z + (0.2 if n == 5 else 0.0)]
+
+    for name, frame in (("axial", (1, 0, 0, 0, 1, 0)), ("down", (1, 0, 0, 0, -1, 0))):
+        folder = save_series(tmp_path / name, frame=frame, change=uneven)
+        with pytest.warns(InputWarning, match="off even spacing"):
+            image = aj.read_image(PT=folder)
+        heights = {}
+        for file in folder.iterdir():
+            said = pydicom.dcmread(file, stop_before_pixels=True)
+            heights[said.SOPInstanceUID] = float(said.ImagePositionPatient[2])
+        plane = slices_of(image.primary)[5 if name == "axial" else 6].plane
+        sections = ((plane, (circle(9.0, tuple(CENTRE)),)),)
+        write_structures(tmp_path / "out.dcm", [Drawn("GTV", sections)], image.primary)
+        (ring,) = pydicom.dcmread(tmp_path / "out.dcm").ROIContourSequence[0].ContourSequence
+        own = heights[ring.ContourImageSequence[0].ReferencedSOPInstanceUID]
+        assert {float(z) for z in ring.ContourData[2::3]} == {own}
+        assert abs(own - plane.offset) > 0.1  # negative control
+
+
 @pytest.mark.parametrize(
     ("contours", "part"),
     [
@@ -456,7 +518,7 @@ def test_another_patient_is_said(tmp_path, image):
     said = pydicom.dcmread(path)
     said.PatientID = "P2"
     said.save_as(path)
-    with pytest.warns(InputWarning, match="region GTV is of patient P2, and channel PT of P1"):
+    with pytest.warns(InputWarning, match="region GTV is of another patient than channel PT"):
         aj.read_mask(path, image.primary)
 
 
