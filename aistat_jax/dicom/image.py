@@ -93,6 +93,7 @@ def _channel(
         instances=tuple(str(each.get("SOPInstanceUID", "")) for each in stack.headers),
         quantity=used,
         notes=notes,
+        off_even=stack.off_even,
     )
     return Channel(
         values=values,

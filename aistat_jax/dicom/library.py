@@ -54,6 +54,26 @@ def reading(path: object) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """`quietly`, and whatever the library refuses to write becomes a refusal that names the path.
+
+    Raises InputError for an error that has passed through the library, and others as they are.
+    """
+    try:
+        with quietly():
+            yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        if not _of_library(error):
+            raise
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"{path}: what the series says cannot be written ({said[:120]}); use the original one"
+        ) from error
+
+
 def _of_library(error: Exception) -> bool:
     trace = error.__traceback__
     while trace is not None:

@@ -69,7 +69,9 @@ def _packed(said: Any) -> bool:
 def _plain(member: Member, said: Any, end: int, claim: int, syntax: str) -> np.ndarray | None:
     """Pixels straight from where the header ends; None where they have to be looked for."""
     head, length = _HEADS.get(syntax, (b"", 0))
-    if not head or member.archive is not None:
+    stored = int(said.get("BitsStored") or said.BitsAllocated)
+    high = stored - 1 if said.get("HighBit") is None else int(said.HighBit)
+    if not head or member.archive is not None or high != stored - 1:
         return None
     with member.path.open("rb") as stream:
         stream.seek(end)
@@ -80,7 +82,9 @@ def _plain(member: Member, said: Any, end: int, claim: int, syntax: str) -> np.n
     if len(data) < claim:
         return None
     sign = "i" if said.get("PixelRepresentation") else "u"
-    return np.frombuffer(data, dtype=f"<{sign}{said.BitsAllocated // 8}")
+    values = np.frombuffer(data, dtype=f"<{sign}{said.BitsAllocated // 8}")
+    unused = int(said.BitsAllocated) - stored
+    return (values << unused) >> unused if unused else values
 
 
 def _unpacked(member: Member, syntax: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
-from aistat_jax._errors import InputError
+from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Float
 from aistat_jax.dicom.files import opened, whole
-from aistat_jax.dicom.library import library, quietly, reading
+from aistat_jax.dicom.library import library, reading, writing
 from aistat_jax.dicom.slices import origin_of
 from aistat_jax.dicom.stack import TO_RAS
 from aistat_jax.dicom.structures import only
-from aistat_jax.dicom.words import known, shortened
+from aistat_jax.dicom.words import known, left_blank, shortened
 from aistat_jax.space.grid import Grid, canonical_axes, canonical_grid, from_canonical, to_canonical
 from aistat_jax.space.image import Channel
 
@@ -45,8 +46,9 @@ def write_segmentation(
     """Write segments as one DICOM SEG on the slices of a channel's series.
 
     BINARY where all are masks, else FRACTIONAL: probabilities in steps of 1/255. Slices that hold
-    nothing are left out. Raises InputError for a channel that is from no DICOM series, values of
-    another shape or outside [0, 1], and segments that are all empty.
+    nothing are left out. What the series says otherwise than DICOM has it is left blank, which is
+    an InputWarning. Raises InputError for a channel that is from no DICOM series, values of another
+    shape or outside [0, 1], segments that are all empty, and what cannot be written.
     """
     highdicom = library("highdicom")
     uid, origin = library("pydicom.uid"), origin_of(channel)
@@ -67,7 +69,9 @@ def write_segmentation(
     stored = [from_canonical(each.values, channel.storage.axes).T for each in segments]
     voxels = np.stack(stored, axis=-1)
     voxels = voxels.astype(np.uint8) if binary else voxels.astype(np.float32)
-    with quietly():
+    for note in left_blank(origin):
+        warnings.warn(f"{target.name}: {note}", InputWarning, stacklevel=2)
+    with writing(target):
         file = highdicom.seg.Segmentation(
             source_images=_images(channel),
             pixel_array=np.ascontiguousarray(voxels),

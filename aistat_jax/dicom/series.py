@@ -18,13 +18,18 @@ _WANTED = (
     "SeriesInstanceUID", "SeriesDate", "SeriesTime", "SeriesDescription", "Modality", "ImageType",
     "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "Rows",
-    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionDate", "AcquisitionTime",
-    "AcquisitionDateTime", "ActualFrameDuration", "Units", "SUVType", "DecayCorrection",
+    "AcquisitionDateTime", "ActualFrameDuration", "FrameReferenceTime", "TimezoneOffsetFromUTC",
+    "Units", "SUVType", "DecayCorrection",
     "CorrectedImage", "RadiopharmaceuticalInformationSequence", "Manufacturer",
     "StructureSetROISequence", "StructureSetLabel", "SegmentSequence", "SegmentationType",
 )  # fmt: skip
 PRIVATE = {"GE scan": 0x0009100D, "Philips SUV": 0x70531000, "Philips activity": 0x70531009}
+CREATORS = {
+    "GE": (0x00090010, "GEMS_PETD_01"), "Philips": (0x70530010, "Philips PET Private Group"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,7 @@ class Series:
 def series_in(members: Sequence[Member]) -> list[Series]:
     """The series that DICOM files belong to, in the order of their first file."""
     found: dict[tuple[str, str], list[tuple[Any, Member, int]]] = {}
-    tags = [*_WANTED, *PRIVATE.values()]
+    tags = [*_WANTED, *PRIVATE.values(), *(block for block, _ in CREATORS.values())]
     for member in members:
         if (read := header(member, tags)) is not None:
             said, end = read
@@ -88,11 +93,12 @@ def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) ->
     Raises InputError for none or several.
     """
     images = [each for each in found if each.is_image]
-    patients = sorted({each.patient for each in images})
-    if len(patients) > 1:
+    first = {each.patient: each.members[0].name for each in reversed(images)}
+    if len(first) > 1:
+        files = ", ".join(sorted(first.values()))
         raise InputError(
-            f"{where}: the files are of {len(patients)} patients ({', '.join(patients)}); pass "
-            "the folder of one"
+            f"{where}: the files are of {len(first)} patients (such as {files}); pass the folder "
+            "of one"
         )
     wanted = modality_of(name)
     fit = [each for each in images if wanted in (None, each.modality)]

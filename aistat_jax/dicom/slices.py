@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax._typing import Float
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel
 from aistat_jax.space.origin import Origin
 
 
 class Slice(NamedTuple):
-    """One image of a series: where it lies, and the UID of its instance."""
+    """One image of a series: its plane among even ones, the UID of its instance, and the way from
+    the plane to where the instance lies.
+
+    Shapes: off (3,), RAS mm.
+    """
 
     plane: Plane
     instance: str
+    off: Float[np.ndarray, "3"]
 
 
 def origin_of(channel: Channel) -> Origin:
     """The series that a channel was read from.
 
-    Raises InputError where it is from no DICOM series, or from one without a frame of reference.
+    Raises InputError where it is from no DICOM series, or from one without a frame of reference or
+    a study.
     """
     if channel.origin is None or channel.storage is None:
         raise InputError(
@@ -32,6 +41,11 @@ def origin_of(channel: Channel) -> Origin:
         raise InputError(
             f"channel {channel.name}: its series has no FrameOfReferenceUID (0020,0052), so that "
             "contours would have no place; use the original series"
+        )
+    if not dict(channel.origin.patient).get("StudyInstanceUID"):
+        raise InputError(
+            f"channel {channel.name}: its series has no StudyInstanceUID (0020,000D), so that an "
+            "object would be of no study; use the original series"
         )
     return channel.origin
 
@@ -56,5 +70,9 @@ def slices_of(channel: Channel) -> list[Slice]:
     origin, grid = origin_of(channel), series_grid(channel)
     assert channel.storage is not None
     (flipped,) = (flip for axis, flip in channel.storage.axes if axis == 2)
-    instances = origin.instances[::-1] if flipped else origin.instances
-    return [Slice(grid.plane(k), instance) for k, instance in enumerate(instances)]
+    along = np.asarray(channel.storage.affine)[:3, 2]
+    off = np.asarray(origin.off_even or [0.0] * len(origin.instances))
+    off = off[:, None] * along / np.linalg.norm(along)
+    step = -1 if flipped else 1
+    found = zip(origin.instances[::step], off[::step], strict=True)
+    return [Slice(grid.plane(k), instance, way) for k, (instance, way) in enumerate(found)]

@@ -21,6 +21,7 @@ TO_RAS = np.array([-1.0, -1.0, 1.0])
 EVEN, TOLD = 0.01, 0.05  # of the spacing: rounding; worth a word
 STRAIGHT = 1e-3  # of a right angle between slices and the line through them
 SAME = 1e-4
+_PLACED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 COUNTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
 
 
@@ -28,7 +29,8 @@ COUNTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing
 class Stack:
     """Slices in order along their normal, as one volume.
 
-    Shapes: affine (4, 4) from (column, row, slice) to RAS mm; shape likewise.
+    Shapes: affine (4, 4) from (column, row, slice) to RAS mm; shape likewise. off_even: how far
+    each slice lies further along the third column of the affine than the affine has it, mm.
     """
 
     headers: tuple[Any, ...]
@@ -37,6 +39,7 @@ class Stack:
     affine: Float[np.ndarray, "4 4"]
     shape: tuple[int, int, int]
     notes: tuple[str, ...] = ()
+    off_even: tuple[float, ...] = ()
 
 
 def stacked(series: Series, where: object) -> Stack:
@@ -45,7 +48,7 @@ def stacked(series: Series, where: object) -> Stack:
     Raises InputError for slices that differ in size or direction, lie in one place, miss a
     neighbour, are unevenly spaced, or are shifted along their plane (a tilted gantry).
     """
-    kept, notes = _once(series)
+    kept, notes = _once(series, where)
     headers = [series.headers[n] for n in kept]
     if any(int(said.get("NumberOfFrames") or 1) > 1 for said in headers):
         raise InputError(
@@ -84,14 +87,29 @@ def stacked(series: Series, where: object) -> Stack:
     affine[:3] *= TO_RAS[:, None]
     shape = (columns, rows, len(headers))
     members, ends = (tuple(each[n] for n in kept) for each in (series.members, series.ends))
-    return Stack(tuple(headers), members, ends, affine, shape, (*notes, *uneven))
+    heights = places[order] @ normal
+    off = np.round(heights - np.linspace(heights[0], heights[-1], len(heights)), 6) + 0.0
+    return Stack(
+        tuple(headers), members, ends, affine, shape, (*notes, *uneven), tuple(off.tolist())
+    )
 
 
-def _once(series: Series) -> tuple[list[int], list[str]]:
+def _once(series: Series, where: object) -> tuple[list[int], list[str]]:
     """Every instance once: copies of a file go, and that is said."""
     first: dict[str, int] = {}
     for n, said in enumerate(series.headers):
-        first.setdefault(str(said.get("SOPInstanceUID")), n)
+        uid = str(said.get("SOPInstanceUID") or "")
+        if not uid:
+            raise InputError(
+                f"{where}: {series.members[n].name} has no SOPInstanceUID (0008,0018), so that "
+                "nothing can refer to it; export the original series"
+            )
+        other = series.headers[first.setdefault(uid, n)]
+        if any(said.get(word) != other.get(word) for word in _PLACED):
+            raise InputError(
+                f"{where}: {series.members[n].name} and {series.members[first[uid]].name} have one "
+                "SOPInstanceUID and differ in place or size; export the original series"
+            )
     kept = list(first.values())
     twice = len(series.headers) - len(kept)
     notes = [f"{twice} files are there twice and count once"] if twice else []

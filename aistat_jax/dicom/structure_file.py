@@ -20,10 +20,10 @@ import aistat_jax
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax._typing import Float
-from aistat_jax.dicom.library import library
+from aistat_jax.dicom.library import library, writing
 from aistat_jax.dicom.slices import Slice, origin_of, slices_of
 from aistat_jax.dicom.stack import TO_RAS
-from aistat_jax.dicom.words import known, shortened
+from aistat_jax.dicom.words import known, left_blank, shortened
 from aistat_jax.space.curve import Curve, region_of
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel
@@ -38,13 +38,15 @@ class Drawn:
     """One region to write: its closed curves in slices, its name, colour and a description.
 
     sections: pairs of a plane and the curves in it, in the plane's coordinates; what is inside of
-    an odd number of them is the region. colour: red, green and blue, 0 to 255.
+    an odd number of them is the region. colour: red, green and blue, 0 to 255. notes: what it
+    lacks, in sentences.
     """
 
     name: str
     sections: tuple[tuple[Plane, tuple[Curve, ...]], ...]
     colour: tuple[int, int, int] = (255, 0, 0)
     description: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_structures(
@@ -53,14 +55,36 @@ def write_structures(
     """Write regions as one RTSTRUCT that refers to the series of a channel; nobody has approved it.
 
     Returns sentences about what was left out: contours of fewer than three points, or of an area
-    under a quarter of a pixel. Raises InputError for a channel that is from no DICOM series, curves
-    that lie in none of its slices, and nothing to write.
+    under a quarter of a pixel; regions without any; what the series says otherwise than DICOM has
+    it; and what regions lack by their own notes. Raises InputError for a channel that is from no
+    DICOM series, curves in none of its slices, nothing to write, and what cannot be written.
     """
-    origin, slices = origin_of(channel), slices_of(channel)
-    notes: list[str] = []
-    regions = [_region(each, slices, notes) for each in drawn]
-    if not any(regions):
-        raise InputError(f"{Path(path)}: there is no contour to write")
+    target, slices = Path(path), slices_of(channel)
+    notes = left_blank(origin_of(channel))
+    regions = []
+    for each in drawn:
+        notes += [f"region {each.name}: {note}" for note in each.notes]
+        rings = _region(each, slices, notes)
+        if rings:
+            regions.append((each, rings))
+        else:
+            notes.append(f"region {each.name} has no contour on any slice and is left out")
+    if not regions:
+        raise InputError(f"{target}: there is no contour to write")
+    with writing(target):
+        file = _structure_set(regions, slices, channel, label)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(target) as temporary:
+            file.save_as(temporary, enforce_file_format=True)
+    return notes
+
+
+def _structure_set(
+    regions: Sequence[tuple[Drawn, list[tuple[np.ndarray, str]]]], slices: Sequence[Slice],
+    channel: Channel, label: str,
+) -> Any:  # fmt: skip
+    """The object that holds regions, each with its rings and their instances."""
+    origin = origin_of(channel)
     file = _head(channel, STRUCTURES, "RTSTRUCT", label)
     frame_uid = origin.frame_uid
     file.FrameOfReferenceUID = frame_uid
@@ -80,7 +104,7 @@ def write_structures(
         _item(FrameOfReferenceUID=frame_uid, RTReferencedStudySequence=[study])
     ]
     named, contoured, observed = [], [], []
-    for number, (each, rings) in enumerate(zip(drawn, regions, strict=True), start=1):
+    for number, (each, rings) in enumerate(regions, start=1):
         named.append(
             _item(
                 ROINumber=number, ReferencedFrameOfReferenceUID=frame_uid,
@@ -90,11 +114,10 @@ def write_structures(
             )
         )  # fmt: skip
         one = _item(ROIDisplayColor=list(each.colour), ReferencedROINumber=number)
-        if rings:
-            one.ContourSequence = [
-                _contour(ring, instance, origin.class_uid, n)
-                for n, (ring, instance) in enumerate(rings, start=1)
-            ]
+        one.ContourSequence = [
+            _contour(ring, instance, origin.class_uid, n)
+            for n, (ring, instance) in enumerate(rings, start=1)
+        ]
         contoured.append(one)
         observed.append(
             _item(
@@ -105,11 +128,7 @@ def write_structures(
     file.StructureSetROISequence = named
     file.ROIContourSequence = contoured
     file.RTROIObservationsSequence = observed
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(target) as temporary:
-        file.save_as(temporary, enforce_file_format=True)
-    return notes
+    return file
 
 
 def _head(channel: Channel, class_uid: str, modality: str, label: str) -> Any:
@@ -173,7 +192,8 @@ def _region(each: Drawn, slices: Sequence[Slice], notes: list[str]) -> list[tupl
         for polygon in large:
             holes = [ring for ring in polygon.interiors if _area(ring) >= least]
             tiny += len(polygon.interiors) - len(holes)
-            rings.append((plane.to_world(keyhole(polygon, holes)), home.instance))
+            ring = keyhole(polygon, holes)
+            rings.append((home.plane.to_world(ring) + home.off, home.instance))
     if tiny:
         what = "contours or holes" if tiny > 1 else "contour or hole"
         left = "are" if tiny > 1 else "is"

@@ -17,12 +17,14 @@ from aistat_jax.dicom.files import Member, opened, whole
 from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.series import series_in
 from aistat_jax.dicom.stack import TO_RAS
-from aistat_jax.space.curve import Curve, coverage_from_contours
+from aistat_jax.space.curve import Curve, as_polygons, coverage_from_contours
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel
 
 ON = 0.1  # of the distance of slices within which a contour lies on one
 FLAT = 0.1  # likewise, the way along the normal within one contour
+AGAIN = 0.05  # of a contour's area, in which it differs from one that it repeats
+CLEAR = 1e-6  # likewise, in which two that touch may overlap
 ALIKE = 1e-2  # mm between contours of one height
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _MOST_NAMES = 30
@@ -33,7 +35,8 @@ class Roi:
     """The contours of one region. Shapes: each of contours (point, 3), patient RAS mm.
 
     frame_uid: the frame of reference that they are drawn in; patient: an id; "" where none is told.
-    notes: what was left out, in sentences.
+    notes: what was left out, in sentences. exclusive: the numbers of the contours that are
+    CLOSEDPLANAR_XOR.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Roi:
     frame_uid: str = ""
     notes: tuple[str, ...] = ()
     patient: str = ""
+    exclusive: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,9 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
     A contour belongs to the slice that it lies on, to a tenth of the distance of slices. Where
     contours were drawn on other slices than those of `like`, each slice shows the nearest ones, no
     further than half of their distance, which is an InputWarning. Several curves in one slice
-    enclose what is inside of an odd number of them.
+    enclose what is inside of an odd number of them: one inside of another is a hole. Unless they
+    are CLOSEDPLANAR_XOR, one that repeats another to a twentieth of its area is left out, and those
+    that overlap in part are united; both are an InputWarning, and so are slices that were skipped.
 
     Raises InputError for a region without contours, or in another frame of reference than the
     series of `like`, and for contours that are turned against the slices or lie beyond them.
@@ -120,7 +126,7 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
     patient = _patient(like)
     notes = list(roi.notes)
     if roi.patient and patient and roi.patient != patient:
-        notes.append(f"region {roi.name} is of patient {roi.patient}, and {name} of {patient}")
+        notes.append(f"region {roi.name} is of another patient than {name}, by their ids")
     for note in notes:
         warnings.warn(note, InputWarning, stacklevel=2)
     frame, first = grid.frame, grid.plane(0)
@@ -153,11 +159,79 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
             InputWarning,
             stacklevel=2,
         )
-    unit = grid.unit
-    return {
-        k: tuple(Curve((roi.contours[n] @ frame)[:, :2], unit) for n in shown[k])
-        for k in sorted(shown)
-    }
+    found, notes = {}, _skipped(roi, sorted(k for k in shown if shown[k]))
+    twice = united = 0
+    for k in sorted(shown):
+        found[k], again, merged = _enclosing(roi, shown[k], grid)
+        twice, united = twice + again, united + merged
+    if twice:
+        notes.append(f"region {roi.name}: {twice} contours are drawn twice and count once")
+    if united:
+        notes.append(
+            f"region {roi.name}: contours overlap in part on {united} slices, where what is inside "
+            "of any of them counts"
+        )
+    for note in notes:
+        warnings.warn(note, InputWarning, stacklevel=2)
+    return found
+
+
+def _skipped(roi: Roi, drawn: Sequence[int]) -> list[str]:
+    """What is said of slices without a contour between those that have some."""
+    gaps = np.diff(drawn)
+    if (gaps == 1).all():
+        return []
+    first = int(np.argmax(gaps > 1))
+    if (every := int(np.median(gaps))) > 1:
+        nth = {2: "2nd", 3: "3rd"}.get(every, f"{every}th")
+        return [
+            f"region {roi.name} is drawn on every {nth} slice of {drawn[0]} to {drawn[-1]}: those "
+            "between have none"
+        ]
+    return [
+        f"region {roi.name}: slices {drawn[first] + 1} to {drawn[first + 1] - 1} have no contour, "
+        "between others that have"
+    ]
+
+
+def _enclosing(roi: Roi, numbers: Sequence[int], grid: Grid) -> tuple[tuple[Curve, ...], int, bool]:
+    """The curves of some contours in one slice, of which those that are inside of an odd number
+    make the region; how many were there twice, and whether some were united.
+
+    A contour that is one inside of another is a hole; two that overlap in part are one. Those of
+    CLOSEDPLANAR_XOR are taken as they are.
+    """
+    import shapely
+
+    frame, unit = grid.frame, grid.unit
+    curves = {n: Curve((roi.contours[n] @ frame)[:, :2], unit) for n in numbers}
+    strict = [n for n in numbers if n in roi.exclusive]
+    if len(numbers) - len(strict) < 2:
+        return tuple(curves.values()), 0, False
+    kept: list[tuple[Any, tuple[Curve, ...]]] = []
+    twice, united = 0, False
+    for n in numbers:
+        if n in strict:
+            continue
+        area, own = shapely.make_valid(shapely.Polygon(curves[n].points)), (curves[n],)
+        if any(area.symmetric_difference(other).area < AGAIN * area.area for other, _ in kept):
+            twice += 1
+            continue
+        apart = []
+        for other, several in kept:
+            least = min(area.area, other.area)
+            if CLEAR * least < area.intersection(other).area < (1 - AGAIN) * least:
+                area, united, own = area.union(other), True, ()
+            else:
+                apart.append((other, several))
+        kept = [*apart, (area, own or _outlines(area, unit))]
+    whole = [curve for _, several in kept for curve in several]
+    return (*whole, *(curves[n] for n in strict)), twice, united
+
+
+def _outlines(area: Any, unit: str) -> tuple[Curve, ...]:
+    rings = [ring for each in as_polygons(area).geoms for ring in (each.exterior, *each.interiors)]
+    return tuple(Curve(np.asarray(ring.coords, dtype=float)[:-1], unit) for ring in rings)
 
 
 def lies_on(roi: Roi, grid: Grid) -> bool:
@@ -230,18 +304,21 @@ def _parsed(file: Any, where: str) -> Structures:
     rois = []
     for item in file.get("StructureSetROISequence") or []:
         name = str(item.get("ROIName") or f"ROI {item.get('ROINumber')}")
-        contours, notes = _contours(drawn.get(str(item.get("ROINumber")), []), name, where)
+        items = drawn.get(str(item.get("ROINumber")), [])
+        contours, exclusive, notes = _contours(items, name, where)
         frame = str(item.get("ReferencedFrameOfReferenceUID") or "")
         patient = str(file.get("PatientID") or "")
-        rois.append(Roi(name, tuple(contours), frame, tuple(notes), patient))
+        rois.append(Roi(name, tuple(contours), frame, tuple(notes), patient, exclusive))
     if not rois:
         raise InputError(f"{where}: the structure set names no region")
     return Structures(tuple(rois), where)
 
 
-def _contours(items: Any, name: str, where: str) -> tuple[list[np.ndarray], list[str]]:
-    """The closed contours of one region in RAS, and what is said of others."""
-    found, small, open_ = [], [], 0
+def _contours(
+    items: Any, name: str, where: str
+) -> tuple[list[np.ndarray], frozenset[int], list[str]]:
+    """The closed contours of one region in RAS, which are exclusive, and what is said of others."""
+    found, exclusive, small, open_ = [], [], [], 0
     for item in items:
         try:
             points = np.asarray(item.get("ContourData") or [], dtype=float)
@@ -253,7 +330,8 @@ def _contours(items: Any, name: str, where: str) -> tuple[list[np.ndarray], list
                 "structure set again"
             )
         points = points.reshape(-1, 3) * TO_RAS
-        if str(item.get("ContourGeometricType", "CLOSED_PLANAR")) not in CLOSED:
+        kind = str(item.get("ContourGeometricType", "CLOSED_PLANAR"))
+        if kind not in CLOSED:
             open_ += 1
             continue
         if len(points) > 1 and np.array_equal(points[0], points[-1]):
@@ -261,6 +339,8 @@ def _contours(items: Any, name: str, where: str) -> tuple[list[np.ndarray], list
         if len(points) < 3:
             small.append(points)
         else:
+            if kind == "CLOSEDPLANAR_XOR":
+                exclusive.append(len(found))
             found.append(points)
     notes = []
     if small:
@@ -269,7 +349,7 @@ def _contours(items: Any, name: str, where: str) -> tuple[list[np.ndarray], list
         notes.append(f"region {name}: {count} fewer than three points and is left out{at}")
     if open_:
         notes.append(f"region {name}: {open_} open contours or points are left out")
-    return found, notes
+    return found, frozenset(exclusive), notes
 
 
 def _plain(name: str) -> str:

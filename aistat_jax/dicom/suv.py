@@ -16,7 +16,8 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Float
-from aistat_jax.dicom.series import PRIVATE
+from aistat_jax.dicom.moments import moment_of, offset_of
+from aistat_jax.dicom.series import CREATORS, PRIVATE
 from aistat_jax.space.origin import Words
 
 KINDS = {
@@ -25,9 +26,12 @@ KINDS = {
     "LBMJAMES128": "lean body mass (James 128)",
 }  # fmt: skip
 _OF_UNIT = {"CM2ML": "BSA"}
-LEAST_BQ, MOST_MBQ = 1e5, 1e4
-DAY = timedelta(days=1)
-LONGEST = 12  # half-lives between injection and scan beyond which times must be wrong
+LEAST_BQ, MOST_MBQ = 1e6, 1e4
+USUAL_MBQ = 5.0, 2000.0  # a dose outside is worth a word
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+LONGEST, LONG = 6, 3  # half-lives from injection to scan: times must be wrong; worth a word
+SHORTEST = 300.0  # seconds likewise, below which it is worth a word
+SAME_DAY = 6 * 3600.0  # half-life in seconds above which a time of the day says too little
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class _Reader:
     def private(self, name: str) -> float | None:
         """A factor in a vendor's private field, where it is there and not zero."""
         tag = PRIVATE[name]
-        if tag not in self.headers[0]:
+        if not self._owned(tag, name):
             return None
         values = {_factor(said, tag) for said in self.headers}
         if len(values) > 1 or not 0 <= (value := values.pop()) < float("inf"):
@@ -168,12 +172,29 @@ class _Reader:
         self.used.append((f"{name} factor ({tag >> 16:04X},{tag & 0xFFFF:04X})", f"{value:g}"))
         return value
 
+    def _owned(self, tag: int, name: str) -> bool:
+        """Whether a private field is there and a vendor's own: by the block's creator, or, where
+        the block has none, by the manufacturer."""
+        block, creator = CREATORS[name.split()[0]]
+        first = self.headers[0]
+        if block in first:
+            return tag in first and _words(first[block].value) == creator
+        maker = str(first.get("Manufacturer") or "").upper()
+        return tag in first and maker.startswith(name.split()[0].upper())
+
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
     # -------------------------------------------------------------- parts of an SUV
+
+    def _corrections(self) -> list[str]:
+        done = self.headers[0].get("CorrectedImage") or []
+        return [str(each).upper() for each in ([done] if isinstance(done, str) else done)]
 
     def corrected(self, code: str, what: str) -> None:
         """Refuse a series that says that it lacks a correction."""
-        done = self.headers[0].get("CorrectedImage") or []
-        done = [done] if isinstance(done, str) else [str(each).upper() for each in done]
+        done = self._corrections()
         if done and code not in done:
             raise self._missing("CorrectedImage", f"does not name {code}: no {what} correction")
         if done:
@@ -197,12 +218,15 @@ class _Reader:
             if source and source.get(keyword):
                 self._note(keyword, source.get(keyword))
         dose = self.number("RadionuclideTotalDose", self.tracer)
-        if dose >= LEAST_BQ:
-            return dose
-        if dose > MOST_MBQ:
+        if MOST_MBQ < dose < LEAST_BQ:
             raise self._missing("RadionuclideTotalDose", f"is {dose:g}, neither Bq nor MBq")
-        self.notes.append(f"RadionuclideTotalDose {dose:g} is read as MBq: it is too small for Bq")
-        return 1e6 * dose
+        if dose < LEAST_BQ:
+            self._say(f"RadionuclideTotalDose {dose:g} is read as MBq: it is too small for Bq")
+            dose *= 1e6
+        low, high = USUAL_MBQ
+        if not low <= dose / 1e6 <= high:
+            self._say(f"RadionuclideTotalDose is {dose / 1e6:g} MBq, which is an unusual dose")
+        return dose
 
     def growth(self) -> Float[np.ndarray, " slice"]:
         """By how much activity has fallen from the dose's time to that of each slice's values."""
@@ -212,52 +236,87 @@ class _Reader:
         if decay == "ADMIN":
             return np.ones(len(self.headers))
         half_life = self.number("RadionuclideHalfLife", self.tracer)
+        acquired = self._acquired(note=False)
         if decay == "START":
-            times = [self._start()] * len(self.headers)
+            times = [self._start(acquired, half_life)] * len(self.headers)
             later = np.zeros(len(self.headers))
         elif decay == "NONE":
+            if "DECY" in self._corrections():
+                raise self._missing(
+                    "DecayCorrection", "is NONE, and CorrectedImage names DECY: it cannot be both"
+                )
             times = self._acquired()
             spans = [self.number("ActualFrameDuration", said) / 1000 for said in self.headers]
             later = np.array([_mean_time(span, half_life) for span in spans])
         else:
             raise self._missing("DecayCorrection", f"is {decay}; START, ADMIN and NONE are known")
-        injected = self._injected(times[0], half_life)
+        injected = self._injected(min(times), max(acquired), half_life)
         waited = np.array([(time - injected).total_seconds() for time in times]) + later
-        if not (waited.min() >= 0 and waited.max() <= LONGEST * half_life):
+        told = f"from the injection ({injected}) to the scan ({min(times)}) it is "
+        told += f"{waited.min() / 60:.0f} min"
+        if not (min(times) >= injected and waited.max() <= LONGEST * half_life):
             raise InputError(
-                f"{self.where}: no SUV: from the injection ({injected}) to the scan "
-                f"({min(times)}) it is {waited.min() / 60:.0f} min, which cannot be; check the "
-                "times in the header"
+                f"{self.where}: no SUV: {told}, which cannot be; check the times in the header"
             )
+        if waited.max() > LONG * half_life or waited.min() < SHORTEST:
+            self._say(f"{told}, which is unusual: check the times in the header")
         self.used.append(("time from injection, min", f"{waited.min() / 60:.2f}"))
         return np.exp2(waited / half_life)
 
-    def _start(self) -> datetime:
+    def _start(self, acquired: Sequence[datetime], half_life: float) -> datetime:
         """When values that are corrected to the start of the scan are of."""
-        acquired = self._acquired(note=False)
         series = self._moment("SeriesDate", "SeriesTime", self.headers[0])
         if series is not None and series <= min(acquired):
             self._note("SeriesDate", self.headers[0].get("SeriesDate"))
             self._note("SeriesTime", self.headers[0].get("SeriesTime"))
             return series
         tag = PRIVATE["GE scan"]
-        if tag in self.headers[0] and (scan := _time_of(_words(self.headers[0][tag].value))):
-            self.used.append(("GE scan date and time (0009,100D)", str(scan)))
-            return scan
-        self.notes.append(
-            "SeriesTime is missing, or later than the acquisition, so decay is counted to the "
-            "first AcquisitionTime"
-        )
-        return min(self._acquired())
+        if self._owned(tag, "GE scan"):
+            scan = self._local("GE scan (0009,100D)", _words(self.headers[0][tag].value))
+            if scan is not None and scan <= min(acquired):
+                self.used.append(("GE scan date and time (0009,100D)", str(scan)))
+                return scan
+        why = "SeriesTime is missing, or later than the acquisition, so decay is counted to "
+        acquired = self._acquired()
+        if (start := self._reckoned(acquired, half_life)) is not None:
+            self._say(f"{why}the time that FrameReferenceTime is counted from, {start}")
+            return start
+        self._say(f"{why}the first AcquisitionTime")
+        return min(acquired)
+
+    def _reckoned(self, acquired: Sequence[datetime], half_life: float) -> datetime | None:
+        """The time that FrameReferenceTime, of a frame's mean activity, is counted from: None
+        where slices do not tell it, contradict each other, or put it after the acquisition."""
+        pairs = [
+            (
+                _number(said, "FrameReferenceTime") / 1000,
+                _number(said, "ActualFrameDuration") / 1000,
+            )
+            for said in self.headers
+        ]
+        if not all(0 < value < float("inf") for pair in pairs for value in pair):
+            return None
+        starts = [
+            at + timedelta(seconds=_mean_time(span, half_life) - reference)
+            for at, (reference, span) in zip(acquired, pairs, strict=True)
+        ]
+        if max(starts) - min(starts) > MINUTE or min(starts) > min(acquired) + MINUTE:
+            return None
+        self._note("FrameReferenceTime", f"{pairs[0][0] * 1000:g}")
+        self._note("ActualFrameDuration", f"{pairs[0][1] * 1000:g}")
+        return min(starts)
 
     def _acquired(self, note: bool = True) -> list[datetime]:
         found = []
         for said in self.headers:
             at = self._moment("AcquisitionDate", "AcquisitionTime", said)
             if at is None:
-                at = _time_of(str(said.get("AcquisitionDateTime") or ""))
+                whole = str(said.get("AcquisitionDateTime") or "")
+                at = self._local("AcquisitionDateTime", whole)
             if at is None:
-                raise self._missing("AcquisitionTime")
+                dated = str(said.get("AcquisitionDate") or "").strip()
+                timed = str(said.get("AcquisitionTime") or "").strip()
+                raise self._missing("AcquisitionDate" if timed and not dated else "AcquisitionTime")
             found.append(at)
         if note:
             self.used.append(("AcquisitionDate, AcquisitionTime (0008,0022), (0008,0032)",
@@ -265,22 +324,56 @@ class _Reader:
         return found
 
     def _moment(self, date: str, time: str, said: Any) -> datetime | None:
-        return _time_of(f"{said.get(date) or ''}{said.get(time) or ''}")
+        return self._local(time, f"{said.get(date) or ''}{said.get(time) or ''}")
 
-    def _injected(self, scan: datetime, half_life: float) -> datetime:
-        """When the dose was measured: by date and time, else by a time of the day of the scan."""
+    def _local(self, keyword: str, text: str) -> datetime | None:
+        """A date and time by the clock of the header's other times."""
+        if (found := moment_of(text)) is None or found.offset is None:
+            return found and found.at
+        told = str(self.headers[0].get("TimezoneOffsetFromUTC") or "")
+        if (own := offset_of(told)) is None:
+            self._say(
+                f"{keyword} names its time zone and the other times do not: they are taken to be "
+                "of the same"
+            )
+            return found.at
+        self._note("TimezoneOffsetFromUTC", told)
+        return found.at - found.offset + own
+
+    def _injected(self, scan: datetime, last: datetime, half_life: float) -> datetime:
+        """When the dose was measured: by date and time, else by a time of the day of the scan.
+
+        scan: when values are of; last: when the last slice was acquired.
+        """
         whole = str(self.tracer.get("RadiopharmaceuticalStartDateTime") or "")
-        if (at := _time_of(whole)) is not None:
-            self._note("RadiopharmaceuticalStartDateTime", whole)
-            return at
         clock = str(self.tracer.get("RadiopharmaceuticalStartTime") or "")
-        at = _time_of(f"{scan:%Y%m%d}{clock}") if clock else None
-        if at is None:
+        if (at := self._local("RadiopharmaceuticalStartDateTime", whole)) is not None:
+            self._note("RadiopharmaceuticalStartDateTime", whole)
+            other = moment_of(f"{at:%Y%m%d}{clock}") if clock else None
+            if other and MINUTE < abs(other.at - at) < DAY - MINUTE:
+                self._say(
+                    f"RadiopharmaceuticalStartDateTime ({at}) and RadiopharmaceuticalStartTime "
+                    f"({clock}) differ: the first is used"
+                )
+            return at
+        other = moment_of(f"{scan:%Y%m%d}{clock}") if clock else None
+        if other is None:
             raise self._missing("RadiopharmaceuticalStartTime")
+        if half_life > SAME_DAY:
+            raise self._missing(
+                "RadiopharmaceuticalStartDateTime",
+                "is missing, and a time of the day alone does not say on which day of so long a "
+                "half-life",
+            )
+        at = other.at
         self._note("RadiopharmaceuticalStartTime", clock)
-        if at > scan:
+        if at > last:
             at -= DAY
-            self.notes.append("the injection was before midnight, on the day before the scan")
+            self._say("the injection was before midnight, on the day before the scan")
+        elif at > scan:
+            raise self._missing(
+                "SeriesTime", "is before the injection and the acquisition after it"
+            )
         return at
 
 
@@ -288,6 +381,14 @@ def _mean_time(span: float, half_life: float) -> float:
     """Seconds into a frame at which activity has its mean over the frame."""
     decay = np.log(2) / half_life
     return float(np.log(decay * span / -np.expm1(-decay * span)) / decay)
+
+
+def _number(said: Any, keyword: str) -> float:
+    """A number of a header; not a number where there is none."""
+    try:
+        return float(said.get(keyword))
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _factor(said: Any, tag: int) -> float:
@@ -300,20 +401,3 @@ def _factor(said: Any, tag: int) -> float:
 def _words(value: Any) -> str:
     """Text of a private field, which may be bytes."""
     return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip("\0 ")
-
-
-def _time_of(text: str) -> datetime | None:
-    """A DICOM date and time, YYYYMMDDHHMMSS.FFFFFF, without its time zone; None for anything else.
-
-    Dates alone are none: the time of the day is what matters here.
-    """
-    digits, _, rest = text.strip().replace(":", "").partition(".")
-    digits = digits.split("+")[0].split("-")[0]
-    if not digits.isdigit() or len(digits) not in (10, 12, 14):
-        return None
-    fraction = "".join(c for c in rest.split("+")[0].split("-")[0] if c.isdigit())[:6]
-    try:
-        whole = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S")
-    except ValueError:
-        return None
-    return whole + timedelta(microseconds=int(fraction.ljust(6, "0") or 0))

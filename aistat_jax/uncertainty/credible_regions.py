@@ -25,6 +25,7 @@ from aistat_jax.uncertainty.contour import Contour
 COLOURS = {"green": (0, 158, 115), "amber": (230, 159, 0), "red": (213, 94, 0)}
 INNER, OUTER, LEVEL = (86, 180, 233), (0, 114, 178), (204, 121, 167)
 WORST = ("red", "amber", "green")
+Sections = tuple[tuple[Plane, tuple[Curve, ...]], ...]
 Values = Callable[[Contour], Float[np.ndarray, " site"]]
 
 
@@ -37,10 +38,14 @@ def regions_of(
     """Median, inner and outer credible contours, and contours of probability, as regions.
 
     All contours in slices are one lesion, each surface is one of its own. Within the contour of a
-    level every point is inside with at least that probability; the median is that of one half; the
-    inner and outer ones are the edges of the simultaneous band. Surfaces are cut by the slices of
-    the series that `channel` is from. Names are `label` and what it is, 16 characters where the
-    label is short: some planning systems show no more.
+    level every point is inside with at least that probability, which counts that a target may not
+    be there at all: one that is less likely there than the level has no such contour. Median and
+    band are given that it is there; the median is the contour of one half, the inner and outer ones
+    are the edges of the simultaneous band. Of a ring, a level p holds for each edge alone, and for
+    both at once what two of them leave: 2 p less the probability that it is there. What a region
+    lacks is in its notes and its description. Surfaces are cut by the slices of the series that
+    `channel` is from. Names are `label` and what it is, 16 characters where the label is short:
+    some planning systems show no more.
 
     Raises InputError for a level outside (0, 1), a channel that is from no DICOM series, and images
     without spacing.
@@ -71,26 +76,54 @@ def _lesion(
         if len(group) == 1
         else "grades " + ", ".join(f"{counts[case]} {case}" for case in WORST if counts[case])
     )
-    made = f"{grades}; aistat_jax {aistat_jax.__version__}; not approved"
+    made = f"; {grades}; aistat_jax {aistat_jax.__version__}; not approved"
     percent = f"{100 * group[0].band.level:g}"
     band = f"edge of the simultaneous {percent}% band"
+    there = [contour.posterior.presence for contour in group]
+    given, some = "", ""
+    if min(there) < 1:
+        low, high = (f"{100 * share:.3g}" for share in (min(there), max(there)))
+        some = f"; present with probability {low if low == high else f'{low} to {high}'}%"
+        given = ", given that it is there"
     wanted: list[tuple[str, tuple[int, int, int], str, Values]] = [
-        ("median", COLOURS[worst], "posterior median contour", _quantile(0.5)),
-        (f"in{percent}", INNER, f"inner {band}", lambda c: _edge(c, c.band.lower, c.band.upper)),
-        (f"out{percent}", OUTER, f"outer {band}", lambda c: _edge(c, c.band.upper, c.band.lower)),
-    ]
-    wanted += [
-        (f"p{100 * level:g}", LEVEL, f"inside with probability {level:g} or more", _quantile(level))
-        for level in levels
-    ]
+        ("median", COLOURS[worst], f"posterior median contour{given}", _quantile(0.5)),
+        (f"in{percent}", INNER, f"inner {band}{given}",
+         lambda c: _edge(c, c.band.lower, c.band.upper)),
+        (f"out{percent}", OUTER, f"outer {band}{given}",
+         lambda c: _edge(c, c.band.upper, c.band.lower)),
+    ]  # fmt: skip
+    found = []
+    for what, colour, words, values in wanted:
+        sections, notes = _sections(group, values, planes)
+        found.append((what, colour, words, sections, notes))
+    for level in levels:
+        # without a target nothing is inside, so that more of the draws must agree
+        likely = [contour for contour in group if contour.posterior.presence > level]
+        sections, notes = _sections(likely, _probable(level), planes)
+        if less := len(group) - len(likely):
+            are = "targets are" if less > 1 else "target is"
+            gone = f"{less} {are} present with probability {level:g} or less and left out"
+            notes = (gone, *notes)
+        words = f"inside with probability {level:g} or more"
+        if rings := [c for c in likely if LINKS[c.chart.link].layers == 2]:
+            both = max(0.0, 2 * level - max(c.posterior.presence for c in rings))
+            words += f" of each edge of a ring, {both:.3g} or more of both"
+        found.append((f"p{100 * level:g}", LEVEL, words, sections, notes))
     return [
-        Drawn(f"{name}_{what}", _sections(group, values, planes), colour, f"{words}; {made}")
-        for what, colour, words, values in wanted
+        Drawn(f"{name}_{what}", sections, colour, "; ".join((words, *notes)) + some + made, notes)
+        for what, colour, words, sections, notes in found
     ]
+
+
+def _probable(level: float) -> Values:
+    """The contour within which every point is inside of a target that is there, with at least a
+    probability."""
+    return lambda contour: _quantile(level / contour.posterior.presence)(contour)
 
 
 def _quantile(level: float) -> Values:
-    """The contour within which every point is inside with at least a probability."""
+    """The contour within which every point is inside with at least a probability, given that there
+    is a target."""
 
     def values(contour: Contour) -> Float[np.ndarray, " site"]:
         draws = contour.posterior.draws
@@ -117,19 +150,31 @@ def _edge(
 
 def _sections(
     group: Sequence[Contour], values: Values, planes: Sequence[Plane]
-) -> tuple[tuple[Plane, tuple[Curve, ...]], ...]:
+) -> tuple[Sections, tuple[str, ...]]:
+    """The curves of contours in slices, and what is said of surfaces that run out of these."""
     cut: list[tuple[Plane, tuple[Curve, ...]]] = []
+    beyond = 0.0
     for contour in group:
         chart: Any = contour.chart
         if chart.dims == 2:
             cut.append((chart.plane, tuple(chart.sections(values(contour), chart.plane))))
             continue
         mesh = chart.surface(values(contour))
+        beyond = max(beyond, _beyond(mesh.points, planes))
         for plane in planes:
             if curves := mesh.section(plane):
                 cut.append((plane, tuple(curves)))
     cut.sort(key=lambda pair: pair[0].offset)
-    return tuple(_joined(cut))
+    notes = (f"cut off: it reaches {beyond:.3g} mm beyond the slices",) if beyond > 0 else ()
+    return tuple(_joined(cut)), notes
+
+
+def _beyond(points: Float[np.ndarray, "vertex 3"], planes: Sequence[Plane]) -> float:
+    """How far points lie outside of slices and half of their distance; 0 for those within."""
+    heights = points @ planes[0].frame[:, 2]
+    offsets, half = [plane.offset for plane in planes], planes[0].thickness / 2
+    over = max(float(heights.max()) - max(offsets), min(offsets) - float(heights.min())) - half
+    return over if over > 1e-3 * half else 0.0
 
 
 def _joined(

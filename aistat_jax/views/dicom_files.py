@@ -6,13 +6,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.case import Case
 from aistat_jax.dicom.segmentations import Segment, write_segmentation
 from aistat_jax.dicom.structure_file import write_structures
 from aistat_jax.space.image import Channel
-from aistat_jax.uncertainty.contour import estimate_volume
+from aistat_jax.uncertainty.contour import estimate_volume, voxels_of
 from aistat_jax.uncertainty.credible_regions import WORST, regions_of
 from aistat_jax.uncertainty.probability import probability_map
 
@@ -33,9 +36,11 @@ def write_rtstruct(
     `levels`; see `regions_of`. They lie on the slices of the series that `channel` was read from,
     by default that of the contours, else the first one that is from DICOM, and refer to its images;
     surfaces may be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED.
-    Holes are keyholes. Contours under a quarter of a pixel are left out, which is an InputWarning.
+    Holes are keyholes. What is left out is an InputWarning: contours under a quarter of a pixel,
+    regions that cross no slice, and what of a surface lies beyond the slices.
 
-    Raises InputError for an image that was not read from DICOM.
+    Raises InputError for an image that was not read from DICOM, and for a channel in another frame
+    of reference than the one that the contours were drawn on.
     """
     chosen = _channel(case, channel)
     regions = regions_of(case.contours, chosen, levels, label)
@@ -55,12 +60,17 @@ def write_seg(
 
     `kind` is "probability" (FRACTIONAL: that a voxel's centre is inside of any target, in steps of
     1/255) or "estimate" (BINARY: voxels at least half inside of it).
-    Raises InputError for another kind, and for an image that was not read from DICOM.
+    Targets that reach beyond the voxels are cut off, which is an InputWarning, and so is an
+    estimate that holds no voxel.
+    Raises InputError for another kind, and for an image that was not read from DICOM or is in
+    another frame of reference than the one that the contours were drawn on.
     """
     if kind not in ("probability", "estimate"):
         raise InputError(f"kind {kind!r} is not known; it is probability or estimate")
     chosen = _channel(case, channel)
     worst = next(c for c in WORST if any(each.grade.case == c for each in case))
+    for note in _lost(case, chosen, kind):
+        warnings.warn(f"{Path(path).name}: {note}", InputWarning, stacklevel=2)
     if kind == "probability":
         values = probability_map(case.posteriors, chosen.grid).clip(0, 1)
     else:
@@ -95,12 +105,45 @@ def write_dicom(
     return names
 
 
+def _lost(case: Case, channel: Channel, kind: str) -> list[str]:
+    """What the voxels of a channel do not show of the targets, in sentences."""
+    grid, notes = channel.grid, []
+    for each in case:
+        chart: Any = each.chart
+        values = each.posterior.estimate if kind == "estimate" else each.band.upper
+        if chart.dims == 3:
+            points = (shape := chart.surface(values)).points
+        else:
+            points = chart.plane.to_world(chart.sections(values, chart.plane)[0].points)
+        index = grid.to_index(points)[:, : chart.dims]  # a slice shows its own, wherever it is
+        size, spacing = (np.asarray(of)[: chart.dims] for of in (grid.shape, grid.spacing))
+        beyond = float((np.maximum(-0.5 - index, index - size + 0.5) * spacing).max())
+        if beyond > 1e-3 * min(grid.spacing):
+            notes.append(f"target {each.id} is cut off: it reaches {beyond:.3g} mm too far")
+        if kind == "estimate" and chart.dims == 3 and not voxels_of(shape, grid).any():
+            notes.append(f"target {each.id} holds no voxel and is left out")
+    return notes
+
+
 def _channel(case: Case, name: str | None) -> Channel:
-    if name is not None:
-        return case.image[name]
+    """The channel whose series is referred to, once it is in the frame that contours are in."""
     flat = [each.posterior.chart.plane for each in case if each.chart.dims == 2]
-    home = case.image.home_of(flat) if flat else None
-    if home is not None and home.origin is not None:
-        return home
-    known = [case.image[each] for each in case.image.names if case.image[each].origin is not None]
-    return known[0] if known else case.image.primary
+    home = (case.image.home_of(flat) if flat else None) or case.image.primary
+    channels = [home, *(case.image[each] for each in case.image.names)]
+    known = [each for each in channels if each.origin is not None]
+    chosen = case.image[name] if name is not None else (known or [home])[0]
+    if chosen.name == home.name or chosen.origin is None:
+        return chosen
+    if home.origin is None or not home.origin.frame_uid:
+        warnings.warn(
+            f"nothing says that the contours, drawn on channel {home.name}, lie in the frame of "
+            f"reference of channel {chosen.name}, which they are written in",
+            InputWarning,
+            stacklevel=3,
+        )
+    elif home.origin.frame_uid != chosen.origin.frame_uid:
+        raise InputError(
+            f"channel {chosen.name} is in another frame of reference than channel {home.name}, on "
+            "which the contours were drawn; register them first"
+        )
+    return chosen

@@ -81,6 +81,28 @@ def test_unsigned_compressed_and_implicit_pixels_are_the_same(tmp_path):
         assert np.array_equal(aj.read_image(CT=folder).primary.values, plain.values)
 
 
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("high", [13, 15])
+def test_bits_that_are_not_stored_count_for_nothing(tmp_path, sign, high):
+    """14 of 16 bits: low ones with others' marks above them, or high ones with marks below."""
+    values = lesion() - 3000 * sign
+
+    def change(said, n):
+        said.BitsStored, said.HighBit, said.PixelRepresentation = 14, high, sign
+        kept = values[:, :, n].T.astype("<i2").view("<u2")
+        marked = kept & 0x3FFF | 0x8000 if high == 13 else kept << 2 | 1
+        said.PixelData = marked.astype("<u2").tobytes()
+
+    folder = save_series(tmp_path / "ct", "CT", values, change=change)
+    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    plain, packed = (aj.read_image(CT=path).primary for path in (folder, tmp_path / "ct.zip"))
+    assert np.array_equal(plain.values, packed.values)
+    if high == 13:
+        assert np.array_equal(plain.values[::-1, ::-1], values - 1024.0)
+
+
 def test_folder_zip_and_folder_of_folders_are_the_same(tmp_path):
     one = aj.read_image(PT=save_series(tmp_path / "one"))
     packed = tmp_path / "series.zip"
@@ -162,6 +184,22 @@ def test_copies_of_files_count_once(tmp_path):
         assert aj.read_image(CT=folder).primary.grid.shape == SHAPE
 
 
+def test_two_slices_of_one_uid_are_no_copies(tmp_path):
+    def change(said, n):
+        if n == 4:
+            said.SOPInstanceUID = said.file_meta.MediaStorageSOPInstanceUID = "1.2.3.100.4"
+
+    refuse(save_series(tmp_path, "CT", change=change), "have one SOPInstanceUID and differ", "CT")
+
+
+def test_a_slice_without_a_uid(tmp_path):
+    folder = save_series(tmp_path, "CT")
+    said = pydicom.dcmread(folder / "007CT.dcm")
+    said.SOPInstanceUID = ""
+    said.save_as(folder / "007CT.dcm")
+    refuse(folder, "007CT.dcm has no SOPInstanceUID (0008,0018)", "CT")
+
+
 def test_localizers_in_the_series(tmp_path):
     def change(said, n):
         if n == 3:
@@ -192,7 +230,9 @@ def test_two_series_two_patients_and_the_wrong_modality(tmp_path):
 
     other = save_series(tmp_path / "c", change=somebody)
     save_series(other / "d")
-    refuse(other, "the files are of 2 patients (P1, P2)")
+    with pytest.raises(InputError, match="the files are of 2 patients .such as .*") as refusal:
+        aj.read_image(PT=other)
+    assert "P1" not in str(refusal.value)
     with pytest.raises(InputError, match="the series are of several patients"):
         aj.read_image(PT=save_series(tmp_path / "e"), CT=save_series(tmp_path / "f", "CT",
                       change=somebody))  # fmt: skip
@@ -216,6 +256,35 @@ def test_frames_of_reference_that_differ_are_said(tmp_path):
     pet, ct = save_series(tmp_path / "a"), save_series(tmp_path / "b", "CT", change=elsewhere)
     with pytest.warns(InputWarning, match="PT and CT have different frames of reference"):
         aj.read_image(PT=pet, CT=ct)
+
+
+@pytest.mark.parametrize("uid", ["", None])
+def test_no_frame_of_reference_is_said(tmp_path, uid):
+    def change(said, n):
+        said.FrameOfReferenceUID = uid
+
+    pet, ct = (save_series(tmp_path / name, name, change=change) for name in ("PT", "CT"))
+    with pytest.warns(InputWarning, match="PT and CT have no frame of reference alike"):
+        aj.read_image(PT=pet, CT=ct)
+
+
+def test_patients_without_an_id_go_by_name_and_birth_date(tmp_path):
+    def nameless(said, n):
+        said.PatientID = ""
+
+    def other(said, n):
+        said.PatientID, said.PatientName = "", "Other^One"
+
+    def older(said, n):
+        said.PatientID, said.PatientBirthDate = "", "18990101"
+
+    pet = save_series(tmp_path / "pt", change=nameless)
+    aj.read_image(PT=pet, CT=save_series(tmp_path / "same", "CT", change=nameless))
+    aj.read_image(PT=pet, CT=save_series(tmp_path / "known", "CT"))
+    for change in (other, older):
+        with pytest.raises(InputError, match="of several patients: channel PT") as refusal:
+            aj.read_image(PT=pet, CT=save_series(tmp_path / change.__name__, "CT", change=change))
+        assert "Nobody" not in str(refusal.value)
 
 
 def test_damaged_and_claiming_files(tmp_path):

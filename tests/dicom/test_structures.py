@@ -9,7 +9,9 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError, InputWarning
+from aistat_jax._record import replace
 from aistat_jax.case import Case
+from aistat_jax.dicom.library import writing
 from aistat_jax.dicom.slices import slices_of
 from aistat_jax.dicom.structure_file import Drawn, decimal, keyhole, write_structures
 from aistat_jax.dicom.structures import curves_of, mask_of
@@ -225,6 +227,146 @@ def test_what_is_not_from_dicom_has_nothing_to_refer_to(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+def test_contours_are_not_written_into_another_frame_of_reference(tmp_path):
+    def elsewhere(said, n):
+        said.FrameOfReferenceUID = "1.2.3.77"
+
+    pet, other = save_series(tmp_path / "a"), save_series(tmp_path / "b", "CT", change=elsewhere)
+    with pytest.warns(InputWarning, match="different frames of reference"):
+        image = aj.read_image(PT=pet, CT=other)
+    part = "channel CT is in another frame of reference than channel PT, on which the contours"
+    for each in ([surface(image)], stars(image, slices=(5,))):
+        for write in (aj.write_rtstruct, aj.write_seg):
+            with pytest.raises(InputError, match=part):
+                write(tmp_path / "out.dcm", case_of(image, each), channel="CT")
+        assert not (tmp_path / "out.dcm").exists()
+        aj.write_rtstruct(tmp_path / f"{len(each[0].draws)}.dcm", case_of(image, each))
+
+
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+@pytest.mark.parametrize("channel", ["CT", None])
+def test_contours_of_no_frame_of_reference_are_said(tmp_path, channel):
+    folder = save_series(tmp_path / "ct", "CT")
+    source = aj.read_image(CT=folder).primary
+    aj.write_nifti(tmp_path / "pt.nii.gz", source.values, source)
+    image = aj.read_image(PT=tmp_path / "pt.nii.gz", CT=folder)
+    case = case_of(image, [surface(image)])
+    with pytest.warns(InputWarning, match="nothing says that the contours, drawn on channel PT"):
+        aj.write_rtstruct(tmp_path / "out.dcm", case, channel=channel)
+
+
+def ball(image: Image, centre, radius: float, presence: float = 1.0) -> Posterior:
+    chart = sphere_chart(np.asarray(centre), 40.0, "mm")
+    scale = 1 + 0.05 * np.random.default_rng(0).standard_normal((200, 1))
+    found = posterior_of(chart, np.full((200, chart.sites), radius) * scale, "lesion")
+    return replace(found, presence=presence)
+
+
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel")
+def test_a_lesion_between_slices_is_said_and_not_written_empty(tmp_path, image):
+    small = ball(image, (-3.0, -7.0, 137.5), 1.5)
+    case = case_of(image, [surface(image), small])
+    with pytest.warns(InputWarning) as said:
+        path = aj.write_rtstruct(tmp_path / "out.dcm", case)
+    words = [str(each.message) for each in said]
+    for what in ("median", "in95", "out95"):
+        part = f"region aistat2_{what} has no contour on any slice and is left out"
+        assert any(part in each for each in words)
+        assert not any(part.replace("aistat2", "aistat1") in each for each in words)
+    assert aj.read_structures(path).names == ("aistat1_median", "aistat1_in95", "aistat1_out95")
+    assert all(roi.contours for roi in aj.read_structures(path).rois)
+    check_valid(path)
+    with pytest.warns(InputWarning, match="target lesion holds no voxel and is left out"):
+        aj.write_seg(tmp_path / "seg.dcm", case, kind="estimate")
+
+
+@pytest.mark.filterwarnings("ignore:.*under a quarter of a pixel", "ignore:.*(in|out)95. cut off")
+def test_a_surface_that_runs_out_of_the_slices_is_said(tmp_path, image):
+    top = image.primary.grid.plane(SHAPE[2] - 1).offset + SPACING[2] / 2
+    case = case_of(image, [ball(image, (-3.0, -7.0, top - 9.0), 12.0)])
+    with pytest.warns(InputWarning, match="aistat_median: cut off: it reaches 3"):
+        path = aj.write_rtstruct(tmp_path / "out.dcm", case)
+    for each in pydicom.dcmread(path).StructureSetROISequence:
+        assert "cut off: it reaches" in each.ROIDescription
+    for kind in ("estimate", "probability"):
+        with pytest.warns(InputWarning, match="target lesion is cut off"):
+            aj.write_seg(tmp_path / "seg.dcm", case, kind=kind)
+    inside = case_of(image, [surface(image)])  # negative control: nothing is said
+    assert "cut off" not in regions_of(inside.contours, image.primary)[0].description
+    aj.write_seg(tmp_path / "seg.dcm", inside, kind="estimate")
+
+
+@pytest.mark.filterwarnings("ignore:.*has no contour on any slice")
+def test_levels_count_that_a_target_may_not_be_there(tmp_path, image):
+    (star,) = stars(image, slices=(5,))
+    doubtful = [replace(star, presence=0.8)]
+    levels = (0.9, 0.6, 0.4)
+    with pytest.warns(InputWarning, match="p90: 1 target is present with probability 0.9 or less"):
+        path = aj.write_rtstruct(tmp_path / "a.dcm", case_of(image, doubtful), levels=levels)
+    found = aj.read_structures(path).names
+    assert found[3:] == ("aistat_p60", "aistat_p40")
+    for level, name in zip((0.6, 0.4), found[3:], strict=True):
+        wanted = star.chart.surface(np.quantile(star.draws, 1 - level / 0.8, axis=0)).area
+        assert np.isclose(areas(path, name, image)[5], wanted, rtol=1e-5)
+    sure = aj.write_rtstruct(tmp_path / "b.dcm", case_of(image, [star]), levels=levels)
+    assert areas(sure, "aistat_p60", image)[5] > areas(path, "aistat_p60", image)[5]
+    words = [each.ROIDescription for each in pydicom.dcmread(path).StructureSetROISequence]
+    assert all("present with probability 80%" in each for each in words)
+    assert "given that it is there" in words[0]
+    assert "given that" not in words[-1]
+    words = [each.ROIDescription for each in pydicom.dcmread(sure).StructureSetROISequence]
+    assert not any("present with" in each or "given" in each for each in words)
+
+
+def test_a_ring_says_what_its_levels_hold_for(image):
+    chart = ring_chart(CENTRE, 30.0, image.primary.grid.plane(5), 64)
+    wave = smooth_draws(np.arange(64) * np.pi / 32, 300, 0.04, 1)
+    values = np.concatenate([14.0 * np.exp(wave), 7.0 * np.exp(wave)], axis=1)
+    ring = aj.contour_of(posterior_of(chart, values, "z005"))
+    words = regions_of([ring], image.primary, (0.9,))[-1].description
+    assert "0.9 or more of each edge of a ring, 0.8 or more of both" in words
+    (star,) = stars(image, slices=(5,))
+    assert "edge" not in regions_of([aj.contour_of(star)], image.primary, (0.9,))[-1].description
+
+
+def sloppy(said, n):
+    said.PatientSex, said.StudyTime, said.PatientBirthDate = "MALE", "10:11:12", "1900"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_a_sloppy_header_does_not_end_the_writing(tmp_path):
+    image = aj.read_image(PT=save_series(tmp_path / "pt", change=sloppy))
+    case, blank = case_of(image, stars(image)), "PatientBirthDate, PatientSex, StudyTime of the"
+    for write in (aj.write_rtstruct, aj.write_seg):
+        with pytest.warns(InputWarning, match=f"{blank} series is not as DICOM has it"):
+            path = write(tmp_path / "out.dcm", case)
+        said = pydicom.dcmread(path)
+        assert (said.PatientSex, said.StudyTime, said.PatientBirthDate) == ("", "", "")
+        assert (said.PatientName, said.StudyDate) == ("Nobody^None", "20250102")
+        check_valid(path)
+
+
+def test_a_series_of_no_study_is_not_referred_to(tmp_path):
+    def change(said, n):
+        del said.StudyInstanceUID
+
+    image = aj.read_image(PT=save_series(tmp_path / "pt", change=change))
+    for write in (aj.write_rtstruct, aj.write_seg):
+        with pytest.raises(InputError, match="has no StudyInstanceUID"):
+            write(tmp_path / "out.dcm", case_of(image, stars(image)))
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_what_the_library_does_not_write_is_refused(tmp_path):
+    part = "out.dcm: what the series says cannot be written"
+    with pytest.raises(InputError, match=part), writing("out.dcm"):
+        pydicom.uid.generate_uid(prefix="x")
+    with pytest.raises(ValueError, match="own") as refusal, writing("out.dcm"):
+        raise ValueError("own")
+    assert not isinstance(refusal.value, InputError)
+
+
 # ------------------------------------------------------------------------------------------ in
 
 
@@ -271,6 +413,68 @@ def test_nested_contours_are_a_hole(tmp_path, image):
     assert not mask[tuple(at)]
 
 
+def slid(contour: np.ndarray, x: float) -> np.ndarray:
+    return contour + np.array([x, 0.0, 0.0])
+
+
+def area_of(path: Path, image: Image) -> float:
+    return region_of(curves_of(aj.read_structures(path).roi(), image.primary)[4]).area
+
+
+def test_contours_drawn_twice_count_once(tmp_path, image):
+    near = [square(120), slid(square(120), 0.2), square(120, 4.0)]
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": near})
+    with pytest.warns(InputWarning, match="1 contours are drawn twice and count once"):
+        assert np.isclose(area_of(path, image), 18.0**2 - 8.0**2)
+    path = save_structures(tmp_path / "xor.dcm", {"GTV": near}, kind="CLOSEDPLANAR_XOR")
+    assert np.isclose(area_of(path, image), 2 * 0.2 * 18.0 + 8.0**2)  # as it says
+
+
+def test_contours_that_overlap_in_part_are_united(tmp_path, image):
+    two = [square(120), slid(square(120), 9.0)]
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": two})
+    with pytest.warns(InputWarning, match="overlap in part on 1 slices"):
+        assert np.isclose(area_of(path, image), 18.0 * 27.0)
+    path = save_structures(tmp_path / "xor.dcm", {"GTV": two}, kind="CLOSEDPLANAR_XOR")
+    assert np.isclose(area_of(path, image), 18.0 * 18.0)
+    apart = save_structures(tmp_path / "apart.dcm", {"GTV": [square(120), slid(square(120), 18.0)]})
+    assert np.isclose(area_of(apart, image), 2 * 18.0**2)  # they touch, and nothing is said
+
+
+def test_slices_that_were_skipped_are_said(tmp_path, image):
+    cases = {
+        "drawn on every 2nd slice of 2 to 8: those between": (2, 4, 6, 8),
+        "slices 4 to 5 have no contour": (2, 3, 6, 7, 8),
+    }
+    for part, numbers in cases.items():
+        drawn = {"GTV": [square(100 + SPACING[2] * n) for n in numbers]}
+        path = save_structures(tmp_path / f"{len(numbers)}.dcm", drawn)
+        with pytest.warns(InputWarning, match=part):
+            assert list(curves_of(aj.read_structures(path)["GTV"], image.primary)) == list(numbers)
+
+
+def test_rings_lie_at_the_height_of_their_own_instance(tmp_path):
+    def uneven(said, n):
+        x, y, z = said.ImagePositionPatient
+        said.ImagePositionPatient = [x, y, z + (0.2 if n == 5 else 0.0)]
+
+    for name, frame in (("axial", (1, 0, 0, 0, 1, 0)), ("down", (1, 0, 0, 0, -1, 0))):
+        folder = save_series(tmp_path / name, frame=frame, change=uneven)
+        with pytest.warns(InputWarning, match="off even spacing"):
+            image = aj.read_image(PT=folder)
+        heights = {}
+        for file in folder.iterdir():
+            said = pydicom.dcmread(file, stop_before_pixels=True)
+            heights[said.SOPInstanceUID] = float(said.ImagePositionPatient[2])
+        plane = slices_of(image.primary)[5 if name == "axial" else 6].plane
+        sections = ((plane, (circle(9.0, tuple(CENTRE)),)),)
+        write_structures(tmp_path / "out.dcm", [Drawn("GTV", sections)], image.primary)
+        (ring,) = pydicom.dcmread(tmp_path / "out.dcm").ROIContourSequence[0].ContourSequence
+        own = heights[ring.ContourImageSequence[0].ReferencedSOPInstanceUID]
+        assert {float(z) for z in ring.ContourData[2::3]} == {own}
+        assert abs(own - plane.offset) > 0.1  # negative control
+
+
 @pytest.mark.parametrize(
     ("contours", "part"),
     [
@@ -314,7 +518,7 @@ def test_another_patient_is_said(tmp_path, image):
     said = pydicom.dcmread(path)
     said.PatientID = "P2"
     said.save_as(path)
-    with pytest.warns(InputWarning, match="region GTV is of patient P2, and channel PT of P1"):
+    with pytest.warns(InputWarning, match="region GTV is of another patient than channel PT"):
         aj.read_mask(path, image.primary)
 
 

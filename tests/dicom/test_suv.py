@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ OTHER = {
     "DRO_2_2": "SUV ideal body weight",
     "DRO_2_3": "SUV body surface area",
 }
+
+GE = 0x0009100D, "DT"
 
 
 def factor_of(folder: Path, name: str = "PT") -> float:
@@ -149,9 +152,47 @@ def test_a_series_time_after_the_acquisition(tmp_path):
     late = {"SeriesTime": "150000"}
     with pytest.warns(InputWarning, match="SeriesTime is missing, or later than the acquisition"):
         assert np.isclose(factor_of(made(tmp_path / "a", **late)), FACTOR)
-    private = (0x0009100D, "DT", "20250102110500.00")
-    scan = made(tmp_path / "b", **late, scan=private)
-    assert np.isclose(factor_of(scan), 70_000 / 350e6 * 2 ** (3900 / 6586.2))
+    first, other = (0x00090010, "LO", "GEMS_PETD_01"), (0x00090010, "LO", "SOMEBODY")
+    times = {"AcquisitionTime": "111000", **late}
+    plain, since = 70_000 / 350e6, lambda seconds: 2 ** (seconds / 6586.2)
+    scan = made(tmp_path / "b", **times, creator=first, scan=(*GE, "20250102110500.00"))
+    assert np.isclose(factor_of(scan), plain * since(3900))
+    wrong = {
+        "somebody else's field": {"creator": other, "scan": (*GE, "20250102110500.00")},
+        "of no vendor": {"scan": (*GE, "20250102110500.00")},
+        "a scan after the acquisition": {"creator": first, "scan": (*GE, "20250102111500.00")},
+    }
+    for name, changes in wrong.items():
+        with pytest.warns(InputWarning, match="decay is counted to the first AcquisitionTime"):
+            assert np.isclose(
+                factor_of(made(tmp_path / name, **times, **changes)), plain * since(4200)
+            )
+    maker = made(
+        tmp_path / "c", **times, scan=(*GE, "20250102110500.00"), Manufacturer="GE MEDICAL"
+    )
+    assert np.isclose(factor_of(maker), plain * since(3900))
+
+
+def test_a_late_series_time_is_reckoned_from_the_frames(tmp_path):
+    """Two beds of 180 s from 11:10 and 11:13, corrected to 11:00; the series was written later."""
+    rate = np.log(2) / 6586.2
+    middle = np.log(rate * 180 / -np.expm1(-rate * 180)) / rate
+    beds = {
+        "SeriesTime": "150000",
+        "AcquisitionTime": lambda n: "111000" if n < 6 else "111300",
+    }
+
+    def reference(n):
+        return round(1000 * (600 + 180 * (n >= 6) + middle), 1)
+
+    plain = 70_000 / 350e6
+    with pytest.warns(InputWarning, match="FrameReferenceTime is counted from, 2025-01-02 11:0"):
+        found = factor_of(made(tmp_path / "a", **beds, FrameReferenceTime=reference))
+    assert np.isclose(found, FACTOR, rtol=1e-6)
+    unequal = made(tmp_path / "b", **beds, FrameReferenceTime=lambda n: 60000 * (n + 1))
+    with pytest.warns(InputWarning, match="to the first AcquisitionTime"):
+        found = factor_of(unequal)
+    assert np.isclose(found, plain * 2 ** (4200 / 6586.2))
 
 
 def test_over_midnight(tmp_path):
@@ -161,9 +202,70 @@ def test_over_midnight(tmp_path):
     )  # fmt: skip
     with pytest.warns(InputWarning, match="before midnight"):
         assert np.isclose(factor_of(folder), FACTOR)
-    whole = {"tracer_RadiopharmaceuticalStartDateTime": "20250101233000.00"}
+    whole = {
+        "tracer_RadiopharmaceuticalStartDateTime": "20250101233000.00",
+        "tracer_RadiopharmaceuticalStartTime": "233000",
+    }
     folder = made(tmp_path / "b", **whole, SeriesTime="003000", AcquisitionTime="003000")
     assert np.isclose(factor_of(folder), FACTOR)
+
+
+def test_an_injection_between_series_and_acquisition_is_no_day_earlier(tmp_path):
+    early = {"SeriesTime": "070000"}
+    part = "SeriesTime (0008,0031) is before the injection and the acquisition after it"
+    refuse(made(tmp_path / "a", **early), part)
+    whole = {"tracer_RadiopharmaceuticalStartDateTime": "20250102100000"}
+    refuse(made(tmp_path / "b", **early, **whole), "which cannot be")
+    fine = made(tmp_path / "c", **early, tracer_RadiopharmaceuticalStartTime="060000")
+    assert np.isclose(factor_of(fine), FACTOR)
+
+
+def test_waits_that_are_too_long_or_too_short(tmp_path):
+    half = 6586.2
+
+    def after(seconds):
+        at = datetime(2025, 1, 2, 11) - timedelta(seconds=seconds)
+        return {
+            "tracer_RadiopharmaceuticalStartDateTime": f"{at:%Y%m%d%H%M%S}",
+            "tracer_RadiopharmaceuticalStartTime": None,
+        }
+
+    refuse(made(tmp_path / "a", **after(6.1 * half)), "which cannot be; check the times")
+    for name, seconds in (("b", 3.1 * half), ("c", 120)):
+        with pytest.warns(InputWarning, match="which is unusual: check the times"):
+            factor_of(made(tmp_path / name, **after(seconds)))
+    factor_of(made(tmp_path / "d", **after(2.9 * half)))  # without a word
+
+
+def test_a_time_of_the_day_says_too_little_of_a_long_half_life(tmp_path):
+    zirconium = {"tracer_RadionuclideHalfLife": 282240.0}
+    part = "StartDateTime (0018,1078) is missing, and a time of the day alone"
+    refuse(made(tmp_path / "a", **zirconium), part)
+    whole = {"tracer_RadiopharmaceuticalStartDateTime": "20241230100000"}
+    found = factor_of(made(tmp_path / "b", **zirconium, **whole))
+    assert np.isclose(found, 70_000 / 350e6 * 2 ** (73 / 78.4))
+
+
+def test_time_zones(tmp_path):
+    there = {"tracer_RadiopharmaceuticalStartDateTime": "20250102090000.00+0000"}
+    found = factor_of(made(tmp_path / "a", **there, TimezoneOffsetFromUTC="+0100"))
+    assert np.isclose(found, FACTOR)
+    same = {"tracer_RadiopharmaceuticalStartDateTime": "20250102100000.00+0100"}
+    with pytest.warns(InputWarning, match="names its time zone and the other times do not"):
+        assert np.isclose(factor_of(made(tmp_path / "b", **same)), FACTOR)
+    with pytest.warns(InputWarning, match="(names its time zone|StartTime .100000.00. differ)"):
+        dropped = factor_of(made(tmp_path / "c", **there))
+    assert dropped > 1.4 * FACTOR  # negative control: an hour is no small matter
+    differ = {"tracer_RadiopharmaceuticalStartDateTime": "20250102100200"}
+    with pytest.warns(InputWarning, match="differ: the first is used"):
+        factor_of(made(tmp_path / "d", **differ))
+
+
+def test_unusual_doses_are_said(tmp_path):
+    for dose in (2e6, 2.5e9, 3.0):
+        with pytest.warns(InputWarning, match="MBq, which is an unusual dose|read as MBq"):
+            factor_of(made(tmp_path / f"{dose:g}", tracer_RadionuclideTotalDose=dose))
+    factor_of(made(tmp_path / "usual", tracer_RadionuclideTotalDose=6e6))  # without a word
 
 
 def test_doses_other_nuclides_and_units(tmp_path):
@@ -172,12 +274,17 @@ def test_doses_other_nuclides_and_units(tmp_path):
     gallium = made(tmp_path / "b", tracer_RadionuclideHalfLife=4057.7)
     assert np.isclose(factor_of(gallium), 70_000 / 350e6 * 2 ** (3600 / 4057.7))
     assert factor_of(made(tmp_path / "c", Units="GML")) == 1.0
-    counts = made(tmp_path / "d", Units="CNTS", scale=(0x70531000, "DS", "0.25"))
+    creator = (0x70530010, "LO", "Philips PET Private Group")
+    counts = made(tmp_path / "d", Units="CNTS", by=creator, scale=(0x70531000, "DS", "0.25"))
     assert np.isclose(factor_of(counts), 0.25)
     counts = made(
-        tmp_path / "e", Units="CNTS", none=(0x70531000, "DS", "0"), scale=(0x70531009, "DS", "2")
-    )
+        tmp_path / "e", Units="CNTS", by=creator, none=(0x70531000, "DS", "0"),
+        scale=(0x70531009, "DS", "2"),
+    )  # fmt: skip
     assert np.isclose(factor_of(counts), 2 * FACTOR)
+    somebody = (0x70530010, "LO", "SOMEBODY")
+    counts = made(tmp_path / "f", Units="CNTS", by=somebody, scale=(0x70531000, "DS", "0.25"))
+    refuse(counts, "(7053,1000) and (7053,1009)")
 
 
 def test_other_channels_keep_what_the_series_holds(tmp_path):
@@ -201,6 +308,9 @@ def test_other_channels_keep_what_the_series_holds(tmp_path):
         ({"CorrectedImage": ["DECY"]}, "does not name ATTN: no attenuation correction"),
         ({"tracer_RadionuclideTotalDose": None}, "RadionuclideTotalDose (0018,1074) is missing"),
         ({"tracer_RadionuclideTotalDose": 50_000}, "neither Bq nor MBq"),
+        ({"tracer_RadionuclideTotalDose": 350_000}, "neither Bq nor MBq"),
+        ({"DecayCorrection": "NONE"}, "is NONE, and CorrectedImage names DECY"),
+        ({"AcquisitionDate": "", "SeriesDate": ""}, "AcquisitionDate (0008,0022) is missing"),
         ({"tracer_RadionuclideHalfLife": None}, "RadionuclideHalfLife (0018,1075) is missing"),
         ({"tracer_RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime (0018,1072)"),
         ({"RadiopharmaceuticalInformationSequence": None}, "(0054,0016) is missing"),
