@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; pass a checkpoint of PyTorch")
     try:
-        import torch
+        torch: Any = import_module("torch")
     except ModuleNotFoundError as error:
         raise InputError(
             "PyTorch is needed to read its checkpoints, and only for that; install torch"
