@@ -1,6 +1,6 @@
 """What happens to one case in a worker? Contoured, written whole, and what became of it recorded.
 
-The folder of a case is all that is known of it: `case.json` there says whether it is done or why it
+The folder of a case is all that is known of it: case.json there says whether it is done or why it
 failed, from which files and settings, so that a run that was cut short is gone on with from the
 folders alone.
 """

@@ -121,7 +121,7 @@ def plan_for(
     10th percentile instead. The patch starts at the median shape and its edge longest in mm is
     cut until the smallest batch fits (`memory_bytes`); what is left makes the batch larger.
     guidance: 3 for a network that can be asked for one lesion (prompts.py). backbone: one of
-    `backbones.BACKBONES`, and options of its own; block is the U-Net's.
+    BACKBONES, and options of its own; block is the U-Net's.
     Raises InputError for slices that are even, unknown blocks, backbones or options, or too
     little memory.
     """
