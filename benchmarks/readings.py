@@ -132,14 +132,14 @@ def run(quick: bool) -> Result:
             details.append({
                 "patient": folder.name,
                 "vote": dice(region.mask, mask),
-                "most probable": float(each.dice[readings.share.argmax()]),
+                "largest share": float(each.dice[readings.share.argmax()]),
                 "steepest level": each.steepest,
                 "best of all": float(each.dice.max()),
                 "said to be doubtful": bool(region.doubts),
                 "readings": len(each.dice),
             })  # fmt: skip
     rows = []
-    for name in ("vote", "most probable", "steepest level", "best of all"):
+    for name in ("vote", "largest share", "steepest level", "best of all"):
         found = np.array([row[name] for row in details])
         rows += [
             Row(f"{name}: Dice, median", float(np.median(found))),

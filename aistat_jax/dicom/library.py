@@ -40,18 +40,9 @@ def reading(path: object) -> Iterator[None]:
     It takes values apart only when they are asked for, so that damage shows anywhere. Raises
     InputError for an error that has passed through the library, and others as they are.
     """
-    try:
-        with quietly():
-            yield
-    except InputError:
-        raise
-    except Exception as error:
-        if not _of_library(error):
-            raise
-        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise InputError(
-            f"{path}: a DICOM file is damaged ({said[:120]}); copy or export it again"
-        ) from error
+    sentence = f"{path}: a DICOM file is damaged ({{}}); copy or export it again"
+    with _translated(sentence, InputError):
+        yield
 
 
 @contextmanager
@@ -60,18 +51,24 @@ def writing(path: object) -> Iterator[None]:
 
     Raises InputError for an error that has passed through the library, and others as they are.
     """
+    sentence = f"{path}: what the series says cannot be written ({{}}); use the original one"
+    with _translated(sentence, InputError, OSError):
+        yield
+
+
+@contextmanager
+def _translated(sentence: str, *kept: type[Exception]) -> Iterator[None]:
+    """`quietly`, and errors of the library but those kept become refusals with what they say."""
     try:
         with quietly():
             yield
-    except (InputError, OSError):
+    except kept:
         raise
     except Exception as error:
         if not _of_library(error):
             raise
         said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise InputError(
-            f"{path}: what the series says cannot be written ({said[:120]}); use the original one"
-        ) from error
+        raise InputError(sentence.replace("{}", said[:120])) from error
 
 
 def _of_library(error: Exception) -> bool:
