@@ -117,7 +117,7 @@ def in_flags(*arguments: str, **flags: str) -> Iterator[None]:
         sentence = str(error)
         for name, flag in (own | flags).items():
             sentence = re.sub(rf"\b{re.escape(name)}\b", flag, sentence)
-        raise type(error)(sentence) from error
+        raise InputError(sentence) from error  # not of its own kind, which may need more than words
 
 
 @contextmanager
