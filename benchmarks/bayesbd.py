@@ -24,7 +24,8 @@ from aistat_jax.boundary.targets import Target
 from aistat_jax.data.simulators import BayesBDImage, bayesbd_image
 from aistat_jax.inference.fit import fit
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.metrics import lebesgue_error, surface_distances
+from aistat_jax.uncertainty.overlap import lebesgue_error
+from aistat_jax.uncertainty.surface_distance import surface_distances
 from benchmarks._table import Result, Row, share_interval
 
 FAMILIES = {"S1": "bernoulli", "S2": "bernoulli", "S3": "gaussian"}

@@ -22,7 +22,7 @@ from aistat_jax.boundary import readings as module
 from aistat_jax.boundary.readings import FEATURES, Readings, chosen, readings_at, weighed_by
 from aistat_jax.boundary.regions import region_at
 from aistat_jax.io.nifti import read_image, read_mask
-from aistat_jax.uncertainty.metrics import dice
+from aistat_jax.uncertainty.overlap import dice
 from benchmarks._table import Result, Row
 from benchmarks.patients import patients, starts
 

@@ -23,7 +23,8 @@ from aistat_jax._record import replace
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.image import Channel
-from aistat_jax.uncertainty.metrics import dice, surface_distances_3d
+from aistat_jax.uncertainty.overlap import dice
+from aistat_jax.uncertainty.surface_distance import surface_distances
 from benchmarks._table import Result, Row
 from benchmarks.patients import patients, starts
 from benchmarks.readings import patient_left_out
@@ -85,7 +86,7 @@ def contour(
     posteriors, bands = case.posteriors, [one.band for one in case]
     cuts = thresholds(mask, channel, points["hottest"])
     scores = {share: dice(cut, mask) for share, cut in cuts.items()}
-    quarter = surface_distances_3d(cuts[0.25], mask, channel.grid.spacing)
+    quarter = surface_distances(cuts[0.25], mask, channel.grid.spacing)
     held = _pointwise(case)
     grades = [one.grade.case for one in case]
     return row | {

@@ -31,7 +31,7 @@ from aistat_jax.space.chart import interpolated
 from aistat_jax.space.curve import contours_from_mask, last_exits
 from aistat_jax.space.star import star_chart, unit_vectors
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.metrics import dice
+from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.probability import draw_masks, sample_masks
 from aistat_jax.uncertainty.readers import ged_squared, matched_iou
 from aistat_jax.uncertainty.representatives import representatives

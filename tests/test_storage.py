@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from scipy import ndimage
 
 import aistat_jax as aj
-from aistat_jax.uncertainty.metrics import surface_distances
+from aistat_jax.uncertainty.surface_distance import surface_distances
 
 SIZE, CENTRE = 64, np.array([35.0, 29.0])
 

@@ -80,6 +80,17 @@ class Curve:
         points = np.stack([np.interp(at, along, closed[:, n]) for n in range(2)], axis=-1)
         return replace(self, points=points)
 
+    def pieces(
+        self, step: float | None = None
+    ) -> tuple[Float[np.ndarray, "piece 2"], Float[np.ndarray, " piece"]]:
+        """Points at equal arc length, `step` apart or less, and the length each stands for.
+
+        By default a thousandth of the perimeter; at least 16.
+        """
+        perimeter = self.perimeter
+        count = 1000 if step is None else max(16, int(np.ceil(perimeter / step)))
+        return self.resample(count).points, np.full(count, perimeter / count)
+
     def contains(self, points: ArrayLike) -> Bool[np.ndarray, "*batch"]:
         """Whether points (..., 2) lie inside, by the even-odd rule; none on the curve does."""
         import shapely

@@ -6,7 +6,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Bool, Float, Int
+from aistat_jax._typing import ArrayLike, Bool, Float, Int
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid, Plane
 
@@ -14,6 +14,8 @@ from aistat_jax.space.grid import Grid, Plane
 NEXT_TO = 1e-9
 # Sd, in voxels, by which the steps of a mask are smoothed.
 SMOOTH = 0.6
+# Points whose nearest triangles are sought at once.
+_AT_ONCE = 2000
 
 
 @record
@@ -39,6 +41,44 @@ class Mesh:
         """Area of every triangle."""
         a, b, c = np.moveaxis(self.points[self.faces], 1, 0)
         return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
+    def pieces(
+        self, step: float | None = None
+    ) -> tuple[Float[np.ndarray, "piece 3"], Float[np.ndarray, " piece"]]:
+        """The middles of all triangles, and their areas.
+
+        Every triangle is first cut into k x k equal ones, the fewest of which no side is longer
+        than `step`; by default into one.
+        """
+        corners = self.points[self.faces]
+        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).max()
+        k = 1 if step is None else max(1, int(np.ceil(longest / step)))
+        row, column = np.divmod(np.arange(k * k), k)
+        upright, turned = row + column < k, row + column < k - 1
+        u = np.concatenate([row[upright] + 1 / 3, row[turned] + 2 / 3])
+        v = np.concatenate([column[upright] + 1 / 3, column[turned] + 2 / 3])
+        weights = np.stack([k - u - v, u, v], axis=-1) / k
+        return (weights @ corners).reshape(-1, 3), np.repeat(self.areas / k**2, k * k)
+
+    def distance_to(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Unsigned distance from points (..., 3) to the nearest place on the surface."""
+        from scipy.spatial import KDTree
+
+        points = np.asarray(points, dtype=float)
+        flat, corners = points.reshape(-1, 3), self.points[self.faces]
+        middles = corners.mean(axis=1)
+        reach = float(np.linalg.norm(corners - middles[:, None], axis=-1).max())
+        tree, found = KDTree(middles), []
+        for part in np.array_split(flat, 1 + len(flat) // _AT_ONCE):
+            # no triangle is nearer than its middle less its reach
+            near = tree.query_ball_point(part, tree.query(part)[0] + reach * (1 + 1e-9))
+            counts = np.array([len(each) for each in near], dtype=int)
+            if not len(part):
+                continue
+            chosen = np.concatenate([np.asarray(each, dtype=int) for each in near])
+            apart = _to_triangles(np.repeat(part, counts, axis=0), corners[chosen])
+            found.append(np.minimum.reduceat(apart, np.cumsum(counts) - counts))
+        return np.concatenate([*found, np.empty(0)]).reshape(points.shape[:-1])
 
     def check(self) -> Mesh:
         """This mesh, or InputError where it is not the whole surface of a body."""
@@ -83,6 +123,22 @@ class Mesh:
         follow = np.empty(len(edges), dtype=int)
         follow[np.searchsorted(edges, enter)] = np.searchsorted(edges, leave)
         return [Curve(crossing[loop], self.unit) for loop in _loops(follow) if len(loop) > 2]
+
+
+def _to_triangles(
+    points: Float[np.ndarray, "pair 3"], corners: Float[np.ndarray, "pair 3 3"]
+) -> Float[np.ndarray, " pair"]:
+    """Distance from each point to its triangle: to the plane above it, else to the nearest side."""
+    sides = np.roll(corners, -1, axis=1) - corners
+    off = points[:, None] - corners
+    normal = np.cross(sides[:, 0], sides[:, 1])
+    size = np.linalg.norm(normal, axis=-1)
+    above = (np.einsum("psi,pi->ps", np.cross(sides, off), normal) >= 0).all(axis=1) & (size > 0)
+    squared = np.maximum((sides**2).sum(axis=-1), 1e-300)
+    along = np.clip((off * sides).sum(axis=-1) / squared, 0.0, 1.0)
+    beside = np.linalg.norm(off - along[..., None] * sides, axis=-1).min(axis=1)
+    height = np.abs((off[:, 0] * normal).sum(axis=-1)) / np.where(size > 0, size, 1.0)
+    return np.where(above, height, beside)
 
 
 def _loops(follow: Int[np.ndarray, " place"]) -> list[list[int]]:

@@ -13,13 +13,9 @@ from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, estimate_volume
-from aistat_jax.uncertainty.metrics import (
-    SurfaceDistances,
-    dice,
-    surface_distances,
-    surface_distances_3d,
-)
+from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.probability import shown_in
+from aistat_jax.uncertainty.surface_distance import SurfaceDistances, surface_distances
 
 
 @record
@@ -121,7 +117,7 @@ def agreement(
     whole = (whole_volume and like.unit == "mm") or any(c.chart.dims == 3 for c in contours)
     if whole:
         both = volume.any() and mask.any()
-        distances = surface_distances_3d(volume, mask, like.grid.spacing) if both else None
+        distances = surface_distances(volume, mask, like.grid.spacing) if both else None
         score = dice(volume, mask)
     else:
         shown = shown_in([contour.chart for contour in contours], like.grid, like.name)

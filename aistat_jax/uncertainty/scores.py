@@ -17,7 +17,8 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Int
-from aistat_jax.uncertainty.metrics import dice, mask_distances, stray_volume
+from aistat_jax.uncertainty.overlap import dice, stray_volume
+from aistat_jax.uncertainty.surface_distance import SurfaceDistances, surface_distances
 
 METRICS = (
     "dice", "surface_dice", "hd95", "assd", "volume_error", "false_positive_volume",
@@ -120,7 +121,7 @@ def score_case(
         sizes = float(a.sum()) * voxel, float(b.sum()) * voxel
         overlap, near, hd95, assd = dice(a, b), math.nan, math.nan, math.nan
         if all(sizes):
-            distances = mask_distances(a, b, np.asarray(spacing, dtype=float), unit)
+            distances = _distances(a, b, spacing, unit)
             near, hd95, assd = distances.surface_dice(tolerance), distances.hd95, distances.assd
         elif any(sizes):
             near = 0.0
@@ -133,6 +134,15 @@ def score_case(
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def _distances(
+    a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray, unit: str
+) -> SurfaceDistances:
+    """Of two volumes; those of a slice alone by its outlines, as it has nothing above and below."""
+    flat = a.shape[2] == 1
+    first, second, sides = (a[..., 0], b[..., 0], spacing[:2]) if flat else (a, b, spacing)
+    return surface_distances(first, second, sides, unit=unit)
 
 
 def summarise(

@@ -15,15 +15,11 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.contour import Contour, Reference, estimate_volume, voxels_of
-from aistat_jax.uncertainty.metrics import (
-    dice,
-    lebesgue_error,
-    surface_distances,
-    surface_distances_3d,
-)
+from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.probability import SizePosterior
 from aistat_jax.uncertainty.reference import Agreement
 from aistat_jax.uncertainty.sections import section_areas
+from aistat_jax.uncertainty.surface_distance import surface_distances
 
 SCHEMA = 2
 READ = (1, 2)
@@ -181,13 +177,12 @@ def _compared(
     if isinstance(reference, Curve):
         estimate = contour.chart.surface(contour.posterior.estimate)
         distances = surface_distances(estimate, reference)
-        apart = lebesgue_error(estimate, reference)
-        score = max(0.0, 1.0 - apart / (estimate.area + reference.area))
+        score = dice(estimate, reference)
     elif isinstance(reference, Mesh) and like is not None:
         own, drawn = estimate_volume([contour], like), voxels_of(reference, like.grid)
         if not (own.any() and drawn.any()):
             return None
-        distances = surface_distances_3d(own, drawn, like.grid.spacing)
+        distances = surface_distances(own, drawn, like.grid.spacing)
         score = dice(own, drawn)
     else:
         return None

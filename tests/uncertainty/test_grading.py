@@ -13,7 +13,7 @@ from aistat_jax._record import replace
 from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.space.directions import direction_letter, direction_words
 from aistat_jax.uncertainty.grading import expected_surface_dice, grade
-from aistat_jax.uncertainty.metrics import surface_distances
+from aistat_jax.uncertainty.surface_distance import surface_distances
 from tests.helpers import make_posterior
 
 

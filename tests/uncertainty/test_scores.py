@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aistat_jax._errors import InputError
-from aistat_jax.uncertainty.metrics import mask_distances, surface_distances_3d
 from aistat_jax.uncertainty.scores import bootstrap_mean, score_case, summarise
+from aistat_jax.uncertainty.surface_distance import surface_distances
 
 LABELS = ("tumour", "node")
 
@@ -66,15 +66,17 @@ def test_a_slice_alone_is_compared_by_its_outline():
     """Two squares of 10 x 10, 3 pixels apart: the far sides of each are 3 away."""
     a, b = np.zeros((2, 20, 20, 1), bool)
     a[3:13, 4:14], b[6:16, 4:14] = True, True
-    flat = mask_distances(a, b, (1.0, 1.0, 1.0), "px")
+    flat = surface_distances(a[..., 0], b[..., 0], (1.0, 1.0), unit="px")
     assert (flat.unit, flat.hausdorff) == ("px", 3.0)
     # corners cut off: a corner stands for half the diagonal of a pixel instead of one side
     assert flat.a_weight.sum() == pytest.approx(40 - 4 * (1 - math.sqrt(0.5)))
     # as a volume, the faces above and below are near each other and flatter the comparison
-    assert surface_distances_3d(a, b, (1.0, 1.0, 1.0)).assd < flat.assd
+    assert surface_distances(a, b, (1.0, 1.0, 1.0)).assd < flat.assd
+    (score,) = score_case(a * 1, b * 1, (1.0, 1.0, 1.0), ["disc"], tolerance=1.0, unit="px")
+    assert (score.assd, score.hd95) == (flat.assd, flat.hd95)
     with pytest.raises(InputError, match="use hd95, or give"):
         _ = flat.hd95_mm
-    volume = mask_distances(np.tile(a, 4), np.tile(b, 4), (1.0, 1.0, 2.0), "mm")
+    volume = surface_distances(np.tile(a, 4), np.tile(b, 4), (1.0, 1.0, 2.0))
     assert volume.hausdorff_mm == 3.0
 
 
