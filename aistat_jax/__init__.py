@@ -82,6 +82,19 @@ _ROOMS = {
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
     "aistat_jax.uncertainty.contour": ("Contour", "contour_of"),
     "aistat_jax.uncertainty.triage": ("triage",),
+    "aistat_jax.uncertainty.by_patient": ("patients_needed",),
+    "aistat_jax.uncertainty.conformal": (
+        "BandScores",
+        "ConformalBand",
+        "band_scores",
+        "conformal_band",
+    ),
+    "aistat_jax.uncertainty.risk_control": (
+        "GreenCases",
+        "GreenRule",
+        "control_false_green",
+        "green_cases",
+    ),
     "aistat_jax.case": ("Case", "Settings"),
     "aistat_jax.pipelines": ("contour",),
     "aistat_jax.views.figures": (

@@ -20,6 +20,7 @@ class Band:
 
     "simultaneous": the whole boundary lies between lower and upper with posterior probability
     `level`. "pointwise": the boundary lies between them at any one ray with that probability.
+    "conformal": whole surfaces of new patients do so as often as `level` (`conformal_band`).
 
     Shapes: lower, centre, upper (ray,), in the chart's unit.
     """
@@ -29,7 +30,7 @@ class Band:
     upper: Float[np.ndarray, " ray"]
     chart: Any  # a Chart; what shows slices asks a star for its plane
     level: float = static()
-    kind: Literal["simultaneous", "pointwise"] = static()
+    kind: Literal["simultaneous", "pointwise", "conformal"] = static()
 
     @property
     def unit(self) -> str:

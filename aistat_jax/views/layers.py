@@ -233,7 +233,7 @@ def legend_handles(
             label = f"{look.name}: {look.meaning}{share}"
             handles.append(Line2D([], [], color=look.colour, ls=look.dashes, lw=width, label=label))
     if band is not None:
-        scope = "whole boundary" if band.kind == "simultaneous" else "each ray"
+        scope = "each ray" if band.kind == "pointwise" else "whole boundary"
         label = f"{100 * band.level:g}% band, {scope}"
         handles.append(Patch(facecolor=BAND, alpha=0.35, label=label))
     if draws:
