@@ -9,7 +9,7 @@ too wide a one in the middle, a shifted one on one side.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,25 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float, Int
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.uncertainty.coverage import binomial_interval
+from aistat_jax.uncertainty.uniformity import check_draws, chi_square_p, ecdf_p
 
 DIRECTIONS = (0, 90, 180, 270)  # degrees
-BINS = 10
+LEVELS = (0.5, 0.8, 0.95)
+
+
+class Covered(NamedTuple):
+    """How many of the truths a central interval held: a share, with its Monte-Carlo error.
+
+    `level` is the probability of the ranks that count as held; low and high are the 95%
+    Clopper-Pearson bounds of the share.
+    """
+
+    level: float
+    share: float
+    error: float
+    low: float
+    high: float
 
 
 @record
@@ -39,6 +55,29 @@ class Ranks:
             name: (chi_square_p(column, self.draws), ecdf_p(column, self.draws))
             for name, column in zip(self.names, self.values.T, strict=True)
         }
+
+    def central_coverage(self, levels: Sequence[float] = LEVELS) -> dict[str, tuple[Covered, ...]]:
+        """What central posterior intervals held of each quantity.
+
+        A truth is held by the interval between two draws where its rank says so; levels are
+        rounded to those that ranks know (of 99 draws .96 for .95, of 199 it is .95).
+        Raises InputError for a level outside (0, 1).
+        """
+        found: dict[str, tuple[Covered, ...]] = {}
+        count, places = len(self.values), self.draws + 1
+        for name, ranks in zip(self.names, self.values.T, strict=True):
+            rows = []
+            for level in levels:
+                if not 0 < level < 1:
+                    raise InputError(f"a level must lie strictly between 0 and 1, got {level}")
+                tail = round((1 - level) / 2 * places - 1e-9)
+                held = int(((ranks >= tail) & (ranks < places - tail)).sum())
+                low, high = binomial_interval(np.array([held]), count, 0.95)
+                exact, share = 1 - 2 * tail / places, held / count
+                error = float(np.sqrt(share * (1 - share) / count))
+                rows.append(Covered(exact, share, error, float(low[0]), float(high[0])))
+            found[name] = tuple(rows)
+        return found
 
     @property
     def p(self) -> float:
@@ -69,8 +108,7 @@ def sbc_ranks(
     algorithms with simulation-based calibration.
     """
     count = len(truths.draws)
-    if draws < 9 or (draws + 1) % BINS:
-        raise InputError(f"draws + 1 must be a multiple of {BINS} (99, 199, ...), got {draws}")
+    check_draws(draws)
     if count != len(posteriors):
         raise InputError(f"{len(posteriors)} posteriors need as many truths, got {count}")
     if fewest := [len(p.draws) for p in posteriors if len(p.draws) < draws]:
@@ -99,45 +137,3 @@ def quantities(posterior: Posterior) -> Mapping[str, Float[np.ndarray, " draw"]]
     found["area"] = posterior.chart.sectors(radii).sum(axis=1)
     scalars = {n: v.ravel() for n, v in posterior.samples.items() if v.ndim == 2}
     return found | scalars
-
-
-def bin_counts(ranks: Int[np.ndarray, " replicate"], draws: int) -> Int[np.ndarray, " bin"]:
-    """How many ranks fall into each of BINS equal bins of 0 .. draws."""
-    return np.bincount(ranks * BINS // (draws + 1), minlength=BINS)
-
-
-def chi_square_p(ranks: Int[np.ndarray, " replicate"], draws: int) -> float:
-    """p-value of uniform ranks in 0 .. draws, in BINS equal bins."""
-    from scipy.stats import chisquare
-
-    return float(chisquare(bin_counts(ranks, draws)).pvalue)
-
-
-def ecdf_p(ranks: Int[np.ndarray, " replicate"], draws: int, simulations: int = 20_000) -> float:
-    """p-value of the simultaneous ECDF test of Sailynoja, Burkner & Vehtari 2022.
-
-    The statistic is the smallest pointwise two-sided binomial probability of the ECDF of the
-    ranks over all its points; its distribution under uniformity is simulated.
-    """
-    observed = _ecdf_statistic(np.bincount(ranks, minlength=draws + 1)[None])
-    null = _ecdf_null(len(ranks), draws, simulations)
-    return float((1 + (null <= observed[0]).sum()) / (1 + simulations))
-
-
-@cache
-def _ecdf_null(count: int, draws: int, simulations: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    equal = np.full(draws + 1, 1 / (draws + 1))
-    return _ecdf_statistic(rng.multinomial(count, equal, size=simulations))
-
-
-def _ecdf_statistic(counts: np.ndarray) -> np.ndarray:
-    from scipy.stats import binom
-
-    below = np.cumsum(counts, axis=1)[:, :-1]
-    total = int(counts[0].sum())
-    places = counts.shape[1]
-    place = np.arange(1, places) / places
-    table = np.arange(total + 1)[:, None]
-    two_sided = 2 * np.minimum(binom.cdf(table, total, place), binom.sf(table - 1, total, place))
-    return np.take_along_axis(two_sided, below, axis=0).min(axis=1)

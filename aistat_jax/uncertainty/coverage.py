@@ -40,14 +40,21 @@ class Coverage:
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Clopper-Pearson bounds of the coverage, each (level,), were the truths independent."""
-        from scipy.stats import beta
+        return binomial_interval(self.held, self.count, level)
 
-        tail = (1 - level) / 2
-        # shapes of 0 belong to the ends, where the bound is 0 or 1
-        low = beta.ppf(tail, np.maximum(self.held, 1e-300), self.count - self.held + 1)
-        high = beta.ppf(1 - tail, self.held + 1, np.maximum(self.count - self.held, 1e-300))
-        low = np.where(self.held == 0, 0.0, low)
-        return low, np.where(self.held == self.count, 1.0, high)
+
+def binomial_interval(
+    held: Int[np.ndarray, " level"], count: int, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clopper-Pearson bounds of the probabilities of which `held` are counts out of `count`."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    # shapes of 0 belong to the ends, where the bound is 0 or 1
+    low = beta.ppf(tail, np.maximum(held, 1e-300), count - held + 1)
+    high = beta.ppf(1 - tail, held + 1, np.maximum(count - held, 1e-300))
+    low = np.where(held == 0, 0.0, low)
+    return low, np.where(held == count, 1.0, high)
 
 
 def coverage(

@@ -10,8 +10,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax.inference.diagnostics import chain_summary
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.uncertainty.calibration import BINS, Ranks, bin_counts, quantities
+from aistat_jax.uncertainty.calibration import Ranks, quantities
 from aistat_jax.uncertainty.coverage import Coverage
+from aistat_jax.uncertainty.uniformity import BINS, bin_counts
 from aistat_jax.views.paper import Page, columns_for, page, settle, small_title
 from aistat_jax.views.style import BAND, COMPARED, DRAW, ESTIMATE, OUTLINE
 

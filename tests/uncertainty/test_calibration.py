@@ -13,12 +13,13 @@ from scipy.stats import binom
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.uncertainty.calibration import (
+from aistat_jax.uncertainty.calibration import Ranks, quantities, sbc_ranks
+from aistat_jax.uncertainty.uniformity import (
     bin_counts,
     chi_square_p,
+    ecdf_band,
+    ecdf_difference,
     ecdf_p,
-    quantities,
-    sbc_ranks,
 )
 from tests.helpers import make_posterior
 
@@ -92,3 +93,38 @@ def test_tests_of_uniformity_keep_their_level_and_have_power() -> None:
         alarms = sum(test(ranks, DRAWS) < 0.05 for ranks in uniform)
         assert alarms <= binom.ppf(0.999, len(uniform), 0.05)
         assert all(test(ranks.astype(int), DRAWS) < 1e-3 for ranks in narrow)
+
+
+def test_a_band_holds_whole_ecdfs_as_often_as_it_says() -> None:
+    """Of 1000 uniform samples 95% lie in the band; 90% is 7 standard errors below."""
+    rng = np.random.default_rng(1)
+    place, low, high = ecdf_band(80, DRAWS)
+    assert place.shape == (DRAWS,)
+    differences = [ecdf_difference(rng.integers(0, DRAWS + 1, 80), DRAWS) for _ in range(1000)]
+    inside = [bool(((d >= low - 1e-12) & (d <= high + 1e-12)).all()) for d in differences]
+    assert 0.93 <= np.mean(inside) <= 0.975
+    # negative control: intervals of 95% at each place alone hold few whole ECDFs
+    alone = [binom.interval(0.95, 80, p) for p in place]
+    lower, upper = np.array(alone).T / 80 - place
+    assert np.mean([((d >= lower) & (d <= upper)).all() for d in differences]) < 0.85
+    # in the band is to pass the test, at the same level
+    for ranks in rng.integers(0, DRAWS + 1, (50, 80)):
+        d = ecdf_difference(ranks, DRAWS)
+        p, within = ecdf_p(ranks, DRAWS), bool(((d >= low - 1e-12) & (d <= high + 1e-12)).all())
+        assert within == (p > 0.05) or abs(p - 0.05) < 0.005
+    assert ecdf_difference(np.arange(100), DRAWS) == pytest.approx(np.zeros(DRAWS))
+    with pytest.raises(InputError, match="level"):
+        ecdf_band(80, DRAWS, 1.0)
+
+
+def test_coverage_of_central_intervals_by_hand() -> None:
+    """Ranks 0 .. 99 once each: an interval of half the ranks holds 50 of 100, se .05."""
+    ranks = Ranks(np.arange(100)[:, None], ("x",), DRAWS)
+    half, most = ranks.central_coverage((0.5, 0.95))["x"]
+    assert half[:3] == (0.5, 0.5, pytest.approx(0.05))
+    assert half.low < 0.5 < half.high
+    assert most[:2] == (0.96, 0.96)
+    narrow = Ranks(np.array([0, 0, 99, 50])[:, None], ("x",), DRAWS)
+    assert narrow.central_coverage((0.8,))["x"][0].share == 0.25
+    with pytest.raises(InputError, match="level"):
+        ranks.central_coverage((0.0,))

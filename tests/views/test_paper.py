@@ -67,6 +67,7 @@ def drawings() -> dict[str, Any]:
         "traces": lambda **w: aj.plot_traces(chains, **w),
         "chain_ranks": lambda **w: aj.plot_chain_ranks(chains, **w),
         "ranks": lambda **w: aj.plot_ranks(ranks, **w),
+        "ecdf": lambda **w: aj.plot_ecdf(ranks, **w),
         "coverage": lambda **w: aj.plot_coverage({"fitted": held, "again": held}, **w),
         "case": lambda **w: plot_case(image, contours, **w),
     }  # fmt: skip
@@ -74,7 +75,7 @@ def drawings() -> dict[str, Any]:
 
 NAMES = (
     "contours", "probability", "probability_map", "unrolled", "gallery", "comparison", "network",
-    "surface", "traces", "chain_ranks", "ranks", "coverage", "case",
+    "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "case",
 )  # fmt: skip
 
 
