@@ -74,6 +74,9 @@ _ROOMS = {
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
     "aistat_jax.uncertainty.contour": ("Contour", "contour_of"),
     "aistat_jax.uncertainty.triage": ("triage",),
+    "aistat_jax.planning.margins": ("SafetyMargin",),
+    "aistat_jax.planning.expected_coverage": ("coverage_margin",),
+    "aistat_jax.planning.recipe": ("van_herk_margin",),
     "aistat_jax.case": ("Case", "Settings"),
     "aistat_jax.pipelines": ("contour",),
     "aistat_jax.views.figures": (
