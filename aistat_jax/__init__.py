@@ -18,6 +18,7 @@ _ROOMS = {
     "aistat_jax.nets.predict": ("features", "predict"),
     "aistat_jax.nets.edges": ("feature_field",),
     "aistat_jax.dicom.structures": ("Structures", "curves_of", "read_structures"),
+    "aistat_jax.dicom.phantom": ("phantom_dicom",),
     "aistat_jax.io.nifti": ("read_image", "read_mask", "write_nifti"),
     "aistat_jax.io.surfaces": ("read_surface",),
     "aistat_jax.data.phantoms": ("demo_phantom", "pet_ct_phantom"),

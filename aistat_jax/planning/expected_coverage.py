@@ -48,10 +48,10 @@ def coverage_margin(
     independent draws is covered with at least `probability`, however few they are. Beyond the
     outermost draws contours go on by stretching what these make away from the median.
 
-    Where less is asked than the median covers, the outer contour lies inside of it and the margin is
-    negative. Sizes are those of the sectors of a chart, as in `representatives`; lengths in the chart's
-    unit. It is of delineation alone and given that there is a target: set-up errors are not in it.
-    A slice knows nothing of its neighbours: the share is that of its own area.
+    Where less is asked than the median covers, the outer contour lies inside of it and the margin
+    is negative. Sizes are those of the sectors of a chart, as in `representatives`. It is of
+    delineation alone, given that there is a target: set-up errors are not in it. A slice knows
+    nothing of its neighbours: the share is that of its own area.
 
     Raises InputError for a share or probability outside (0, 1), fewer than 100 draws, and what no
     contour of these reaches. Source: Bernstein et al. 2021, Phys Med Biol 66 055024; the
@@ -60,6 +60,7 @@ def coverage_margin(
     asked = {"share": share} | ({} if probability is None else {"probability": probability})
     check_margin(posterior, **asked)
     chart, radii = posterior.chart, np.asarray(posterior.radii, dtype=float)
+    radii = radii if radii.shape[1] > 1 else radii.reshape(1, -1, radii.shape[-1])
     half = radii.shape[1] // 2
     makers, judges = (
         part.reshape(-1, radii.shape[-1]) for part in (radii[:, :half], radii[:, half:])
