@@ -97,6 +97,7 @@ _ROOMS = {
     "aistat_jax.sessions": ("load_session", "save_session"),
     "aistat_jax.views.explore": ("compare", "explore"),
     "aistat_jax.views.surfaces": ("plot_surface",),
+    "aistat_jax.views.margins": ("plot_margins",),
     "aistat_jax.views.surface_files": ("write_sections", "write_surface"),
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.outputs": ("write_case",),

@@ -46,10 +46,11 @@ def test_its_suv_is_what_its_header_says(tmp_path, image):
 
 
 def test_what_cannot_be_a_series_is_refused(tmp_path, image):
+    values = image["CT"].values
     aj.phantom_dicom(tmp_path / "study", image)
     with pytest.raises(InputError, match="is there already"):
         aj.phantom_dicom(tmp_path / "study", image)
     with pytest.raises(InputError, match="name channels PT and CT"):
-        aj.phantom_dicom(tmp_path / "a", Image.from_arrays(MR=np.ones((3, 3, 3)), spacing_mm=1.0))
+        aj.phantom_dicom(tmp_path / "a", Image.from_arrays(MR=values, spacing_mm=1.0))
     with pytest.raises(InputError, match="must be in mm"):
-        aj.phantom_dicom(tmp_path / "b", Image.from_arrays(CT=np.ones((3, 3, 3))))
+        aj.phantom_dicom(tmp_path / "b", Image.from_arrays(CT=values))
