@@ -102,6 +102,7 @@ _ROOMS = {
     "aistat_jax.views.style": ("save_figure",),
     "aistat_jax.views.outputs": ("write_case",),
     "aistat_jax.views.dicom_files": ("write_rtstruct", "write_seg"),
+    "aistat_jax.views.fhir": ("fhir_bundle", "write_fhir"),
     "aistat_jax.views.report": ("write_report",),
     "aistat_jax.io.layouts": ("find_cases",),
     "aistat_jax.cohort.cases": ("CohortCase",),

@@ -110,7 +110,7 @@ def _draw_contours(axes: Axes, margins: Sequence[SafetyMargin], plane: Plane, sc
         for curve in curves:
             points = loop(curve.points).T
             axes.plot(*points, color=HALO, lw=width + 1.2 * scale, zorder=level)
-            axes.plot(*points, **(look | {"lw": width}), zorder=level + 0.1)
+            axes.plot(*points, color=look["color"], ls=look["ls"], lw=width, zorder=level + 0.1)
 
     line(_sections(margins[0], "median", plane), _MEDIAN, _MEDIAN["lw"] * scale, 4)
     for look, margin in zip(COMPARED, margins, strict=False):
