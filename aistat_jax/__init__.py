@@ -78,6 +78,7 @@ _ROOMS = {
     "aistat_jax.planning.margins": ("SafetyMargin",),
     "aistat_jax.planning.expected_coverage": ("coverage_margin",),
     "aistat_jax.planning.recipe": ("van_herk_margin",),
+    "aistat_jax.planning.dose": ("dose_prescription", "write_dose"),
     "aistat_jax.case": ("Case", "Settings"),
     "aistat_jax.pipelines": ("contour",),
     "aistat_jax.views.figures": (
