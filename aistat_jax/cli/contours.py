@@ -32,6 +32,7 @@ CASE_FILES = (
     "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
     "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
     "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm",
+    "fhir.json",
 )  # fmt: skip
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
 SIZES = {2: "area", 3: "volume"}
@@ -206,6 +207,14 @@ def contour(
             rich_help_panel=OUT,
         ),
     ] = None,
+    fhir: Annotated[
+        bool,
+        typer.Option(
+            "--fhir",
+            help="Write fhir.json too: sizes with intervals and grades for a hospital's record.",
+            rich_help_panel=OUT,
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -237,6 +246,10 @@ def contour(
         raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
     from aistat_jax._folders import Run, claim, digest
 
+    if fhir:
+        from aistat_jax.views.fhir import bundle_kind
+
+        bundle_kind()  # what is missing is said before anything is computed
     (name,) = names_of([image])
     run = Run(
         "contour",
@@ -257,7 +270,7 @@ def contour(
             reference=reference, mask_roi=mask_roi, reference_roi=reference_roi,
             settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
-    _finish(place, case, levels=shares, series=rtstruct_on)
+    _finish(place, case, levels=shares, series=rtstruct_on, fhir=fhir)
 
 
 def _asked(
@@ -354,8 +367,8 @@ def chart_of(text: str) -> str:
     return text
 
 
-def _finish(place: Claim, case: Case, **dicom: Any) -> None:
-    """Write the case, and say what was found and written; `dicom` are options of `write_case`."""
+def _finish(place: Claim, case: Case, **files: Any) -> None:
+    """Write the case, and say what was found and written; `files` are options of `write_case`."""
     from aistat_jax.boundary.choices import in_words
     from aistat_jax.uncertainty.triage import triage
     from aistat_jax.views import outputs
@@ -376,7 +389,7 @@ def _finish(place: Claim, case: Case, **dicom: Any) -> None:
     if (more := len(case.skipped) - MOST_LEFT_OUT) > 0:
         complain(f"left out {more} more, which summary.json names")
     out, names = write_results(
-        place, partial(outputs.write_files, case=case, **dicom), ("summary.json",)
+        place, partial(outputs.write_files, case=case, **files), ("summary.json",)
     )
     for one in case:
         say(_line(one))

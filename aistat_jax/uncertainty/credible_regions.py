@@ -6,8 +6,8 @@ The curves are the posterior's own, or the sections of its surfaces; nothing is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,18 @@ from aistat_jax.uncertainty.contour import Contour
 
 COLOURS = {"green": (0, 158, 115), "amber": (230, 159, 0), "red": (213, 94, 0)}
 INNER, OUTER, LEVEL = (86, 180, 233), (0, 114, 178), (204, 121, 167)
+OTHER = (240, 228, 66)
 WORST = ("red", "amber", "green")
 Sections = tuple[tuple[Plane, tuple[Curve, ...]], ...]
 Values = Callable[[Contour], Float[np.ndarray, " site"]]
+
+
+class Other(NamedTuple):
+    """One more region: its name, what it is in words, and the values of each target's contour."""
+
+    name: str
+    words: str
+    values: Mapping[str, Float[np.ndarray, " site"]]
 
 
 def regions_of(
@@ -34,6 +43,7 @@ def regions_of(
     channel: Channel,
     levels: Sequence[float] = (),
     label: str = "aistat",
+    others: Sequence[Other] = (),
 ) -> list[Drawn]:
     """Median, inner and outer credible contours, and contours of probability, as regions.
 
@@ -45,7 +55,7 @@ def regions_of(
     both at once what two of them leave: 2 p less the probability that it is there. What a region
     lacks is in its notes and its description. Surfaces are cut by the slices of the series that
     `channel` is from. Names are `label` and what it is, 16 characters where the label is short:
-    some planning systems show no more.
+    some planning systems show no more. `others` follow, for the targets that they have values of.
 
     Raises InputError for a level outside (0, 1), a channel that is from no DICOM series, and images
     without spacing.
@@ -62,12 +72,16 @@ def regions_of(
     found = []
     for number, group in enumerate(groups, start=1):
         name = label if len(groups) == 1 else f"{label}{number}"
-        found += _lesion(group, planes, levels, name)
+        found += _lesion(group, planes, levels, name, others)
     return found
 
 
 def _lesion(
-    group: Sequence[Contour], planes: Sequence[Plane], levels: Sequence[float], name: str
+    group: Sequence[Contour],
+    planes: Sequence[Plane],
+    levels: Sequence[float],
+    name: str,
+    others: Sequence[Other],
 ) -> list[Drawn]:
     counts = Counter(contour.grade.case for contour in group)
     worst = next(case for case in WORST if counts[case])
@@ -109,6 +123,14 @@ def _lesion(
             both = max(0.0, 2 * level - max(c.posterior.presence for c in rings))
             words += f" of each edge of a ring, {both:.3g} or more of both"
         found.append((f"p{100 * level:g}", LEVEL, words, sections, notes))
+    for other in others:
+        those = [contour for contour in group if contour.id in other.values]
+        if not those:
+            continue
+        sections, notes = _sections(those, lambda c, o=other: o.values[c.id], planes)
+        if less := len(group) - len(those):
+            notes = (f"{less} of {len(group)} targets have none", *notes)
+        found.append((other.name, OTHER, f"{other.words}{given}", sections, notes))
     return [
         Drawn(f"{name}_{what}", sections, colour, "; ".join((words, *notes)) + some + made, notes)
         for what, colour, words, sections, notes in found

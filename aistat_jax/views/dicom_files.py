@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.case import Case
 from aistat_jax.dicom.segmentations import Segment, write_segmentation
 from aistat_jax.dicom.structure_file import write_structures
+from aistat_jax.planning.margins import SafetyMargin
 from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.contour import estimate_volume, voxels_of
-from aistat_jax.uncertainty.credible_regions import WORST, regions_of
+from aistat_jax.uncertainty.credible_regions import WORST, Other, regions_of
 from aistat_jax.uncertainty.probability import probability_map
 
 RTSTRUCT, ESTIMATE, PROBABILITY = "rtstruct.dcm", "segmentation.dcm", "probability.dcm"
@@ -29,21 +30,24 @@ def write_rtstruct(
     channel: str | None = None,
     levels: Sequence[float] = (),
     label: str = "aistat",
+    margins: Mapping[str, Sequence[SafetyMargin]] | None = None,
 ) -> Path:
     """Write a case as an RTSTRUCT: closed contours in mm from the posterior itself.
 
     Regions are the median, the inner and outer credible contour, and one for each probability in
-    `levels`; see `regions_of`. They lie on the slices of the series that `channel` was read from,
-    by default that of the contours, else the first one that is from DICOM, and refer to its images;
-    surfaces may be cut by the slices of any, such as a planning CT. ApprovalStatus is UNAPPROVED.
+    `levels`; see `regions_of`. `margins` adds, for each name, the outer contours of a margin of
+    each target, and where it has inner ones those as NAME_in. They lie on the slices of the series
+    that `channel` was read from, by default that of the contours, else the first one that is from
+    DICOM, and refer to its images; surfaces may be cut by the slices of any, such as a planning CT.
+    ApprovalStatus is UNAPPROVED.
     Holes are keyholes. What is left out is an InputWarning: contours under a quarter of a pixel,
     regions that cross no slice, and what of a surface lies beyond the slices.
 
-    Raises InputError for an image that was not read from DICOM, and for a channel in another frame
-    of reference than the one that the contours were drawn on.
+    Raises InputError for an image that was not read from DICOM, for a channel in another frame of
+    reference than the one that the contours were drawn on, and for a margin of no target of it.
     """
     chosen = _channel(case, channel)
-    regions = regions_of(case.contours, chosen, levels, label)
+    regions = regions_of(case.contours, chosen, levels, label, _margins(case, margins or {}))
     for note in write_structures(path, regions, chosen, label):
         warnings.warn(f"{Path(path).name}: {note}", InputWarning, stacklevel=2)
     return Path(path)
@@ -103,6 +107,25 @@ def write_dicom(
         except InputError as error:
             warnings.warn(f"there is no {name}: {error}", InputWarning, stacklevel=2)
     return names
+
+
+def _margins(case: Case, margins: Mapping[str, Sequence[SafetyMargin]]) -> list[Other]:
+    """The contours of margins as regions."""
+    found, there = [], {contour.id: contour.chart.sites for contour in case}
+    for name, each in margins.items():
+        for margin in each:
+            if there.get(margin.target_id) != margin.chart.sites:
+                raise InputError(
+                    f"margin {name} of {margin.target_id} is of no target of this case; make it of "
+                    "the case's own posteriors"
+                )
+        kinds = " and ".join(sorted({f"{m.kind}, {100 * m.share:g}% of the target" for m in each}))
+        outer = {margin.target_id: margin.outer for margin in each}
+        inner = {m.target_id: m.inner for m in each if m.inner is not None}
+        found.append(Other(name, f"outer contour of a margin ({kinds})", outer))
+        if inner:
+            found.append(Other(f"{name}_in", f"inner contour of a margin ({kinds})", inner))
+    return found
 
 
 def _lost(case: Case, channel: Channel, kind: str) -> list[str]:

@@ -20,6 +20,7 @@ from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
 from aistat_jax.views.dicom_files import write_dicom
+from aistat_jax.views.fhir import FHIR, write_fhir
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
@@ -36,6 +37,7 @@ def write_case(
     *,
     levels: Sequence[float] = (),
     series: str | None = None,
+    fhir: bool = False,
 ) -> list[str]:
     """Write every output of a case into a folder, all files or none; returns their names.
 
@@ -43,12 +45,12 @@ def write_case(
     instead of probability.nii.gz, and surfaces as PLY instead of GIFTI. An image that was read from
     DICOM gets rtstruct.dcm (`write_rtstruct`, with contours at the probabilities `levels`),
     segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
-    channel, or of the channel `series`.
+    channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`).
     Raises InputError when the folder cannot be written.
     """
     out = Path(folder).expanduser().absolute()
     with staged_folder(out) as staging:
-        names = write_files(staging, case, levels, series)
+        names = write_files(staging, case, levels, series, fhir=fhir)
         move_in(staging, out, last=("summary.json",))
     return names
 
@@ -60,6 +62,7 @@ def write_files(
     series: str | None = None,
     *,
     pictures: bool = True,
+    fhir: bool = False,
 ) -> list[str]:
     """Write every output of a case into an existing folder; returns the files' names.
 
@@ -76,6 +79,8 @@ def write_files(
     solid = case[0].chart.dims == 3
     surfaces = write_surfaces(folder, case) if solid else []
     dicom = write_dicom(folder, case, levels, series)
+    if fhir:
+        dicom.append(write_fhir(folder / FHIR, case).name)
     if not pictures:
         return [*names, "contours.csv", *surfaces, *dicom]
     shown = surface_figures(case) if solid else _slice_figures(case)

@@ -186,27 +186,37 @@ def _middle(mesh: Mesh) -> Float[np.ndarray, "3"]:
 # --------------------------------------------------------------------------------------- planes
 
 
-def _plane(scene: _Scene, name: str) -> tuple[ChannelSlice, Limits]:
-    """The image on one plane, and the part of it that is seen: no more than there is."""
+def plane_through(
+    channel: Channel,
+    name: str,
+    at: Float[np.ndarray, "3"],
+    body: Float[np.ndarray, "2 3"],
+    half: float,
+) -> tuple[ChannelSlice, Limits]:
+    """The image on one plane, and the part of it that is seen: no more than there is.
+
+    name: a plane of the patient, "axial", "coronal" or "sagittal", through `at`. body: two corners
+    of a box with what is drawn, in patient coordinates; half: half the side of what is seen.
+    """
     frame = PLANES[name][0]
-    corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in scene.channel.grid.shape)), axis=-1)
-    box = scene.channel.grid.to_world(corners.reshape(-1, 3)) @ frame
-    body, margin = scene.box @ frame, float(scene.channel.grid.spacing.min())
-    all_of = np.concatenate([box, body - margin, body + margin])
-    middle = body.mean(axis=0)
-    low = np.maximum(middle - scene.half, all_of.min(axis=0))
-    high = np.minimum(middle + scene.half, all_of.max(axis=0))
+    corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in channel.grid.shape)), axis=-1)
+    box = channel.grid.to_world(corners.reshape(-1, 3)) @ frame
+    seen, margin = body @ frame, float(channel.grid.spacing.min())
+    all_of = np.concatenate([box, seen - margin, seen + margin])
+    middle = seen.mean(axis=0)
+    low = np.maximum(middle - half, all_of.min(axis=0))
+    high = np.minimum(middle + half, all_of.max(axis=0))
     limits = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
-    side = max(scene.channel.grid.spacing.min() / 2, (high - low)[:2].max() / _MOST_PIXELS)
+    side = max(channel.grid.spacing.min() / 2, (high - low)[:2].max() / _MOST_PIXELS)
     nu, nv = (int(np.ceil(length / side)) for length in (high - low)[:2])
     plane = Plane(
-        origin=low[:2] + side / 2, spacing=np.full(2, side), offset=float((scene.at @ frame)[2]),
-        thickness=float(side), frame=frame, shape=(nu, nv), unit=scene.channel.unit,
+        origin=low[:2] + side / 2, spacing=np.full(2, side), offset=float((at @ frame)[2]),
+        thickness=float(side), frame=frame, shape=(nu, nv), unit=channel.unit,
     )  # fmt: skip
-    return scene.channel.resliced(plane), limits
+    return channel.resliced(plane), limits
 
 
-def _window(shown: Sequence[ChannelSlice], limits: Sequence[Limits]) -> tuple[float, float]:
+def common_window(shown: Sequence[ChannelSlice], limits: Sequence[Limits]) -> tuple[float, float]:
     """One grey scale for all planes."""
     each = [window_of(one, seen) for one, seen in zip(shown, limits, strict=True)]
     return min(low for low, _ in each), max(high for _, high in each)
@@ -214,14 +224,16 @@ def _window(shown: Sequence[ChannelSlice], limits: Sequence[Limits]) -> tuple[fl
 
 def _draw_planes(made: Page, places: Any, scene: _Scene) -> list[Curve]:
     """The three planes in one row, at one scale and in one grey scale; the reference's curves."""
-    planes = [_plane(scene, name) for name in PLANES]
-    window = _window([shown for shown, _ in planes], [limits for _, limits in planes])
+    planes = [
+        plane_through(scene.channel, name, scene.at, scene.box, scene.half) for name in PLANES
+    ]
+    window = common_window([shown for shown, _ in planes], [limits for _, limits in planes])
     drawn: list[Curve] = []
     for n, (name, (shown, limits)) in enumerate(zip(PLANES, planes, strict=True)):
         axes = made.figure.add_subplot(places[n])
         picture = draw_slice(axes, shown, limits, small=made.narrow, window=window)
         drawn += _draw_sections(axes, scene, shown.plane, 2.0 * made.scale)
-        _name(axes, name, shown.plane, made)
+        name_plane(axes, name, shown.plane, made)
         if name == "sagittal" and not made.narrow:
             axes.set_ylabel("")  # that of the plane before it
             axes.tick_params(labelleft=False)
@@ -263,7 +275,7 @@ def _draw_sections(axes: Axes, scene: _Scene, plane: Plane, width: float) -> lis
     return drawn
 
 
-def _name(axes: Axes, name: str, plane: Plane, made: Page) -> None:
+def name_plane(axes: Axes, name: str, plane: Plane, made: Page) -> None:
     """Which plane it is and where it lies; without spacing there is no patient."""
     across = PLANES[name][1]
     place = round(float((plane.frame[:, 2] * plane.offset)[across]))

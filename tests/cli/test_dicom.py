@@ -49,13 +49,16 @@ def contour(study, *options: str) -> int:
 def test_a_folder_is_contoured_and_goes_back_as_dicom(study, capsys):
     options = ["--ct", str(study / "ct"), "--mask", str(study / "rs.dcm"), "--mask-roi", "rough"]
     options += ["--reference", str(study / "rs.dcm"), "--reference-roi", "GTV", "--levels", "0.9"]
-    assert contour(study, *options) == 0
+    assert contour(study, *options, "--fhir") == 0
     printed = capsys.readouterr().out
     assert "PT is SUV, from Units (0054,1001) BQML" in printed
     assert "RadionuclideTotalDose (0018,1074) 350000000.0" in printed
     assert "against the reference" in printed
     out = study / "out"
-    assert {path.name for path in out.iterdir()} >= DICOM
+    assert {path.name for path in out.iterdir()} >= DICOM | {"fhir.json"}
+    bundle = json.loads((out / "fhir.json").read_text())
+    kinds = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
+    assert set(kinds) == {"DiagnosticReport", "Observation", "ImagingStudy"}
     summary = json.loads((out / "summary.json").read_text())
     pet = summary["quantities"]["PT"]
     assert pet["quantity"] == "SUV"

@@ -86,6 +86,23 @@ def test_the_posterior_s_own_curves_are_written(tmp_path, image):
         assert drawn.distance_to(chart.points(wanted[0])).max() < 2e-4
 
 
+def test_margins_are_regions_of_their_own(tmp_path, image):
+    case = case_of(image, stars(image))
+    wide = [aj.van_herk_margin(one, systematic_mm=1.0) for one in case.posteriors]
+    asked = {"ptv": [aj.coverage_margin(one) for one in case.posteriors], "vh": wide[1:]}
+    with pytest.warns(InputWarning, match="1 of 3 targets have none"):
+        path = aj.write_rtstruct(tmp_path / "out.dcm", case, margins=asked)
+    found = {name: areas(path, name, image) for name in aj.read_structures(path).names[-3:]}
+    assert list(found) == ["aistat_ptv", "aistat_ptv_in", "aistat_vh"]
+    for k, margin in zip(SLICES, asked["ptv"], strict=True):
+        assert np.isclose(found["aistat_ptv"][k], margin.surface().area, rtol=1e-5)
+        assert np.isclose(found["aistat_ptv_in"][k], margin.surface("inner").area, rtol=1e-5)
+    assert list(found["aistat_vh"]) == list(SLICES[1:])
+    stranger = replace(asked["ptv"][0], target_id="other")
+    with pytest.raises(InputError, match="margin ptv of other is of no target of this case"):
+        aj.write_rtstruct(tmp_path / "no.dcm", case, margins={"ptv": [stranger]})
+
+
 def test_contours_name_the_image_that_they_lie_on(tmp_path, image):
     path = aj.write_rtstruct(tmp_path / "out.dcm", case_of(image, stars(image)))
     heights = {}

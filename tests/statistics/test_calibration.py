@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+import aistat_jax as aj
+from aistat_jax.planning.margins import covered_share
 from benchmarks import calibration
 
 pytestmark = pytest.mark.slow
@@ -32,6 +34,22 @@ def test_a_posterior_scaled_by_seven_tenths_fails() -> None:
     found = calibration.calibrate(LAPLACE, shrink=0.7)
     assert found.ranks.p < calibration.FALSE_ALARM
     assert found.held.sum() < fewest(LAPLACE, 0.95)
+
+
+def test_margins_cover_what_they_promise_and_the_median_alone_does_not() -> None:
+    share, probability = 0.98, 0.9
+    covered = {"outer": 0, "median": 0, "inner": 0}
+    for posterior, truth in calibration.posteriors(LAPLACE):
+        margin = aj.coverage_margin(posterior, share=share, probability=probability)
+        target = posterior.chart.sectors(truth["radii"][None])
+        for which in ("outer", "median"):
+            by = posterior.chart.sectors(margin.values(which))
+            covered[which] += int(covered_share(target, by)[0] >= share)
+        core = posterior.chart.sectors(margin.inner)[None]
+        covered["inner"] += int(covered_share(core, target[0])[0] >= share)
+    least = fewest(LAPLACE, probability)
+    assert min(covered["outer"], covered["inner"]) >= least
+    assert covered["median"] < least
 
 
 def test_a_wrong_prior_fails() -> None:
