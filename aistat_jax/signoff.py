@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +63,9 @@ def sign(
     are named), no name, and a record that cannot be written.
     """
     targets = [target] if isinstance(target, str) else list(target)
+    edited = {} if before is None else {each: before for each in targets[:1]}
     return sign_several(
-        folder, [(each, decision) for each in targets], by=by, reason=reason, before=before
+        folder, [(each, decision) for each in targets], by=by, reason=reason, before=edited
     )
 
 
@@ -74,9 +75,9 @@ def sign_several(
     *,
     by: str,
     reason: str | None = None,
-    before: Posterior | None = None,
+    before: Mapping[str, Posterior] | None = None,
 ) -> tuple[Signature, ...]:
-    """Write decisions on several lesions at once, all or none; see `sign`."""
+    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id."""
     out, name = Path(folder).expanduser(), " ".join(by.split())
     there = lesions(out)
     if not name:
@@ -84,7 +85,7 @@ def sign_several(
     wanted = _decided(out, decisions, there)
     said = " ".join((reason or "").split()) or None
     with alone(out):
-        changed = {each: _changed(out, each, what, before) for each, what in wanted.items()}
+        changed = _changes(out, wanted, before or {})
         digests, earlier = digests_in(out), signatures(out)
         when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         new = tuple(
@@ -161,14 +162,16 @@ def change_between(before: Posterior, after: Posterior) -> Change:
     )
 
 
-def held(folder: str | os.PathLike[str], posterior: Posterior) -> bool:
-    """Whether the files of a folder are of this very posterior."""
+def held(folder: str | os.PathLike[str], posteriors: Sequence[Posterior]) -> bool:
+    """Whether the files of a folder are of these very posteriors."""
     try:
-        found = _posterior(Path(folder).expanduser(), posterior.target_id)
+        there = _posteriors(Path(folder).expanduser())
     except InputError:
         return False
-    return found.draws.shape == posterior.draws.shape and np.array_equal(
-        found.draws, posterior.draws
+    known = [there.get(each.target_id) for each in posteriors]
+    return all(
+        one is not None and np.array_equal(one.radii, each.radii)
+        for one, each in zip(known, posteriors, strict=True)
     )
 
 
@@ -196,21 +199,26 @@ def _decided(
     return wanted
 
 
-def _changed(out: Path, target: str, decision: Decision, before: Posterior | None) -> Change | None:
-    if decision != "edit":
-        if before is not None:
-            raise InputError(f"before means nothing to {decision}; pass it with edit")
-        return None
-    if before is None:
-        raise InputError(f"before is missing: what lesion {target} was edited from; pass it")
-    return change_between(before, _posterior(out, target))
+def _changes(
+    out: Path, wanted: Mapping[str, Decision], before: Mapping[str, Posterior]
+) -> dict[str, Change | None]:
+    """What each edit has changed, None for other decisions."""
+    edited = {each for each, decision in wanted.items() if decision == "edit"}
+    if extra := sorted(before.keys() - edited):
+        raise InputError(f"before means nothing to {wanted.get(extra[0])}; pass it with edit")
+    if missing := sorted(edited - before.keys()):
+        raise InputError(f"before is missing: what lesion {missing[0]} was edited from; pass it")
+    after = _posteriors(out) if edited else {}
+    if lost := sorted(edited - after.keys()):
+        raise InputError(f"{out / POSTERIOR}: there is no posterior of lesion {lost[0]}")
+    return {
+        each: change_between(before[each], after[each]) if each in edited else None
+        for each in wanted
+    }
 
 
-def _posterior(out: Path, target: str) -> Posterior:
-    found = [each for each in load_posterior(out / POSTERIOR) if each.target_id == target]
-    if not found:
-        raise InputError(f"{out / POSTERIOR}: there is no posterior of lesion {target}")
-    return found[0]
+def _posteriors(out: Path) -> dict[str, Posterior]:
+    return {each.target_id: each for each in load_posterior(out / POSTERIOR)}
 
 
 def _status(given: Sequence[Signature], there: Sequence[str]) -> tuple[str, Signature | None]:

@@ -123,8 +123,9 @@ def test_what_an_edit_has_changed_is_measured(folder, tmp_path, image):
     assert aj.signatures(other)[0].changed == change
     aj.sign(other, ["z004", "z006"], "accept", by=WHO)
     assert structures(other).ApprovalStatus == "APPROVED"
-    assert held(other, edited[1])
-    assert not held(other, computed[1])
+    assert held(other, edited)
+    assert not held(other, computed)
+    assert not held(tmp_path, edited)
     nothing = change_between(edited[1], edited[1])  # negative control
     assert (nothing.mean, nothing.largest) == (pytest.approx(0, abs=1e-9),) * 2
 
