@@ -76,7 +76,7 @@ def test_what_is_accepted_is_written_first(explorer, tmp_path):
     assert explorer.controls.tabs.titles[-2:] == ("Sign", "Help")
     said = press(explorer)
     assert f"z005 is accepted by {WHO}" in said
-    assert "written there first" in said
+    assert "where the contours were written first" in said
     assert "1 of 3, UNAPPROVED" in said
     assert [one.decision for one in aj.signatures(out)] == ["accept"]
     assert "z005: accepted by" in explorer.signing.state.value

@@ -69,7 +69,7 @@ class Signing(widgets.VBox):
     def show(self) -> None:
         """What is signed of the contour in sight."""
         posterior, folder = self.explorer.posterior, Path(self.folder.value).expanduser()
-        words = "nothing is signed there yet"
+        words = "nothing is signed in this folder yet"
         if posterior is not None and (folder / signoff.SUMMARY).is_file():
             last, _ = signoff.standing(folder)
             words = f"{posterior.target_id}: {last.get(posterior.target_id) or 'not signed'}"
@@ -127,5 +127,5 @@ def signed(
     holding = sum(one is not None and not one.void for one in last.values())
     several = f"{len(new)} contours are {'rejected' if decision == 'reject' else 'accepted'}"
     words = f"{new[0].target} is {new[0]}" if len(new) == 1 else f"{several} by {new[0].by}"
-    wrote = "" if there else "The contours were written there first. "
-    return f"{words}. {wrote}Signed in {folder}: {holding} of {len(last)}, {status}."
+    wrote = "" if there else ", where the contours were written first"
+    return f"{words}. Signed in {folder}{wrote}: {holding} of {len(last)}, {status}."
