@@ -129,6 +129,7 @@ _ROOMS = {
     "aistat_jax.views.dicom_files": ("write_rtstruct", "write_seg"),
     "aistat_jax.views.fhir": ("fhir_bundle", "write_fhir"),
     "aistat_jax.views.report": ("write_report",),
+    "aistat_jax.signoff": ("sign", "signatures"),
     "aistat_jax.io.layouts": ("find_cases",),
     "aistat_jax.cohort.cases": ("CohortCase",),
     "aistat_jax.cohort.workers": ("LocalWorkers", "Scheduler", "Slurm"),

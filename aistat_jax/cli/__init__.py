@@ -22,6 +22,7 @@ from aistat_jax.cli.imports import import_net
 from aistat_jax.cli.learning import train
 from aistat_jax.cli.options import ARGUMENTS
 from aistat_jax.cli.predictions import evaluate, predict
+from aistat_jax.cli.signing import sign
 from aistat_jax.cli.terminal import (
     DONE,
     FAILED,
@@ -50,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, contour, cohort, train, predict, evaluate, doctor):
+for _command in (demo, contour, sign, cohort, train, predict, evaluate, doctor):
     app.command()(_command)
 app.command("import")(import_net)
 

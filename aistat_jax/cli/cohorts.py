@@ -101,6 +101,15 @@ def cohort(
         bool,
         typer.Option(help="Write report.html and figure.png of every case.", rich_help_panel=OUT),
     ] = True,
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous",
+            help="Leave patients, dates and names of files out of all that is written, but for the "
+            "ids of the manifest.",
+            rich_help_panel=OUT,
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes, or jobs of SLURM (default: cores).", rich_help_panel=_WORK),
@@ -167,7 +176,7 @@ def cohort(
             source, out, threshold=threshold, net=net, radius_mm=radius_mm, channel=channel,
             slices=chosen, dims=space, chart=kind, target_label=target_label,
             reference_label=reference_label, settings=settings, pictures=pictures,
-            workers=place, say=say, progress=count,
+            anonymous=anonymous, workers=place, say=say, progress=count,
         )  # fmt: skip
     kept = sum(each.state == "kept" for each in found.outcomes)
     anew = len(found.done) - kept

@@ -37,6 +37,7 @@ CASE_FILES = (
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
 SIZES = {2: "area", 3: "volume"}
 DEMO_OUT = Path("aistat-out/demo")
+NAMELESS = "anonymous"
 
 _FIND = "What to contour (one of these, or a threshold with a point)"
 _FIT = "How to fit and grade"
@@ -215,6 +216,15 @@ def contour(
             rich_help_panel=OUT,
         ),
     ] = False,
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous",
+            help="Leave patient, study, dates and names of files out of all that is written, and "
+            "replace UIDs.",
+            rich_help_panel=OUT,
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -254,10 +264,10 @@ def contour(
     run = Run(
         "contour",
         digest(image),
-        name,
+        NAMELESS if anonymous else name,
         at=digest(*_asked(point, mask, threshold, net), mask_roi or ""),
     )
-    default = Path("aistat-out") / stem_of(image)
+    default = Path("aistat-out") / (NAMELESS if anonymous else stem_of(image))
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
     with in_flags(
@@ -270,6 +280,10 @@ def contour(
             reference=reference, mask_roi=mask_roi, reference_roi=reference_roi,
             settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
+    if anonymous:
+        from aistat_jax.views.anonymous import anonymous_case
+
+        case = anonymous_case(case)
     _finish(place, case, levels=shares, series=rtstruct_on, fhir=fhir)
 
 

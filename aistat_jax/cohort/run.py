@@ -17,7 +17,15 @@ from aistat_jax._folders import Claim, Run, claim, digest, filled
 from aistat_jax.case import Settings
 from aistat_jax.cohort.cases import CohortCase, check_case, check_ids
 from aistat_jax.cohort.manifest import read_manifest
-from aistat_jax.cohort.task import Outcome, Task, contour_task, failed, is_done, record_of
+from aistat_jax.cohort.task import (
+    WITHHELD,
+    Outcome,
+    Task,
+    contour_task,
+    failed,
+    is_done,
+    record_of,
+)
 from aistat_jax.cohort.workers import LocalWorkers, Workers
 from aistat_jax.io.layouts import Layout, find_cases
 from aistat_jax.views.cohort_files import write_cohort_files
@@ -71,6 +79,7 @@ def contour_cohort(
     reference_label: str | None = None,
     settings: Settings | None = None,
     pictures: bool = True,
+    anonymous: bool = False,
     workers: Workers | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[Outcome, int, int], None] = lambda outcome, whole, cases: None,
@@ -87,6 +96,9 @@ def contour_cohort(
     cases and targets and a report. pictures: with report.html and figure.png of every case, which
     take most of the time of a small one. A case that fails is listed with its sentence and the rest
     goes on. Run again, what is there from the same files and settings is kept, and the rest done.
+    `anonymous` is as of `write_case`: files name cases by the ids of the manifest alone, and say
+    neither why one failed nor what was remarked, which `progress` is given; a folder, whose ids are
+    the names of its files, is refused.
 
     `workers` are `LocalWorkers()`, a `Scheduler(address)` or `Slurm(jobs, memory_gib)`. `say` is
     given sentences for people, `progress` each outcome as it comes, with how many cases are whole
@@ -101,9 +113,19 @@ def contour_cohort(
     }  # fmt: skip
     workers, settings = workers or LocalWorkers(), settings or Settings()
     cases = _cases(source, options, settings, target_label, reference_label)
+    if anonymous and isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        raise InputError(
+            f"{source}: anonymous cases need ids of your own, and those of a folder are the names "
+            "of its files; pass a manifest"
+        )
+    run, title = _run(source), _title(source)
+    if anonymous:
+        run, title = replace(run, input="anonymous"), "Cohort"
     out = Path(out).expanduser().absolute()
-    place = claim(out, _run(source), FILES)
-    tasks = {each.id: Task(each, out / CASES / each.id, pictures) for each in cases}
+    place = claim(out, run, FILES)
+    tasks = {
+        each.id: Task(each, out / CASES / each.id, pictures, anonymous=anonymous) for each in cases
+    }
     outcomes = {name: Outcome(name, "kept") for name, task in tasks.items() if is_done(task)}
     todo = [task for name, task in tasks.items() if name not in outcomes]
     if outcomes:
@@ -125,8 +147,10 @@ def contour_cohort(
         ordered = tuple(outcomes[each.id] for each in cases)
         about_run = {"cases": len(cases), "seconds": round(time.perf_counter() - start, 1)}
         with filled(place, last=("cohort.json",)) as filling:
-            records = {o.id: _told(o, record_of(tasks[o.id].out)) for o in ordered}
-            write_cohort_files(filling.folder, out / CASES, records, _title(source))
+            records = {
+                o.id: _told(o, record_of(tasks[o.id].out), hidden=anonymous) for o in ordered
+            }
+            write_cohort_files(filling.folder, out / CASES, records, title)
             _card(filling.folder, about_run | _counts(ordered))
         written = tuple(name for name in FILES if (out / name).is_file())
     return Cohort(out, ordered, written)
@@ -259,11 +283,11 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "kept": states.count("kept"), "failed": states.count("failed")}  # fmt: skip
 
 
-def _told(outcome: Outcome, record: dict[str, Any]) -> dict[str, Any]:
+def _told(outcome: Outcome, record: dict[str, Any], hidden: bool) -> dict[str, Any]:
     """What is known of a case; where a failure could not be recorded, by its outcome."""
     if outcome.state != "failed":
         return record
-    return {"state": "failed", "sentence": outcome.sentence}
+    return {"state": "failed", "sentence": WITHHELD if hidden else outcome.sentence}
 
 
 def _card(folder: Path, content: dict[str, Any]) -> None:

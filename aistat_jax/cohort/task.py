@@ -27,6 +27,9 @@ from aistat_jax.cohort.cases import CohortCase
 from aistat_jax.io.layouts import Region
 
 RECORD, THUMBNAIL, SCHEMA = "case.json", "thumbnail.png", 1
+WITHHELD = "it could not be contoured, for a reason that was said when it was tried"
+"""What files say of an anonymous case that failed: its sentence may name files and dates."""
+
 State = Literal["done", "kept", "failed", "unwritten"]
 _ONE_AT_A_TIME = threading.Lock()  # pictures are drawn by one thread of a process
 _CHUNK = 1 << 20
@@ -35,12 +38,19 @@ _MOST_OF_MEMORY = 0.6
 
 @dataclass(frozen=True)
 class Task:
-    """A case to contour into the folder `out`; memory: what a worker may use, in bytes."""
+    """A case to contour into the folder `out`; memory: what a worker may use, in bytes; anonymous:
+    whether nothing that is written may say whose it is, but for its id."""
 
     case: CohortCase
     out: Path
     pictures: bool = True
     memory: int | None = None
+    anonymous: bool = False
+
+    @property
+    def settings(self) -> str:
+        """Stands for all that the result depends on beside the files."""
+        return self.case.fingerprint(self.pictures, self.anonymous)
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def is_done(task: Task, contents: dict[str, Any] | None = None) -> bool:
     """
     record = record_of(task.out)
     said, case = record.get("files", {}), task.case
-    if record.get("state") != "done" or record.get("settings") != case.fingerprint(task.pictures):
+    if record.get("state") != "done" or record.get("settings") != task.settings:
         return False
     if said.keys() != case.files.keys():
         return False
@@ -136,8 +146,8 @@ def failed(
     task: Task, sentence: str, files: dict[str, Any] | None = None, fault: Exception | None = None
 ) -> None:
     """Put the reason in place of any results. Raises OSError or FolderError as `filled` does."""
-    more: dict[str, Any] = {"sentence": sentence}
-    if fault is not None and not isinstance(fault, InputError):
+    more: dict[str, Any] = {"sentence": WITHHELD if task.anonymous else sentence}
+    if fault is not None and not isinstance(fault, InputError) and not task.anonymous:
         more["traceback"] = "".join(traceback.format_exception(fault))
     with filled(_claim(task)) as filling:
         write_whole(filling.folder / RECORD, _said(task, "failed", files or {}, more))
@@ -252,9 +262,12 @@ def _write(
     task: Task, case: Any, files: dict[str, Any], remarks: Sequence[str], start: tuple[float, float]
 ) -> None:
     from aistat_jax.uncertainty.triage import triage
+    from aistat_jax.views.anonymous import anonymous_case
     from aistat_jax.views.outputs import stack_volume, write_files
     from aistat_jax.views.thumbnails import write_thumbnail
 
+    case = anonymous_case(case) if task.anonymous else case
+    remarks = () if task.anonymous else remarks
     with filled(_claim(task), last=("summary.json", RECORD)) as filling:
         write_files(filling.folder, case, pictures=task.pictures)
         if task.pictures:
@@ -277,7 +290,7 @@ def _record(task: Task, state: State, files: dict[str, Any], earlier: dict[str, 
 def _said(task: Task, state: State, files: dict[str, Any], more: dict[str, Any]) -> str:
     case = task.case
     content = {"schema": SCHEMA, "kind": "case", "id": case.id, "state": state}
-    content |= {"settings": case.fingerprint(task.pictures), "files": files, **more}
+    content |= {"settings": task.settings, "files": files, **more}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 

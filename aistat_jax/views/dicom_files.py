@@ -19,6 +19,7 @@ from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.contour import estimate_volume, voxels_of
 from aistat_jax.uncertainty.credible_regions import WORST, Other, regions_of
 from aistat_jax.uncertainty.probability import probability_map
+from aistat_jax.views.anonymous import anonymous_case
 
 RTSTRUCT, ESTIMATE, PROBABILITY = "rtstruct.dcm", "segmentation.dcm", "probability.dcm"
 
@@ -31,6 +32,7 @@ def write_rtstruct(
     levels: Sequence[float] = (),
     label: str = "aistat",
     margins: Mapping[str, Sequence[SafetyMargin]] | None = None,
+    anonymous: bool = False,
 ) -> Path:
     """Write a case as an RTSTRUCT: closed contours in mm from the posterior itself.
 
@@ -41,11 +43,13 @@ def write_rtstruct(
     DICOM, and refer to its images; surfaces may be cut by the slices of any, such as a planning CT.
     ApprovalStatus is UNAPPROVED.
     Holes are keyholes. What is left out is an InputWarning: contours under a quarter of a pixel,
-    regions that cross no slice, and what of a surface lies beyond the slices.
+    regions that cross no slice, and what of a surface lies beyond the slices. `anonymous` leaves
+    out all that the series says of patient and study, and replaces its UIDs (`anonymous_origin`).
 
     Raises InputError for an image that was not read from DICOM, for a channel in another frame of
     reference than the one that the contours were drawn on, and for a margin of no target of it.
     """
+    case = anonymous_case(case) if anonymous else case
     chosen = _channel(case, channel)
     regions = regions_of(case.contours, chosen, levels, label, _margins(case, margins or {}))
     for note in write_structures(path, regions, chosen, label):
@@ -59,18 +63,20 @@ def write_seg(
     *,
     channel: str | None = None,
     kind: str = "probability",
+    anonymous: bool = False,
 ) -> Path:
     """Write a case as DICOM SEG on the voxels of a channel that was read from DICOM.
 
     `kind` is "probability" (FRACTIONAL: that a voxel's centre is inside of any target, in steps of
     1/255) or "estimate" (BINARY: voxels at least half inside of it).
     Targets that reach beyond the voxels are cut off, which is an InputWarning, and so is an
-    estimate that holds no voxel.
+    estimate that holds no voxel. `anonymous` is as of `write_rtstruct`.
     Raises InputError for another kind, and for an image that was not read from DICOM or is in
     another frame of reference than the one that the contours were drawn on.
     """
     if kind not in ("probability", "estimate"):
         raise InputError(f"kind {kind!r} is not known; it is probability or estimate")
+    case = anonymous_case(case) if anonymous else case
     chosen = _channel(case, channel)
     worst = next(c for c in WORST if any(each.grade.case == c for each in case))
     for note in _lost(case, chosen, kind):

@@ -96,7 +96,10 @@ def explore(
         return plot_contours(*one, channel=channel, reference=flat)
     from aistat_jax.views.live.explorer import Explorer
 
-    return Explorer(image, session, home, references, level=level, channel=channel)
+    explorer = Explorer(image, session, home, references, level=level, channel=channel)
+    if isinstance(posterior, str | os.PathLike):
+        explorer.signing.of(posterior)
+    return explorer
 
 
 def compare(

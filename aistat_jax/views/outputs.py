@@ -18,6 +18,7 @@ from aistat_jax.io.nifti import write_nifti
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
+from aistat_jax.views.anonymous import anonymous_case
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
 from aistat_jax.views.dicom_files import write_dicom
 from aistat_jax.views.fhir import FHIR, write_fhir
@@ -38,6 +39,7 @@ def write_case(
     levels: Sequence[float] = (),
     series: str | None = None,
     fhir: bool = False,
+    anonymous: bool = False,
 ) -> list[str]:
     """Write every output of a case into a folder, all files or none; returns their names.
 
@@ -46,9 +48,12 @@ def write_case(
     DICOM gets rtstruct.dcm (`write_rtstruct`, with contours at the probabilities `levels`),
     segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
     channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`).
+    `anonymous` leaves out of all files what a series says of patient and study, and the names of
+    files (`anonymous_case`).
     Raises InputError when the folder cannot be written.
     """
     out = Path(folder).expanduser().absolute()
+    case = anonymous_case(case) if anonymous else case
     with staged_folder(out) as staging:
         names = write_files(staging, case, levels, series, fhir=fhir)
         move_in(staging, out, last=("summary.json",))

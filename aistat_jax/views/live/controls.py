@@ -45,7 +45,7 @@ EXPORTS = {
 # Pixels of everything around the picture while no page is open, and of pages that are kept in sight
 # with it.
 AROUND = 192
-PAGES = {"Look": 98, "Clicks": 104, "Save": 150}
+PAGES = {"Look": 98, "Clicks": 104, "Save": 150, "Sign": 98}
 
 
 @dataclass

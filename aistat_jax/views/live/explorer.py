@@ -43,6 +43,7 @@ from aistat_jax.views.live.gestures import Gestures
 from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
 from aistat_jax.views.live.scene import Scene, place_of
+from aistat_jax.views.live.signing import Signing
 from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
 from aistat_jax.views.page import safe
 from aistat_jax.views.report import target_section
@@ -95,7 +96,7 @@ class Explorer(View):
         self.layout.width = "100%"
         self.add_class("aistat")
         self._set_window()
-        self.gestures = Gestures(self)
+        self.gestures, self.signing = Gestures(self), Signing(self)
         self._bind(c)
         self._show_slice()
         saved = any(edit.posterior.model is None for edit in session.given)
@@ -519,6 +520,8 @@ class Explorer(View):
             c.chains.value = chains_page(edit.posterior)
         elif page == "Save":
             c.lines.value = self.lines
+        elif page == "Sign":
+            self.signing.show()
 
     # ------------------------------------------------------------------------- following
 

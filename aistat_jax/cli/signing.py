@@ -1,0 +1,53 @@
+"""How does a person sign contours from a terminal? `aistat sign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aistat_jax._errors import InputError
+from aistat_jax.cli.terminal import complain, keep, say
+
+
+def sign(
+    folder: Annotated[Path, typer.Argument(help="A folder of results, with summary.json.")],
+    by: Annotated[
+        str, typer.Option(help="Name of the person who signs, such as Doe^Jane.", metavar="NAME")
+    ] = "",
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="A lesion to accept, or all; may be given again.", metavar="ID"),
+    ] = None,
+    reject: Annotated[
+        list[str] | None,
+        typer.Option(help="A lesion to reject, or all; may be given again.", metavar="ID"),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, in words.", metavar="TEXT")] = None,
+) -> None:
+    """Accept or reject the lesions of a case, by name; without a decision, say what is signed.
+
+    Decisions are added to signatures.jsonl, and rtstruct.dcm is APPROVED once all are accepted.
+    """
+    from aistat_jax import signoff
+    from aistat_jax.dicom.approval import approval_of
+    from aistat_jax.signature_file import RECORD, RTSTRUCT
+
+    decisions = [(each, "accept") for each in accept or ()]
+    decisions += [(each, "reject") for each in reject or ()]
+    if decisions:
+        if not by.strip():
+            raise InputError("--by NAME is missing: the name of the person who signs")
+        new = signoff.sign_several(folder, decisions, by=by, reason=reason)
+        keep(f"{len(new)} decisions are in {folder / RECORD}")
+    elif by or reason:
+        raise InputError("nothing is decided; pass --accept ID or --reject ID")
+    last, status = signoff.standing(folder)
+    for target, signature in last.items():
+        say(f"{target:>6}  {signature or 'not signed'}")
+    structures = folder.expanduser() / RTSTRUCT
+    if structures.exists():
+        say(f"{RTSTRUCT} is {(there := approval_of(structures))}")
+        if there != status:
+            complain(f"{RTSTRUCT} is {there}, but by signatures it is {status}: sign again")

@@ -1,0 +1,239 @@
+"""Who has accepted, edited or rejected which lesion? A person's decisions, beside the files.
+
+Nothing is signed by default. Each decision is a line in a record that is only ever added to
+(`signature_file`), and the last on a lesion counts, as long as the files that it speaks of are as
+they were. What all of them come to stands in the RTSTRUCT too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._files import alone, why
+from aistat_jax.dicom.approval import APPROVED, REJECTED, UNAPPROVED, approve
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.store import load_posterior
+from aistat_jax.signature_file import (
+    POSTERIOR,
+    RECORD,
+    RTSTRUCT,
+    Change,
+    Decision,
+    Signature,
+    add_signatures,
+    digests_in,
+    read_signatures,
+    void_by,
+)
+
+SUMMARY = "summary.json"
+ALL = "all"
+"""What stands for every lesion of a folder."""
+
+_NAMED = 30  # lesions in a sentence
+
+
+def sign(
+    folder: str | os.PathLike[str],
+    target: str | Sequence[str],
+    decision: str,
+    *,
+    by: str,
+    reason: str | None = None,
+    before: Posterior | None = None,
+) -> tuple[Signature, ...]:
+    """Write a person's decision on a lesion (or several, or "all") beside the files of a case.
+
+    `decision` is "accept" or "reject" of the contour that the files hold, or "edit": it is accepted
+    after it was changed, and `before` is its posterior as computed, from which what has changed is
+    measured. `by` is the person's name. Once every lesion is accepted, rtstruct.dcm becomes a new
+    instance that is APPROVED, with the name and the time of the last of these decisions; it is
+    REJECTED while any lesion is, and else UNAPPROVED.
+
+    Raises InputError for a folder that holds no case, a lesion that is not there (those that are,
+    are named), no name, and a record that cannot be written.
+    """
+    targets = [target] if isinstance(target, str) else list(target)
+    edited = {} if before is None else {each: before for each in targets[:1]}
+    return sign_several(
+        folder, [(each, decision) for each in targets], by=by, reason=reason, before=edited
+    )
+
+
+def sign_several(
+    folder: str | os.PathLike[str],
+    decisions: Iterable[tuple[str, str]],
+    *,
+    by: str,
+    reason: str | None = None,
+    before: Mapping[str, Posterior] | None = None,
+) -> tuple[Signature, ...]:
+    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id."""
+    out, name = Path(folder).expanduser(), " ".join(by.split())
+    there = lesions(out)
+    if not name:
+        raise InputError("by is empty; pass the name of the person who signs")
+    wanted = _decided(out, decisions, there)
+    said = " ".join((reason or "").split()) or None
+    with alone(out):
+        changed = _changes(out, wanted, before or {})
+        digests, earlier = digests_in(out), signatures(out)
+        when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        new = tuple(
+            Signature(each, what, name, when, said, changed[each], digests)
+            for each, what in wanted.items()
+        )
+        status, last = _status([*earlier, *new], there)
+        if status != APPROVED:
+            _say(out, status, last)
+        add_signatures(out / RECORD, new)
+        if status == APPROVED:  # which is never said before it is recorded
+            _say(out, status, last)
+    return new
+
+
+def signatures(folder: str | os.PathLike[str]) -> tuple[Signature, ...]:
+    """Every decision on the lesions of a folder, in order; none where nobody has signed.
+
+    Those on files that have changed since are `void`. A line that is not whole is an InputWarning.
+    Raises InputError for a folder that holds no case, and a record of a newer version.
+    """
+    out = Path(folder).expanduser()
+    lesions(out)
+    found = read_signatures(out / RECORD)
+    now = dict(digests_in(out)) if found else {}
+    return tuple(replace(one, void=void_by(dict(one.digests), now)) for one in found)
+
+
+def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None], str]:
+    """Of each lesion the decision that counts, the last, or None; and what they come to together.
+
+    That is APPROVED, REJECTED or UNAPPROVED.
+    """
+    given, there = signatures(folder), lesions(folder)
+    last = {one.target: one for one in given}
+    return {each: last.get(each) for each in there}, _status(given, there)[0]
+
+
+def lesions(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The ids of the targets of a case, by its summary.json. Raises InputError where none is."""
+    path = Path(folder).expanduser() / SUMMARY
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(str(each["id"]) for each in content["targets"])
+    except OSError as error:
+        raise InputError(
+            f"{folder}: there is no case to sign, for {SUMMARY} cannot be read ({why(error)}); "
+            "pass the folder of its results"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: this is not the summary of a case") from error
+
+
+def change_between(before: Posterior, after: Posterior) -> Change:
+    """How far the estimate of one posterior lies from that of another of the same target.
+
+    Distances are the chart's own, from each to the other, weighed by the boundary's length or area.
+    Raises InputError for posteriors of other charts.
+    """
+    chart, one, two = after.chart, before.estimate, after.estimate
+    same = type(before.chart) is type(chart) and one.shape == two.shape
+    if not same or not np.allclose(before.chart.points(two), chart.points(two)):
+        raise InputError(
+            f"before is not the posterior that {after.target_id} was edited from; pass that one"
+        )
+    away = np.concatenate([chart.gap(one[None], two[None])[0], chart.gap(two[None], one[None])[0]])
+    weight = np.concatenate([chart.weights(one), chart.weights(two)])
+    solid, unit = chart.dims == 3, after.unit
+    ml = solid and unit == "mm"
+    first, second = (float(chart.content(values)) / (1000 if ml else 1) for values in (one, two))
+    content_unit = "ml" if ml else f"{unit}{chart.dims}"
+    return Change(
+        float(away @ weight / weight.sum()), float(away.max()), unit, first, second, content_unit
+    )
+
+
+def held(folder: str | os.PathLike[str], posteriors: Sequence[Posterior]) -> bool:
+    """Whether the files of a folder are of these very posteriors."""
+    try:
+        there = _posteriors(Path(folder).expanduser())
+    except InputError:
+        return False
+    known = [there.get(each.target_id) for each in posteriors]
+    return all(
+        one is not None and np.array_equal(one.radii, each.radii)
+        for one, each in zip(known, posteriors, strict=True)
+    )
+
+
+# ---------------------------------------------------------------------------------- the decisions
+
+
+def _decided(
+    out: Path, decisions: Iterable[tuple[str, str]], there: Sequence[str]
+) -> dict[str, Decision]:
+    """What is decided of each lesion. Raises InputError for what cannot be meant."""
+    wanted: dict[str, Decision] = {}
+    for target, word in decisions:
+        decision = next((each for each in get_args(Decision) if each == word), None)
+        if decision is None:
+            known = ", ".join(get_args(Decision))
+            raise InputError(f"decision {word!r} is not known; it is one of {known}")
+        if target not in (ALL, *there):
+            named = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
+            raise InputError(f"{out}: there is no lesion {target!r}; there are: {named}")
+        for each in there if target == ALL and ALL not in there else (target,):
+            if wanted.setdefault(each, decision) != decision:
+                raise InputError(f"{out}: there are two decisions on lesion {each}; pass one")
+    if not wanted:
+        raise InputError(f"{out}: no lesion is named; there are: {', '.join(there[:_NAMED])}")
+    return wanted
+
+
+def _changes(
+    out: Path, wanted: Mapping[str, Decision], before: Mapping[str, Posterior]
+) -> dict[str, Change | None]:
+    """What each edit has changed, None for other decisions."""
+    edited = {each for each, decision in wanted.items() if decision == "edit"}
+    if extra := sorted(before.keys() - edited):
+        raise InputError(f"before means nothing to {wanted.get(extra[0])}; pass it with edit")
+    if missing := sorted(edited - before.keys()):
+        raise InputError(f"before is missing: what lesion {missing[0]} was edited from; pass it")
+    after = _posteriors(out) if edited else {}
+    if lost := sorted(edited - after.keys()):
+        raise InputError(f"{out / POSTERIOR}: there is no posterior of lesion {lost[0]}")
+    return {
+        each: change_between(before[each], after[each]) if each in edited else None
+        for each in wanted
+    }
+
+
+def _posteriors(out: Path) -> dict[str, Posterior]:
+    return {each.target_id: each for each in load_posterior(out / POSTERIOR)}
+
+
+def _status(given: Sequence[Signature], there: Sequence[str]) -> tuple[str, Signature | None]:
+    """What decisions come to, and the last of those that make it so."""
+    last = {one.target: one for one in given}
+    counts = [one for one in given if last[one.target] is one and one.target in there]
+    counts = [one for one in counts if not one.void]
+    refused = [one for one in counts if one.decision == "reject"]
+    if refused:
+        return REJECTED, refused[-1]
+    return (APPROVED, counts[-1]) if len(counts) == len(there) > 0 else (UNAPPROVED, None)
+
+
+def _say(out: Path, status: str, last: Signature | None) -> None:
+    """Let the RTSTRUCT of a folder, where there is one, say what signatures come to."""
+    if (out / RTSTRUCT).exists():
+        by, when = (last.by, datetime.fromisoformat(last.when)) if last else ("", None)
+        approve(out / RTSTRUCT, status, by, when)
