@@ -76,6 +76,9 @@ def test_a_grade_says_at_which_tolerance_it_would_be_green():
     case = make_case()
     found = summary_of(case)["targets"][0]["grade"]
     assert found["trusted_to_mm"] == case[0].grade.trusted_to > 0
+    places = found["trusted_to_by_place_mm"]
+    assert places["median"] < places["q95"] <= places["max"]
+    assert places["max"] == case[0].grade.local_trusted_to.max()
     assert found["findings"] == []
 
 
@@ -90,6 +93,7 @@ def test_a_grade_says_what_speaks_against_it():
     ]
     assert found["case"] == "red"
     assert found["trusted_to_mm"] is None  # no tolerance heals that
+    assert set(found["trusted_to_by_place_mm"].values()) == {None}
 
 
 def test_schema_2_of_a_surface():
@@ -152,15 +156,20 @@ def test_a_summary_of_before_is_read_as_it_was(tmp_path):
     """Files that were written without what a grade has gained since."""
     new = summary_of(make_case(count=2))
     old = json.loads(json.dumps(new))
+    gained = "trusted_to_mm", "trusted_to_by_place_mm", "findings"
     for target in old["targets"]:
-        del target["grade"]["trusted_to_mm"], target["grade"]["findings"]
+        for name in gained:
+            del target["grade"][name]
     (tmp_path / "summary.json").write_text(json.dumps(old))
-    assert cohort_table({"P01": tmp_path}).equals(cohort_table({"P01": new}))
+    table = cohort_table({"P01": new})
+    assert table["trusted_to"].gt(0).all()
+    assert cohort_table({"P01": tmp_path}).equals(table.drop(columns="trusted_to"))
     pages = [
         write_report(tmp_path / f"{n}.html", title="T", summary=summary).read_text("utf-8")
         for n, summary in enumerate((old, new))
     ]
-    assert pages[0] == pages[1]
+    assert "rusted to" not in pages[0].replace("It is trusted to the", "")
+    assert "Green from a tolerance of" in pages[1]
 
 
 def test_pixels_name_no_millimetres():
@@ -198,6 +207,11 @@ def test_contours_hold_the_estimate_and_the_band(tmp_path):
         points = np.array([[float(row[f"{prefix}{a}_mm"]) for a in "xyz"] for row in rows])
         centre = posterior.chart.plane.to_world(posterior.chart.centre)
         assert np.allclose(np.linalg.norm(points - centre, axis=1), radii, atol=2e-4)
+    green = [float(row["trusted_to_mm"]) for row in rows]
+    assert np.allclose(green, case[0].grade.local_trusted_to, atol=1e-4)
+    doubted = make_case(diagnostics=replace(TRUSTED, findings=(Finding("red", "it is cold"),)))
+    text = write_contours(tmp_path / "d.csv", doubted).read_text()
+    assert {row["trusted_to_mm"] for row in csv.DictReader(text.splitlines())} == {""}
 
 
 def test_agreement_with_itself_and_with_something_else():

@@ -446,7 +446,7 @@ def _line(one: Contour) -> str:
     return (
         f"{one.id:>6}  {one.grade.case:<5}  {SIZES[one.chart.dims]} {one.content}  "
         f"{100 * band.level:g}% band ± {np.median(band.half_width):.1f} {unit} "
-        f"(largest {band.half_width.max():.1f}){there}"
+        f"(largest {band.half_width.max():.1f})  {one.grade.trust}{there}"
     )
 
 

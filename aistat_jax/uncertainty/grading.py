@@ -40,13 +40,16 @@ class Grade:
     local is 0 (green), 1 (amber) or 2 (red) along each ray; exceedance is the posterior
     probability that the boundary is off by more than the tolerance along that ray; fraction
     is the share of the estimate's length with each local grade. trusted_to is the smallest
-    tolerance at which the case would be green, None where there is none.
+    tolerance at which the case would be green, None where there is none: whatever it is then not
+    green for stands first among the reasons. local_trusted_to is the same of every place, infinite
+    where there is none. Neither is finer than what any contour of the image can be green at.
 
-    Shapes: local, exceedance (ray,). tolerance and trusted_to in `unit`.
+    Shapes: local, exceedance, local_trusted_to (ray,). Tolerances in `unit`.
     """
 
     local: Int[np.ndarray, " ray"]
     exceedance: Float[np.ndarray, " ray"]
+    local_trusted_to: Float[np.ndarray, " ray"]
     case: CaseGrade = static()
     fraction: dict[str, float] = static()
     expected_surface_dice: float = static()
@@ -63,11 +66,30 @@ class Grade:
             )
         return self.tolerance
 
+    @property
+    def trust(self) -> str:
+        """Up to where the contour can be trusted, in words."""
+        return trust_in_words(self.trusted_to, self.unit)
+
+
+def trust_in_words(trusted_to: float | None, unit: str) -> str:
+    """The smallest tolerance at which something is green, as it is said; never rounded down.
+
+    >>> trust_in_words(4.02, "mm"), trust_in_words(None, "mm")
+    ('trusted to 4.1 mm', 'trusted at no tolerance')
+    """
+    if trusted_to is None or not np.isfinite(trusted_to):
+        return "trusted at no tolerance"
+    return f"trusted to {_rounded_up(trusted_to)} {unit}"
+
 
 def grade(
     posterior: Posterior, tolerance_mm: float | None = None, tolerance_px: float | None = None
 ) -> Grade:
-    """Grade a contour against a tolerance (2 mm unless told otherwise).
+    """Grade a contour against a tolerance: 2 mm unless told otherwise, whatever the image was.
+
+    `default_tolerance` says what suits an image, and what a case is graded at.
+
 
     Locally: green when P(|gamma - estimate| > tolerance) is below 5%, amber up to 25%, red
     above, measured along the ray, which is never shorter than the distance at right angles
@@ -93,6 +115,7 @@ def grades_of(posterior: Posterior) -> Callable[[float], Grade]:
         _grade_at,
         posterior,
         _distances(posterior),
+        _local_trusted_to(posterior),
         simultaneous_band(posterior, 0.95).half_width,
         _cautions(posterior),
     )
@@ -101,6 +124,7 @@ def grades_of(posterior: Posterior) -> Callable[[float], Grade]:
 def _grade_at(
     posterior: Posterior,
     apart: tuple[np.ndarray, np.ndarray],
+    local_trusted_to: np.ndarray,
     half_width: np.ndarray,
     cautions: Any,
     tolerance: float,
@@ -122,7 +146,10 @@ def _grade_at(
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
-    local = np.maximum(local, max((c.code for c in cautions if c.everywhere), default=0))
+    everywhere = max((c.code for c in cautions if c.everywhere), default=0)
+    if everywhere:
+        local_trusted_to = np.full_like(local_trusted_to, np.inf)
+    local = np.maximum(local, everywhere)
     case = max(case, *(c.code for c in cautions), 0)
     reasons = (*(_sentence(c.text) for c in cautions), *reasons)
     trusted_to = None if cautions else _trusted_to(posterior, distance, weight)
@@ -132,6 +159,7 @@ def _grade_at(
         reasons = (*reasons, _from_where_on(tolerance, trusted_to, at_best, unit))
     if not posterior.diagnostics.converged:
         case, local, trusted_to = 2, np.full_like(local, 2), None
+        local_trusted_to = np.full_like(local_trusted_to, np.inf)
         reasons = (
             "The fit did not pass its own checks, so nothing about this contour is trusted.",
             *(_sentence(reason) for reason in posterior.diagnostics.reasons),
@@ -139,6 +167,7 @@ def _grade_at(
     return Grade(
         local=local,
         exceedance=exceedance,
+        local_trusted_to=local_trusted_to,
         case=GRADES[case],
         fraction={name: float(share[local == code].sum()) for code, name in enumerate(GRADES)},
         expected_surface_dice=agreement,
@@ -188,21 +217,46 @@ def _at_best(posterior: Posterior) -> float:
 
 
 def _trusted_to(posterior: Posterior, distance: np.ndarray, weight: np.ndarray) -> float:
-    """The smallest tolerance at which the posterior expected surface Dice is that of a green."""
+    """The smallest tolerance at which the posterior expected surface Dice is that of a green.
+
+    It is one of the distances: of the pairs of a draw and the estimate, by their weights, the
+    quantile of the share that a green asks for.
+    """
     order = np.argsort(distance)
-    enough = np.searchsorted(np.cumsum(weight[order]), CASE_CUTS[0])
-    needed = float(distance[order][min(int(enough), len(order) - 1)])
-    return max(needed, _at_best(posterior))
+    ranked, last = distance[order], len(order) - 1
+    at = min(int(np.searchsorted(np.cumsum(weight[order]), CASE_CUTS[0])), last)
+    while at < last and weight[distance <= ranked[at]].sum() < CASE_CUTS[0]:  # sums round
+        at += 1
+    return max(float(ranked[at]), _at_best(posterior))
+
+
+def _local_trusted_to(posterior: Posterior) -> Float[np.ndarray, " ray"]:
+    """The smallest tolerance at which each place is green, as its draws have it.
+
+    So many draws may be off by more as are less than the share that a green allows; the furthest
+    off of the others is the tolerance.
+    """
+    off = np.sort(np.abs(posterior.draws - np.asarray(posterior.estimate, dtype=float)), axis=0)
+    count = len(off)
+    may = int(np.flatnonzero(np.arange(count) / count < LOCAL_CUTS[0])[-1])
+    return np.maximum(off[count - 1 - may], _at_best(posterior))
+
+
+def _rounded_up(length: float) -> str:
+    """A length as it is said, to tenths, or below one of them to two figures, never too small."""
+    digits = 1 if length >= 0.1 or length <= 0 else 1 - int(np.floor(np.log10(length)))
+    said = round(length, digits)
+    return f"{said if said >= length else said + 10.0**-digits:.{digits}f}"
 
 
 def _from_where_on(tolerance: float, trusted_to: float, at_best: float, unit: str) -> str:
-    needed = np.ceil(10 * trusted_to) / 10
+    needed = _rounded_up(trusted_to)
     if tolerance < at_best:
         return (
             f"At {tolerance:.1f} {unit} no contour of this image can be green, since its pixels "
-            f"are {at_best / FINEST_TOLERANCE:.1f} {unit} wide; at {needed:.1f} {unit} this one is."
+            f"are {at_best / FINEST_TOLERANCE:.1f} {unit} wide; at {needed} {unit} this one is."
         )
-    return f"At a tolerance of {needed:.1f} {unit} this contour is green."
+    return f"At a tolerance of {needed} {unit} this contour is green."
 
 
 def expected_surface_dice(posterior: Posterior, tolerance: float) -> float:

@@ -52,7 +52,8 @@ def cohort_table(
 
     By "target" a row has case, target, grade, size with its 95% interval (size, size_low,
     size_high in size_unit), half_width and half_width_largest of the band, and passed (its own
-    checks), then presence, dice, assd and hd95 against a reference where any case has them. By
+    checks), then trusted_to (the smallest tolerance at which it would be green, infinite where none
+    is), presence, dice, assd and hd95 against a reference where any case has them. By
     "case" a row has the number of targets and of each grade, the median of their half-widths, and
     the agreement of the whole case (band_share: of reference slices inside the band). Lengths are
     in the column unit. What is not known is NaN.
@@ -74,7 +75,7 @@ def cohort_table(
         summary = _summary(str(name), found, tolerances)
         rows += [_of_case(str(name), summary)] if by == "case" else _of_targets(str(name), summary)
     table = Table(rows)
-    optional = ("presence", "dice", "assd", "hd95", "band_share")
+    optional = ("trusted_to", "presence", "dice", "assd", "hd95", "band_share")
     unknown = [name for name in optional if all(np.isnan(row.get(name, np.nan)) for row in rows)]
     unknown = [name for name in unknown if name in table]
     return table.drop(columns=unknown)
@@ -204,6 +205,7 @@ def _of_targets(name: str, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "half_width_largest": band["max"],
                 "unit": unit,
                 "passed": target["diagnostics"]["converged"],
+                "trusted_to": _trusted_to(target["grade"], unit),
                 "presence": target.get("presence", np.nan),
                 **_agreement(target.get("reference", {})),
             }
@@ -232,6 +234,12 @@ def _of_case(name: str, summary: Mapping[str, Any]) -> dict[str, Any]:
 def _lengths(target: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     unit = "mm" if "band_half_width_mm" in target else "px"
     return unit, target[f"band_half_width_{unit}"]
+
+
+def _trusted_to(grade: Mapping[str, Any], unit: str) -> float:
+    """Infinite where there is none, NaN where nothing is said."""
+    name = f"trusted_to_{unit}"
+    return np.nan if name not in grade else np.inf if grade[name] is None else float(grade[name])
 
 
 def _agreement(found: Mapping[str, Any]) -> dict[str, float]:
@@ -268,6 +276,8 @@ def _printed(row: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, str
         out |= {"Targets": str(row["targets"])}
         out |= {which.capitalize(): str(row[which]) for which in GRADES}
         put("Half-width", _figures(row["half_width"]), length, shared["unit"])
+    if "trusted_to" in row:
+        put("Trusted to", _figures(row["trusted_to"]), length, shared["unit"])
     for name, head in (("presence", "Present"), ("dice", "Dice"), ("band_share", "In band")):
         if name in row:
             out[head] = _MISSING if np.isnan(row[name]) else f"{row[name]:.2f}"
@@ -285,7 +295,7 @@ def _only(table: DataFrame, column: str) -> str:
 
 def _figures(value: float) -> str:
     """Three significant figures, thousands apart."""
-    if np.isnan(value):
+    if not np.isfinite(value):
         return _MISSING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 

@@ -250,7 +250,8 @@ def legend_handles(
 
 
 def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> str:
-    """The target, its size (median, and if not short its 95% interval), and its grade.
+    """The target, its size (median, and if not short its 95% interval), its grade, and below what
+    it is trusted to.
 
     Numbers are glued to their units, so that a line that is too long is broken elsewhere.
     """
@@ -261,6 +262,8 @@ def title_of(posterior: Posterior, grade: Grade | None, short: bool = False) -> 
         return f"{posterior.target_id}\n{size}{word}"
     if grade is not None:
         size += f", grade\u00a0{grade.case} at\u00a0{grade.tolerance:g}\u00a0{unit}"
+        if grade.trusted_to is not None:
+            size += f"\n{_glued(grade.trust)}"
     return f"{posterior.target_id}\n{size}"
 
 

@@ -119,7 +119,8 @@ def write_contours(path: Path, case: Case) -> Path:
 
     Millimetres in the patient's RAS+ frame (x to the Right, y to the Anterior, z to the
     Superior), or pixel indices for an image without spacing; slice counts from 0 along the
-    canonical third axis of the channel. Sections of a surface are closed curves with vertices of
+    canonical third axis of the channel. The smallest tolerance at which a place is green is empty
+    where there is none. Sections of a surface are closed curves with vertices of
     their own: edges of the band have rows, by "kind", and not columns.
     """
     unit = case.image.unit
@@ -129,7 +130,7 @@ def write_contours(path: Path, case: Case) -> Path:
     names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
     with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["target", "slice", "vertex", *names, "channel"])
+        rows.writerow(["target", "slice", "vertex", *names, "channel", f"trusted_to_{unit}"])
         for contour in case:
             posterior, band, chart = contour.posterior, contour.band, contour.posterior.chart
             place = place_of(contour, case.image)
@@ -137,11 +138,12 @@ def write_contours(path: Path, case: Case) -> Path:
                 chart.plane.to_world(chart.points(radii))
                 for radii in (posterior.estimate, band.lower, band.upper)
             ]
+            trusted = contour.grade.local_trusted_to
             for vertex, points in enumerate(np.concatenate(world, axis=-1)):
                 values = [f"{value + 0.0:.4f}" for value in points]
-                rows.writerow(
-                    [contour.id, place.get("slice"), vertex, *values, place.get("channel")]
-                )
+                green = f"{trusted[vertex]:.4f}" if np.isfinite(trusted[vertex]) else ""
+                where = place.get("slice"), vertex, *values, place.get("channel")
+                rows.writerow([contour.id, *where, green])
         return write_whole(path, stream.getvalue())
 
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.choices import in_words
-from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, LOCAL_CUTS, PRESENCE_CUTS
+from aistat_jax.uncertainty.grading import (
+    CASE_CUTS,
+    GRADES,
+    LOCAL_CUTS,
+    PRESENCE_CUTS,
+    trust_in_words,
+)
 from aistat_jax.uncertainty.probability import ML
 from aistat_jax.uncertainty.triage import Concern, count_grades
 from aistat_jax.views.page import figure, image, number, safe, table, write_page
@@ -33,7 +39,8 @@ ABOUT = (
     f"{LOCAL_CUTS[0]:.0%}, amber up to {LOCAL_CUTS[1]:.0%} and red above. The contour as a whole "
     "is green when a posterior draw is expected to agree with the estimate, within the "
     f"tolerance, along at least {CASE_CUTS[0]:.0%} of its length (a surface: its area), amber "
-    f"from {CASE_CUTS[1]:.0%} and red below, or when the fit fails its own checks. Present is the "
+    f"from {CASE_CUTS[1]:.0%} and red below, or when the fit fails its own checks. It is trusted "
+    "to the smallest tolerance at which it would be green. Present is the "
     "probability, where a network gives one, that there is anything to contour at all: size and "
     "band are given that there is, and the contour is at best amber below "
     f"{PRESENCE_CUTS[0]:.0%} and red below {PRESENCE_CUTS[1]:.0%}. These cut-offs are this "
@@ -161,12 +168,14 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
     if not targets:
         return ""
     rows, doubted = [], any("presence" in target for target in targets)
+    trusted = any(_trusted(target) for target in targets)
     for n, target in enumerate(targets):
         size, (unit, band) = _size(target), _band(target)
         cells = (
             f"{number(size.get('q500'))} {_power(size.get('unit'))} "
             f"({number(size.get('q025'))} to {number(size.get('q975'))})",
             f"{number(band.get('median'))} (largest {number(band.get('max'))}) {unit}",
+            *([_trusted(target).removeprefix("trusted ")] if trusted else []),
             *([_share(target.get("presence", 1.0))] if doubted else []),
         )
         rows.append(
@@ -177,7 +186,8 @@ def _overview(targets: Sequence[Mapping[str, Any]]) -> str:
         )
     head = (
         "<thead><tr><th>Target</th><th>Grade</th><th>Size, median (95%)</th>"
-        f"<th>Band half-width, median</th>{'<th>Present</th>' if doubted else ''}</tr></thead>"
+        f"<th>Band half-width, median</th>{'<th>Trusted</th>' if trusted else ''}"
+        f"{'<th>Present</th>' if doubted else ''}</tr></thead>"
     )
     columns = 1 if len(rows) < _LONG else 2
     share = -(-len(rows) // columns)
@@ -284,6 +294,7 @@ def _details(target: Mapping[str, Any]) -> str:
             "Share of the boundary",
             ", ".join(f"{MARKS[name]} {name} {_share(fraction.get(name))}" for name in MARKS),
         ),
+        *([("Green from a tolerance of", _green_from(target))] if _trusted(target) else []),
         *([("Present, probability", _share(there))] if there is not None else []),
     ]
     checks = [
@@ -302,6 +313,24 @@ def _details(target: Mapping[str, Any]) -> str:
         f"<h3>Size and uncertainty</h3>{table(numbers)}"
         f"<h3>Can the numbers be trusted?</h3>{table(checks)}"
     )
+
+
+def _trusted(target: Mapping[str, Any]) -> str:
+    """Up to where a contour can be trusted, in words; nothing where its summary says nothing."""
+    unit, grade = _band(target)[0], target.get("grade", {})
+    name = f"trusted_to_{unit}"
+    return trust_in_words(grade[name], unit) if name in grade else ""
+
+
+def _green_from(target: Mapping[str, Any]) -> str:
+    """The tolerance from which on a contour is green, and places on it are."""
+    unit, _ = _band(target)
+    whole = _trusted(target).removeprefix("trusted ").removeprefix("to ")
+    places = target["grade"].get(f"trusted_to_by_place_{unit}", {})
+    shares = (("half of its places", "median"), ("95% of them", "q95"), ("all", "max"))
+    told = [f"{words} {number(places[key])}" for words, key in shares if places.get(key)]
+    said = "none, for the reasons above" if whole.startswith("at no") else whole
+    return f"{said} ({', '.join(told)} {unit})" if told else said
 
 
 def _badge(target: Mapping[str, Any]) -> str:

@@ -143,22 +143,25 @@ def target_summary(contour: Contour, like: Channel | None = None) -> dict[str, A
             "reasons": list(checks.reasons),
         },
         "size": _size(contour.content),
-        f"band_half_width_{contour.unit}": {
-            "median": float(np.median(width)),
-            "q95": float(np.quantile(width, 0.95)),
-            "max": float(width.max()),
-        },
+        f"band_half_width_{contour.unit}": _spread(width),
         "grade": {
             "case": grade.case,
             "reasons": list(grade.reasons),
             "fraction": dict(grade.fraction),
             f"trusted_to_{grade.unit}": _finite(grade.trusted_to),
+            f"trusted_to_by_place_{grade.unit}": _spread(grade.local_trusted_to),
             "findings": [found._asdict() for found in checks.findings],
         },
         "seconds": _seconds(posterior.seconds),
         **({"presence": round(posterior.presence, 4)} if posterior.presence < 1 else {}),
         **({"reference": compared} if compared is not None else {}),
     }
+
+
+def _spread(lengths: np.ndarray) -> dict[str, float | None]:
+    """Median, 95% point and largest of lengths along a boundary; null where they are not finite."""
+    points, known = {"median": 0.5, "q95": 0.95, "max": 1.0}, bool(np.isfinite(lengths).all())
+    return {name: float(np.quantile(lengths, at)) if known else None for name, at in points.items()}
 
 
 def chart_name(contour: Contour) -> str:

@@ -33,8 +33,9 @@ def write_surface(
 
     The ending decides: `lesion.surf.gii` is GIFTI in patient RAS millimetres, with its values in
     `lesion.shape.gii`; `lesion.ply` is binary PLY, coloured by grade. Values are half_width (of the
-    band, along the ray), p_wrong (the probability of being off by more than the tolerance) and
-    grade (0 green, 1 amber, 2 red), as far as band and grade are given. With a band its edges are
+    band, along the ray), p_wrong (the probability of being off by more than the tolerance),
+    trusted_to (the smallest tolerance at which it is green, if any) and grade (0 green, 1 amber,
+    2 red), as far as band and grade are given. With a band its edges are
     written beside it, as `lesion.lower.surf.gii` and `lesion.upper.surf.gii`.
 
     Returns the files, which appear together; those of the same names from an earlier time go.
@@ -71,6 +72,10 @@ def vertex_values(
         off = interpolated(chart, grade.exceedance, mesh.points)
         meaning = f"probability of being off by more than {grade.tolerance:g} {grade.unit}"
         found["p_wrong"] = VertexValues(np.clip(off, 0.0, 1.0), meaning)
+        if np.isfinite(grade.local_trusted_to).all():
+            green = interpolated(chart, grade.local_trusted_to, mesh.points)
+            meaning = f"{grade.unit}, the smallest tolerance at which it is green"
+            found["trusted_to"] = VertexValues(green, meaning)
         local = grade.local[chart.nearest(mesh.points)].astype(float)
         found["grade"] = VertexValues(local, "0 green, 1 amber, 2 red")
     return found

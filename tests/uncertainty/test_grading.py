@@ -12,9 +12,14 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.space.directions import direction_letter, direction_words
-from aistat_jax.uncertainty.grading import expected_surface_dice, grade
+from aistat_jax.uncertainty.grading import (
+    expected_surface_dice,
+    grade,
+    grades_of,
+    trust_in_words,
+)
 from aistat_jax.uncertainty.surface_distance import surface_distances
-from tests.helpers import make_posterior
+from tests.helpers import make_posterior, make_surface
 
 
 def test_sharp_posterior_is_green_everywhere():
@@ -195,6 +200,57 @@ def test_what_a_contour_can_be_trusted_to_is_said():
     assert "is green" in tight.reasons[-1]
 
 
+BODIES = {
+    "a slice": make_posterior(sd=0.05, swell=1.0, seed=4),
+    "pixels": make_posterior(sd=0.07, spacing=None),
+    "few draws": make_posterior(sd=0.08, draws=101),
+    "a surface": make_surface(draws=200, sd=0.06),
+}
+
+
+@pytest.mark.parametrize("posterior", BODIES.values(), ids=BODIES)
+def test_it_is_green_from_the_tolerance_it_is_trusted_to_on_and_below_it_not(posterior):
+    """The whole, and every place by itself: the rule of the grade turned around, exactly."""
+    graded = grades_of(posterior)
+    one = graded(1.0)
+    assert one.trusted_to is not None
+    assert graded(one.trusted_to * (1 + 1e-9)).case == "green"
+    assert graded(one.trusted_to * 0.99).case != "green"
+    assert one.local_trusted_to.shape == one.local.shape
+    for site, needed in enumerate(one.local_trusted_to):
+        if site % (1 + len(one.local) // 24) == 0:
+            assert graded(needed * (1 + 1e-9)).local[site] == 0
+            assert graded(needed * 0.99).local[site] > 0
+    every = np.sort(one.local_trusted_to)
+    assert (graded(every[-1]).local == 0).all()
+    assert graded(every[0]).fraction["green"] < 0.1  # negative control: one place's is not all's
+    assert graded(7.0).trusted_to == one.trusted_to
+    np.testing.assert_array_equal(graded(7.0).local_trusted_to, one.local_trusted_to)
+
+
+def test_no_place_is_trusted_where_something_speaks_against_the_whole():
+    sharp = make_posterior(sd=0.02)
+    assert np.isfinite(grade(sharp).local_trusted_to).all()
+    checks = sharp.diagnostics
+    for doubted in (
+        replace(checks, findings=(Finding("amber", "the image disagrees"),)),
+        replace(checks, converged=False, reasons=("khat is 1.40",)),
+    ):
+        graded = grade(replace(sharp, diagnostics=doubted), 1e3)
+        assert graded.case != "green"
+        assert np.isinf(graded.local_trusted_to).all()
+        assert graded.trusted_to is None
+        assert graded.trust == "trusted at no tolerance"
+        assert any(word in graded.reasons[0] for word in ("disagrees", "did not pass"))
+
+
+def test_what_it_is_trusted_to_is_never_said_too_small():
+    for length in (4.02, 4.0, 0.96, 0.04321, 12.3999, 1.1, 0.3):
+        words = trust_in_words(length, "mm")
+        assert length <= float(words.split()[2]) <= 1.06 * length + 0.1
+    assert trust_in_words(0.04321, "mm") == "trusted to 0.044 mm"
+
+
 def test_below_half_a_pixel_nothing_is_green():
     sharp = make_posterior(sd=0.005)
     coarse = replace(sharp, diagnostics=replace(sharp.diagnostics, voxel=5.0))
@@ -202,5 +258,6 @@ def test_below_half_a_pixel_nothing_is_green():
     graded = grade(coarse, 2.0)
     assert graded.case == "amber"
     assert graded.trusted_to == 2.5
+    assert (graded.local_trusted_to == 2.5).all()  # no place is told finer than that either
     assert "At 2.0 mm no contour of this image can be green" in graded.reasons[-1]
     assert grade(coarse, 2.5).case == "green"

@@ -50,6 +50,24 @@ def on_surface(explorer, panel: int, offset: float = 0.0) -> tuple[float, float]
     return float(u), float(v)
 
 
+def test_what_an_edit_has_changed_is_shown_before_it_is_said(explorer):
+    """Whoever reads the new volume in the line finds it in the heading and in the picture."""
+    seen = []
+
+    def note(_) -> None:
+        words = explorer.scene.words.size.get_text().replace("\n", " ")
+        seen.append((explorer.line.said, explorer.controls.header.value, words))
+
+    before = str(aj.volume_posterior(explorer.posterior))
+    explorer.line.observe(note, "value")
+    explorer.add_click(explorer.scene.point(0, on_surface(explorer, 0, 3.0)))
+    after = str(aj.volume_posterior(explorer.posterior))
+    ((_, heading, words),) = [each for each in seen if each[0].startswith("Volume")]
+    assert after != before  # negative control: it is another
+    assert after in heading
+    assert after in words
+
+
 def test_planes_of_the_patient_pass_through_one_point(fitted):
     phantom, _ = fitted
     home, point = phantom.image["PT"], np.array([3.3, -7.1, 5.9])

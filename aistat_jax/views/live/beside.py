@@ -17,7 +17,7 @@ from aistat_jax.editing import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
-from aistat_jax.uncertainty.grading import Grade
+from aistat_jax.uncertainty.grading import Grade, trust_in_words
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.layers import closed, grade_runs, line_look
 from aistat_jax.views.live.panels import NOWHERE
@@ -131,7 +131,7 @@ class WordsPanel:
         wide, high = 72 * width * box.width, 72 * height * box.height  # points
         head = textwrap.wrap(
             f"{area_posterior(posterior)}, {MARKS[grade.case]} {grade.case} at "
-            f"{grade.tolerance:g} {grade.unit}", max(20, int(wide / 7.0)),
+            f"{grade.tolerance:g} {grade.unit}, {grade.trust}", max(20, int(wide / 7.0)),
         )  # fmt: skip
         self.size.set_text("\n".join(head))
         taken = 14.5 * len(head) + 3
@@ -180,6 +180,11 @@ class ProfilePanel:
             )
         )
 
+        self.trust = add(
+            axes.text(0.99, 0.9, "", transform=axes.transAxes, fontsize=8.5, va="top", ha="right",
+                      zorder=6, bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})
+        )  # fmt: skip
+
     def frame(
         self, channel: Channel, reach: tuple[float, float], window: tuple[float, float]
     ) -> None:
@@ -197,11 +202,13 @@ class ProfilePanel:
         shown: ChannelSlice | Channel | None,
         ray: int | None,
         clicks: Sequence[float] = (),
+        grade: Grade | None = None,
     ) -> None:
         """`shown` is the image where the boundary lives; `clicks` the radii of clicks near by."""
         seen = None not in (posterior, band, shown, ray)
         for part in (self.density, self.edge, self.sides, self.profile, self.marks):
             part.set_visible(seen)
+        self.trust.set_visible(seen and grade is not None)
         if posterior is None or band is None or shown is None or ray is None:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
@@ -225,3 +232,6 @@ class ProfilePanel:
             f"{towards}: edge {middle:.1f}, {100 * band.level:g}% band {ends[0]:.1f} to "
             f"{ends[1]:.1f} {posterior.unit}"
         )
+        if grade is not None:
+            green = float(grade.local_trusted_to[ray])
+            self.trust.set_text(trust_in_words(green, posterior.unit))

@@ -247,8 +247,10 @@ class Desk:
         if self.refused is not None and self.refused.target == order.target:
             self.refused = None
         order.then()
-        self.line.say(f"{name}{order.said}")
+        before = self.line.said
         e.show_target()
+        if self.line.said == before:  # else showing it failed, which was said
+            self.line.say(f"{name}{order.said}")
         self.queue.compile_ahead(order.target)
 
 

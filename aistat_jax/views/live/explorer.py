@@ -463,7 +463,7 @@ class Explorer(View):
         if self.scene.ring is not None:
             self.scene.ring.show_ray(band, ray)
         near = self._radii_near(ray)
-        self.scene.profile.show(posterior, band, self._seen(), ray, near)
+        self.scene.profile.show(posterior, band, self._seen(), ray, near, self.grade)
 
     def _radii_near(self, ray: int | None) -> list[float]:
         """Radii of the clicks that are nearest to a ray, or to one next to it."""
@@ -500,7 +500,7 @@ class Explorer(View):
             present = "" if posterior.presence == 1 else f" · present {posterior.presence:.0%}"
             self.controls.header.value = (
                 f"<b>{safe(posterior.target_id)}</b> · {area_posterior(posterior)} · "
-                f"{badge(grade.case)} at {at}{present} · "
+                f"{badge(grade.case)} at {at}, {grade.trust}{present} · "
                 f"{safe(posterior.method)}, {len(posterior.draws):,} draws"
             )
         self._show_page()
