@@ -7,6 +7,7 @@ prose to be read in an editor; what prose means otherwise in reStructuredText is
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -80,13 +81,18 @@ class Room(Generated):
         return self.parse(table + body)
 
 
+def public_names() -> list[tuple[str, str]]:
+    """Every public name with the room that it lives in, in the order of the package's stub."""
+    stub = ast.parse(Path(str(aistat_jax.__file__)).with_suffix(".pyi").read_text("utf-8"))
+    imports = [line for line in stub.body if isinstance(line, ast.ImportFrom)]
+    return [(f"aistat_jax.{line.module}", each.name) for line in imports for each in line.names]
+
+
 class PublicFace(Generated):
     """What `import aistat_jax as aj` offers: each name with its first sentence."""
 
     def run(self) -> list[nodes.Node]:
-        homes = [
-            f"   ~{room}.{name}" for room, names in aistat_jax._ROOMS.items() for name in names
-        ]
+        homes = [f"   ~{room}.{name}" for room, name in public_names()]
         return self.parse([".. autosummary::", "   :nosignatures:", "", *homes])
 
 
@@ -167,7 +173,7 @@ def follow(app: Sphinx, env: Any, node: nodes.Element, content: nodes.Element) -
 
 def check_public_face(app: Sphinx, env: Any) -> None:
     """Every name that the package exports has an entry to be led to."""
-    for name, room in aistat_jax._HOME.items():
+    for room, name in public_names():
         if f"{room}.{name}" not in env.get_domain("py").objects:
             LOG.warning("%s is exported by the package but not documented in %s", name, room)
 
