@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aistat_jax.boundary import readings as module
-from aistat_jax.boundary.readings import FEATURES, Readings, chosen, readings_at, weighed_by
+from aistat_jax.boundary.meant import chosen
+from aistat_jax.boundary.readings import FEATURES, Readings, readings_at, weighed_by
 from aistat_jax.boundary.regions import region_at
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.uncertainty.overlap import dice

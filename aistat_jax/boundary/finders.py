@@ -1,6 +1,6 @@
-"""Where are the targets of an image? From a point, a mask or a threshold, in slices or in space.
+"""Where are the targets of an image? From points, a mask or a threshold, in slices or in space.
 
-From a point the lesion is looked for first (regions.py).
+From points, and a box, the lesion is looked for first (meant.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.choices import CHARTS, ChartChoice, chosen_dims, told
-from aistat_jax.boundary.readings import in_space, region_meant
-from aistat_jax.boundary.regions import Region, ball_at, point_spread, region_at, section_areas
+from aistat_jax.boundary.alternatives import SecondReading
+from aistat_jax.boundary.choices import CHARTS, ChartChoice, chosen_dims
+from aistat_jax.boundary.clicked import Clicked, clicked, told_with
+from aistat_jax.boundary.hints import Hints, Points, hints_of, voxels
+from aistat_jax.boundary.meant import region_meant
+from aistat_jax.boundary.regions import Region, ball_at, point_spread, section_areas
 from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Target, Targets, by_size, target_of
 from aistat_jax.boundary.volume import VolumeTarget, unfit, volume_target
 from aistat_jax.space.grid import Grid, Plane
@@ -36,8 +39,11 @@ Made = tuple[str, Any, ChartChoice | None]
 def find_targets(
     image: Image,
     *,
-    point_mm: Sequence[float] | np.ndarray | None = None,
+    point_mm: Points | None = None,
     radius_mm: float | None = None,
+    outside_mm: Points | None = None,
+    edge_mm: Points | None = None,
+    box_mm: Points | None = None,
     mask: Bool[np.ndarray, "i j k"] | None = None,
     threshold: float | None = None,
     channel: str | None = None,
@@ -45,13 +51,17 @@ def find_targets(
     dims: int | str = 2,
     chart: str = "star",
 ) -> Targets:
-    """Targets, one per slice or one in space, from a point, a mask or a threshold.
+    """Targets, one per slice or one in space, from points, a box, a mask or a threshold.
 
     `point_mm` is a patient point (x, y, z) inside the lesion (RAS mm; pixels for images without
-    spacing); `radius_mm` says how far from it the edge is, roughly (a quarter off is all right):
-    nothing is looked for then, and the image is read from a ball of that size. Else a PET of at
-    least 40 mm along each axis is read in many ways, of which the vote is taken (readings.py), and
-    other images at the level of the steepest edge; in space a fit then starts from a ball.
+    spacing), or several, which are all inside of it; `radius_mm` says how far from the one the edge
+    is, roughly (a quarter off is all right): nothing is looked for then, and the image is read from
+    a ball of that size. Else a PET of at least 40 mm along each axis is read in many ways, of which
+    the vote is taken (meant.py), and other images at the level of the steepest edge; in space a
+    fit then starts from a ball. A second reading of the point is the targets' `second`.
+    Points outside of the lesion (`outside_mm`) and on its edge (`edge_mm`), and two opposite
+    corners of a box around it (`box_mm`, with a point or alone), tell readings apart. What points
+    say of the boundary itself is the targets' `clicks`.
     `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's quantity and,
     with a point, keeps the component that holds it. `slices` is "all" that the target meets,
     "point" for the slice of the point (of the largest area without one), or slice numbers.
@@ -66,8 +76,10 @@ def find_targets(
     it has several they are "z003.1", "z003.2", ..., the largest first.
 
     Raises InputError for a point outside the image or in air, a radius without a point or that the
-    image does not hold, an empty mask or threshold, slices that the target does not meet, or no
-    component that is a target. What speaks against the region, and values that cannot be of a
+    image does not hold, points that contradict each other or that no reading of the image obeys, a
+    point inside that no ray from the centre of a star reaches, a box that leaves the image, has no
+    volume or is over 40% of it, an empty mask or threshold, slices that the target does not meet,
+    or no component that is a target. What speaks against the region, and values that cannot be of a
     channel's quantity, are the targets' `doubts`.
     """
     if dims not in (2, 3, "auto"):
@@ -81,10 +93,18 @@ def find_targets(
         )
     if dims == 3 and not (isinstance(slices, str) and slices == "all"):
         raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
-    if radius_mm is not None and (point_mm is None or mask is not None or threshold is not None):
-        raise InputError("radius_mm says how large what lies at point_mm is; pass these two alone")
     chosen = image.primary if channel is None else image[channel]
-    index = None if point_mm is None else _voxel_of(point_mm, chosen)
+    hints = hints_of(chosen, point_mm, outside_mm, edge_mm, box_mm)
+    index = None if hints is None else voxels(hints.places, chosen.grid)[0]
+    marked = mask is not None or threshold is not None
+    more = hints is not None and hints.more
+    if radius_mm is not None and (hints is None or more or marked):
+        raise InputError("radius_mm says how large what lies at point_mm is; pass these two alone")
+    if more and marked:
+        raise InputError(
+            "several points, outside_mm, edge_mm and box_mm say what to look for; drop them, or "
+            "mask and threshold"
+        )
     if mask is not None:
         region = Region(np.asarray(mask, dtype=bool))
         if region.mask.shape != chosen.values.shape:
@@ -97,19 +117,20 @@ def find_targets(
     elif threshold is not None:
         hot = _hot(chosen.values >= threshold, index, chosen, threshold)
         region = Region(hot, threshold)
-    elif index is not None and radius_mm is not None:
-        region = ball_at(chosen, np.asarray(point_mm, dtype=float), radius_mm)
+    elif hints is not None and radius_mm is not None:
+        region = ball_at(chosen, hints.inside[0], radius_mm)
     elif index is not None:
-        region = (region_meant if in_space(chosen) else region_at)(chosen, index)
+        region = region_meant(chosen, index, hints)
     else:
         raise InputError("a target needs a point, a mask or a threshold")
     doubts = (*region.doubts, *_doubted_values(image))
     seen_through = 0.0 if region.level is None else point_spread(chosen)
     choice = _choice(chosen, region, slices, chart) if dims == "auto" else None
     known = {"seen_through": seen_through, "doubts": doubts}
+    said = hints if more else None
     if dims == 3 or (choice is not None and choice[0] == 3):
-        star = _as_ball if mask is None and threshold is None else volume_target
-        return _in_space(region, chosen.grid, known, choice, chart, star)
+        star = volume_target if marked else _as_ball
+        return _in_space(region, chosen.grid, known, choice, chart, star, said)
     made: list[Made] = []
     parts = [by_size(region.mask[:, :, k]) for k in range(region.mask.shape[2])]
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
@@ -118,11 +139,13 @@ def find_targets(
     whole = section_areas(chosen, region)
     every = [k for k, (_, sizes) in enumerate(parts) if len(sizes)]
     chosen_slices = _choose(slices, met, index, region.mask.sum(axis=(0, 1)))
+    clicks: list[tuple[str, str, tuple[float, ...]]] = []
     for k in every if slices == "all" else chosen_slices:
         (labels, sizes), plane = parts[k], chosen.grid.plane(k)
         meant = sizes >= least
-        if point_mm is not None and mask is None:
-            meant[1:] = False  # one lesion was pointed at
+        on = {n: clicked(said, chosen.grid, labels, n, k) for n in range(1, len(sizes) + 1)}
+        if hints is not None and mask is None:  # one lesion was pointed at
+            meant[1:] &= np.array([_inside(on[n]) for n in list(on)[1:]], dtype=bool)
         for n, name in enumerate(_ids(f"z{k:03d}", len(sizes), int(meant.sum())), start=1):
             if not meant[n - 1]:
                 few = "1 pixel is" if sizes[n - 1] == 1 else f"{sizes[n - 1]} pixels are"
@@ -136,8 +159,13 @@ def find_targets(
                 areas = _areas(chosen, region._replace(mask=_chain(parts, k, n)))
             part, taper = labels == n, taper_at(areas, k, plane, error)
             star = partial(_star, part, plane, name, taper)
-            made.append((name, *told(star, part, plane, name, chart)))
-    return _gathered(made, known, choice)
+            made.append((name, *told_with(on[n], star, part, plane, name, chart)))
+            clicks += [(name, *each) for each in on[n]]
+    return _gathered(made, known, choice, clicks, region.second)
+
+
+def _inside(clicks: Sequence[Clicked]) -> bool:
+    return any(kind == "inside" for kind, _ in clicks)
 
 
 def _star(part: np.ndarray, plane: Plane, name: str, taper: Taper | None) -> Target:
@@ -191,6 +219,7 @@ def _in_space(
     choice: tuple[int, str] | None,
     chart: str,
     star: Callable[[np.ndarray, Grid, str], VolumeTarget],
+    hints: Hints | None,
 ) -> Targets:
     """A target in space of every component that shows its surface."""
     from scipy.ndimage import find_objects
@@ -200,13 +229,16 @@ def _in_space(
     reasons = [unfit(labels[box] == n, grid, box[2].start) for n, box in boxes]
     ids = _ids("target", len(sizes), reasons.count(None))
     made: list[Made] = []
+    clicks: list[tuple[str, str, tuple[float, ...]]] = []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
             made.append((name, f"{why}; contour it slice by slice (dims=2)", None))
             continue
-        part = labels == n
-        made.append((name, *told(partial(star, part, grid, name), part, grid, name, chart)))
-    return _gathered(made, known, choice)
+        part, on = labels == n, clicked(hints, grid, labels, n, None)
+        ball = partial(star, part, grid, name)
+        made.append((name, *told_with(on, ball, part, grid, name, chart)))
+        clicks += [(name, *each) for each in on]
+    return _gathered(made, known, choice, clicks, region.second)
 
 
 def _as_ball(part: np.ndarray, grid: Grid, name: str) -> VolumeTarget:
@@ -218,14 +250,19 @@ def _as_ball(part: np.ndarray, grid: Grid, name: str) -> VolumeTarget:
 
 
 def _gathered(
-    made: Sequence[Made], known: dict[str, Any], choice: tuple[int, str] | None
+    made: Sequence[Made],
+    known: dict[str, Any],
+    choice: tuple[int, str] | None,
+    clicks: Sequence[tuple[str, str, tuple[float, ...]]],
+    second: SecondReading | None,
 ) -> Targets:
     """What was made, as targets and as what was left out; InputError where all was."""
     skipped = tuple((name, target) for name, target, _ in made if isinstance(target, str))
     found = tuple(_with(target, known) for _, target, _ in made if not isinstance(target, str))
     if not found:
         raise InputError(f"target {skipped[0][0]}: {skipped[0][1]}")
-    return Targets(found, skipped, choice, tuple(why for *_, why in made if why is not None))
+    charts = tuple(why for *_, why in made if why is not None)
+    return Targets(found, skipped, choice, charts, tuple(clicks), second)
 
 
 def _with(target: Any, known: dict[str, Any]) -> Any:
@@ -295,23 +332,6 @@ def _choose(
             f"the target does not meet slice {missing[0]}; it meets {met[0]} to {met[-1]}"
         )
     return sorted(set(slices))
-
-
-def _voxel_of(point: Sequence[float] | np.ndarray, channel: Channel) -> np.ndarray:
-    """Index of the voxel that holds a patient point."""
-    xyz = np.asarray(point, dtype=float)
-    if xyz.shape != (3,) or not np.isfinite(xyz).all():
-        raise InputError(f"a point needs three finite coordinates x,y,z, got {point}")
-    index = np.rint(channel.grid.to_index(xyz)).astype(int)
-    shape = np.array(channel.values.shape)
-    if (index < 0).any() or (index >= shape).any():
-        corners = channel.grid.to_world(np.stack([np.zeros(3), shape - 1.0]))
-        low, high = corners.min(axis=0).round(1), corners.max(axis=0).round(1)
-        raise InputError(
-            f"the point {tuple(xyz.tolist())} lies outside channel {channel.name}, which covers "
-            f"{tuple(low.tolist())} to {tuple(high.tolist())} {channel.grid.unit}"
-        )
-    return index
 
 
 def _hot(

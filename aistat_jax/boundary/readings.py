@@ -23,7 +23,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._threads import one_blas_thread
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.falls import surfaces_at
-from aistat_jax.boundary.regions import Region, components_at, doubts_at, edge_scores, tone_at
+from aistat_jax.boundary.regions import components_at, edge_scores, tone_at
 from aistat_jax.space.image import Channel
 
 FEATURES = "contrast", "worst", "centrality", "raggedness", "agreement", "cut"
@@ -31,13 +31,7 @@ REACH = 130.0  # mm: what lies farther from the point is not looked at
 DEEP = 40.0  # mm: an image that is thinner shows no surroundings in space
 SHELL = 10.0  # mm: contrast is that of what lies so far within and beyond a surface
 DIFFERENT = 0.03  # of its voxels: candidates that differ by less are one
-# Of the levels that cut out about the same as the vote (Dice) the one of the steepest edge stands
-# for it: areas are then known between voxels. A candidate whose Dice with the vote is less than the
-# second (a lesion beside one with its like: .67) is another reading; such are said from the third
-# share on.
-SAME, OTHER, SPOKEN = 0.85, 0.7, 0.2
-GOES_ON = 1.5  # times what lies in the box: a component that is larger leaks
-FAINT = 0.2  # a region that is brighter than its surroundings by less hardly stands out
+SOUGHT = 2  # of several points: candidates are sought about the first, and the farthest from it
 _weights: ContextVar[np.ndarray | None] = ContextVar("weights", default=None)
 
 
@@ -59,11 +53,7 @@ class Readings(NamedTuple):
     @property
     def vote(self) -> Bool[np.ndarray, "i j k"]:
         """Voxels of the box that candidates of at least half the shares hold."""
-        total = np.zeros(self.masks.shape[1:], dtype=np.float32)
-        for mask, share in zip(self.masks, self.share.astype(np.float32), strict=True):
-            total += share * mask
-        held = total >= 0.5
-        return held if held.any() else self.masks[int(self.share.argmax())]
+        return majority(self.masks, self.share)
 
     def weighed(self, weights: Float[np.ndarray, " feature"]) -> Readings:
         """The same with the shares that other weights give."""
@@ -77,96 +67,56 @@ class Readings(NamedTuple):
         return 2 * both / (self.masks.sum(axis=(1, 2, 3)) + mask.sum())
 
 
+def majority(
+    masks: Bool[np.ndarray, "reading i j k"], share: Float[np.ndarray, " reading"]
+) -> Bool[np.ndarray, "i j k"]:
+    """Voxels that masks of at least half the shares hold; where none is, the likeliest mask."""
+    total = np.zeros(masks.shape[1:], dtype=np.float32)
+    for mask, part in zip(masks, share.astype(np.float32), strict=True):
+        total += part * mask
+    held = total >= 0.5
+    return held if held.any() else masks[int(share.argmax())]
+
+
 def in_space(channel: Channel) -> bool:
     """Whether a channel is one that readings are made of: SUV, of enough depth."""
     sides = np.array(channel.values.shape) * channel.grid.spacing
     return channel.quantity == "SUV" and channel.unit == "mm" and bool((sides >= DEEP).all())
 
 
-def region_meant(channel: Channel, index: np.ndarray) -> Region:
-    """What is meant by a voxel: the vote of all readings, and what speaks against it.
-
-    Raises InputError when nothing around the voxel stands out.
-    """
-    return chosen(channel, index, readings_at(channel, index))
-
-
-def chosen(channel: Channel, index: np.ndarray, readings: Readings) -> Region:
-    """The region that the readings of a voxel vote for, and what speaks against it."""
-    vote = _largest(readings.vote)
-    likeness = readings.likeness(vote)
-    steep = np.where(likeness >= SAME, readings.edge, 0.0)
-    mask, level = np.zeros(channel.values.shape, dtype=bool), None
-    mask[readings.box] = vote
-    if steep.max() > 0:
-        best = int(steep.argmax())
-        cut_at, spacing = readings.level[[best]], channel.grid.spacing
-        ((_, part),) = components_at(channel.values, index, cut_at, spacing, channel.unit)
-        if part.mask.sum() <= GOES_ON * readings.masks[best].sum():  # what goes on out of the box
-            mask, level = part.whole(mask.shape), float(cut_at[0])
-    doubts = [*doubts_at(channel, mask, index)]
-    if level is None and _ends_in(vote, readings.box, mask.shape):
-        doubts.append(
-            f"the region around the point goes on beyond {REACH:.0f} mm from it, where nothing "
-            "was looked at"
-        )
-    if (contrast := _contrast_of(readings, likeness)) < FAINT:
-        doubts.append(
-            f"the region around the point is brighter than what surrounds it by {contrast:.0%} only"
-        )
-    unlike = likeness < OTHER
-    if (total := float(readings.share[unlike].sum())) >= SPOKEN:
-        voxel = float(np.prod(channel.grid.spacing)) / 1000
-        sizes = voxel * readings.masks[unlike & (readings.share > 0.01)].sum(axis=(1, 2, 3))
-        between = f"{sizes.min():.3g} to {sizes.max():.3g} ml" if sizes.size else "many sizes"
-        doubts.append(
-            f"there are other readings of the point, of {between}, which hold {total:.0%} of the "
-            f"vote against this one of {mask.sum() * voxel:.3g} ml; say how large it is (radius_mm)"
-        )
-    return Region(mask, level, tuple(doubts))
-
-
-def _contrast_of(readings: Readings, likeness: np.ndarray) -> float:
-    """By how much what is most like the vote is brighter than its surroundings, as a share."""
-    column = FEATURES.index("contrast")
-    return float(np.expm1(readings.features[likeness.argmax(), column]))
-
-
-def _ends_in(mask: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a region reaches a side of its box that is no side of the image."""
-    return any(
-        (side.start > 0 and bool(mask.take(0, axis=axis).any()))
-        or (side.stop < shape[axis] and bool(mask.take(-1, axis=axis).any()))
-        for axis, side in enumerate(box)
-    )
-
-
 def readings_at(channel: Channel, index: np.ndarray) -> Readings:
-    """All candidates around a voxel, with their shares of the vote.
+    """All candidates around a voxel, or around several (n, 3), with their shares of the vote.
 
     Raises InputError when nothing around the voxel stands out.
     """
     with one_blas_thread():  # small problems, of which threads make long ones
-        return _readings(channel, np.asarray(index, dtype=int))
+        return _readings(channel, np.atleast_2d(np.asarray(index, dtype=int)))
 
 
-def _readings(channel: Channel, index: np.ndarray) -> Readings:
+def _readings(channel: Channel, places: np.ndarray) -> Readings:
     spacing = np.asarray(channel.grid.spacing)
     reach = np.ceil(REACH / spacing).astype(int)
     box = tuple(
-        slice(max(i - r, 0), min(i + r + 1, n))
-        for i, r, n in zip(index, reach, channel.values.shape, strict=True)
+        slice(max(low - r, 0), min(high + r + 1, n))
+        for low, high, r, n in zip(
+            places.min(axis=0), places.max(axis=0), reach, channel.values.shape, strict=True
+        )
     )
-    here = index - [side.start for side in box]
-    tone = tone_at(channel, index)
-    values, looked_at = channel.values[box], tone.values[box]
-    parts = list(components_at(values, here, tone.levels, spacing, channel.unit))
-    steep = edge_scores(looked_at, [part for _, part in parts], here, spacing, channel.unit)
-    found = [
-        (part.whole(values.shape), level, edge)
-        for (level, part), edge in zip(parts, steep.tolist(), strict=True)
-    ]
-    found += [(each, np.nan, 0.0) for each in surfaces_at(looked_at, here.astype(float), spacing)]
+    heres = places - [side.start for side in box]
+    values, looked_at = channel.values[box], tone_at(channel, places[0]).values[box]
+    found: list[tuple[np.ndarray, float, float]] = []
+    apart_most = np.argsort(-np.linalg.norm((places - places[0]) * spacing, axis=1))
+    for n in np.unique([0, *apart_most[: SOUGHT - 1]]):
+        index, here = places[n], heres[n]
+        levels = tone_at(channel, index).levels
+        parts = list(components_at(values, here, levels, spacing, channel.unit))
+        steep = edge_scores(looked_at, [part for _, part in parts], here, spacing, channel.unit)
+        found += [
+            (part.whole(values.shape), level, edge)
+            for (level, part), edge in zip(parts, steep.tolist(), strict=True)
+        ]
+        surfaces = surfaces_at(looked_at, here.astype(float), spacing)
+        found += [(each, np.nan, 0.0) for each in surfaces]
     apart: list[tuple[np.ndarray, float, float]] = []
     for one in found:
         size = int(one[0].sum())
@@ -179,7 +129,7 @@ def _readings(channel: Channel, index: np.ndarray) -> Readings:
             "move the point into the target or pass a mask"
         )
     every = np.stack(masks)
-    features = np.array([_form_and_contrast(mask, looked_at, here, spacing) for mask in masks])
+    features = np.array([form_and_contrast(mask, looked_at, heres, spacing) for mask in masks])
     features = np.insert(features, FEATURES.index("agreement"), _agreement(every), axis=1)
     weights = _weights.get()
     even = np.full(len(masks), 1 / len(masks))
@@ -204,15 +154,16 @@ def weighed_by(weights: Float[np.ndarray, " feature"]) -> Iterator[None]:
         _weights.reset(token)
 
 
-def _form_and_contrast(
-    mask: np.ndarray, tone: np.ndarray, here: np.ndarray, spacing: np.ndarray
+def form_and_contrast(
+    mask: np.ndarray, tone: np.ndarray, heres: np.ndarray, spacing: np.ndarray
 ) -> tuple[float, ...]:
     """The FEATURES of one candidate, but for its agreement with the others.
 
     Contrast: log uptake within a SHELL inside the surface less that outside, in the mean, and (the
     worst) the darkest tenth inside against the brightest tenth outside. Centrality: the depth of
-    the point over the greatest depth, negative outside. Raggedness: the log of surface voxels over
-    voxels to the power 2/3. Cut: log(1 + 10 s), s surface voxels on the box's sides over all.
+    the point over the greatest depth, negative outside; of several points in the mean. Raggedness:
+    the log of surface voxels over voxels to the power 2/3. Cut: log(1 + 10 s), s surface voxels on
+    the box's sides over all.
     """
     from scipy import ndimage
 
@@ -222,7 +173,7 @@ def _form_and_contrast(
         slice(max(side.start - m, 0), side.stop + m) for side, m in zip(tight, margin, strict=True)
     )
     part, near = mask[box], tone[box]
-    depth = _depth(part, spacing)
+    depth = depth_in(part, spacing)
     outside = np.logical_not(part)
     beyond = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing))
     shell = max(SHELL, float(spacing.min()))
@@ -231,21 +182,30 @@ def _form_and_contrast(
         outer = np.array([float(near.min())])
     contrast = float(inner.mean() - outer.mean())
     worst = float(np.quantile(inner, 0.1) - np.quantile(outer, 0.9))
-    place = tuple(int(i) - side.start for i, side in zip(here, box, strict=True))
-    at_hand = all(0 <= i < n for i, n in zip(place, part.shape, strict=True))
-    deep = (depth[place] if part[place] else -beyond[place]) if at_hand else -np.inf
+    central = [_centrality(here, box, depth, beyond) for here in heres]
     surface = int(part.sum() - np.asarray(ndimage.binary_erosion(part)).sum())
     sides = sum(float(mask.take(end, axis=axis).sum()) for axis in range(3) for end in (0, -1))
     return (
         contrast,
         worst,
-        float(np.clip(deep / depth.max(), -1.0, 1.0)),
+        float(np.mean(central)),
         float(np.log(surface) - 2 / 3 * np.log(part.sum())),
         float(np.log1p(10 * sides / surface)),
     )
 
 
-def _depth(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def _centrality(
+    here: np.ndarray, box: tuple[slice, ...], depth: np.ndarray, beyond: np.ndarray
+) -> float:
+    """The depth of a place over the greatest depth, negative outside, -1 where it is far away."""
+    place = tuple(int(i) - side.start for i, side in zip(here, box, strict=True))
+    if not all(0 <= i < n for i, n in zip(place, depth.shape, strict=True)):
+        return -1.0
+    deep = depth[place] if depth[place] > 0 else -beyond[place]
+    return float(np.clip(deep / depth.max(), -1.0, 1.0))
+
+
+def depth_in(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """How deep each voxel lies in a mask; what lies outside the array is outside the mask."""
     from scipy import ndimage
 
@@ -260,10 +220,3 @@ def _agreement(masks: np.ndarray) -> np.ndarray:
     size = flat.sum(axis=1)
     likeness = 2 * (flat @ flat.T) / (size[:, None] + size)
     return np.square(likeness).mean(axis=1)
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
-    return labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1

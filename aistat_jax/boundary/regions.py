@@ -11,7 +11,7 @@ not count. What speaks against the region is said in sentences.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,12 +43,14 @@ DARKER = 0.4
 class Region(NamedTuple):
     """Voxels (i, j, k), and reasons to doubt that they are what was meant, in sentences.
 
-    `level` is the intensity at which they were cut out, None for voxels that somebody marked.
+    `level` is the intensity at which they were cut out, None for voxels that somebody marked;
+    `second` what else may be meant (alternatives.py), where there is something.
     """
 
     mask: np.ndarray
     level: float | None = None
     doubts: tuple[str, ...] = ()
+    second: Any = None
 
 
 def point_spread(channel: Channel) -> float:
@@ -77,6 +79,23 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
 
     Raises InputError when nothing around the voxel stands out (the point lies in air).
     """
+    parts, scores = scored_levels(channel, index)
+    return region_of_level(channel, index, *parts[int(scores.argmax())])
+
+
+def region_of_level(channel: Channel, index: np.ndarray, level: float, part: Part) -> Region:
+    """What a level cut out around a voxel, and what speaks against it."""
+    mask = part.whole(channel.values.shape)
+    return Region(mask, level, doubts_at(channel, mask, index))
+
+
+def scored_levels(
+    channel: Channel, index: np.ndarray
+) -> tuple[list[tuple[float, Part]], Float[np.ndarray, " part"]]:
+    """What each level cuts out around a voxel, and how steep its edge is.
+
+    Raises InputError when nothing around the voxel stands out.
+    """
     tone = tone_at(channel, index)
     spacing, unit = channel.grid.spacing, channel.grid.unit
     parts = list(components_at(channel.values, index, tone.levels, spacing, unit))
@@ -86,9 +105,7 @@ def region_at(channel: Channel, index: np.ndarray) -> Region:
             f"no region around the point has an edge inside channel {channel.name}; "
             "move the point into the target or pass a mask"
         )
-    level, part = parts[int(scores.argmax())]
-    mask = part.whole(channel.values.shape)
-    return Region(mask, level, doubts_at(channel, mask, index))
+    return parts, scores
 
 
 def edge_scores(
@@ -184,7 +201,7 @@ def ball_at(channel: Channel, point: np.ndarray, radius: float) -> Region:
     place = channel.grid.to_index(point)
     tone_at(channel, np.rint(place).astype(int))
     mask = distances(channel.values.shape, channel.grid.spacing, place) <= radius
-    return Region(mask, None, _cut_off_doubts(mask))
+    return Region(mask, None, cut_off_doubts(mask))
 
 
 def distances(
@@ -283,7 +300,7 @@ def doubts_at(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[
     from scipy import ndimage
 
     tone = tone_at(channel, index)
-    unit, found = channel.grid.unit, [*_cut_off_doubts(region)]
+    unit, found = channel.grid.unit, [*cut_off_doubts(region)]
     if channel.quantity == "HU":
         shell = np.asarray(ndimage.binary_dilation(region, iterations=2)) & ~region
         if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:
@@ -305,7 +322,7 @@ def doubts_at(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[
     return tuple(found)
 
 
-def _cut_off_doubts(region: np.ndarray) -> tuple[str, ...]:
+def cut_off_doubts(region: np.ndarray) -> tuple[str, ...]:
     """A sentence about a region of which the image shows but a part, or which is most of it."""
     slices = region.sum(axis=(0, 1)) / np.prod(region.shape[:2])
     share = max(float(region.mean()), float(slices.max()))

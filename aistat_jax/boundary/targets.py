@@ -97,12 +97,16 @@ class Targets(Sequence[Any]):
 
     `chosen` is by which of 2 and 3 dimensions they were made, and why, where nobody had said;
     `charts` likewise by which kind of boundary each was, (id, "star" or "offset", reason).
+    `clicks` are points that were given of a target, (id, kind, point in its own coordinates), which
+    `hints.clicks_on` makes evidence of; `second` is another reading of the point, if there is one.
     """
 
     found: tuple[Any, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     chosen: tuple[int, str] | None = None
     charts: tuple[tuple[str, str, str], ...] = ()
+    clicks: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
+    second: Any = None
 
     def __getitem__(self, which: Any) -> Any:
         if not isinstance(which, str):

@@ -8,13 +8,12 @@ import pytest
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.finders import find_targets
+from aistat_jax.boundary.meant import chosen, region_meant
 from aistat_jax.boundary.readings import (
     FEATURES,
-    chosen,
     in_space,
     learned_weights,
     readings_at,
-    region_meant,
     weighed_by,
 )
 from aistat_jax.boundary.regions import region_at
@@ -111,7 +110,7 @@ def test_two_readings_are_said():
     two = seen(*pair)
     with weighed_by(np.zeros(len(FEATURES))):  # an open mind
         said = region_meant(two, voxel(two, pair[0].centre)).doubts
-    assert any("other readings" in each and "radius_mm" in each for each in said)
+    assert any("two readings" in each and "outside_mm" in each for each in said)
     one = seen(Ball(MIDDLE, 14.0, 8.0))
     assert region_meant(one, voxel(one)).doubts == ()
 

@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
 
 from aistat_jax._errors import InputError
@@ -28,21 +27,14 @@ from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.grading import Grade, grades_of
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.layers import Limits
-from aistat_jax.views.live.controls import (
-    AROUND,
-    HELLO,
-    LINKED,
-    MEANINGS,
-    PAGES,
-    Controls,
-    make_controls,
-)
+from aistat_jax.views.live.controls import HELLO, LINKED, make_controls
 from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
 from aistat_jax.views.live.exports import figure_of, python_lines
+from aistat_jax.views.live.following import Following
 from aistat_jax.views.live.gestures import Gestures
 from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
-from aistat_jax.views.live.scene import Scene, place_of
+from aistat_jax.views.live.scene import Scene
 from aistat_jax.views.live.signing import Signing
 from aistat_jax.views.live.told import Line, View, badge, chains_page, click_table, spans, told
 from aistat_jax.views.page import safe
@@ -87,7 +79,7 @@ class Explorer(View):
             level,
             middle.grade.tolerance,
         )
-        self._turning = False  # whether the slider follows the cross-hair
+        self.turning = False  # whether the slider follows the cross-hair
         self.controls.channel.value = channel
         self.room = Room()
         c = self.controls
@@ -95,10 +87,10 @@ class Explorer(View):
         super().__init__([*c.above(), canvas, c.below(), self.line, c.tabs, self.room])
         self.layout.width = "100%"
         self.add_class("aistat")
-        self._set_window()
+        self.set_window()
         self.gestures, self.signing = Gestures(self), Signing(self)
-        self._bind(c)
-        self._show_slice()
+        self.following = Following(self)
+        self.show_slice()
         saved = any(edit.posterior.model is None for edit in session.given)
         hello = LINKED if self.scene.linked else HELLO
         self.line.say(f"{FROM_FILE} {hello}" if saved else hello)
@@ -247,7 +239,7 @@ class Explorer(View):
             c.tolerance.min = min(c.tolerance.min, tolerance)
             c.tolerance.max = max(c.tolerance.max, tolerance)
             c.tolerance.value = tolerance
-        self._show_slice()
+        self.show_slice()
 
     @property
     def place(self) -> Any:
@@ -277,21 +269,21 @@ class Explorer(View):
         """Of linked planes: the one that slider, wheel and keys step through."""
         if n != self.scene.active:
             self.scene.active = n
-            self._turn_slider()
+            self.turn_slider()
             self.scene.show_cross()
             self.paint()
 
-    def _turn_slider(self) -> None:
+    def turn_slider(self) -> None:
         """The slider says which plane of the active stack is shown."""
         c, stack = self.controls, self.scene.stacks[self.scene.active]
-        self._turning = True
+        self.turning = True
         try:
             with c.slice.hold_trait_notifications():
                 c.slice.description, c.slice.max = stack.name, stack.count - 1
                 at = round(self.scene.numbers[self.scene.active])
                 c.slice.value = min(max(at, 0), stack.count - 1)
         finally:
-            self._turning = False
+            self.turning = False
 
     def choose_last(self, target: int) -> None:
         """The click that was put last, where its target is in sight."""
@@ -319,81 +311,42 @@ class Explorer(View):
             len(self.session) // 2 if self.target is None else self.target
         )
 
-    def _bind(self, c: Controls) -> None:
-        def calls(button: widgets.Button, method: Callable[[], Any]) -> None:
-            button.on_click(lambda _: method())
-
-        def follows(widget: widgets.Widget, method: Callable[[], None]) -> None:
-            widget.observe(lambda _: method(), "value")
-
-        follows(c.slice, self._follow_slice)
-        follows(c.tolerance, self._follow_tolerance)
-        follows(c.draw, self._follow_draw)
-        follows(c.level, self._follow_level)
-        follows(c.bundle, self._follow_bundle)
-        follows(c.channel, self._follow_channel)
-        for widget in (c.window, c.overlay, c.opacity):
-            follows(widget, self._follow_look)
-        follows(c.whole, self._follow_frame)
-        follows(c.target, self._follow_target)
-        self.room.observe(lambda _: self._fill_room(), ["width", "height"])
-        follows(c.mode, self._follow_mode)
-        c.tabs.observe(lambda _: self._open_page(), "selected_index")
-        calls(c.undo, self.desk.undo)
-        calls(c.redo, self.desk.redo)
-        calls(c.sample, self.desk.sample)
-        calls(c.remove, self.gestures.remove_chosen)
-        calls(c.reset, lambda: self.look_closer(None))
-        calls(c.save, lambda: self.desk.save(c.session.value))
-        calls(c.open, lambda: self.desk.open(c.session.value))
-        for what, button in c.exports.items():
-            button.on_click(lambda _, what=what: self.desk.export(what))
-        c.sample.disabled = True
-
     # ------------------------------------------------------------------------- showing
-
-    @told
-    def _follow_slice(self) -> None:
-        if not self.scene.linked:
-            self.scene.step_to(0, self.controls.slice.value)
-            self._show_slice()
-        elif not self._turning:
-            self.step_to(self.scene.active, self.controls.slice.value)
 
     def _show_moved(self, before: list[float]) -> None:
         """The planes that have moved, and the cross-hair in all."""
         moved = [n for n, at in enumerate(self.scene.numbers) if abs(at - before[n]) > 1e-9]
-        self._turn_slider()
-        self._show_images()
+        self.turn_slider()
+        self.show_images()
         self._show_cuts(moved)
         self.scene.show_cross()
-        self._show_ray()
+        self.show_ray()
         self.show_clicks()
         self.paint()
 
     @told
-    def _show_slice(self) -> None:
+    def show_slice(self) -> None:
         """Another slice: everything is another."""
         self.chosen = None
         here = self.here
         if self.scene.linked:
-            self._turn_slider()
+            self.turn_slider()
         with self.controls.target.hold_trait_notifications():
             self.controls.target.options = [(self.desk.name(n), n) for n in here]
         self.controls.target.layout.display = "flex" if len(here) > 1 else "none"
-        self._show_images()
+        self.show_images()
         self.scene.panel.say("" if self.posterior else self._nothing_here())
         self.show_target(painted=False)
-        self._frame()
+        self.frame()
 
     def show_target(self, painted: bool = True) -> None:
         """The target in the slice as it is now."""
         self._show_cuts(range(len(self.scene.panels)))
         self.scene.show_cross()
-        self._show_grade()
-        self._show_ray()
+        self.show_grade()
+        self.show_ray()
         self.show_clicks()
-        self._show_words()
+        self.show_words()
         if painted:
             self.paint()
 
@@ -407,7 +360,7 @@ class Explorer(View):
             panel.show_reference(None if target is None else self.references[target])
             panel.show_band(posterior, self.band)
 
-    def _show_grade(self) -> None:
+    def show_grade(self) -> None:
         """What is beside the planes: half-widths by grade, or the grade in words."""
         if self.scene.ring is not None:
             self.scene.ring.show_tolerance(self.grade)
@@ -432,7 +385,7 @@ class Explorer(View):
     def paint(self) -> None:
         self.scene.paint(self._shown())
 
-    def _show_images(self) -> None:
+    def show_images(self) -> None:
         c = self.controls
         overlay = None if c.overlay.value == "none" else c.overlay.value
         try:
@@ -450,13 +403,13 @@ class Explorer(View):
         except InputError:
             return None
 
-    def _show_band(self) -> None:
+    def show_band(self) -> None:
         for panel in self.scene.panels:
             panel.show_band(self.posterior, self.band)
-        self._show_grade()
-        self._show_ray()
+        self.show_grade()
+        self.show_ray()
 
-    def _show_ray(self) -> None:
+    def show_ray(self) -> None:
         band, posterior, ray = self.band, self.posterior, self.ray
         for panel in self.scene.panels:
             panel.show_ray(posterior, ray, self.gestures.radius)
@@ -489,7 +442,7 @@ class Explorer(View):
         c.remove.disabled, c.sample.disabled = self.chosen is None, self.desk.refused is None
         c.clicks.value = click_table(self.clicks, waiting, self.home.unit, self.session.sd)
 
-    def _show_words(self) -> None:
+    def show_words(self) -> None:
         """The line above the picture, and the page that is open."""
         edit, grade = self.edit, self.grade
         if edit is None or grade is None:
@@ -503,10 +456,10 @@ class Explorer(View):
                 f"{badge(grade.case)} at {at}, {grade.trust}{present} · "
                 f"{safe(posterior.method)}, {len(posterior.draws):,} draws"
             )
-        self._show_page()
+        self.show_page()
 
     @told
-    def _show_page(self) -> None:
+    def show_page(self) -> None:
         """Fill the page that is open; the others wait until they are."""
         c, edit, band, grade = self.controls, self.edit, self.band, self.grade
         page = c.page
@@ -523,106 +476,20 @@ class Explorer(View):
         elif page == "Sign":
             self.signing.show()
 
-    # ------------------------------------------------------------------------- following
-
-    @told
-    def _follow_draw(self) -> None:
-        for panel in self.scene.panels:
-            panel.show_draw(self.posterior, self.controls.draw.value)
-        self.paint()
-
-    @told
-    def _follow_tolerance(self) -> None:
-        for panel in self.scene.panels:
-            panel.show_posterior(self.posterior, self.grade)
-        self._show_grade()
-        self._show_words()
-        ring = self.scene.ring
-        if ring is not None and ring.axes.get_ylim()[1] < self.controls.tolerance.value:
-            return self._frame()
-        self.paint()
-
-    @told
-    def _follow_level(self) -> None:
-        self._show_band()
-        self.paint()
-        self._show_page()
-
-    @told
-    def _follow_bundle(self) -> None:
-        for panel in self.scene.panels:
-            panel.show_bundle(self.posterior, self.controls.bundle.value)
-        self.paint()
-
-    @told
-    def _follow_channel(self) -> None:
-        self._set_window()
-        self._show_images()
-        self._show_ray()
-        self._frame()
-        self._show_page()
-
-    @told
-    def _follow_look(self) -> None:
-        self.scene.windows[self.controls.channel.value] = self.controls.window.value
-        self._show_images()
-        self.paint()
-
-    @told
-    def _follow_frame(self) -> None:
-        self._frame()
-
-    @told
-    def _follow_target(self) -> None:
-        self.chosen = None
-        if self.scene.linked and self.posterior is not None:
-            self.scene.look_at(place_of(self.posterior))
-            self._show_images()
-            self._turn_slider()
-        self.show_target()
-
-    @told
-    def _follow_mode(self) -> None:
-        mode = self.controls.mode.value
-        if mode == "zoom":
-            self.line.say(
-                "Draw a box around what is to be seen closely; “reset view” shows all again."
-            )
-        elif mode != "look":
-            self.sure(self.edit)
-            self.warm_up()
-            self.line.say(
-                f"Click on the image: the boundary is to go {MEANINGS[mode]} there. Drag a click "
-                "to move it."
-            )
-
-    @told
-    def _open_page(self) -> None:
-        self._show_page()
-        self._fill_room()
-
-    @told
-    def _fill_room(self) -> None:
-        """A picture as large as the window has room for."""
-        if self.room.width and self.room.height:
-            around = AROUND + PAGES.get(self.controls.page, 0)
-            if self.scene.resize(self.room.width - 8, self.room.height - around):
-                self._frame()
-
     def look_closer(self, limits: Limits | None, n: int | None = None) -> None:
         """See a part (u_min, u_max, v_min, v_max) of the slice (of plane `n`, by default the one
         that keys step through), None for the usual one."""
         self.scene.look_closer(limits, n)
-        self._frame()
+        self.frame()
 
     def look_along(self, ray: int | None) -> None:
         """Choose the ray whose profile is shown."""
         if ray != self.ray:
             self.ray = ray
-            self._show_ray()
+            self.show_ray()
             self.paint()
 
-    def _set_window(self) -> None:
+    def set_window(self) -> None:
         """The window's slider for the channel that is shown: its range, and where it stands."""
         c, name = self.controls, self.controls.channel.value
         values = self.image[name].values
@@ -634,7 +501,7 @@ class Explorer(View):
             c.window.min, c.window.max = bottom, top
             c.window.step = (top - bottom) / 200
 
-    def _frame(self) -> None:
+    def frame(self) -> None:
         """Axes and their names, and everything drawn anew."""
         c = self.controls
         self.scene.frame(

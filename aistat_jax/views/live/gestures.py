@@ -218,7 +218,7 @@ class Gestures:
             return
         start = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
         self.radius = max(0.0, start + way * e.session.sd / 2)
-        e._show_ray()
+        e.show_ray()
         e.paint()
 
     def _click_on_the_ray(self) -> None:

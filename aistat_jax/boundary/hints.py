@@ -1,0 +1,278 @@
+"""What else was said of a lesion than one point in it? More points, its edge, a box around it.
+
+A hint is weighed as a click that may slip: a region that a point speaks against keeps the share
+SLIP of its likelihood, and one that leaves a box too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import record
+from aistat_jax._typing import Bool, Float, Int
+from aistat_jax.boundary.evidence import NOTHING, Evidence
+from aistat_jax.boundary.opinions import anchors
+from aistat_jax.boundary.targets import Targets
+from aistat_jax.space.grid import Grid
+from aistat_jax.space.image import Channel
+
+Points = Sequence[float] | Sequence[Sequence[float]] | np.ndarray
+"""A point (x, y, z), or several."""
+
+SLIP = 0.02
+# A surface passes a point on the edge by a normal law of this sd, mm or px, or by any distance.
+EDGE_SD = {"mm": 4.0, "px": 3.0}
+# A region of which a larger share lies outside a box has left it. Its extent along each axis is
+# the box's but for a factor whose log has the second number as sd.
+BOX_OUT, BOX_SD = 0.1, 0.25
+LARGEST_BOX = 0.4  # of the image
+
+
+@record
+class Hints:
+    """Patient points (n, 3) inside, outside and on the edge of a lesion, and a box (2, 3).
+
+    Of a box alone no point is known to be inside.
+    """
+
+    inside: Float[np.ndarray, "_ 3"]
+    outside: Float[np.ndarray, "_ 3"]
+    edge: Float[np.ndarray, "_ 3"]
+    box: Float[np.ndarray, "2 3"] | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether they say more than one point does."""
+        return len(self.inside) > 1 or bool(len(self.outside) + len(self.edge)) or self.boxed
+
+    @property
+    def boxed(self) -> bool:
+        return self.box is not None
+
+    @property
+    def places(self) -> Float[np.ndarray, "point 3"]:
+        """Where to look from: the points inside, or the middle of a box that came without."""
+        return self.inside if self.box is None or len(self.inside) else self.box.mean(axis=0)[None]
+
+    def weigh(
+        self, masks: Bool[np.ndarray, "reading i j k"], box: tuple[slice, ...], grid: Grid
+    ) -> tuple[Float[np.ndarray, " reading"], Bool[np.ndarray, " reading"]]:
+        """Log-likelihood of regions, and which of them obey all that was said.
+
+        A point inside may lie a voxel beyond the edge. Shapes: masks (n, i, j, k) within `box`,
+        slices of the grid.
+        """
+        start = np.array([side.start for side in box])
+        log = np.zeros(len(masks))
+        obeys = np.ones(len(masks), dtype=bool)
+        for points, meant in ((self.inside, True), (self.outside, False)):
+            for place in voxels(points, grid) - start:
+                held = _held(masks, place)
+                log += np.where(held == meant, np.log1p(-SLIP), np.log(SLIP))
+                beside = np.array([_held(masks, place + step) for step in _BESIDE])
+                obeys &= beside.any(axis=0) if meant else ~held
+        for place in voxels(self.edge, grid) - start:
+            away = np.array([_from_surface(mask, place, grid) for mask in masks])
+            near = np.exp(-0.5 * (away / EDGE_SD[grid.unit]) ** 2)
+            log += np.log((1 - SLIP) * near + SLIP)
+        if self.box is not None:
+            within = in_box(self.box, grid)[box]
+            whole = masks.sum(axis=(1, 2, 3))
+            beyond = 1 - (masks & within).sum(axis=(1, 2, 3)) / np.maximum(whole, 1)
+            sides = np.abs(grid.frame.T) @ (self.box[1] - self.box[0])
+            log += np.where(beyond <= BOX_OUT, np.log1p(-SLIP), np.log(SLIP))
+            log += _size_prior(masks, grid.spacing, sides)
+            obeys &= beyond <= BOX_OUT
+        return log, obeys
+
+    def asked(self) -> str:
+        """What a region has to hold and to leave out, in words."""
+        said = [
+            *([f"holds {_listed(self.inside)}"] if len(self.inside) else []),
+            *([f"leaves out {_listed(self.outside)}"] if len(self.outside) else []),
+            *(["keeps to the box"] if self.boxed else []),
+        ]
+        return " and ".join(said)
+
+    def refusal(self) -> InputError:
+        """That no region obeys."""
+        return InputError(
+            f"no reading of the image {self.asked()}; move one of these points, contour what lies "
+            "apart one by one, or pass a mask"
+        )
+
+
+_BESIDE = np.array([[0, 0, 0], *np.eye(3, dtype=int), *-np.eye(3, dtype=int)])
+
+
+def hints_of(
+    channel: Channel,
+    point_mm: Points | None,
+    outside_mm: Points | None = None,
+    edge_mm: Points | None = None,
+    box_mm: Points | None = None,
+) -> Hints | None:
+    """What was said of one lesion, checked; None where nothing was.
+
+    A box alone is one with its middle. Raises InputError for points outside the image or that are
+    none, for points that contradict each other, and for a box that leaves the image, has no volume
+    or is more than 40% of the image.
+    """
+    box = None if box_mm is None else _box(box_mm, channel)
+    if point_mm is None and box is None:
+        if outside_mm is not None or edge_mm is not None:
+            raise InputError("outside_mm and edge_mm say more of what lies at point_mm; pass it")
+        return None
+    found = Hints(
+        _points(point_mm, channel, "a point"),
+        _points(outside_mm, channel, "a point outside"),
+        _points(edge_mm, channel, "a point on the edge"),
+        box,
+    )
+    _check(found, channel.grid)
+    return found
+
+
+def voxels(points: Float[np.ndarray, "point 3"], grid: Grid) -> Int[np.ndarray, "point 3"]:
+    """Indices of the voxels that hold patient points."""
+    return np.rint(grid.to_index(points)).astype(int).reshape(-1, 3)
+
+
+def in_box(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
+    """Voxels whose centres lie in a box, or that hold its middle."""
+    points = grid.points()
+    return ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
+
+
+def ellipsoid_in(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
+    """Voxels of the ellipsoid that fills a box."""
+    middle, half = box.mean(axis=0), (box[1] - box[0]) / 2
+    return np.square((grid.points() - middle) / half).sum(axis=-1) <= 1.0
+
+
+def clicks_on(targets: Targets, name: str) -> Evidence:
+    """The points that were given of a target, as evidence of its boundary (`anchors`)."""
+    own = [(point, kind) for target, kind, point in targets.clicks if target == name]
+    return anchors([p for p, _ in own], kind=[kind for _, kind in own]) if own else NOTHING
+
+
+def _points(given: Points | None, channel: Channel, what: str) -> np.ndarray:
+    try:
+        points: np.ndarray = np.array([] if given is None else given, dtype=float)
+    except (TypeError, ValueError):
+        points = np.zeros((1, 1))
+    if given is None or points.shape == (3,):
+        points = points.reshape(-1, 3)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise InputError(f"{what} needs three finite coordinates x,y,z, got {given}")
+    if given is not None and not len(points):
+        raise InputError(f"{what} needs three finite coordinates x,y,z, got none")
+    index, shape = voxels(points, channel.grid), np.array(channel.values.shape)
+    out = ((index < 0) | (index >= shape)).any(axis=1)
+    if out.any():
+        raise InputError(
+            f"the point {_where(points[out][0])} lies outside channel {channel.name}, which "
+            f"covers {_covers(channel)}"
+        )
+    return points
+
+
+def _check(said: Hints, grid: Grid) -> None:
+    """Refuse points of two kinds in one voxel."""
+    kinds = {"inside": said.inside, "outside": said.outside, "on the edge": said.edge}
+    seen: dict[tuple[int, ...], str] = {}
+    for kind, points in kinds.items():
+        for point, index in zip(points, voxels(points, grid), strict=True):
+            there = seen.setdefault(tuple(index.tolist()), kind)
+            if there != kind:
+                raise InputError(
+                    f"the point {_where(point)} is said to be {there} and {kind}; "
+                    "move or drop one of the two"
+                )
+
+
+def _box(given: Points, channel: Channel) -> np.ndarray:
+    try:
+        corners: np.ndarray = np.array(given, dtype=float)
+    except (TypeError, ValueError):
+        corners = np.zeros(0)
+    if corners.size != 6 or not np.isfinite(corners).all():
+        raise InputError(f"box_mm needs two corners (x,y,z), (x,y,z), got {given}")
+    corners = corners.reshape(2, 3)
+    box, grid = np.stack([corners.min(axis=0), corners.max(axis=0)]), channel.grid
+    if grid.shape[2] == 1:  # a picture: a box of its one slice
+        normal, middle = grid.frame[:, 2], grid.to_world(np.zeros(3))
+        flat = np.abs(normal) > 0.9
+        half = 0.5 * grid.spacing[2]
+        box[:, flat] = np.stack([middle - half, middle + half])[:, flat]
+    if not (box[1] > box[0]).all():
+        raise InputError(f"the box {_where(box[0])} to {_where(box[1])} has no volume")
+    if not grid.contains(np.stack([box[0] + 1e-6, box[1] - 1e-6])).all():
+        raise InputError(
+            f"the box {_where(box[0])} to {_where(box[1])} reaches out of channel {channel.name}, "
+            f"which covers {_covers(channel)}"
+        )
+    share = float(np.prod((box[1] - box[0]) / (grid.spacing * np.array(grid.shape))))
+    if share > LARGEST_BOX:
+        raise InputError(
+            f"the box holds {share:.0%} of the image; draw it closely around one lesion "
+            f"(at most {LARGEST_BOX:.0%})"
+        )
+    return box
+
+
+def _held(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Which masks hold a voxel; none does beyond their box."""
+    if (place < 0).any() or (place >= masks.shape[1:]).any():
+        return np.zeros(len(masks), dtype=bool)
+    i, j, k = place
+    return masks[:, i, j, k]
+
+
+def _from_surface(mask: np.ndarray, place: np.ndarray, grid: Grid) -> float:
+    """How far the surface of a mask lies from a voxel, as far as it matters."""
+    reach = np.ceil(4 * EDGE_SD[grid.unit] / grid.spacing).astype(int)
+    low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, mask.shape)
+    if (high <= low).any():
+        return np.inf
+    part = mask[tuple(map(slice, low, high))]
+    here = place - low
+    at_hand = (here >= 0).all() and (here < part.shape).all()
+    held = at_hand and bool(part[tuple(here)])
+    other = np.argwhere(part != held)
+    if not len(other):
+        return np.inf
+    steps = np.abs(other - here)
+    nearest = np.linalg.norm(np.maximum(steps - 0.5 * (steps > 0), 0) * grid.spacing, axis=1)
+    return float(nearest.min())
+
+
+def _size_prior(masks: np.ndarray, spacing: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Log density of regions' extents along the axes of the grid under those of a box."""
+    log = np.zeros(len(masks))
+    for axis in range(3):
+        if masks.shape[axis + 1] == 1:
+            continue
+        rest = tuple(other + 1 for other in range(3) if other != axis)
+        met = np.asarray(masks.any(axis=rest))
+        span = masks.shape[axis + 1] - met[:, ::-1].argmax(axis=1) - met.argmax(axis=1)
+        extent = np.maximum(span, 1) * spacing[axis]
+        log -= 0.5 * (np.log(extent / sides[axis]) / BOX_SD) ** 2
+    return log
+
+
+def _covers(channel: Channel) -> str:
+    corners = channel.grid.to_world(np.stack([np.zeros(3), np.array(channel.values.shape) - 1.0]))
+    low, high = corners.min(axis=0).round(1), corners.max(axis=0).round(1)
+    return f"{tuple(low.tolist())} to {tuple(high.tolist())} {channel.grid.unit}"
+
+
+def _where(point: Sequence[float] | np.ndarray) -> str:
+    return str(tuple(np.round(np.asarray(point, dtype=float), 3).tolist()))
+
+
+def _listed(points: np.ndarray) -> str:
+    return " and ".join(_where(point) for point in points)
