@@ -176,7 +176,8 @@ def read_fields(text: str, kind: str, schema: int, cls: Any) -> dict[str, Any]:
         raise InputError(f"this {kind} has schema {said}, and only {schema} is read")
     if set(found) != set(cls.__dataclass_fields__):
         raise InputError(f"this {kind} has fields {sorted(found)}, not those that to_json writes")
-    kinds = {"float": (int, float, type(None)), "int": int}
+    number = (int, float, type(None))
+    kinds = {"float": number, "float | None": number, "int": int}
     for name, field in cls.__dataclass_fields__.items():
         if not isinstance(found[name], kinds.get(field.type, str)):
             raise InputError(f"this {kind} has the {name} {found[name]!r}, which is none")

@@ -92,7 +92,7 @@ def _lesion(
     )
     made = f"; {grades}; aistat_jax {aistat_jax.__version__}; not approved"
     percent = f"{100 * group[0].band.level:g}"
-    band = f"edge of the simultaneous {percent}% band"
+    band = f"edge of the {group[0].band.kind} {percent}% band"
     there = [contour.posterior.presence for contour in group]
     given, some = "", ""
     if min(there) < 1:

@@ -61,8 +61,10 @@ def stray_volume(a: np.ndarray, b: np.ndarray, voxel: float = 1.0) -> float:
 
 
 def two_masks(a: Any, b: Any) -> tuple[Bool[np.ndarray, "..."], Bool[np.ndarray, "..."]]:
-    """Two masks on one grid. Raises InputError when their shapes differ."""
+    """Two masks on one grid. Raises InputError for what is no array, and when shapes differ."""
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if not (a.ndim and b.ndim):
+        raise InputError("regions must be masks of one shape; draw a mesh into voxels first")
     if a.shape != b.shape:
         raise InputError(f"mask shapes {a.shape} and {b.shape} differ; resample one of them")
     return a, b

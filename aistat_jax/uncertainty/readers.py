@@ -44,8 +44,9 @@ def matched_iou(
 ) -> float:
     """Mean IoU of samples and readers under the best one-to-one matching (Hungarian method).
 
-    Readers are repeated in turn to the number of samples. Raises InputError when that number is
-    no multiple of theirs.
+    Readers are repeated in turn to the number of samples (Kohl et al. 2019, A hierarchical
+    probabilistic U-Net for modeling multi-scale ambiguities). Raises InputError when that number
+    is no multiple of theirs.
     """
     from scipy.optimize import linear_sum_assignment
 

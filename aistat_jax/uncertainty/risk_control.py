@@ -31,12 +31,15 @@ class GreenCases:
     """How sure each lesion's grade was, whether green would have been wrong, and whose it is.
 
     `statistic` rises with sureness (the posterior expected surface Dice, or any of one's own);
-    minus infinity for what is never green. Shapes: statistic, wrong (lesion,).
+    minus infinity for what is never green. `tolerance` is that of the grades, None where the
+    statistic is one's own. Shapes: statistic, wrong (lesion,).
     """
 
     statistic: Float[np.ndarray, " lesion"]
     wrong: Bool[np.ndarray, " lesion"]
     patients: tuple[str, ...] = static()
+    tolerance: float | None = static(default=None)
+    unit: str = static(default="mm")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class GreenRule:
     green: float
     patients: int
     lesions: int
+    tolerance: float | None = None
+    unit: str = "mm"
 
     @property
     def promise(self) -> str:
@@ -73,8 +78,18 @@ class GreenRule:
     def hold(self, grade: Grade) -> Grade:
         """The grade, amber with a reason where it was green and is not sure enough; never better.
 
-        By its expected surface Dice: for rules that were calibrated on `green_cases`.
+        By its expected surface Dice: for rules that were calibrated on `green_cases`. Raises
+        InputError for a rule of one's own statistic, and a grade at another tolerance.
         """
+        if self.tolerance is None:
+            raise InputError(
+                "this rule is of a statistic of your own and cannot hold a grade; ask is_green"
+            )
+        if (grade.tolerance, grade.unit) != (self.tolerance, self.unit):
+            raise InputError(
+                f"this rule was calibrated at a tolerance of {self.tolerance:g} {self.unit} and "
+                f"says nothing at {grade.tolerance:g} {grade.unit}"
+            )
         sure = grade.expected_surface_dice
         if grade.case != "green" or self.is_green(sure):
             return grade
@@ -121,7 +136,10 @@ def green_cases(
         green = contour.grade.case == "green"
         statistic.append(contour.grade.expected_surface_dice if green else -math.inf)
         wrong.append(distances.surface_dice(contour.grade.tolerance) < enough)
-    return GreenCases(np.array(statistic), np.array(wrong, dtype=bool), tuple(patients))
+    tolerance, unit = tolerances.pop() if tolerances else (None, "mm")
+    return GreenCases(
+        np.array(statistic), np.array(wrong, dtype=bool), tuple(patients), tolerance, unit
+    )
 
 
 def control_false_green(
@@ -158,4 +176,6 @@ def control_false_green(
             low = middle + 1
     threshold = float(tried[low])
     green = float((statistic > threshold).mean())
-    return GreenRule(threshold, rate, per, risk(threshold), green, count, len(whose))
+    return GreenRule(
+        threshold, rate, per, risk(threshold), green, count, len(whose), cases.tolerance, cases.unit
+    )

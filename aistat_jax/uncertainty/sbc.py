@@ -1,6 +1,6 @@
 """Is a model of one's own calibrated? Simulate, fit, rank, many times over; its cost said before.
 
-For any simulator and any fit, of this package or not. What is found, and how: `calibration.py`.
+For any simulator and any fit, of this package or not; of posteriors at hand see `sbc_ranks`.
 """
 
 from __future__ import annotations

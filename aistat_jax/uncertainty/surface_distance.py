@@ -7,13 +7,14 @@ each boundary to the other, every element of a boundary weighted by its own leng
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Bool, Float
+from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.overlap import two_masks
@@ -21,6 +22,8 @@ from aistat_jax.uncertainty.surface_elements import surface_elements
 
 # A distance transform looks at every voxel, a tree at every element, which takes so much longer.
 _TREE, _LEAF = 10, 32
+# How far around each element the other surface is looked for first, in the shortest side of voxels.
+_NEAR = 4
 
 
 @record
@@ -221,25 +224,59 @@ def _distances(
     there: Bool[np.ndarray, "*corner"],
     sides: Float[np.ndarray, " dims"],
 ) -> Float[np.ndarray, " element"]:
-    """Distance from every corner of one surface to the nearest of another."""
-    count, aim = int(here.sum()), int(there.sum())
-    if not count or not aim:
+    """Distance from every corner of one surface to the nearest of another.
+
+    First the corners around each are looked at, nearest first, then what is left is sought further.
+    """
+    count = int(here.sum())
+    if not count or not there.any():
         return np.full(count, np.inf)
-    apart = np.zeros(count)
-    off = ~there[here]
-    if _TREE * max(off.sum(), aim) > here.size:
+    reach = np.floor(_NEAR * sides.min() / sides).astype(int)
+    border = [(int(each), int(each)) for each in reach]
+    here, there = np.pad(here, border), np.pad(there, border)
+    places, aims = np.flatnonzero(here), there.ravel()
+    apart, left = np.zeros(count), np.arange(count)
+    for step, distance in _steps(reach, sides, np.array(there.strides)):
+        met = aims[places + step]
+        apart[left[met]] = distance
+        left, places = left[~met], places[~met]
+        if not len(left):
+            return apart
+    apart[left] = _further(places, there, sides)
+    return apart
+
+
+def _steps(
+    reach: Int[np.ndarray, " dims"], sides: Float[np.ndarray, " dims"], strides: np.ndarray
+) -> Iterator[tuple[int, float]]:
+    """Steps to the corners around one, as far as all of them are known, nearest first."""
+    axes = [np.arange(-each, each + 1) for each in reach]
+    steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(reach))
+    lengths = np.linalg.norm(steps * sides, axis=1)
+    for n in np.argsort(lengths):
+        if lengths[n] <= _NEAR * sides.min():
+            yield int(steps[n] @ strides), float(lengths[n])
+
+
+def _further(
+    places: Int[np.ndarray, " element"],
+    there: Bool[np.ndarray, "*corner"],
+    sides: Float[np.ndarray, " dims"],
+) -> Float[np.ndarray, " element"]:
+    """Distance from flat places to the nearest corner of a surface."""
+    at = np.stack(np.unravel_index(places, there.shape))
+    if _TREE * max(len(places), int(there.sum())) > there.size:
         from scipy.ndimage import distance_transform_edt
 
         nearest = distance_transform_edt(
             ~there, sampling=sides, return_distances=False, return_indices=True
         )
-        steps = np.stack([axis[here] for axis in np.asarray(nearest)]) - np.stack(here.nonzero())
-        return np.sqrt(((steps * sides[:, None]) ** 2).sum(axis=0))
+        away = np.asarray(nearest).reshape(there.ndim, -1)[:, places] - at
+        return np.sqrt(((away * sides[:, None]) ** 2).sum(axis=0))
     from scipy.spatial import KDTree
 
     tree = KDTree(np.argwhere(there) * sides, _LEAF, compact_nodes=False, balanced_tree=False)
-    apart[off] = tree.query(np.argwhere(here)[off] * sides)[0]
-    return apart
+    return np.asarray(tree.query(at.T * sides)[0])
 
 
 def _box(mask: Bool[np.ndarray, "*voxel"]) -> tuple[slice, ...]:

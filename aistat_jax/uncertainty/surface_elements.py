@@ -2,7 +2,7 @@
 
 The corners of voxels (in 2D of pixels) carry the code of the eight (four) voxels around them; a
 corner whose voxels are not all alike is an element of the surface, as large as the triangles (the
-line) that marching cubes puts there (Nikolov et al. 2021, section "Surface Dice").
+line) that marching cubes puts there (Nikolov et al. 2021).
 """
 
 from __future__ import annotations

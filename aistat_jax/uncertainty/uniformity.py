@@ -59,7 +59,7 @@ def ecdf_band(
     """Places, and the band that holds the whole ECDF difference of `count` even ranks at once.
 
     With probability `level`; at each place it is the binomial interval of one probability, found
-    by simulation (Sailynoja, Burkner & Vehtari 2022, Statistics and Computing 32, 32, sec. 2).
+    by simulation (Sailynoja, Burkner & Vehtari 2022, Statistics and Computing 32, 32).
     Shapes: three of (draws,). Raises InputError for a level outside (0, 1).
     """
     from scipy.stats import binom

@@ -97,7 +97,7 @@ def qu_brats(
     uncertainty: Float[np.ndarray, "..."],
     where: Bool[np.ndarray, "..."] | None = None,
 ) -> QuBrats:
-    """The score of the BraTS challenge on uncertainty (Mehta et al. 2022, MELBA 1, 1-54, sec. 3).
+    """The score of the BraTS challenge on uncertainty (Mehta et al. 2022, MELBA 1, 1-54).
 
     At 41 thresholds from 0 to 1 voxels whose uncertainty is higher are filtered out. Dice of the
     rest should rise (that of nothing against nothing is 1), and few true positives and true

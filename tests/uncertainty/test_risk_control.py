@@ -147,6 +147,11 @@ def test_grades_of_contours_are_held(rng):
     grade = strict.hold(next(c.grade for c in contours if c.grade.case == "green"))
     assert grade.case == "amber"
     assert "is not above 1.000, from where on green is wrong in at most 0.05" in grade.reasons[0]
+    assert GreenRule.from_json(rule.to_json()) == rule
+    with pytest.raises(InputError, match="at a tolerance of 2 mm and says nothing at 3 mm"):
+        rule.hold(replace(contours[0].grade, tolerance=3.0))
+    with pytest.raises(InputError, match="a statistic of your own"):
+        replace(rule, tolerance=None).hold(contours[0].grade)
 
 
 def test_a_rule_is_kept_as_text():

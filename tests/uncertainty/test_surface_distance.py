@@ -421,5 +421,7 @@ def test_dice_of_curves_is_that_of_their_areas():
     found = dice(circle(10.0), circle(10.0, (3.0, 0.0)))
     assert found == pytest.approx(lens / (np.pi * 100.0), rel=1e-3)
     assert dice(circle(10.0), circle(10.0)) == pytest.approx(1.0)
+    with pytest.raises(InputError, match="draw a mesh into voxels"):
+        dice(ball(10.0), ball(10.0))
     with pytest.raises(InputError, match="draw it into a mask"):
         dice(circle(10.0), np.ones((3, 3), bool))
