@@ -40,7 +40,7 @@ class SafetyMargin:
     `share` is the share that counts as covered: of the target by `outer`, whose figures are
     `outer_covers`, and of `inner` by the target, `inner_covered`; both are those of the posterior,
     given that there is a target, and of its delineation alone. `level` holds the probabilities of
-    which `outer` and `inner` are the contours, where they are such.
+    which `outer` and `inner` are the contours, where they are such; 0 and 1 are beyond all draws.
 
     Shapes: median, outer, inner (site,), values of the chart.
     """
