@@ -424,7 +424,13 @@ def test_failure_while_writing_leaves_nothing(scan, tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize(
     ("command", "option"),
-    [("contour", "--point"), ("train", "--folds"), ("predict", "--images"), ("evaluate", "--out")],
+    [
+        ("contour", "--point"),
+        ("train", "--folds"),
+        ("predict", "--images"),
+        ("evaluate", "--out"),
+        ("sign", "--accept"),
+    ],
 )
 def test_help_is_light(repository, command, option):
     code = (

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,35 @@ def test_a_full_disk_is_said_and_never_approves(folder, monkeypatch):
     with pytest.raises(InputError, match="nothing is signed"):
         aj.sign(folder, "all", "reject", by=WHO)
     assert structures(folder).ApprovalStatus == "REJECTED"  # the safe side
+
+
+def test_an_end_before_the_structure_set_leaves_it_unapproved_until_signed_again(
+    folder, monkeypatch, capsys
+):
+    def ended(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signoff, "approve", ended)
+        with pytest.raises(KeyboardInterrupt):
+            aj.sign(folder, "all", "accept", by=WHO)
+    assert standing(folder)[1] == "APPROVED"
+    assert structures(folder).ApprovalStatus == "UNAPPROVED"
+    assert main(["sign", str(folder)]) == 0
+    assert "UNAPPROVED, but by signatures it is APPROVED: sign again" in capsys.readouterr().err
+    aj.sign(folder, "z004", "accept", by=WHO)
+    assert structures(folder).ApprovalStatus == "APPROVED"
+
+
+def test_several_people_at_once_lose_no_line(folder):
+    with ThreadPoolExecutor(6) as pool:
+        names = [f"Person {n}" for n in range(12)]
+        list(pool.map(lambda name: aj.sign(folder, "all", "accept", by=name), names))
+    found = aj.signatures(folder)
+    assert len(found) == 36
+    assert sorted({one.by for one in found}) == sorted(names)
+    assert not any(one.void for one in found)
+    assert structures(folder).ReviewerName == found[-1].by
 
 
 def test_a_rerun_keeps_the_record_and_voids_it(tmp_path, made, image):
