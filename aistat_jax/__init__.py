@@ -71,6 +71,7 @@ _ROOMS = {
     "aistat_jax.uncertainty.coverage": ("Coverage", "coverage"),
     "aistat_jax.uncertainty.readers": ("ged_squared", "matched_iou"),
     "aistat_jax.uncertainty.metrics": ("dice", "lebesgue_error", "surface_distances"),
+    "aistat_jax.uncertainty.tolerance": ("Tolerance", "default_tolerance"),
     "aistat_jax.uncertainty.grading": ("Grade", "grade"),
     "aistat_jax.uncertainty.contour": ("Contour", "contour_of"),
     "aistat_jax.uncertainty.triage": ("triage",),

@@ -162,6 +162,7 @@ def test_a_summary_of_before_is_read_as_it_was(tmp_path):
             del target["grade"][name]
     (tmp_path / "summary.json").write_text(json.dumps(old))
     table = cohort_table({"P01": new})
+    assert table["tolerance"].eq(2.0).all()
     assert table["trusted_to"].gt(0).all()
     assert cohort_table({"P01": tmp_path}).equals(table.drop(columns="trusted_to"))
     pages = [
