@@ -109,6 +109,7 @@ from .uncertainty.voxel_scores import (
 )
 from .uncertainty.selective import RiskCoverage as RiskCoverage, risk_coverage as risk_coverage
 from .uncertainty.grading import Grade as Grade, grade as grade
+from .uncertainty.tolerance import Tolerance as Tolerance, default_tolerance as default_tolerance
 from .uncertainty.contour import Contour as Contour, contour_of as contour_of
 from .uncertainty.triage import triage as triage
 from .uncertainty.by_patient import patients_needed as patients_needed

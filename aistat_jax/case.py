@@ -25,6 +25,7 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.contour import Contour, contour_of
 from aistat_jax.uncertainty.reference import Agreement, agreement, with_references
+from aistat_jax.uncertainty.tolerance import Tolerance, default_tolerance
 
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
@@ -54,8 +55,8 @@ class Settings:
     """How a case is fitted and graded.
 
     `method` is one of `fit`, or its short name; `level` is the band's. A tolerance, and a blur (the
-    sd of the point spread), are in mm, or in px for images without spacing. Raises InputError for a
-    value that cannot be meant.
+    sd of the point spread), are in mm, or in px for images without spacing; without a tolerance it
+    is the image's own (`default_tolerance`). Raises InputError for a value that cannot be meant.
     """
 
     method: str | Method = "laplace"
@@ -85,19 +86,17 @@ class Settings:
                 raise InputError(f"{name} {value:g} must be a positive length")
 
     def of(self, image: Image) -> Settings:
-        """These settings for an image in mm or px; without spacing the tolerance is 1 px.
+        """These settings, for an image in mm or px.
 
         Raises InputError for lengths in the other unit.
         """
-        unit, other = (image.unit, "mm" if image.unit == "px" else "px")
+        unit, other = image.unit, "mm" if image.unit == "px" else "px"
         state = "has no spacing" if unit == "px" else "is in millimetres"
         for name in ("tolerance", "blur"):
             if getattr(self, f"{name}_{other}") is not None:
                 raise InputError(
                     f"the image {state}, so {name}_{other} means nothing; use {name}_{unit}"
                 )
-        if unit == "px" and self.tolerance_px is None:
-            return replace(self, tolerance_px=1.0)
         return self
 
 
@@ -108,7 +107,8 @@ class Case:
     `agreement` compares the whole case with a reference; `skipped` maps the id of each target that
     could not be contoured to the reason; `focus` is the place of the contour to show first;
     `chosen` the dimensions that were chosen for it, and why, where nobody had said; `charts` the
-    kind of boundary that was chosen for each contour, (id, "star" or "offset", reason).
+    kind of boundary that was chosen for each contour, (id, "star" or "offset", reason);
+    `tolerance` the one that was chosen, with its reason, where nobody had said one.
     """
 
     image: Image
@@ -121,6 +121,7 @@ class Case:
     focus: int | None = static(default=None)
     chosen: tuple[int, str] | None = static(default=None)
     charts: tuple[tuple[str, str, str], ...] = static(default=())
+    tolerance: Tolerance | None = static(default=None)
 
     def __getitem__(self, which: str | int) -> Contour:
         if isinstance(which, int):
@@ -190,10 +191,10 @@ def contour_case(
             posteriors.append(posterior)
     if not posteriors:
         raise NoContourError(inputs[0] if inputs else title, *(*skipped, *unfit)[0])
-    tolerance = {f"tolerance_{unit}": getattr(settings, f"tolerance_{unit}")
-                 for unit in ("mm", "px")}  # fmt: skip
+    settings, tolerance = _with_tolerance(settings, image, posteriors)
+    given = {f"tolerance_{image.unit}": getattr(settings, f"tolerance_{image.unit}")}
     contours = [
-        contour_of(posterior, level=settings.level, **tolerance)
+        contour_of(posterior, level=settings.level, **given)
         for posterior in progress_bar(posteriors, "grading")
     ]
     found = None
@@ -209,7 +210,19 @@ def contour_case(
         skipped=(*skipped, *unfit), focus=_focus(contours, near),
         chosen=getattr(targets, "chosen", None),
         charts=tuple(each for each in getattr(targets, "charts", ()) if each[0] in there),
+        tolerance=tolerance,
     )  # fmt: skip
+
+
+def _with_tolerance(
+    settings: Settings, image: Image, posteriors: Sequence[Posterior]
+) -> tuple[Settings, Tolerance | None]:
+    """Settings with a tolerance, and that tolerance where nobody had said it."""
+    name = f"tolerance_{image.unit}"
+    if getattr(settings, name) is not None:
+        return settings, None
+    chosen = default_tolerance(image, posteriors)
+    return replace(settings, **{name: chosen.value}), chosen
 
 
 def _fit(models: Sequence[BoundaryModel], settings: Settings) -> list[Posterior]:

@@ -93,7 +93,7 @@ def cohort(
     tolerance_mm: ToleranceMm = None,
     tolerance_px: Annotated[
         float | None,
-        typer.Option(help="The same in pixels (default 1).", rich_help_panel=_FIT),
+        typer.Option(help="The same in pixels.", rich_help_panel=_FIT),
     ] = None,
     draws: Draws = 1000,
     seed: Seed = 0,

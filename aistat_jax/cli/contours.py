@@ -51,7 +51,11 @@ Level = Annotated[
 Draws = Annotated[int, typer.Option(help="Posterior draws, at least 100.", rich_help_panel=_FIT)]
 ToleranceMm = Annotated[
     float | None,
-    typer.Option(help="Error that still counts as right, mm (default 2).", rich_help_panel=_FIT),
+    typer.Option(
+        help="Error that still counts as right, mm (default: by modality, voxels and the lesion's "
+        "size, which is said).",
+        rich_help_panel=_FIT,
+    ),
 ]
 
 
@@ -178,7 +182,7 @@ def contour(
     tolerance_mm: ToleranceMm = None,
     tolerance_px: Annotated[
         float | None,
-        typer.Option(help="The same in pixels (default 1).", rich_help_panel=_FIT),
+        typer.Option(help="The same in pixels.", rich_help_panel=_FIT),
     ] = None,
     draws: Draws = 1000,
     blur_mm: Annotated[
@@ -393,6 +397,8 @@ def _finish(place: Claim, case: Case, **files: Any) -> None:
         say(f"contoured {how} (--dims {dims}): {why}")
     for sentence in in_words(case.charts):
         say(sentence)
+    if case.tolerance is not None:
+        say(f"{case.tolerance}; --tolerance-{case.tolerance.unit} for another")
     for name in case.image.names:
         origin = case.image[name].origin
         if origin is not None and origin.quantity:

@@ -52,11 +52,11 @@ def cohort_table(
 
     By "target" a row has case, target, grade, size with its 95% interval (size, size_low,
     size_high in size_unit), half_width and half_width_largest of the band, and passed (its own
-    checks), then trusted_to (the smallest tolerance at which it would be green, infinite where none
-    is), presence, dice, assd and hd95 against a reference where any case has them. By
-    "case" a row has the number of targets and of each grade, the median of their half-widths, and
-    the agreement of the whole case (band_share: of reference slices inside the band). Lengths are
-    in the column unit. What is not known is NaN.
+    checks), then tolerance (at which it was graded), trusted_to (the smallest at which it would be
+    green, infinite where none is), presence, dice, assd and hd95 against a reference where any case
+    has them. By "case" a row has the number of targets and of each grade, the median of their
+    half-widths, and the agreement of the whole case (band_share: of reference slices inside the
+    band). Lengths are in the column unit. What is not known is NaN.
 
     Raises InputError for no case, and for what is not a summary of one.
 
@@ -75,7 +75,7 @@ def cohort_table(
         summary = _summary(str(name), found, tolerances)
         rows += [_of_case(str(name), summary)] if by == "case" else _of_targets(str(name), summary)
     table = Table(rows)
-    optional = ("trusted_to", "presence", "dice", "assd", "hd95", "band_share")
+    optional = ("tolerance", "trusted_to", "presence", "dice", "assd", "hd95", "band_share")
     unknown = [name for name in optional if all(np.isnan(row.get(name, np.nan)) for row in rows)]
     unknown = [name for name in unknown if name in table]
     return table.drop(columns=unknown)
@@ -152,8 +152,10 @@ def _summary(name: str, found: Found, tolerances: dict[str, Any]) -> Mapping[str
         return _checked(name, found)
     if not all(isinstance(each, Posterior) for each in found):
         raise InputError(f"{name}: a case is a folder, a summary, a Case or posteriors")
-    targets = [target_summary(contour_of(p, **tolerances)) for p in found]
-    return {"schema": SCHEMA, "targets": targets}
+    graded = [contour_of(p, **tolerances) for p in found]
+    settings = {f"tolerance_{each.unit}": each.grade.tolerance for each in graded}
+    targets = [target_summary(each) for each in graded]
+    return {"schema": SCHEMA, "settings": settings, "targets": targets}
 
 
 def read_summary(path: Path) -> Mapping[str, Any]:
@@ -205,6 +207,7 @@ def _of_targets(name: str, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "half_width_largest": band["max"],
                 "unit": unit,
                 "passed": target["diagnostics"]["converged"],
+                "tolerance": _number(summary.get("settings", {}).get(f"tolerance_{unit}")),
                 "trusted_to": _trusted_to(target["grade"], unit),
                 "presence": target.get("presence", np.nan),
                 **_agreement(target.get("reference", {})),

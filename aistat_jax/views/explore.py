@@ -19,6 +19,7 @@ from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.grading import grade
+from aistat_jax.uncertainty.tolerance import default_tolerance
 from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.style import COMPARED
 from aistat_jax.views.surfaces import Body, body_of, plot_surface
@@ -47,7 +48,8 @@ def explore(
     the tolerance unless told otherwise): the model that was fitted is fitted again with them.
     `reference` is a contour to compare with (of a surface a mesh, a mask or a channel that holds
     one), or one for each posterior.
-    A case (`contour`) brings its references and tolerance. Instead of posteriors a session of edits
+    A case (`contour`) brings its references and tolerance; posteriors are graded at the image's own
+    (`default_tolerance`) unless told otherwise. Instead of posteriors a session of edits
     can be gone on with (`load_session`), which brings its own tolerance and `click_sd`, or the path
     of a file of either: posterior.nc of the command line, or a saved session. Posteriors read from
     a file are edited by their draws (`model_from_draws`). Where a package of
@@ -74,7 +76,7 @@ def explore(
             )
     else:
         several = [given] if isinstance(given, Posterior) else list(given)
-        tolerances = {"tolerance_mm": tolerance_mm, "tolerance_px": tolerance_px}
+        tolerances = _tolerances(image, several, tolerance_mm, tolerance_px)
         session = session_of(several, click_sd=click_sd, **tolerances)
     home = home_of(image, several)
     references = references_for(reference, several, image)
@@ -127,19 +129,29 @@ def compare(
                 "these are surfaces in space, and a comparison shows contours in slices; explore "
                 "them, or contour slice by slice (dims=2)"
             )
-        home_of(image, [posterior])
+    several = list(posteriors.values())
+    tolerances = _tolerances(image, several, tolerance_mm, tolerance_px)
     channel = image.names[0] if channel is None else channel
     image[channel]  # refuses an unknown one
-    grades = {
-        name: grade(posterior, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px)
-        for name, posterior in posteriors.items()
-    }
+    grades = {name: grade(posterior, **tolerances) for name, posterior in posteriors.items()}
     if missing := what_is_missing():
         print(f"{missing} is not installed, so this is a figure; {NEEDS}")
         return plot_comparison(image, posteriors, reference=reference, channel=channel, level=level)
     from aistat_jax.views.live.comparison import Comparison
 
     return Comparison(image, posteriors, grades, reference, level=level, channel=channel)
+
+
+def _tolerances(
+    image: Image, posteriors: Sequence[Posterior], mm: float | None, px: float | None
+) -> dict[str, float | None]:
+    """The tolerance asked for, or else the image's own. Refuses posteriors of another image."""
+    for posterior in posteriors:
+        home_of(image, [posterior])
+    if mm is px is None and posteriors:
+        chosen = default_tolerance(image, posteriors)
+        return {f"tolerance_{chosen.unit}": chosen.value}
+    return {"tolerance_mm": mm, "tolerance_px": px}
 
 
 def _read(path: str | os.PathLike[str]) -> Session | list[Posterior]:

@@ -361,8 +361,9 @@ def _quantities(summary: Mapping[str, Any]) -> str:
 def _settings(summary: Mapping[str, Any]) -> str:
     """Level and tolerance, where the summary has them."""
     found = summary.get("settings", {})
-    said = [f" · tolerance {value:g} {name.removeprefix('tolerance_')}"
-            for name, value in found.items() if name.startswith("tolerance_")]  # fmt: skip
+    why = f" ({found['tolerance_reason']})" if "tolerance_reason" in found else ""
+    said = [f" · tolerance {found[f'tolerance_{unit}']:g} {unit}{why}"
+            for unit in ("mm", "px") if f"tolerance_{unit}" in found]  # fmt: skip
     chosen = summary.get("chosen", {})
     if "dims" in chosen:
         how = "as a surface" if chosen["dims"] == 3 else "slice by slice"

@@ -39,14 +39,17 @@ def summary_of(case: Case) -> dict[str, Any]:
     Channels that were read from DICOM have "quantities", by their names: the "quantity" and what it
     was computed "from", every attribute with its tag and value, and "notes" on the series.
 
+    Settings have a "tolerance_reason" where nobody had said a tolerance, so that it was chosen.
+
     Where there is something to say it holds "reference" (agreement with a reference mask),
     "skipped" (targets that could not be read, with reasons) and "chosen", what nobody had said
     ("dims" and the "reason"; "charts", with the "id", "chart" and "reason" of each target); a
     target its "channel" and "slice", "presence" and its own "reference"; a grade "trusted_to_mm"
-    (the smallest tolerance at which it would be green, null where there is none) and "findings"
+    (the smallest tolerance at which it would be green, null where there is none),
+    "trusted_to_by_place_mm" (the same of single places on the boundary) and "findings"
     (what speaks against the model: each with "cap", the best grade it leaves, "kind" and "text");
     readers must not count on any of them.
-    Images without spacing have sizes in "px2", `band_half_width_px` and `trusted_to_px`.
+    Images without spacing have sizes in "px2", `band_half_width_px`, `trusted_to_px` and so on.
     """
     first, like = case[0], case.image.primary
     summary: dict[str, Any] = {
@@ -57,6 +60,7 @@ def summary_of(case: Case) -> dict[str, Any]:
         "settings": {
             "level": first.band.level,
             f"tolerance_{first.unit}": first.grade.tolerance,
+            **({"tolerance_reason": case.tolerance.reason} if case.tolerance else {}),
             "draws": len(first.posterior.draws),
         },
         "targets": [target_summary(each, like) | place_of(each, case.image) for each in case],
