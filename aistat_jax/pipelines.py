@@ -204,8 +204,8 @@ def check_question(
     enough = len(named) == 1 or named == {"point_mm", "threshold"}
     if not enough and (named or net is None):
         raise InputError(
-            "pass one of point_mm, box_mm, mask, threshold and net, or point_mm together with "
-            "box_mm, threshold or net"
+            "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
+            "or net; or box_mm, alone or with point_mm"
         )
 
 
