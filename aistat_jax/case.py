@@ -11,7 +11,9 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._progress import progress_bar
 from aistat_jax._record import record, static
+from aistat_jax._record import replace as replaced
 from aistat_jax._typing import Bool
+from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
@@ -23,6 +25,7 @@ from aistat_jax.inference.methods import Laplace, Method, method_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
+from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.contour import Contour, contour_of
 from aistat_jax.uncertainty.reference import Agreement, agreement, with_references
 from aistat_jax.uncertainty.tolerance import Tolerance, default_tolerance
@@ -108,7 +111,8 @@ class Case:
     could not be contoured to the reason; `focus` is the place of the contour to show first;
     `chosen` the dimensions that were chosen for it, and why, where nobody had said; `charts` the
     kind of boundary that was chosen for each contour, (id, "star" or "offset", reason);
-    `tolerance` the one that was chosen, with its reason, where nobody had said one.
+    `tolerance` the one that was chosen, with its reason, where nobody had said one; `second`
+    another reading of the point, which `SecondReading.question` asks about.
     """
 
     image: Image
@@ -122,6 +126,7 @@ class Case:
     chosen: tuple[int, str] | None = static(default=None)
     charts: tuple[tuple[str, str, str], ...] = static(default=())
     tolerance: Tolerance | None = static(default=None)
+    second: SecondReading | None = None
 
     def __getitem__(self, which: str | int) -> Contour:
         if isinstance(which, int):
@@ -204,13 +209,16 @@ def contour_case(
             contours, reference, image.primary,
             exact=outlines is not None, whole_volume=whole_volume,
         )  # fmt: skip
-    there = {contour.id for contour in contours}
+    there, second = {contour.id for contour in contours}, getattr(targets, "second", None)
+    if second is not None:
+        contours = [replaced(contour, other=other_in(second, contour)) for contour in contours]
     return Case(
         image, tuple(contours), found, settings, title=title, inputs=inputs,
         skipped=(*skipped, *unfit), focus=_focus(contours, near),
         chosen=getattr(targets, "chosen", None),
         charts=tuple(each for each in getattr(targets, "charts", ()) if each[0] in there),
         tolerance=tolerance,
+        second=second,
     )  # fmt: skip
 
 
@@ -223,6 +231,13 @@ def _with_tolerance(
         return settings, None
     chosen = default_tolerance(image, posteriors)
     return replace(settings, **{name: chosen.value}), chosen
+
+
+def other_in(second: SecondReading, contour: Contour) -> tuple[Curve, ...] | Mesh:
+    """What another reading shows in the slice of a contour, or beside a surface."""
+    if contour.chart.dims == 3:
+        return second.surface
+    return tuple(second.outline(contour.posterior.chart.plane))
 
 
 def _fit(models: Sequence[BoundaryModel], settings: Settings) -> list[Posterior]:

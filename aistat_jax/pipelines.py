@@ -14,10 +14,13 @@ import numpy as np
 from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
 from aistat_jax._typing import Bool
+from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.finders import find_targets
+from aistat_jax.boundary.hints import Points, clicks_on
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
+from aistat_jax.boundary.targets import Targets
 from aistat_jax.case import Case, NoContourError, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
@@ -36,8 +39,11 @@ def contour(
     image: Image | PathLike | Mapping[str, PathLike],
     *,
     ct: PathLike | None = None,
-    point_mm: Sequence[float] | np.ndarray | None = None,
+    point_mm: Points | None = None,
     radius_mm: float | None = None,
+    outside_mm: Points | None = None,
+    edge_mm: Points | None = None,
+    box_mm: Points | None = None,
     mask: Mask | None = None,
     threshold: float | None = None,
     net: str | Net | None = None,
@@ -56,10 +62,14 @@ def contour(
     `image` is an `Image`, files by the names of their channels, {"PT": "pet.nii.gz", "CT": ...},
     the primary one first, or the file of a PET; `ct` one more channel on its own grid. Files are
     NIfTI or DICOM, of which a folder or a zip of a series will do (`read_image`). What to
-    contour is a point inside (patient RAS mm; px without spacing), which `radius_mm` says the size
-    of where it is known, a rough `mask`, a `threshold` in the channel's quantity, or what a network
-    finds (`net`, a shipped one's name or a folder), which then reads the boundary too; a point
-    chooses among what a threshold or a network finds. See `find_targets` for `channel`, `slices`,
+    contour is a point inside (patient RAS mm; px without spacing), or several of one lesion, which
+    `radius_mm` says the size of where it is known; with it, or alone, two corners of a box
+    (`box_mm`); a rough `mask`, a `threshold` in the channel's quantity, or what a network finds
+    (`net`, a shipped one's name or a folder), which then reads the boundary too; a point chooses
+    among what a threshold or a network finds. Points outside of the lesion (`outside_mm`) and on
+    its edge (`edge_mm`) tell readings of the image apart, and are evidence of the boundary with a
+    standard deviation of 1 mm. Where there are two readings of a point, the case keeps the
+    `second`, and which point would tell. See `find_targets` for `channel`, `slices`,
     `dims` (2 slice by slice, which is the default, 3 as one surface) and `chart` ("star", or
     "offset" from the target's outline); with "auto" they are as suits the target, and the case says
     what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
@@ -76,12 +86,14 @@ def contour(
     """
     settings = settings or Settings()
     dims = DIMS if dims is None else dims
-    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm)
+    more = {"outside_mm": outside_mm, "edge_mm": edge_mm, "box_mm": box_mm}
+    more = {name: value for name, value in more.items() if value is not None}
+    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm, tuple(more))
     picture, files = _read(image, ct)
     settings = settings.of(picture)
     where: dict[str, Any] = {"slices": slices, "dims": dims, "chart": chart, "channel": channel}
     where |= {"point_mm": point_mm, "threshold": threshold}
-    where |= {} if radius_mm is None else {"radius_mm": radius_mm}
+    where |= more | ({} if radius_mm is None else {"radius_mm": radius_mm})
     home = picture.primary if channel is None else picture[channel]
     if mask is not None:
         where["mask"] = mask if isinstance(mask, np.ndarray) else read_mask(mask, home, mask_roi)
@@ -94,11 +106,11 @@ def contour(
         files += [Path(reference)]
     names = names_of(files) or tuple(f"channel {name}" for name in picture.names)
     model_of: Callable[[Any], BoundaryModel]
+    read = image_evidence(picture, settings.blur_mm or settings.blur_px)
     if net is None:
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
-        evidence = image_evidence(picture, settings.blur_mm or settings.blur_px)
-        model_of = partial(boundary_model, evidence=evidence)
+        model_of = partial(_model_of, targets, read)
     else:
         loaded = net if isinstance(net, Net) else load_net(net)
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
@@ -110,12 +122,12 @@ def contour(
             told = "star", "a network reads radii from a centre"
             targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
     fitted = partial(
-        contour_case, picture, model_of=model_of, settings=settings, reference=drawn,
+        contour_case, picture, settings=settings, reference=drawn,
         outlines=outlines, whole_volume=slices == "all",
-        title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
+        title=title or f"Contours of {names[0]}", inputs=names, near=_first(point_mm, box_mm),
     )  # fmt: skip
     try:
-        return fitted(targets)
+        return fitted(targets, model_of=model_of)
     except NoContourError as error:
         if not (dims == "auto" and error.cut_off and targets.chosen and targets.chosen[0] == 3):
             raise
@@ -123,7 +135,8 @@ def contour(
         reason = f"as one surface {error.why.split(';')[0]}"
         with about(names[0]):
             slicewise = find_targets(picture, **where)
-        return fitted(replace(slicewise, chosen=(2, reason)))
+        slicewise = replace(slicewise, chosen=(2, reason))
+        return fitted(slicewise, model_of=partial(_model_of, slicewise, read))
 
 
 def demo_case(settings: Settings | None = None) -> Case:
@@ -145,6 +158,18 @@ def demo_case(settings: Settings | None = None) -> Case:
     )  # fmt: skip
 
 
+def _model_of(targets: Targets, evidence: Evidence, target: Any) -> BoundaryModel:
+    """What the image and the points that were given say of a target."""
+    return boundary_model(target, evidence + clicks_on(targets, target.id))
+
+
+def _first(point_mm: Points | None, box_mm: Points | None) -> np.ndarray | None:
+    """The first of the points, or else the middle of a box."""
+    if point_mm is not None:
+        return np.asarray(point_mm, dtype=float).reshape(-1, 3)[0]
+    return None if box_mm is None else np.asarray(box_mm, dtype=float).reshape(2, 3).mean(axis=0)
+
+
 def check_question(
     point_mm: Any,
     mask: Any,
@@ -154,16 +179,23 @@ def check_question(
     dims: int | str = 2,
     chart: str = "star",
     radius_mm: float | None = None,
+    more: Sequence[str] = (),
 ) -> None:
-    """Refuse a target that is named in no way, or in two that exclude each other."""
+    """Refuse a target that is named in no way, or in two that exclude each other.
+
+    `more` are the names of what else was said beside a point.
+    """
+    if "box_mm" in more and point_mm is None and (mask, threshold, net) == (None, None, None):
+        point_mm = "the middle of the box"
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
         raise InputError("net finds the target itself; drop threshold")
     if net is not None and dims not in (2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
-    if net is not None and radius_mm is not None:
-        raise InputError("net finds the target itself; drop radius_mm")
+    if net is not None and (radius_mm is not None or more):
+        named_too = ["radius_mm"] * (radius_mm is not None) + list(more)
+        raise InputError(f"net finds the target itself; drop {' and '.join(named_too)}")
     if net is not None and chart not in ("star", "auto"):
         raise InputError("net reads radii from a centre; drop chart, or net")
     for name in ("blur_mm", "blur_px"):
@@ -173,7 +205,7 @@ def check_question(
     if not enough and (named or net is None):
         raise InputError(
             "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
-            "or net"
+            "or net; or box_mm, alone or with point_mm"
         )
 
 

@@ -233,6 +233,23 @@ def test_point_outside_the_image(scan, refused):
     assert "outside" in refused(scan[0] / "pet.nii.gz", point="0,0,500")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--outside", "0,0,500"], "outside channel"),
+        (["--outside", "0,0,0", "--edge", "1"], "--edge 1 is not three numbers"),
+        (["--box", "1,2,3"], "--box 1,2,3 is not two corners"),
+        (["--box=-40,-40,0,40,40,0"], "has no volume"),
+        (["--edge", "0,0,0", "--mask", "m.nii.gz"], "--point X,Y,Z"),
+        (["--point", "0,0,0", "--radius-mm", "9"], "--radius-mm says how large"),
+    ],
+)
+def test_what_points_and_boxes_cannot_say(scan, refused, options, words):
+    sentence = refused(scan[0] / "pet.nii.gz", *options, point=scan[2])
+    assert words in sentence
+    assert "_mm" not in sentence
+
+
 def test_point_in_air(scan, refused, tmp_path):
     values = np.pad(pet_values(scan), ((12, 0), (0, 0), (0, 0)))
     path = save(tmp_path / "air.nii.gz", values, AFFINE)

@@ -10,7 +10,8 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.case import Case, Settings
+from aistat_jax.boundary.alternatives import SecondReading
+from aistat_jax.case import Case, Settings, other_in
 from aistat_jax.inference.posterior import Diagnostics, Finding
 from aistat_jax.uncertainty.contour import contour_of, estimate_volume
 from aistat_jax.uncertainty.reference import agreement, with_references
@@ -275,3 +276,25 @@ def test_a_case_shows_the_middle_large_and_at_most_nine_small(count):
     contours = with_references(case.contours, volume, case.image.primary)
     figure = plot_case(case.image, contours)
     assert len(figure.axes) == {1: 1, 2: 3, 11: 10}[count]
+
+
+def test_two_readings_are_in_the_summary_the_report_and_the_figure(tmp_path):
+    """Both with their shares, and the question; a case of one reading (the control) has neither."""
+    case = make_case(count=2)
+    grid = case.image.primary.grid
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[8:16, 8:16] = True
+    second = SecondReading(mask, grid, (0.6, 0.3), (8.0, 2.0), (20.0, 20.0, 0.0), True)
+    contours = tuple(replace(each, other=other_in(second, each)) for each in case)
+    asked = replace(case, contours=contours, second=second)
+    summary = json.loads(json.dumps(summary_of(asked), allow_nan=False))
+    assert [each["share"] for each in summary["readings"]] == [0.6, 0.3]
+    assert [each["holds_place"] for each in summary["readings"]] == [False, True]
+    assert summary["question"] == {"point_mm": [20.0, 20.0, 0.0], "text": second.question()}
+    assert not {"readings", "question"} & set(summary_of(case))
+    for each, words in ((asked, True), (case, False)):
+        report = write_report(tmp_path / "r.html", title="t", summary=summary_of(each)).read_text()
+        assert ("Two readings of the point" in report) == words
+        figure = plot_case(each.image, each.contours)
+        labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert ("second reading" in labels) == words

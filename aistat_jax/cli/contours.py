@@ -13,6 +13,7 @@ from aistat_jax.cli.options import (
     OUT,
     Seed,
     check_devices,
+    corners_of,
     in_flags,
     names_of,
     point_of,
@@ -35,6 +36,10 @@ CASE_FILES = (
     "fhir.json",
 )  # fmt: skip
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
+POINTS = {
+    "point_mm": "--point X,Y,Z", "outside_mm": "--outside X,Y,Z", "edge_mm": "--edge X,Y,Z",
+    "box_mm": "--box X,Y,Z,X,Y,Z",
+}  # fmt: skip
 SIZES = {2: "area", 3: "volume"}
 DEMO_OUT = Path("aistat-out/demo")
 NAMELESS = "anonymous"
@@ -102,10 +107,31 @@ def contour(
         typer.Option(help="CT on its own grid, as further evidence: a file or a DICOM folder."),
     ] = None,
     point: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A point inside: patient RAS millimetres (pixels without spacing). Several, of "
+            "one lesion, are allowed.",
+            metavar="X,Y,Z",
+            rich_help_panel=_FIND,
+        ),
+    ] = None,
+    outside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A point outside of it, or several.", metavar="X,Y,Z", rich_help_panel=_FIND
+        ),
+    ] = None,
+    edge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A point on its edge, or several.", metavar="X,Y,Z", rich_help_panel=_FIND
+        ),
+    ] = None,
+    box: Annotated[
         str | None,
         typer.Option(
-            help="A point inside: patient RAS millimetres (pixels without spacing).",
-            metavar="X,Y,Z",
+            help="Two opposite corners of a box around it, with a point or alone.",
+            metavar="X,Y,Z,X,Y,Z",
             rich_help_panel=_FIND,
         ),
     ] = None,
@@ -247,14 +273,23 @@ def contour(
 
     space, kind = dims_of(dims), chart_of(chart)
     flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm"
-    with in_flags(*flags, point_mm="--point X,Y,Z"):
-        wanted = space or pipelines.DIMS, kind, radius_mm
+    said = {"outside_mm": outside, "edge_mm": edge, "box_mm": box}
+    said = {name: value for name, value in said.items() if value}
+    point = point or None
+    with in_flags(*flags, **POINTS):
+        wanted = space or pipelines.DIMS, kind, radius_mm, tuple(said)
         pipelines.check_question(point, mask, threshold, net, settings, *wanted)
-    if slices == "point" and point is None:
+    if slices == "point" and point is None and box is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
         raise InputError("IMAGE is already named CT; pass --channel-name PT, or drop --ct")
-    place_mm = None if point is None else point_of("--point", point)
+    place_mm = None if point is None else [point_of("--point", each) for each in point]
+    more: dict[str, Any] = {
+        name: [point_of(f"--{name[:-3]}", each) for each in given]
+        for name, given in said.items()
+        if name != "box_mm"
+    }
+    more |= {} if box is None else {"box_mm": corners_of("--box", box)}
     chosen, shares = slices_of(slices), _levels(levels)
     if rtstruct_on not in (None, channel_name, *(["CT"] if ct else [])):
         raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
@@ -269,19 +304,19 @@ def contour(
         "contour",
         digest(image),
         NAMELESS if anonymous else name,
-        at=digest(*_asked(point, mask, threshold, net), mask_roi or ""),
+        at=digest(*_asked(point, box, mask, threshold, net), mask_roi or ""),
     )
     default = Path("aistat-out") / (NAMELESS if anonymous else stem_of(image))
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
     with in_flags(
         "tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices", "radius_mm",
-        point_mm="--point X,Y,Z", roi="--mask-roi or --reference-roi",
+        roi="--mask-roi or --reference-roi", **POINTS,
     ):  # fmt: skip
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
             threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
-            reference=reference, mask_roi=mask_roi, reference_roi=reference_roi,
+            reference=reference, mask_roi=mask_roi, reference_roi=reference_roi, **more,
             settings=settings, title=f"Contours of {name}",
         )  # fmt: skip
     if anonymous:
@@ -292,11 +327,15 @@ def contour(
 
 
 def _asked(
-    point: str | None, mask: Path | None, threshold: float | None, net: str | None
+    points: list[str] | None,
+    box: str | None,
+    mask: Path | None,
+    threshold: float | None,
+    net: str | None,
 ) -> list[str]:
-    """What tells one lesion of an image from another."""
+    """What tells one lesion of an image from another: the first point of it, or else its box."""
     drawn = None if mask is None else mask.resolve()
-    return [str(part) for part in (point, drawn, threshold, net)]
+    return [str(part) for part in (points[0] if points else box, drawn, threshold, net)]
 
 
 def doctor(
@@ -399,6 +438,8 @@ def _finish(place: Claim, case: Case, **files: Any) -> None:
         say(sentence)
     if case.tolerance is not None:
         say(f"{case.tolerance}; --tolerance-{case.tolerance.unit} for another")
+    if case.second is not None:
+        say(case.second.question(POINTS["point_mm"], POINTS["outside_mm"]))
     for name in case.image.names:
         origin = case.image[name].origin
         if origin is not None and origin.quantity:

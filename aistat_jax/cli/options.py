@@ -59,6 +59,18 @@ def point_of(option: str, text: str) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def corners_of(option: str, text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Six numbers as two corners; four, for a picture, are corners in its one slice."""
+    parts = text.split(",")
+    half = len(parts) // 2
+    if len(parts) not in (4, 6):
+        raise InputError(
+            f"{option} {text} is not two corners; write {option} X,Y,Z,X,Y,Z without spaces, "
+            f"such as {option}=-30,10,90,5,50,120"
+        )
+    return point_of(option, ",".join(parts[:half])), point_of(option, ",".join(parts[half:]))
+
+
 def stem_of(path: Path) -> str:
     """A file's name less a known ending and leading dots.
 

@@ -27,12 +27,15 @@ class Contour:
     """The posterior of one target, its band and grade, and a reference to compare with, if any.
 
     In a slice or in space, as the dims of its chart say; `sections` are what a slice shows of it.
+    `other` is what another reading of the image shows there, where there is one: none of its curves
+    may lie in this slice.
     """
 
     posterior: Posterior
     band: Band
     grade: Grade
     reference: Reference = None
+    other: Reference = None
 
     @property
     def id(self) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.layers import (
     draw_colour_bar,
+    draw_other,
     draw_posterior,
     draw_slice,
     legend_handles,
@@ -58,7 +60,8 @@ def plot_case(
     if count == 1:
         one = contours[0]
         return plot_contours(
-            image, one.posterior, one.band, one.grade, reference=one.drawn, channel=channel,
+            image, one.posterior, one.band, one.grade, reference=one.drawn, other=_other(one),
+            channel=channel,
             width_mm=width_mm,
         )  # fmt: skip
     chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_PANELS)).round().astype(int))
@@ -87,6 +90,7 @@ def plot_case(
         handles = legend_handles(
             seen, large_one.band, min(30, len(large_one.posterior.draws)),
             [contour.drawn for contour in contours], shares=False,
+            other=any(_other(contour) for contour in contours),
         )  # fmt: skip
         note = (
             f"small: {len(chosen)} of {count} contours, spread evenly"
@@ -119,6 +123,12 @@ def plot_slices(
 
 def _draw(axes: Axes, one: Contour, draws: int, width: float) -> None:
     draw_posterior(axes, one.posterior, one.band, one.grade, draws, one.drawn, width)
+    draw_other(axes, _other(one), width / 2.4)
+
+
+def _other(one: Contour) -> tuple[Curve, ...]:
+    """The curves of another reading in the slice of a contour."""
+    return one.other if isinstance(one.other, tuple) else ()
 
 
 def _places(made: Page, count: int) -> tuple[Any, list[Any]]:
@@ -147,7 +157,8 @@ def _common_limits(
     each = []
     for one in contours:
         plane = slice_shown(image, one.posterior, channel).plane
-        each.append(limits_around(one.posterior, one.band, one.drawn, plane, full=False))
+        beside = (*(one.drawn or ()), *_other(one))
+        each.append(limits_around(one.posterior, one.band, beside, plane, full=False))
     edges = np.array(each)
     low, high = edges[:, [0, 2]].min(axis=0), edges[:, [1, 3]].max(axis=0)
     middle, half = (low + high) / 2, float((high - low).max()) / 2

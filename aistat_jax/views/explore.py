@@ -18,6 +18,7 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import simultaneous_band
+from aistat_jax.uncertainty.contour import Reference
 from aistat_jax.uncertainty.grading import grade
 from aistat_jax.uncertainty.tolerance import default_tolerance
 from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
@@ -48,16 +49,18 @@ def explore(
     the tolerance unless told otherwise): the model that was fitted is fitted again with them.
     `reference` is a contour to compare with (of a surface a mesh, a mask or a channel that holds
     one), or one for each posterior.
-    A case (`contour`) brings its references and tolerance; posteriors are graded at the image's own
-    (`default_tolerance`) unless told otherwise. Instead of posteriors a session of edits
-    can be gone on with (`load_session`), which brings its own tolerance and `click_sd`, or the path
-    of a file of either: posterior.nc of the command line, or a saved session. Posteriors read from
-    a file are edited by their draws (`model_from_draws`). Where a package of
-    `pip install "aistat_jax[lab]"` is missing, a figure comes back, with a sentence that says so.
+    A case (`contour`) brings its references, a second reading (dashed) and tolerance; posteriors
+    are graded at the image's own (`default_tolerance`) unless told otherwise. Instead of posteriors
+    a session of edits can be gone on with (`load_session`), which brings its own tolerance and
+    `click_sd`, or the path of a file of either: posterior.nc of the command line, or a saved
+    session. Posteriors read from a file are edited by their draws (`model_from_draws`). Where a
+    package of `pip install "aistat_jax[lab]"` is missing, a figure comes back, with a sentence that
+    says so.
 
     Raises InputError for a posterior of another image, and for whatever `grade` refuses.
     """
     given = _read(posterior) if isinstance(posterior, str | os.PathLike) else posterior
+    others: list[Reference] = []
     if isinstance(given, Case):
         drawn = [
             one.reference if isinstance(one.reference, Curve | Mesh) else None for one in given
@@ -65,6 +68,7 @@ def explore(
         reference = drawn if reference is None else reference
         if tolerance_mm is tolerance_px is None:
             tolerance_mm, tolerance_px = given.settings.tolerance_mm, given.settings.tolerance_px
+        others = [one.other for one in given]
         given = given.posteriors
     if isinstance(given, Session):
         session = given
@@ -98,7 +102,9 @@ def explore(
         return plot_contours(*one, channel=channel, reference=flat)
     from aistat_jax.views.live.explorer import Explorer
 
-    explorer = Explorer(image, session, home, references, level=level, channel=channel)
+    explorer = Explorer(
+        image, session, home, references, level=level, channel=channel, others=others
+    )
     if isinstance(posterior, str | os.PathLike):
         explorer.signing.of(posterior)
     return explorer

@@ -15,6 +15,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.space.outlines import Region, outlines
 from aistat_jax.uncertainty.bands import Band
@@ -24,6 +25,7 @@ from aistat_jax.views.layers import (
     closed,
     curves_of,
     draw_colour_bar,
+    draw_other,
     draw_outlines,
     draw_posterior,
     draw_slice,
@@ -56,6 +58,7 @@ def plot_contours(
     channel: str | None = None,
     draws: int = 30,
     reference: Region | None = None,
+    other: Sequence[Curve] | None = None,
     full: bool = False,
     title: str | None = "auto",
     legend: bool = True,
@@ -67,6 +70,7 @@ def plot_contours(
     The estimate is coloured and styled by local grade where a grade is given; thin lines are
     posterior draws; the translucent ring is the band. `reference` is a contour to compare with: a
     `Curve`, a boolean mask of the slice or of the whole volume, or a `Channel` that holds one.
+    `other` are curves of another reading of the image (`Contour.other`), dashed.
     `channel` names the image shown (the first unless told); `full` shows the whole slice rather
     than the target's surroundings. `width_mm` makes the figure as wide as a column of a journal (88
     and 180 are common); `ax` draws into axes of yours instead.
@@ -76,15 +80,17 @@ def plot_contours(
     """
     with page(width_mm, ax) as made:
         panel = slice_panel(
-            made, image, posterior, band, channel=channel, full=full, reference=reference
-        )
+            made, image, posterior, band, channel=channel, full=full, reference=reference,
+            other=other or (),
+        )  # fmt: skip
         axes, drawn, width = panel.axes, panel.reference, (1.8 if full else 2.4) * made.scale
         draw_posterior(axes, posterior, band, grade, draws, drawn, width)
+        draw_other(axes, other or (), width / 2.4)
         made.title(axes, title_or_auto(title, posterior, grade))
         draw_colour_bar(axes, panel.picture, panel.shown)
         handles = legend_handles(
             [] if grade is None else [grade], band, min(draws, len(posterior.draws)), [drawn],
-            width=width,
+            other=bool(other), width=width,
         )  # fmt: skip
         return settle(made, handles if legend else (), beside=True)
 

@@ -22,6 +22,7 @@ from aistat_jax.views.style import (
     ESTIMATE,
     GRADE_LOOKS,
     HALO,
+    OTHER,
     OUTLINE,
     REFERENCE,
 )
@@ -36,6 +37,7 @@ Limits = tuple[float, float, float, float]
 Drawn = Curve | Sequence[Curve] | None
 """A reference as it is drawn: nothing, one curve, or all outlines of a mask."""
 _REFERENCE_DASHES = (0, (6, 2, 1, 2))
+OTHER_DASHES = (0, (3.5, 2))
 _SIDES = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "feet"}
 
 
@@ -205,6 +207,14 @@ def draw_reference(axes: Axes, reference: Drawn, thin: float = 1.0) -> None:
         axes.plot(*line, color=REFERENCE, lw=max(1.2 * thin, 0.7), ls=_REFERENCE_DASHES, zorder=4.1)
 
 
+def draw_other(axes: Axes, curves: Sequence[Curve], thin: float = 1.0) -> None:
+    """The outlines of another reading of the image, dashed."""
+    for curve in curves:
+        line = loop(curve.points).T
+        axes.plot(*line, color=HALO, lw=1.4 * thin + 1.2, zorder=4.2)
+        axes.plot(*line, color=OTHER, lw=max(1.4 * thin, 0.8), ls=OTHER_DASHES, zorder=4.3)
+
+
 def legend_handles(
     grades: Sequence[Grade],
     band: Band | None = None,
@@ -213,12 +223,13 @@ def legend_handles(
     *,
     shares: bool = True,
     estimate: bool = True,
+    other: bool = False,
     width: float = 2.4,
 ) -> list[Any]:
     """One entry for everything drawn and none else: of grades, those that the contours have.
 
     With `shares` a grade is told with its share of the (first) boundary. A reference that is
-    empty in its slice is named as that, where all are.
+    empty in its slice is named as that, where all are. `other` is another reading of the image.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -246,6 +257,9 @@ def legend_handles(
         handles.append(Line2D([], [], **look, label="reference"))
     elif given:
         handles.append(Line2D([], [], ls="none", label="reference: none in this slice"))
+    if other:
+        look = {"color": OTHER, "lw": max(1.4 * thin, 0.8), "ls": OTHER_DASHES}
+        handles.append(Line2D([], [], **look, label="second reading"))
     return handles
 
 

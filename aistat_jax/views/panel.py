@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,11 @@ def slice_panel(
     channel: str | None,
     full: bool,
     reference: Region | None = None,
+    other: Sequence[Curve] = (),
 ) -> SlicePanel:
     """The slice of a posterior in the one panel of a page; arguments as in `plot_contours`."""
     axes = made.panel()
     shown = slice_shown(image, posterior, channel)
     drawn = reference_in(reference, posterior, image)
-    limits = limits_around(posterior, band, drawn, shown.plane, full)
+    limits = limits_around(posterior, band, (*(drawn or ()), *other), shown.plane, full)
     return SlicePanel(axes, shown, draw_slice(axes, shown, limits), limits, drawn)

@@ -126,6 +126,7 @@ def write_report(
         f"inputs: {safe(inputs)}{safe(_settings(summary))}</p>",
         f'<div class="opening"><div>{_what_to_do(targets, first, size)}{_comparison(summary)}</div>'
         f"{''.join(drawn[:1])}</div>",
+        _readings(summary),
         _overview(targets),
         _left_out(summary),
         _quantities(summary),
@@ -161,6 +162,24 @@ def _what_to_do(targets: Sequence[Mapping[str, Any]], first: Sequence[Concern], 
         together = "" if _solid(targets) else ", and neighbouring slices go together"
         parts.append(f"<p>Nothing is amber or red{together}.</p>")
     return "".join(parts)
+
+
+def _readings(summary: Mapping[str, Any]) -> str:
+    """The two readings of a point, and the question that would settle which is meant."""
+    found = summary.get("readings", ())
+    if not found:
+        return ""
+    names = "contoured", "dashed in the pictures"
+    rows = [
+        (
+            name,
+            f"{number(each['content']['value'])} {each['content']['unit']}, "
+            f"{_share(each['share'])} of the vote",
+        )
+        for name, each in zip(names, found, strict=True)
+    ]
+    text = summary.get("question", {}).get("text", "")
+    return f"<h2>Two readings of the point</h2>{table(rows)}<p>{safe(text)}.</p>"
 
 
 def _overview(targets: Sequence[Mapping[str, Any]]) -> str:

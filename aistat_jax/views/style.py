@@ -42,6 +42,7 @@ ESTIMATE = "#1E88E5"
 BAND = "#4FA8F0"
 DRAW = "#1E88E5"
 REFERENCE = "#111111"
+OTHER = "#6B2FA0"  # what else may be meant
 HALO = "#FFFFFF"
 OUTLINE = "#202020"
 

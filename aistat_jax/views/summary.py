@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import aistat_jax
+from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.case import Case
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
@@ -42,8 +43,11 @@ def summary_of(case: Case) -> dict[str, Any]:
     Settings have a "tolerance_reason" where nobody had said a tolerance, so that it was chosen.
 
     Where there is something to say it holds "reference" (agreement with a reference mask),
-    "skipped" (targets that could not be read, with reasons) and "chosen", what nobody had said
-    ("dims" and the "reason"; "charts", with the "id", "chart" and "reason" of each target); a
+    "skipped" (targets that could not be read, with reasons), "readings" (of a point that can be
+    read in two ways: of each, the contoured one first, its "share" of the vote, its "content" and
+    whether it "holds_place"), with the "question" that would tell (its place, "point_mm", and its
+    "text"), and "chosen", what nobody had said ("dims" and the "reason"; "charts", with the "id",
+    "chart" and "reason" of each target); a
     target its "channel" and "slice", "presence" and its own "reference"; a grade "trusted_to_mm"
     (the smallest tolerance at which it would be green, null where there is none),
     "trusted_to_by_place_mm" (the same of single places on the boundary) and "findings"
@@ -69,11 +73,26 @@ def summary_of(case: Case) -> dict[str, Any]:
         summary["reference"] = _reference(case.agreement)
     if case.skipped:
         summary["skipped"] = [{"id": name, "reason": why} for name, why in case.skipped]
+    if case.second is not None:
+        summary |= _readings(case.second)
     if case.chosen is not None or case.charts:
         summary["chosen"] = _chosen(case)
     if quantities := _quantities(case.image):
         summary["quantities"] = quantities
     return summary
+
+
+def _readings(second: SecondReading) -> dict[str, Any]:
+    """Two readings of a point, and which place would tell them apart."""
+    holds = (not second.holds_place, second.holds_place)
+    of_each = zip(second.shares, second.sizes, holds, strict=True)
+    return {
+        "readings": [
+            {"share": share, "content": {"unit": "ml", "value": size}, "holds_place": held}
+            for share, size, held in of_each
+        ],
+        "question": {"point_mm": list(second.place), "text": second.question()},
+    }
 
 
 def _quantities(image: Image) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def surface_figures(case: Case) -> list[tuple[str, Figure]]:
 def _figure(case: Case, one: Contour, channel: str) -> Figure:
     drawn = one.reference if isinstance(one.reference, Mesh) else None
     return plot_surface(
-        case.image, one.posterior, one.band, one.grade, channel=channel, reference=drawn
-    )
+        case.image, one.posterior, one.band, one.grade, channel=channel, reference=drawn,
+        other=one.other if isinstance(one.other, Mesh) else None,
+    )  # fmt: skip
 
 
 def _channels(case: Case, one: Contour) -> list[str]:

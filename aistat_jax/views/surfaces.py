@@ -27,6 +27,7 @@ from aistat_jax.views.bodies import Look, draw_body, looks_of, path_of
 from aistat_jax.views.layers import (
     Limits,
     draw_colour_bar,
+    draw_other,
     draw_reference,
     draw_slice,
     legend_handles,
@@ -67,6 +68,7 @@ def plot_surface(
     at: Sequence[float] | np.ndarray | None = None,
     draws: int = 12,
     reference: Body | None = None,
+    other: Mesh | None = None,
     title: str | None = "auto",
     legend: bool = True,
     width_mm: float | None = None,
@@ -78,12 +80,13 @@ def plot_surface(
     draws on the `channel` (the first unless named), whose values are interpolated linearly. The
     surface is seen from the front and from the back: coloured by the half-width of the band, and by
     grade, where amber is hatched and red is dotted. `reference` is a body to compare with: a
-    `Mesh`, a boolean mask on the first channel's grid, or a `Channel` that holds one.
+    `Mesh`, a boolean mask on the first channel's grid, or a `Channel` that holds one; `other` is
+    another reading of the image (`Contour.other`), whose sections are dashed.
 
     Raises InputError for a contour in a slice, and for a point outside of the image.
     """
     check_surface(posterior, band, grade)
-    scene = _scene(image, posterior, band, grade, channel, at, draws, reference)
+    scene = _scene(image, posterior, band, grade, channel, at, draws, reference, other)
     with page(width_mm, inches=7.6) as made:
         looks = looks_of(posterior.chart, scene.estimate, band, grade)
         # one row of four, or for one column a row of two for each way to colour a surface
@@ -96,7 +99,7 @@ def plot_surface(
         made.headline(title_or_auto(title, posterior, grade))
         handles = legend_handles(
             [] if grade is None else [grade], band, len(scene.draws),
-            [] if reference is None else [drawn],
+            [] if reference is None else [drawn], other=other is not None,
             width=2.0 * made.scale,
         )  # fmt: skip
         return settle(made, handles if legend else ())
@@ -114,6 +117,7 @@ class _Scene:
     edges: tuple[Mesh, ...]
     draws: list[Mesh]
     reference: Mesh | None
+    other: Mesh | None
     at: Float[np.ndarray, "3"]
     box: Float[np.ndarray, "2 3"]
     half: float
@@ -128,6 +132,7 @@ def _scene(
     at: Sequence[float] | np.ndarray | None,
     draws: int,
     reference: Body | None,
+    other: Mesh | None,
 ) -> _Scene:
     source = image.primary if channel is None else image[channel]
     estimate = posterior.chart.surface(np.asarray(posterior.estimate))
@@ -137,7 +142,8 @@ def _scene(
         edges = (surfaces.lower, surfaces.upper)
     drawn = [posterior.chart.surface(row) for row in some_of(posterior.draws, draws)]
     body = None if reference is None else body_of(reference, image)
-    seen = np.concatenate([m.points for m in (estimate, *edges, *([] if body is None else [body]))])
+    beside = [mesh for mesh in (body, other) if mesh is not None]
+    seen = np.concatenate([mesh.points for mesh in (estimate, *edges, *beside)])
     low, high = seen.min(axis=0), seen.max(axis=0)
     point = _middle(estimate) if at is None else np.asarray(at, dtype=float)
     if point.shape != (3,) or not source.grid.contains(point):
@@ -155,6 +161,7 @@ def _scene(
         edges,
         drawn,
         body,
+        other,
         point,
         np.stack([low, high]),
         half,
@@ -262,6 +269,7 @@ def _draw_sections(axes: Axes, scene: _Scene, plane: Plane, width: float) -> lis
     )
     drawn = [] if scene.reference is None else scene.reference.section(plane)
     draw_reference(axes, drawn, thin)
+    draw_other(axes, [] if scene.other is None else scene.other.section(plane), thin)
     for curve in scene.estimate.section(plane):
         points = loop(curve.points)
         axes.plot(*points.T, color=OUTLINE, lw=width + 1.6 * thin, zorder=5)

@@ -391,3 +391,14 @@ def test_posteriors_side_by_side_follow_one_slider(fitted):
     assert view.bands["a"].level == view.bands["b"].level == 0.6
     assert view.failure == ""
     assert "data:image/png" in view.still()
+
+
+def test_a_second_reading_is_dashed(explorer):
+    panel, target = explorer.scene.panels[0], explorer.target
+    assert len(panel.other.get_segments()) == 0
+    explorer.others[target] = (explorer.posterior.chart.surface(explorer.posterior.draws[0]),)
+    explorer.show_target()
+    assert len(panel.other.get_segments()) == 2
+    explorer.others[target] = None
+    explorer.show_target()
+    assert len(panel.other.get_segments()) == 0

@@ -23,7 +23,7 @@ from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
-from aistat_jax.uncertainty.contour import Contour
+from aistat_jax.uncertainty.contour import Contour, Reference
 from aistat_jax.uncertainty.grading import Grade, grades_of
 from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.layers import Limits
@@ -59,8 +59,10 @@ class Explorer(View):
         *,
         level: float,
         channel: str,
+        others: Sequence[Reference] = (),
     ) -> None:
         self.image, self.home, self.references = image, home, list(references)
+        self.others = list(others) or [None] * len(session)
         self.line, self.failure = Line(), ""
         self.desk = Desk(self, session)
         self.ray: int | None = None
@@ -228,6 +230,7 @@ class Explorer(View):
         """Another session has been opened."""
         if len(self.references) != len(self.session):
             self.references = [None] * len(self.session)
+            self.others = [None] * len(self.session)
         self._at = by_slice(self.session, self.home)
         self.chosen = self.desk.refused = None
         c = self.controls
@@ -358,6 +361,7 @@ class Explorer(View):
             panel.show_bundle(posterior, c.bundle.value)
             panel.show_draw(posterior, c.draw.value)
             panel.show_reference(None if target is None else self.references[target])
+            panel.show_other(None if target is None else self.others[target])
             panel.show_band(posterior, self.band)
 
     def show_grade(self) -> None:
@@ -377,6 +381,7 @@ class Explorer(View):
             "band": True, "surely": not self.scene.linked, "perhaps": not self.scene.linked,
             "bundle": c.bundle.value, "draw": c.draw.value, "ray": self.ray is not None,
             "reference": self.references[self.target] is not None,
+            "other": self.others[self.target] not in (None, ()),
             "click": self.clicks,
         }  # fmt: skip
         grades = {name for name, part in grade.fraction.items() if part > 0}

@@ -18,16 +18,18 @@ from matplotlib.patheffects import withStroke
 
 from aistat_jax.editing import Click
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import ChannelSlice
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.contour import Reference
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (
+    OTHER_DASHES,
     Limits,
     colour_map,
+    curves_of,
     draw_letters,
     grade_runs,
     line_look,
@@ -44,6 +46,7 @@ from aistat_jax.views.style import (
     ESTIMATE,
     GRADE_LOOKS,
     HALO,
+    OTHER,
     OUTLINE,
     REFERENCE,
 )
@@ -56,7 +59,7 @@ else:
 OVERLAY_COLOURS = "inferno"
 CLICK_MARKS = {"edge": "o", "inside": "P", "outside": "X"}
 PROBABILITY_DASHES = ((0, (5, 1.5)), (0, (1.5, 1.5)))
-LEGEND = ("band", "bundle", "draw", "surely", "perhaps", "ray", "reference", "click")
+LEGEND = ("band", "bundle", "draw", "surely", "perhaps", "ray", "reference", "other", "click")
 CROSS = "#4FA8F0"  # of the lines where linked planes cut one another
 NOWHERE = np.full((1, 2), np.nan)
 
@@ -116,13 +119,15 @@ class SlicePanel:
         self.reference.set(
             colors=[HALO, REFERENCE], linewidths=[2.6, 1.2], linestyles=["-", (0, (6, 2, 1, 2))]
         )
+        self.other = add(LineCollection([], zorder=4.2))
         self.outline = add(
             LineCollection([], colors=[OUTLINE, HALO], linewidths=[width + 1.6, width + 0.6])
         )
         self.outline.set_zorder(5)
         self.estimate = add(LineCollection([], linewidths=width, zorder=6, capstyle="butt"))
         for lines in (
-            self.edges, self.levels, self.bundle, self.reference, self.outline, self.estimate,
+            self.edges, self.levels, self.bundle, self.reference, self.other, self.outline,
+            self.estimate,
         ):  # fmt: skip
             axes.add_collection(lines, autolim=False)
         line = {"solid_capstyle": "round", "zorder": 7}
@@ -278,17 +283,23 @@ class SlicePanel:
         self.draw.set_data(*line.T)
         self.draw_halo.set_data(*line.T)
 
-    def show_reference(self, shape: Curve | Mesh | None) -> None:
-        """A curve of the slice, or the section of a surface."""
+    def show_reference(self, shape: Reference) -> None:
+        """Curves of the slice, or the section of a surface."""
+        self._show_dashed(self.reference, shape, REFERENCE, (0, (6, 2, 1, 2)))
+
+    def show_other(self, shape: Reference) -> None:
+        """What another reading of the image shows in the slice."""
+        self._show_dashed(self.other, shape, OTHER, OTHER_DASHES)
+
+    def _show_dashed(self, lines: Any, shape: Reference, colour: str, dashes: Any) -> None:
         if isinstance(shape, Mesh):
             curves = [] if self.plane is None else shape.section(self.plane)
         else:
-            curves = [] if shape is None else [shape]
-        lines = [loop(curve.points) for curve in curves]
-        count, dashes = len(lines), (0, (6, 2, 1, 2))
-        self.reference.set_segments([*lines, *lines])
-        self.reference.set(
-            colors=[HALO] * count + [REFERENCE] * count,
+            curves = curves_of(shape)
+        loops, count = [loop(curve.points) for curve in curves], len(curves)
+        lines.set_segments([*loops, *loops])
+        lines.set(
+            colors=[HALO] * count + [colour] * count,
             linewidths=[2.6] * count + [1.2] * count, linestyles=["-"] * count + [dashes] * count,
         )  # fmt: skip
 
@@ -369,6 +380,7 @@ def legend_of(shown: Collection[str]) -> list[Any]:
         "perhaps": line("perhaps inside", color=OUTLINE, lw=0.9, ls=perhaps),
         "ray": line("ray looked along", color=OUTLINE, lw=0.9),
         "reference": line("reference", color=REFERENCE, lw=1.2, ls=(0, (6, 2, 1, 2))),
+        "other": line("second reading", color=OTHER, lw=1.2, ls=OTHER_DASHES),
         "click": line("click", ls="none", marker="o", ms=7, mfc="#FFFFFF", mec=OUTLINE, mew=1.6),
     }
     return [look for name, look in looks.items() if name in shown]
