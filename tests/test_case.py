@@ -13,7 +13,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax import case as case_module
 from aistat_jax._record import replace
-from aistat_jax.boundary.model import REACH
+from aistat_jax.boundary.prior import REACH
 from aistat_jax.case import Case, Settings, contour_case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Grid
