@@ -34,6 +34,8 @@ AMPLITUDE, AMPLITUDE_LOG_SD = 0.15, 0.6
 LENGTHSCALE, LENGTHSCALE_LOG_SD = 0.45, 0.4
 # A target's rough radius is thought right to within about a third.
 MEAN_LOG_SD = 0.3
+# A mean that follows a reference keeps to this share of a chart's reach.
+EXPECTED = 0.8
 # How many rough radii away evidence is read.
 REACH = 2.2
 
@@ -128,6 +130,10 @@ class Prior:
         link, basis = LINKS[chart.link], chart.basis(order or target.harmonics)
         prior = self.check().on_size(unsure, link.share(size))
         level = np.repeat(unlinked(chart.link, link.times(size, 1.0)), chart.sites // link.layers)
+        expected = target.expected(chart, basis)
+        if expected is not None:
+            low, high = (EXPECTED * end for end in chart.reach)
+            level = unlinked(chart.link, np.clip(expected, low, high))
         return prior, level + prior.shape_on(chart.sites), basis
 
     def scale(self, basis: Basis) -> Float[Array, " basis"]:
