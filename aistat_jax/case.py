@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from aistat_jax._errors import InputError
@@ -34,6 +36,8 @@ _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
     "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
+# Of the machine's memory, what tables and draws of all targets may take.
+MOST_OF_MEMORY = 0.6
 _FAILED = "its fit failed: some draws of the posterior are not finite; leave this target out"
 
 
@@ -172,7 +176,8 @@ def contour_case(
     on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
     known; `whole_volume` compares slices without a target too. `near` is the point whose slice the
     case is shown at. What `find_targets` has left out is named as well.
-    Raises NoContourError, an InputError, when no target is left.
+    Raises NoContourError, an InputError, when no target is left, and InputError for more targets
+    than the machine's memory holds.
     """
     settings = settings.of(image)
     if reference is not None and reference.shape != image.primary.values.shape:
@@ -186,6 +191,8 @@ def contour_case(
             models.append(model_of(target))
         except InputError as error:
             skipped.append((target.id, str(error)))
+        if len(models) == 1:
+            _check_room(models[0], len(targets), settings.draws)
     posteriors = []
     for posterior in _fit(models, settings) if models else []:
         if not np.isfinite(posterior.draws).all():
@@ -238,6 +245,26 @@ def other_in(second: SecondReading, contour: Contour) -> tuple[Curve, ...] | Mes
     if contour.chart.dims == 3:
         return second.surface
     return tuple(second.outline(contour.posterior.chart.plane))
+
+
+def _check_room(model: BoundaryModel, count: int, draws: int) -> None:
+    """Refuse more targets like this one than the machine's memory holds, before it is full."""
+    tables = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(model.data))
+    needed, memory = count * (tables + 8 * draws * model.chart.sites), memory_bytes()
+    if memory is not None and needed > MOST_OF_MEMORY * memory:
+        raise InputError(
+            f"{count} targets need about {needed / 2**30:.1f} GiB, and this machine has "
+            f"{memory / 2**30:.1f} GiB of memory; contour fewer at a time, such as some of the "
+            "slices, or crop the image"
+        )
+
+
+def memory_bytes() -> int | None:
+    """How much memory the machine has, None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _fit(models: Sequence[BoundaryModel], settings: Settings) -> list[Posterior]:

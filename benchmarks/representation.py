@@ -17,8 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.model import REACH
 from aistat_jax.boundary.offsets import offset_target
+from aistat_jax.boundary.prior import REACH
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.volume import volume_target
 from aistat_jax.data.collections import SARCOMA
@@ -178,7 +178,9 @@ def in_space(part: Drawn) -> dict[str, float]:
         try:
             target = make(part.mask, part.grid)
             chart = target.chart(LINKS[target.link].times(target.radius, REACH))
-            return represented(chart, outline, part.mask, part.grid.points(), target.harmonics)
+            return represented(
+                chart, outline, part.mask, part.grid.points(), target.harmonics, target
+            )
         except InputError:
             return 0.0
 

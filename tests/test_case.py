@@ -13,7 +13,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax import case as case_module
 from aistat_jax._record import replace
-from aistat_jax.boundary.model import REACH
+from aistat_jax.boundary.prior import REACH
 from aistat_jax.case import Case, Settings, contour_case
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Grid
@@ -194,6 +194,19 @@ def test_two_lesions_of_a_second_channel_go_through_one_call(contoured):
     assert {(row["channel"], row["slice"], row["z_mm"]) for row in rows} == {
         ("B", "1", "13.0000"), ("B", "2", "17.0000"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("gib", [0.001, None])
+def test_more_targets_than_memory_allows_are_refused(two_lesions, monkeypatch, gib):
+    monkeypatch.setattr(case_module, "_fit", balls)
+    memory = None if gib is None else int(gib * 2**30)
+    monkeypatch.setattr(case_module, "memory_bytes", lambda: memory)
+    chosen = {"threshold": 3.0, "channel": "B", "slices": [1, 2]}
+    if gib is None:  # the control: nothing is known of the machine
+        assert len(aj.contour(two_lesions, **chosen, settings=aj.Settings(draws=200))) == 4
+        return
+    with pytest.raises(aj.InputError, match=r"4 targets need about 0\.0 GiB, and this machine"):
+        aj.contour(two_lesions, **chosen, settings=aj.Settings(draws=200))
 
 
 def test_lesions_of_one_slice_are_explored_one_by_one(contoured, two_lesions):

@@ -14,7 +14,7 @@ import pytest
 
 from aistat_jax import case
 from aistat_jax._record import replace
-from aistat_jax.boundary.model import REACH
+from aistat_jax.boundary.prior import REACH
 from aistat_jax.cli import main
 from aistat_jax.data.phantoms import pet_ct_phantom
 from aistat_jax.inference.posterior import Posterior

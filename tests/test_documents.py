@@ -51,7 +51,7 @@ def test_readme_runs_as_written(repository, run_blocks):
 
 def test_contributing_runs_as_written(repository, run_blocks):
     page = repository / "CONTRIBUTING.md"
-    assert len(blocks(page)) == 9
+    assert len(blocks(page)) == 12
     names = run_blocks(page)
     names["BACKBONES"].pop("flat")
 
@@ -68,7 +68,7 @@ def test_the_worked_example_can_fail(repository, tmp_path, run_blocks):
 
 
 def test_the_worked_chart_can_fail(repository, tmp_path, run_blocks):
-    chart, _, last = blocks(repository / "CONTRIBUTING.md")[3:6]
+    chart, _, last = blocks(repository / "CONTRIBUTING.md")[6:9]
     assert "radius - self.ellipse(angle)" in chart
     chart = chart.replace("radius - self.ellipse(angle)", "radius - self.ellipse(angle + 0.2)")
     setup = (

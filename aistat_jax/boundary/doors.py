@@ -18,6 +18,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float
 from aistat_jax.boundary.families import FunctionTerm, Term
+from aistat_jax.boundary.prior import BoundaryPrior
 
 _UNTRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -97,6 +98,22 @@ def check_terms(terms: Sequence[Any], rays: int) -> None:
                     "decorate its class with `record`"
                 )
             traced(value_of, name, term, radii)
+
+
+def checked_prior(prior: Any) -> BoundaryPrior:
+    """The prior, or InputError for what does not follow `prior.BoundaryPrior`."""
+    if not isinstance(prior, BoundaryPrior):
+        raise InputError(
+            f"a {type(prior).__name__} is no prior of a boundary: it needs `reach`, "
+            "`on(target, chart, order)`, `scale(basis)`, `bend(field, sd)` and "
+            "`straighten(field, sd)`"
+        )
+    if any(leaf is prior for leaf in jax.tree.leaves(prior)):
+        raise InputError(
+            f"the prior `{type(prior).__name__}` is not a record of arrays that JAX can walk "
+            "through; decorate its class with `record`"
+        )
+    return prior
 
 
 def traced(function: Callable[..., Any], name: str, *arguments: Any) -> Any:

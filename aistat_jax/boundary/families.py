@@ -22,7 +22,7 @@ from jax.scipy.special import gammaln
 
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.tables import SmoothTable, SortedTable
+from aistat_jax.boundary.tables import Table
 from aistat_jax.space.chart import Bending
 
 
@@ -40,6 +40,13 @@ class Term(Protocol):
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]: ...
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]: ...
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A term that is not differentiable, with a stand-in that is and places proposals."""
+
+    def smoothed(self) -> Term: ...
 
 
 @record
@@ -68,7 +75,7 @@ class BlurredStep:
     `section` (blur across slices, height, slope and bend of the taper) is the disc's, else zeros.
     """
 
-    table: SmoothTable
+    table: Table
     totals: Float[ArrayLike, "3"]
     eta: Float[ArrayLike, ""]
     prior: StepPrior
@@ -100,7 +107,7 @@ class BlurredStep:
 
 
 def blurred_step(
-    table: SmoothTable,
+    table: Table,
     totals: np.ndarray,
     eta: float,
     prior: StepPrior,
@@ -137,8 +144,8 @@ class HardStep:
     same statistics only ever shapes proposals; the posterior uses the exact table.
     """
 
-    table: SortedTable | SmoothTable
-    surrogate: SmoothTable
+    table: Table
+    surrogate: Table
     totals: Float[ArrayLike, " stat"]
     eta: Float[ArrayLike, ""]
     hyper: Float[ArrayLike, "4"]
@@ -206,7 +213,7 @@ STATISTICS = {"gaussian": 3, "bernoulli": 2, "poisson": 2}
 class LinearTable:
     """A term that is itself a sum over voxels: log-odds of the voxels inside."""
 
-    table: SmoothTable
+    table: Table
     eta: Float[ArrayLike, ""]
     differentiable: bool = static(default=True)
 

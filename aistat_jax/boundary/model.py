@@ -29,15 +29,14 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.doors import check_terms
+from aistat_jax.boundary.doors import check_terms, checked_prior
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
-from aistat_jax.boundary.families import BlurredStep, HardStep, Term
-from aistat_jax.boundary.prior import LearnedPrior, Prior
+from aistat_jax.boundary.families import BlurredStep, Stepped, Term
+from aistat_jax.boundary.prior import BoundaryPrior, Prior
 from aistat_jax.boundary.targets import AnyTarget
-from aistat_jax.space.basis import Basis, spectral_variance
+from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import LINKS, Chart, linked, unlinked
 
-REACH = 2.2
 # Fits start from boundaries no closer to nothing than this share of a target's size.
 SMALLEST_START = 0.2
 
@@ -52,7 +51,7 @@ class BoundaryData:
     """
 
     basis: Basis
-    prior: Prior | LearnedPrior
+    prior: BoundaryPrior
     mean: Float[ArrayLike, " ray"]
     terms: tuple[Term, ...]
     start: Float[ArrayLike, " basis"] | None = None
@@ -68,22 +67,13 @@ class BoundaryData:
         return linked(self.link, self.predictor(coefficients))
 
     def predictor(self, coefficients: Float[ArrayLike, " basis"]) -> Float[Array, " ray"]:
-        """The prior mean plus the basis times the coefficients, bent as a learned prior says."""
+        """The prior mean plus the basis times the coefficients, bent as the prior says."""
         field = self.basis.functions @ coefficients
-        if isinstance(self.prior, LearnedPrior):
-            sd = self._sd
-            field = sd * self.prior.margin.bend(field / sd)
-        return jnp.asarray(self.mean) + field
+        return jnp.asarray(self.mean) + self.prior.bend(field, self._sd)
 
     def coefficients(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, " basis"]:
-        """Those whose boundary comes near to one: `values` undone, by least squares.
-
-        Errors are cut off at 6 standard ones: a margin may say that none is as large.
-        """
-        field = unlinked(self.link, values) - self.mean
-        if isinstance(self.prior, LearnedPrior):
-            standard, _ = self.prior.margin.straighten(field / self._sd)
-            field = self._sd * jnp.clip(standard, -6, 6)
+        """Those whose boundary comes near to one: `values` undone, by least squares."""
+        field = self.prior.straighten(unlinked(self.link, values) - self.mean, self._sd)
         return np.linalg.lstsq(np.asarray(self.basis.functions), np.asarray(field))[0]
 
     @property
@@ -94,7 +84,7 @@ class BoundaryData:
 
     def smoothed(self) -> BoundaryData:
         """The same data with hard steps replaced by their differentiable stand-ins."""
-        terms = tuple(t.smoothed() if isinstance(t, HardStep) else t for t in self.terms)
+        terms = tuple(t.smoothed() if isinstance(t, Stepped) else t for t in self.terms)
         return replace(self, terms=terms)
 
 
@@ -163,36 +153,13 @@ def boundary_program(data: BoundaryData) -> None:
 
 
 def prior_scale(data: BoundaryData) -> Float[Array, " basis"]:
-    """Prior sd of every coefficient; samples the sites "amplitude" and "lengthscale".
+    """Prior sd of every coefficient, as the prior says; it samples what it does not know.
 
-    Order of the coefficients: the mean log radius, then cosine and sine of harmonics 1, 2, ...,
-    each times a function of mean square one (sqrt(2) cos a, ...). Under a `LearnedPrior` they are
-    its own, with one sd in each group, and the sites are "size_inflation" and so on, one a group.
-    To be called in a program.
+    Of a `Prior`: sites "amplitude" and "lengthscale", and the order of the coefficients is the mean
+    log radius, then cosine and sine of harmonics 1, 2, ..., each times a function of mean square
+    one (sqrt(2) cos a, ...). To be called in a program.
     """
-    import numpyro
-    from numpyro import distributions as dist
-
-    prior = data.prior
-    if isinstance(prior, LearnedPrior):
-        parts = []
-        for (name, count), half in zip(prior.groups, 0.5 * jnp.asarray(prior.degrees), strict=True):
-            inflation = numpyro.sample(f"{name}_inflation", dist.InverseGamma(half, half))
-            parts.append(jnp.full(count, jnp.sqrt(jnp.asarray(inflation))))
-        return jnp.concatenate(parts)
-
-    def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
-        if name in prior.fixed:
-            return jnp.asarray(numpyro.deterministic(name, jnp.asarray(median)))
-        return jnp.asarray(numpyro.sample(name, dist.LogNormal(jnp.log(median), log_sd)))
-
-    amplitude = hyper("amplitude", prior.amplitude, prior.amplitude_log_sd)
-    lengthscale = hyper("lengthscale", prior.lengthscale, prior.lengthscale_log_sd)
-    basis = data.basis
-    variance = spectral_variance(
-        basis.eigenvalues, amplitude, lengthscale, prior.smoothness, basis.dims, basis.blocks
-    )
-    return jnp.sqrt(variance.at[: basis.blocks].set(jnp.square(prior.mean_log_sd)))
+    return data.prior.scale(data.basis)
 
 
 def observe(data: BoundaryData, coefficients: Float[Array, " basis"]) -> Float[Array, " ray"]:
@@ -211,7 +178,7 @@ def boundary_model(
     target: AnyTarget,
     evidence: Evidence = NOTHING,
     *,
-    prior: Prior | LearnedPrior | None = None,
+    prior: BoundaryPrior | None = None,
     rays: int | None = None,
     harmonics: int | None = None,
     radius_max: float | None = None,
@@ -224,17 +191,19 @@ def boundary_model(
     `rays` and `harmonics` are by default 128 and 16 in a plane; in space about 642, and spherical
     harmonics up to degree 12.
 
-    `radius_max` (default REACH, or the reach of a learned prior, times the target's rough radius)
+    `radius_max` (default the prior's reach times the target's rough radius)
     bounds the region whose voxels count as evidence; a boundary that reaches it fails its
     diagnostics. Of a target whose boundary is an offset it is how far to either side of the
     reference. `chart`, where one is given, is read in place of the target's own. `presence` is the
     probability that there is anything to contour
     (`networks.presence`): it goes with the posterior, whose boundaries are given that. A learned
-    prior has harmonics of its own. Without evidence the posterior is the prior, from which
+    prior has harmonics of its own; any record with the methods of a `prior.BoundaryPrior` will do.
+    Without evidence the posterior is the prior, from which
     `prior_draws` draws.
 
     Raises InputError for a target whose radius is not positive or whose centre is not finite,
-    for a presence outside (0, 1], and for a term whose log-likelihood is not one number.
+    for a presence outside (0, 1], for a prior that is none, and for a term whose log-likelihood is
+    not one number.
     """
     if not target.radius > 0:
         raise InputError(f"target {target.id}: the rough radius must be positive")
@@ -243,21 +212,13 @@ def boundary_model(
     if not 0 < presence <= 1:
         raise InputError(f"target {target.id}: presence must be in (0, 1], got {presence}")
     start = time.perf_counter()
+    prior = checked_prior(Prior() if prior is None else prior)
     if chart is None:
         if radius_max is None:
-            reach = prior.reach if isinstance(prior, LearnedPrior) else REACH
-            radius_max = float(LINKS[target.link].times(target.radius, reach))
+            radius_max = float(LINKS[target.link].times(target.radius, prior.reach))
         chart = target.chart(radius_max, rays)
     link = LINKS[chart.link]
-    if isinstance(prior, LearnedPrior):
-        shape, basis = prior.on(chart)
-        mean = unlinked(chart.link, target.radius) + shape
-    else:
-        size, unsure = target.size
-        prior = (prior or Prior()).check().on_size(unsure, link.share(size))
-        level = np.repeat(unlinked(chart.link, link.times(size, 1.0)), chart.sites // link.layers)
-        mean = level + prior.shape_on(chart.sites)
-        basis = chart.basis(harmonics or target.harmonics)
+    prior, mean, basis = prior.on(target, chart, harmonics)
     begin = np.zeros(basis.functions.shape[1])
     terms = evidence.tabulate(target, chart)
     check_terms(terms, chart.sites)

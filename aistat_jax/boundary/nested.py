@@ -16,7 +16,7 @@ from jax.scipy.stats import norm
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.families import StepPrior, leaves
-from aistat_jax.boundary.tables import SmoothTable
+from aistat_jax.boundary.tables import Table
 from aistat_jax.space.chart import Bending
 
 
@@ -30,7 +30,7 @@ class NestedStep:
     sum y, sum y^2. Shapes: mean, precision (3,). The rest is that of `families.BlurredStep`.
     """
 
-    table: SmoothTable
+    table: Table
     totals: Float[ArrayLike, "3"]
     eta: Float[ArrayLike, ""]
     mean: Float[ArrayLike, "3"]
@@ -87,7 +87,7 @@ class NestedStep:
 
 
 def nested_step(
-    table: SmoothTable,
+    table: Table,
     totals: np.ndarray,
     eta: float,
     prior: StepPrior,

@@ -10,6 +10,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.targets import HARMONICS
+from aistat_jax.space.basis import Basis
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_contours
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
@@ -25,9 +27,14 @@ HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
 SITES_A_HARMONIC = 8
 # A mask of fewer pixels, or voxels, has no outline to speak of.
 MIN_PIXELS, MIN_VOXELS = 6, 30
-# Of a mesh: about so many vertices, at most so many modes, as many as a star in space has, and of
-# these so many where nobody says: with more, the weights of a Laplace fit often do not hold.
-VERTICES, MOST_MODES, USUAL_MODES = 1000, (DEGREE + 1) ** 2, 100
+# Of a mesh: so many vertices, at most as many modes as a star in space has, and where nobody says
+# as many as harmonics to this degree: with more, the weights of a Laplace fit often do not hold.
+# Both are alike for every mesh, so that all share what is compiled.
+VERTICES, USUAL_DEGREE = 1000, 9
+# Sd, in voxels, of what rounds the steps of a reference that a prior's mean follows.
+FINE = 0.5
+# The share of its volume that may lie between a reference and what modes hold of it.
+LOST = 0.05
 
 
 @runtime_checkable
@@ -84,6 +91,10 @@ class OffsetTarget:
         """Its radius, and no more doubt of it than a prior has."""
         return self.radius, 0.0
 
+    def expected(self, chart: Chart, basis: Basis) -> None:
+        """None: a prior knows but its size."""
+        return None
+
     @property
     def taper(self) -> None:
         """None: sections are taken to be alike from slice to slice."""
@@ -136,7 +147,6 @@ class OffsetVolumeTarget:
     outline: Mesh
     reference: Mesh
     voxel: float
-    degree: int = static(default=DEGREE)
     id: str = static(default="target")
     seen_through: float = static(default=0.0)
     doubts: tuple[str, ...] = static(default=())
@@ -170,6 +180,14 @@ class OffsetVolumeTarget:
         """Its radius, and no more doubt of it than a prior has."""
         return self.radius, 0.0
 
+    def expected(self, chart: Chart, basis: Basis) -> Float[np.ndarray, " site"] | None:
+        """The reference as it was given, where modes about the smoothed one would lose LOST of it:
+        what is thin or finely formed. None elsewhere, whose mean is the smooth reference."""
+        heights, functions = chart.values_of(self.outline), np.asarray(basis.functions)
+        lost = np.abs(heights - functions @ np.linalg.lstsq(functions, heights)[0])
+        area = chart.weights(np.zeros(chart.sites))
+        return heights if area @ lost > LOST * self.content else None
+
     @property
     def taper(self) -> None:
         """None: the third dimension is read."""
@@ -177,8 +195,8 @@ class OffsetVolumeTarget:
 
     @property
     def harmonics(self) -> int:
-        """The degree of harmonics on a ball that its modes are as many as, to an area."""
-        return _degree(self.reference, USUAL_MODES)
+        """The degree of harmonics on a ball that its modes are as many as."""
+        return USUAL_DEGREE
 
     def room(
         self, points: Float[np.ndarray, "point 3"]
@@ -197,8 +215,7 @@ class OffsetVolumeTarget:
 
     def chart(self, reach: float, rays: int | None = None) -> OffsetMeshChart:
         """The normals of the reference. Its vertices are the sites, however many are asked for."""
-        modes = mode_count(self.reference, self.degree)
-        return offset_mesh_chart(self.reference, reach, self.voxel, modes)
+        return offset_mesh_chart(self.reference, reach, self.voxel, mode_count(DEGREE))
 
     def part_of(self, channel: Channel, reach: float) -> ChannelBlock:
         """The voxels of a channel in a box around it."""
@@ -238,7 +255,7 @@ def offset_target(
 
 
 def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetVolumeTarget:
-    """The target of a mask's largest component, of a lower degree where it is very long."""
+    """The target of a mask's largest component."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
@@ -249,18 +266,10 @@ def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetV
             f"surface needs {MIN_VOXELS}"
         )
     component = labels == int(sizes.argmax()) + 1
-    outline = surface_from_mask(component, grid)
+    outline = surface_from_mask(component, grid, FINE)
     smooth = smooth_surface(component, grid, VERTICES)
-    degree = _degree(smooth, MOST_MODES)
     voxel = float(np.prod(grid.spacing) ** (1 / 3))
-    return OffsetVolumeTarget(outline, smooth, voxel, degree, name)
-
-
-def _degree(mesh: Mesh, most: int) -> int:
-    """The largest degree, up to DEGREE, of no more modes than that."""
-    return max(
-        [degree for degree in range(3, DEGREE + 1) if mode_count(mesh, degree) <= most] or [2]
-    )
+    return OffsetVolumeTarget(outline, smooth, voxel, name)
 
 
 def _filled(reference: Any, grid: Grid, name: str) -> Bool[np.ndarray, "i j k"]:

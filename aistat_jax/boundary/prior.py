@@ -3,20 +3,29 @@
 log radius(a) = shape(a) + sum_k c_k phi_k(a), with c_0 ~ N(log radius, mean_sd^2) and the other
 coefficients a stationary Gaussian process on the circle (basis.py) whose amplitude and angular
 lengthscale have log-normal hyperpriors, or are held fixed (`Prior`). Or: what something has learned
-that has seen the image (`LearnedPrior`).
+that has seen the image (`LearnedPrior`). Or any record of one's own that is a `BoundaryPrior`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
-from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.space.basis import Basis, circle_basis, equal_angles, host_variance
-from aistat_jax.space.chart import Chart
+from aistat_jax._typing import Array, ArrayLike, Float
+from aistat_jax.boundary.targets import AnyTarget
+from aistat_jax.space.basis import (
+    Basis,
+    circle_basis,
+    equal_angles,
+    host_variance,
+    spectral_variance,
+)
+from aistat_jax.space.chart import LINKS, Chart, unlinked
 from aistat_jax.space.margin import Margin
 
 # Weak hyperpriors: the spread of log radius and its angular lengthscale over sarcomas, lung
@@ -25,6 +34,57 @@ AMPLITUDE, AMPLITUDE_LOG_SD = 0.15, 0.6
 LENGTHSCALE, LENGTHSCALE_LOG_SD = 0.45, 0.4
 # A target's rough radius is thought right to within about a third.
 MEAN_LOG_SD = 0.3
+# A mean that follows a reference keeps to this share of a chart's reach.
+EXPECTED = 0.8
+# How many rough radii away evidence is read.
+REACH = 2.2
+
+
+@runtime_checkable
+class BoundaryPrior(Protocol):
+    """What is believed of a boundary before its evidence is seen; a record, with numbers as leaves.
+
+    The predictor of a boundary is mean + bend(functions @ coefficients), with independent normal
+    coefficients of the sds that `scale` says. `reach` is how many rough radii away evidence is
+    read.
+    """
+
+    @property
+    def reach(self) -> float: ...
+
+    def on(
+        self, target: AnyTarget, chart: Chart, order: int | None
+    ) -> tuple[BoundaryPrior, Float[np.ndarray, " site"], Basis]:
+        """This prior of one target, its mean on the chart's sites, and the basis that coefficients
+        are of; `order` is what was asked for, None to choose."""
+        ...
+
+    def scale(self, basis: Basis) -> Float[Array, " basis"]:
+        """Prior sd of every coefficient, called in the program: what it does not know it samples by
+        `numpyro.sample`, under names of its own."""
+        ...
+
+    def bend(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        """The field itself, or bent, an increasing function of it; `sd` is its own where every
+        coefficient has an sd of 1."""
+        ...
+
+    def straighten(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        """`bend` undone."""
+        ...
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """A prior whose hyperparameters several targets can have in common."""
+
+    def shared(self) -> BoundaryPrior:
+        """It without what is its own target's affair."""
+        ...
 
 
 @record
@@ -58,6 +118,51 @@ class Prior:
             raise InputError(f"only amplitude and lengthscale can be fixed, not {sorted(unknown)}")
         return replace(self, **{name: float(scale) for name, scale in scales.items()})
 
+    @property
+    def reach(self) -> float:
+        return REACH
+
+    def on(
+        self, target: AnyTarget, chart: Chart, order: int | None
+    ) -> tuple[Prior, Float[np.ndarray, " site"], Basis]:
+        """This prior in units of the chart's predictor, about the target's rough size."""
+        size, unsure = target.size
+        link, basis = LINKS[chart.link], chart.basis(order or target.harmonics)
+        prior = self.check().on_size(unsure, link.share(size))
+        level = np.repeat(unlinked(chart.link, link.times(size, 1.0)), chart.sites // link.layers)
+        expected = target.expected(chart, basis)
+        if expected is not None:
+            low, high = (EXPECTED * end for end in chart.reach)
+            level = unlinked(chart.link, np.clip(expected, low, high))
+        return prior, level + prior.shape_on(chart.sites), basis
+
+    def scale(self, basis: Basis) -> Float[Array, " basis"]:
+        """Of the mean, then a Matern spectrum; samples "amplitude" and "lengthscale"."""
+        import numpyro
+        from numpyro import distributions as dist
+
+        def hyper(name: str, median: Array | float, log_sd: Array | float) -> Array:
+            if name in self.fixed:
+                return jnp.asarray(numpyro.deterministic(name, jnp.asarray(median)))
+            return jnp.asarray(numpyro.sample(name, dist.LogNormal(jnp.log(median), log_sd)))
+
+        amplitude = hyper("amplitude", self.amplitude, self.amplitude_log_sd)
+        lengthscale = hyper("lengthscale", self.lengthscale, self.lengthscale_log_sd)
+        variance = spectral_variance(
+            basis.eigenvalues, amplitude, lengthscale, self.smoothness, basis.dims, basis.blocks
+        )
+        return jnp.sqrt(variance.at[: basis.blocks].set(jnp.square(self.mean_log_sd)))
+
+    def bend(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        return jnp.asarray(field)
+
+    def straighten(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        return jnp.asarray(field)
+
     def on_size(self, unsure: float, share: float) -> Prior:
         """This prior of a target whose log size is `unsure`, in units of a chart's predictor.
 
@@ -70,6 +175,10 @@ class Prior:
             mean_log_sd=float(np.hypot(self.mean_log_sd, unsure)) * share,
             shape=None if self.shape is None else self.shape * share,
         )
+
+    def shared(self) -> Prior:
+        """How surely each size is known beforehand is its own target's affair."""
+        return replace(self, mean_log_sd=1.0)
 
     def shape_on(self, sites: int) -> Float[np.ndarray, " site"]:
         """What the prior mean differs by from place to place, or InputError for other sites."""
@@ -101,8 +210,10 @@ class LearnedPrior:
     reach: float = static()
     margin: Margin = Margin()
 
-    def on(self, chart: Chart) -> tuple[np.ndarray, Basis]:
-        """phi' mean (ray,), relative to the rough radius, and what c are coefficients of.
+    def on(
+        self, target: AnyTarget, chart: Chart, order: int | None
+    ) -> tuple[LearnedPrior, Float[np.ndarray, " site"], Basis]:
+        """Itself, about the rough radius, and what c are coefficients of, whatever the order.
 
         The columns of that basis are mixtures of eigenfunctions: its eigenvalues are 0.
         """
@@ -112,7 +223,30 @@ class LearnedPrior:
         functions = np.asarray(circle.functions)
         nothing = np.zeros(len(functions.T))
         mixed = replace(circle, functions=functions @ self.factor, eigenvalues=nothing)
-        return functions @ self.mean, mixed
+        return self, unlinked(chart.link, target.radius) + functions @ self.mean, mixed
+
+    def scale(self, basis: Basis) -> Float[Array, " basis"]:
+        """One sd in each group; samples "size_inflation" and so on."""
+        import numpyro
+        from numpyro import distributions as dist
+
+        parts = []
+        for (name, count), half in zip(self.groups, 0.5 * jnp.asarray(self.degrees), strict=True):
+            inflation = numpyro.sample(f"{name}_inflation", dist.InverseGamma(half, half))
+            parts.append(jnp.full(count, jnp.sqrt(jnp.asarray(inflation))))
+        return jnp.concatenate(parts)
+
+    def bend(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        return sd * self.margin.bend(field / sd)
+
+    def straighten(
+        self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
+    ) -> Float[Array, " site"]:
+        """Errors are cut off at 6 standard ones: a margin may say that none is as large."""
+        standard, _ = self.margin.straighten(field / sd)
+        return sd * jnp.clip(standard, -6, 6)
 
 
 def fixed_prior(

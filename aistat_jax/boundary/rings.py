@@ -10,6 +10,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.targets import HARMONICS, MIN_PIXELS, RAYS
+from aistat_jax.space.basis import Basis
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice
@@ -54,6 +56,10 @@ class RingTarget:
     def content(self) -> float:
         """The area between the curves."""
         return self.outline.area
+
+    def expected(self, chart: Chart, basis: Basis) -> None:
+        """None: a prior knows but its size."""
+        return None
 
     @property
     def taper(self) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aistat_jax._record import record
+from aistat_jax._record import record, replace
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.space.chart import Chart, Shares
 
@@ -29,6 +30,25 @@ NODE_BUCKET = 64
 # Voxels this many nodes past the table still reach back into it: Phi(-8) is 6e-16.
 MARGIN = 8 * NODES_PER_BLUR
 ENTRY_BUCKET = 64
+
+
+@runtime_checkable
+class Table(Protocol):
+    """Functions of a boundary's value, one set per site; a record, with what it holds as leaves.
+
+    Tables of one kind are brought to one `length`, so that models share what is compiled.
+    """
+
+    @property
+    def length(self) -> int:
+        """How many entries to a site there are."""
+        ...
+
+    def __call__(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]: ...
+
+    def of_length(self, length: int) -> Table:
+        """The same functions with more entries; with fewer, the first ones alone."""
+        ...
 
 
 # --------------------------------------------------------------------------- smooth tables
@@ -50,6 +70,18 @@ class SmoothTable:
         """Values of every statistic on every ray."""
         above = jnp.asarray(radii) - jnp.asarray(self.start)
         return _read(0, jnp.asarray(self.pieces), jnp.asarray(self.step), above)
+
+    @property
+    def length(self) -> int:
+        return np.shape(self.pieces)[1]
+
+    def of_length(self, length: int) -> SmoothTable:
+        """Beyond the last piece the functions stay as they are there."""
+        pieces = np.asarray(self.pieces)[:, :length]
+        last = np.zeros((len(pieces), length - pieces.shape[1], *pieces.shape[2:]))
+        if last.size:
+            last[..., 0] = pieces[:, -1:].sum(axis=-1)
+        return replace(self, pieces=np.concatenate([pieces, last], axis=1))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -236,6 +268,16 @@ class SortedTable:
         positions = jnp.asarray(self.positions)
         count = jax.vmap(jnp.searchsorted)(positions, jax.lax.stop_gradient(radii))
         return jnp.asarray(self.cumulative)[jnp.arange(len(self.positions)), count]
+
+    @property
+    def length(self) -> int:
+        return np.shape(self.positions)[1]
+
+    def of_length(self, length: int) -> SortedTable:
+        extra = ((0, 0), (0, max(0, length - self.length)))
+        positions = np.pad(np.asarray(self.positions), extra, constant_values=np.inf)
+        sums = np.pad(np.asarray(self.cumulative), (*extra, (0, 0)), mode="edge")
+        return SortedTable(positions[:, :length], sums[:, : length + 1])
 
 
 def sorted_table(chart: Chart, shared: Shares, statistics: Sequence[np.ndarray]) -> SortedTable:

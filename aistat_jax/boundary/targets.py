@@ -14,6 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Bool, Float
+from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.grid import Plane
@@ -64,6 +65,10 @@ class AnyTarget(Protocol):
 
     @property
     def outline(self) -> Any: ...
+
+    def expected(self, chart: Chart, basis: Basis) -> Float[np.ndarray, " site"] | None:
+        """The values that a prior's mean follows, None where it knows but a size."""
+        ...
 
     @property
     def taper(self) -> Taper | None: ...
@@ -175,6 +180,10 @@ class Target:
     def harmonics(self) -> int:
         """How many harmonics of a boundary are told apart where nobody says."""
         return HARMONICS
+
+    def expected(self, chart: Chart, basis: Basis) -> None:
+        """None: a prior knows but its size."""
+        return None
 
     def seen_as_disc(self, blur: float) -> bool:
         """Whether it is small enough for the image of a disc to stand in for a blurred step."""

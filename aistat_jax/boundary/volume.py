@@ -8,6 +8,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.targets import unblurred
+from aistat_jax.space.basis import Basis
+from aistat_jax.space.chart import Chart
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, ChannelBlock
 from aistat_jax.space.mesh import Mesh, surface_from_mask
@@ -56,6 +58,10 @@ class VolumeTarget:
     @property
     def taper(self) -> None:
         """None: the third dimension is read."""
+        return None
+
+    def expected(self, chart: Chart, basis: Basis) -> None:
+        """None: a prior knows but its size."""
         return None
 
     def seen_as_disc(self, blur: float) -> bool:

@@ -19,9 +19,8 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._threads import one_blas_thread
-from aistat_jax.boundary.families import HardStep
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.tables import SmoothTable, SortedTable
+from aistat_jax.boundary.tables import Table
 from aistat_jax.inference.diagnostics import trustworthy
 from aistat_jax.inference.finish import check_draws
 from aistat_jax.inference.fit import compared, fit
@@ -93,22 +92,14 @@ def _longest(models: Sequence[BoundaryModel], kinds: Sequence[Any]) -> dict[Any,
     return longest
 
 
-def _tables(data: Any) -> list[SmoothTable | SortedTable]:
-    tables = []
-    for term in data.terms:
-        if hasattr(term, "table"):
-            tables.append(term.table)
-        if isinstance(term, HardStep):
-            tables.append(term.surrogate)
-    return tables
-
-
-def _length(table: SmoothTable | SortedTable) -> int:
-    return (table.pieces if isinstance(table, SmoothTable) else table.positions).shape[1]
-
-
 def _lengths(model: BoundaryModel) -> list[int]:
-    return [_length(table) for table in _tables(model.data)]
+    return [
+        table.length for table in jax.tree.leaves(model.data, is_leaf=_is_table) if _is_table(table)
+    ]
+
+
+def _is_table(part: Any) -> bool:
+    return isinstance(part, Table)
 
 
 def kind_of(model: BoundaryModel) -> Any:
@@ -125,44 +116,18 @@ def _padded(model: BoundaryModel, lengths: list[int]) -> BoundaryModel:
 
 
 def _pad(data: Any, lengths: list[int] | None) -> Any:
-    """Every table padded to its length; to nothing at all when `lengths` is None."""
-    remaining = None if lengths is None else list(lengths)
+    """Every table of the data brought to its length; to nothing at all when `lengths` is None."""
+    remaining = None if lengths is None else iter(lengths)
 
-    def padded(table: SmoothTable | SortedTable) -> SmoothTable | SortedTable:
-        if remaining is None:
-            return _cut(table)
-        return _extended(table, remaining.pop(0))
+    def padded(part: Any) -> Any:
+        if not _is_table(part):
+            return part
+        return part.of_length(0 if remaining is None else _long_enough(part, next(remaining)))
 
-    terms = []
-    for term in data.terms:
-        if hasattr(term, "table"):
-            term = replace(term, table=padded(term.table))
-        if isinstance(term, HardStep):
-            term = replace(term, surrogate=padded(term.surrogate))
-        terms.append(term)
-    return replace(data, terms=tuple(terms))
+    return jax.tree.map(padded, data, is_leaf=_is_table)
 
 
-def _cut(table: SmoothTable | SortedTable) -> SmoothTable | SortedTable:
-    if isinstance(table, SmoothTable):
-        return replace(table, pieces=np.asarray(table.pieces)[:, :0])
-    return SortedTable(
-        np.asarray(table.positions)[:, :0],  # type: ignore[arg-type]
-        np.asarray(table.cumulative)[:, :0],  # type: ignore[arg-type]
-    )
-
-
-def _extended(table: SmoothTable | SortedTable, length: int) -> SmoothTable | SortedTable:
-    extra = length - _length(table)
-    if extra < 0:
+def _long_enough(table: Table, length: int) -> int:
+    if length < table.length:
         raise InputError("a table is longer than its batch allows")
-    if isinstance(table, SmoothTable):
-        pieces = np.asarray(table.pieces)
-        last = np.zeros((pieces.shape[0], extra, *pieces.shape[2:]))
-        last[..., 0] = pieces[:, -1:].sum(axis=-1)
-        return replace(table, pieces=np.concatenate([pieces, last], axis=1))
-    positions, cumulative = np.asarray(table.positions), np.asarray(table.cumulative)
-    return SortedTable(
-        np.pad(positions, ((0, 0), (0, extra)), constant_values=np.inf),  # type: ignore[arg-type]
-        np.pad(cumulative, ((0, 0), (0, extra), (0, 0)), mode="edge"),  # type: ignore[arg-type]
-    )
+    return length

@@ -26,7 +26,7 @@ from aistat_jax._record import record, replace
 from aistat_jax._threads import one_blas_thread
 from aistat_jax._typing import Array
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.prior import Prior
+from aistat_jax.boundary.prior import Shareable
 from aistat_jax.inference import one_core
 from aistat_jax.inference.batch import alike
 from aistat_jax.inference.density import looked_at
@@ -140,14 +140,14 @@ def _check(models: list[BoundaryModel], draws: int) -> None:
         raise InputError(f"a population needs at least 2 models, got {len(models)}; use fit")
     check_draws(draws)
     first = models[0]
-    for model in models:
-        prior = model.data.prior
-        if not isinstance(prior, Prior):
-            raise InputError(
-                "what a network says of one target cannot be shared; use models with a Prior"
-            )
-        # how surely each size is known beforehand is its own target's affair
-        alone, other = (replace(each, mean_log_sd=1.0) for each in (prior, first.data.prior))
+    priors = [model.data.prior for model in models]
+    shared = [prior.shared() for prior in priors if isinstance(prior, Shareable)]
+    if len(shared) < len(models):
+        raise InputError(
+            "what a network says of one target cannot be shared; use models with a Prior"
+        )
+    for model, alone in zip(models, shared, strict=True):
+        other = shared[0]
         same = jax.tree.structure(alone) == jax.tree.structure(other) and all(
             np.array_equal(a, b)
             for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(other), strict=True)

@@ -117,9 +117,12 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         root = load_dataset(path, **plain).attrs
         if root.get("format") != FORMAT:
             raise InputError(f"{path}: not a posterior file; save one with save_posterior")
-        if int(root["schema"]) > SCHEMA:
+        if (schema := int(root["schema"])) != SCHEMA:
             raise InputError(
-                f"{path}: written by a newer version (schema {root['schema']}); update"
+                f"{path}: written by a newer version (schema {schema}); update"
+                if schema > SCHEMA
+                else f"{path}: of schema {schema}, which this version does not read; save it again "
+                "with save_posterior"
             )
         return [
             from_dataset(load_dataset(path, group=f"{group}/posterior", **plain))
@@ -201,7 +204,13 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
 def _chart(data: xarray.Dataset) -> Any:
     attrs = data.attrs
     if "chart" in attrs:
-        made = CHARTS[str(attrs["chart"])]
+        kind = str(attrs["chart"])
+        if kind not in CHARTS:
+            raise InputError(
+                f"the file holds a posterior on a chart of the kind {kind!r}, which is not among "
+                f"{', '.join(CHARTS)}; add it to inference.store.CHARTS"
+            )
+        made = CHARTS[kind]
         return made(**{field.name: _field(data, field.name) for field in fields(made)})
     centre, reach = np.array(attrs["centre"], dtype=float), float(attrs["radius_max"])
     if "frequency" in attrs:

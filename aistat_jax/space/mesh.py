@@ -82,6 +82,9 @@ class Mesh:
 
     def check(self) -> Mesh:
         """This mesh, or InputError where it is not the whole surface of a body."""
+        if not np.isfinite(self.points).all():
+            bad = int((~np.isfinite(self.points)).any(axis=1).sum())
+            raise InputError(f"{bad} vertices of the mesh are NaN or infinite; leave them out")
         edges = np.sort(self.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
         count = np.unique(edges, axis=0, return_counts=True)[1]
         if (count == 1).any():

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
-from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
+from aistat_jax._typing import ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import Points, Shares
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import words_in_space
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.mesh_bending import OffsetMeshBending
+from aistat_jax.space.mesh_feet import Foot, Prisms, remembered_feet
 from aistat_jax.space.surfaces import (
     crossings,
     mesh_modes,
     mesh_reaches,
     mode_count,
-    prism,
     vertex_normals,
 )
 
@@ -32,19 +31,6 @@ KEPT, LEAST = 0.9, 0.25
 WIDE = 1.2
 # Points compared with every draw at a time.
 AT_ONCE = 4096
-
-
-class Foot(NamedTuple):
-    """Under which triangle points lie, with which shares of its corners, and how far from it.
-
-    `face` is -1 where a point is too far from the surface to tell: it then has one corner, the
-    nearest, three times. Shapes: face, position (point,), site and share (point, 3).
-    """
-
-    face: np.ndarray
-    site: np.ndarray
-    share: np.ndarray
-    position: np.ndarray
 
 
 @record
@@ -110,8 +96,8 @@ class OffsetMeshChart:
         return float(np.sqrt(self.mass.mean()))
 
     def basis(self, order: int) -> Basis:
-        """As many modes to an area as spherical harmonics to a degree have on the ball."""
-        count = mode_count(self.mesh, order)
+        """As many of the lowest modes as there are spherical harmonics to a degree."""
+        count = mode_count(order)
         if not order >= 1 or count > len(self.eigenvalues):
             raise InputError(
                 f"an order of {order} needs {count} modes of the mesh, of which "
@@ -123,62 +109,8 @@ class OffsetMeshChart:
 
     def foot(self, points: Float[np.ndarray, "point 3"]) -> Foot:
         """Under which triangle each point lies; elsewhere the nearest vertex and distance."""
-        return _remembered(_Looked(self, points))
-
-    def _looked_up(self, points: np.ndarray) -> Foot:
-        from scipy.spatial import KDTree
-
-        tree = KDTree(self.reference)
-        away, near = (np.asarray(v) for v in tree.query(points))
-        side = np.einsum("pi,pi->p", points - self.reference[near], self.normals[near])
-        position = np.where(side < 0, -away, away)
-        face = np.full(len(points), -1)
-        site, share = (
-            np.repeat(near[:, None], 3, axis=1),
-            np.tile([1.0, 0.0, 0.0], (len(points), 1)),
-        )
-        around = self._faces_around()
-        left = np.flatnonzero(away <= 1.2 * max(self.high, -self.low) + 2 * self.spacing)
-        for vertices in (1, 6):
-            if len(left) == 0:
-                break
-            close = np.asarray(tree.query(points[left], vertices)[1]).reshape(len(left), -1)
-            found = self._under(points[left], around[close].reshape(len(left), -1))
-            here = left[found.face >= 0]
-            kept = found.face >= 0
-            face[here], position[here] = found.face[kept], found.position[kept]
-            site[here], share[here] = found.site[kept], found.share[kept]
-            left = left[~kept]
-        return Foot(face, site, share, position)
-
-    def _under(self, points: np.ndarray, faces: Int[np.ndarray, "point candidate"]) -> Foot:
-        """The candidate (-1: none) in whose prism each point lies, nearest to the surface."""
-        count, many = faces.shape
-        rows, columns = np.nonzero(faces >= 0)
-        corners = self.faces[faces[rows, columns]]
-        share, t = prism(points[rows], self.reference[corners], self.normals[corners])
-        t = np.where((share >= -1e-7).all(axis=1), t, np.inf)
-        t = np.where((t >= 1.1 * self.low) & (t <= 1.1 * self.high), t, np.inf)
-        distance = np.full((count, many), np.inf)
-        distance[rows, columns] = np.abs(t)
-        best = distance.argmin(axis=1)
-        number = np.full((count, many), -1)
-        number[rows, columns] = np.arange(len(rows))
-        at = number[np.arange(count), best]
-        met = np.isfinite(distance[np.arange(count), best])
-        face = np.where(met, faces[np.arange(count), best], -1)
-        share = np.where(met[:, None], np.clip(share[at], 0.0, 1.0), 1.0)
-        return Foot(face, corners[at], share / share.sum(axis=1, keepdims=True), t[at])
-
-    def _faces_around(self) -> Int[np.ndarray, "site most"]:
-        """The triangles that meet at each vertex, filled up with -1."""
-        corner = self.faces.ravel()
-        order = np.argsort(corner, kind="stable")
-        count = np.bincount(corner, minlength=self.sites)
-        slot = np.arange(len(corner)) - np.repeat(np.cumsum(count) - count, count)
-        table = np.full((self.sites, count.max()), -1)
-        table[corner[order], slot] = order // 3
-        return table
+        prisms = Prisms(self.reference, self.faces, self.normals, self.reach)
+        return remembered_feet(prisms, points)
 
     def _flat(self, points: Points) -> tuple[Foot, tuple[int, ...]]:
         points = np.asarray(points, dtype=float)
@@ -433,46 +365,6 @@ class OffsetMeshChart:
         shift = self.modes @ (mode @ (lasting * (mode.T @ (analysis @ mean))))
         change = (mode * gained) @ mode.T @ analysis
         return OffsetMeshBending(change, self.modes, shift, np.asarray(float(shrinkage)))
-
-
-class _Looked:
-    """A chart and points, alike where their numbers are: the same voxels are asked for often."""
-
-    def __init__(self, chart: OffsetMeshChart, points: np.ndarray) -> None:
-        self.chart, self.points = chart, points
-        reach = chart.reach
-        self.key = points.shape, points.tobytes(), chart.reference.tobytes(), reach
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Looked) and self.key == other.key
-
-
-@lru_cache(maxsize=4)
-def _remembered(looked: _Looked) -> Foot:
-    return looked.chart._looked_up(looked.points)
-
-
-@record
-class OffsetMeshBending:
-    """Where a surface seems to lie once a Gaussian point spread of sd b has blurred it.
-
-    Mean-curvature flow for a time b^2 / 2, linear about the reference: d v / d tau = Laplacian of v
-    + (sum of squared curvatures) v - (sum of curvatures). What is finer than the modes stays.
-
-    Shapes: change (mode, site), modes (site, mode), shift (site,).
-    """
-
-    change: Float[ArrayLike, "mode site"]
-    modes: Float[ArrayLike, "site mode"]
-    shift: Float[ArrayLike, " site"]
-    shrinkage: Float[ArrayLike, ""]
-
-    def __call__(self, values: Float[ArrayLike, " site"]) -> Float[Array, " site"]:
-        values = jnp.asarray(values)
-        return values + jnp.asarray(self.modes) @ (jnp.asarray(self.change) @ values) - self.shift
 
 
 def checked_normals(

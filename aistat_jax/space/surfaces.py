@@ -9,7 +9,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.space.grid import Grid
-from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.mesh import Mesh, surface_from_mask
 
 # Rounds in which a vertex normal takes the mean of its neighbours'.
 ROUNDS = 2
@@ -19,10 +19,14 @@ STEPS = 6
 DENSE = 20
 # Rounds in which vertices move to the middle of their neighbours and back to the surface.
 RELAXED = 8
+# Meshes are cut a little too fine, at most so much, in so many tries, and then thinned.
+SPARE, TRIES = 1.25, 8
 # Sds, in voxels, by which the signed distance to a mask is smoothed: the first that leaves a reach
-# of so many voxels, or of a share of the size where that is less, to both sides is taken.
-ALMOST = 0.8  # as far as the farthest, where none is far enough
-SMOOTH, WANTED, SHARE = (0.7, 1.0, 1.4, 2.0), 1.5, 0.3
+# of so many voxels, or of a share of the size where that is less, to both sides is taken, if no
+# more than MISSED of its normals miss the outline.
+SMOOTH, WANTED, SHARE, MISSED = (0.5, 0.7, 1.0, 1.4, 2.0), 1.5, 0.3, 0.02
+# Hardly any reach: so many voxels.
+NARROW = 0.3
 
 
 def neighbours(faces: Int[np.ndarray, "face 3"], count: int) -> Any:
@@ -58,10 +62,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
 
 
-def mode_count(mesh: Mesh, order: int) -> int:
-    """As many modes to an area as spherical harmonics to a degree have on a ball of its volume."""
-    ball = 4 * np.pi * (0.75 * mesh.volume / np.pi) ** (2 / 3)
-    return round((order + 1) ** 2 * float(mesh.areas.sum()) / ball)
+def mode_count(order: int) -> int:
+    """As many modes as spherical harmonics to a degree: alike on every mesh, so that models of any
+    share what is compiled."""
+    return (order + 1) ** 2
 
 
 def mesh_modes(
@@ -209,24 +213,31 @@ def crossings(
 
 
 def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int) -> Mesh:
-    """The least smoothed even mesh around a mask whose normals run far enough, or nearly as far as
-    those of any.
+    """The least smoothed even mesh around a mask whose normals run far enough and meet its outline.
 
-    Far enough is WANTED voxels, or SHARE of three times the volume over the surface.
+    Far enough is WANTED voxels, or SHARE of three times the volume over the surface. Where no
+    smoothing does both, the one whose normals run farthest of those that miss at most MISSED of the
+    outline; where all miss more, the one that misses least; but none that has hardly any reach.
     """
     voxel, found = float(np.prod(grid.spacing) ** (1 / 3)), []
+    outline = surface_from_mask(mask, grid)
     for sd in SMOOTH:
         mesh = even_surface(mask, grid, vertices, sd).check()
-        found.append((min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces))), mesh))
+        normals = vertex_normals(mesh.points, mesh.faces)
+        inner, outer = (float(reach) for reach in mesh_reaches(mesh, normals))
         size = 3 * mesh.volume / float(mesh.areas.sum())
-        if found[-1][0] >= min(WANTED * voxel, SHARE * size):
-            break
-    farthest = max(reach for reach, _ in found)
-    return next(mesh for reach, mesh in found if reach >= ALMOST * farthest)
+        low, high = min(inner, size), min(outer, size)
+        missed = ~np.isfinite(crossings(outline, mesh.points, normals, -low, high))
+        reach, share = min(inner, outer), float(missed.mean())
+        worse = 2 * (reach < NARROW * voxel) + (share > MISSED)
+        found.append((worse, share if worse == 1 else -reach, len(found), mesh))
+        if share <= MISSED and reach >= min(WANTED * voxel, SHARE * size):
+            return mesh
+    return min(found)[-1]
 
 
 def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smooth: float) -> Mesh:
-    """A smooth closed mesh of about so many even vertices around a mask.
+    """A smooth closed mesh of so many even vertices around a mask.
 
     The level of the signed distance to the mask's edge, smoothed by some voxels, within which
     there are as many voxels, by marching cubes on an even grid; vertices then move to the middle of
@@ -257,7 +268,7 @@ def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smo
     extent = (np.array(padded.shape) - 1) * grid.spacing
     area = float(mask.sum() * np.prod(grid.spacing)) ** (2 / 3) * 6
     step = np.sqrt(1.8 * area / vertices)
-    for _ in range(4):
+    for _ in range(TRIES):
         step = min(step, float(inside.max()))
         count = np.maximum(np.floor(extent / step).astype(int) + 1, 2)
         ticks = np.stack(np.meshgrid(*(np.arange(n) for n in count), indexing="ij"), axis=-1)
@@ -266,12 +277,11 @@ def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smo
         if values.max() <= 0:
             step *= 0.6
             continue
-        index, faces, _, _ = marching_cubes(values, 0.0)
-        if abs(np.log(len(index) / vertices)) < 0.15:
+        index, faces = _largest(*marching_cubes(values, 0.0)[:2])
+        if 1 <= len(index) / vertices < SPARE:
             break
-        step *= np.sqrt(len(index) / vertices)
-    points = low + step * index @ grid.frame.T
-    points, faces = _largest(points, faces.astype(int))
+        step *= np.sqrt(len(index) / (0.5 * (1 + SPARE) * vertices))
+    points, faces = thinned(low + step * index @ grid.frame.T, faces.astype(int), vertices)
     beside = neighbours(faces, len(points))
     near = 0.25 * float(grid.spacing.min())
     for _ in range(RELAXED):
@@ -284,6 +294,42 @@ def even_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int, smo
             points = points - (read(points) / square)[:, None] * slope
     mesh = Mesh(points, faces, grid.unit)
     return mesh if mesh.volume > 0 else Mesh(points, faces[:, ::-1].copy(), grid.unit)
+
+
+def thinned(
+    points: Float[np.ndarray, "site 3"], faces: Int[np.ndarray, "face 3"], count: int
+) -> tuple[Float[np.ndarray, "left 3"], Int[np.ndarray, "fewer 3"]]:
+    """A closed mesh with so many vertices: the shortest edges are drawn together, one by one.
+
+    Only edges whose ends have two neighbours in common are, which leaves its topology as it was.
+    """
+    points, faces = points.copy(), faces.copy()
+    while len(points) > count:
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]))
+        edges = np.unique(edges, axis=0)
+        length = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+        around: list[set[int]] = [set() for _ in points]
+        for one, other in edges.tolist():
+            around[one].add(other)
+            around[other].add(one)
+        goes_to, touched = np.arange(len(points)), np.zeros(len(points), dtype=bool)
+        left = len(points) - count
+        for one, other in edges[np.argsort(length, kind="stable")].tolist():
+            near = around[one] | around[other]
+            if len(around[one] & around[other]) != 2 or touched[list(near)].any():
+                continue
+            goes_to[other], touched[list(near)] = one, True
+            points[one] = 0.5 * (points[one] + points[other])
+            left -= 1
+            if left == 0:
+                break
+        if (goes_to == np.arange(len(points))).all():
+            break
+        faces = goes_to[faces]
+        once = (np.diff(np.sort(faces, axis=1), axis=1) > 0).all(axis=1)
+        kept = goes_to == np.arange(len(points))
+        points, faces = points[kept], (np.cumsum(kept) - 1)[faces[once]]
+    return points, faces
 
 
 def _largest(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.families import Term
 from aistat_jax.boundary.intensity import intensity, point_intensity
-from aistat_jax.boundary.model import REACH, boundary_model
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.opinions import anchors, term
-from aistat_jax.boundary.prior import Prior, fixed_prior
+from aistat_jax.boundary.prior import REACH, Prior, fixed_prior
 from tests.boundary import brute
 
 RAYS, HARMONICS = 64, 12

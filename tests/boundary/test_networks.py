@@ -72,7 +72,9 @@ def drawn_from(edge: Edge, count: int) -> np.ndarray:
 def test_the_prior_is_the_law_of_the_head_as_far_as_its_harmonics(rays):
     """Mean and covariance on the chart's rays, against the head's law smoothed directly."""
     field, edge = head_says()
-    mean, basis = network_prior(a_net(), field, a_target()).on(brute.a_chart(rays))
+    prior, place = network_prior(a_net(), field, a_target()), a_target()
+    _, about, basis = prior.on(place, brute.a_chart(rays), None)
+    mean = about - np.log(place.radius)
     every = rays // RAYS
     smooth = np.asarray(circle_basis(equal_angles(RAYS), 16).functions)
     smooth = smooth @ smooth.T / RAYS

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import aistat_jax as aj
+from aistat_jax.boundary.offsets import VERTICES
 from aistat_jax.boundary.targets import AnyTarget
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh
 from tests.helpers import tube_depth
+from tests.inference.cases import compiled
 
 GRID = Grid(np.diag([2.0, 2.0, 3.0, 1.0]), (40, 40, 16))
 DEPTH = tube_depth(GRID.points())
@@ -92,3 +94,22 @@ def test_an_estimate_is_the_reference_of_the_next(posterior, image):
 def test_what_is_no_reference_is_refused(reference, words):
     with pytest.raises(aj.InputError, match=words):
         aj.offset_target(reference, GRID)
+
+
+def test_a_mesh_of_another_form_compiles_nothing_anew(image, posterior):
+    """Whatever the mask, as many vertices and modes; another order of modes is the control."""
+    grid = image.primary.grid
+    middle = np.linalg.norm(grid.points() - np.array([40.0, 40.0, 22.0]), axis=-1)
+    ball = aj.offset_target(middle < 14.0, grid, "ball")
+    assert ball.content != pytest.approx(posterior.chart.mesh.volume, rel=0.2)
+    evidence = aj.intensity(image, blur=1.5, temper=1.0)
+    known = compiled()
+
+    def fitted(target: AnyTarget, order: int) -> int:
+        model = aj.boundary_model(target, evidence, harmonics=order)
+        assert model.chart.sites == VERTICES
+        aj.fit(model, draws=500, fallback=False, compare=False)
+        return compiled()
+
+    assert fitted(ball, 6) == known
+    assert fitted(ball, 3) > known

@@ -12,7 +12,7 @@ import pytest
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.inference.posterior import Diagnostics, Posterior
-from aistat_jax.inference.store import load_posterior, save_posterior
+from aistat_jax.inference.store import SCHEMA, load_posterior, save_posterior
 from tests.helpers import make_posterior
 
 REFUSED = Diagnostics(False, 12.5, None, 1.02, 3, ("the chains disagree", 'a "quoted" reason'))
@@ -134,6 +134,30 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path):
     text.write_text("hello")
     with pytest.raises(InputError, match="not a whole posterior file"):
         load_posterior(text)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("schema", 0, "of schema 0, which this version does not read"),
+        ("schema", SCHEMA + 1, f"newer version .schema {SCHEMA + 1}.; update"),
+        ("schema", "old", "not a whole posterior file"),
+        ("chart", "torus", "of the kind 'torus', which is not among offset"),
+        ("seed", 1, None),  # the control
+    ],
+)
+def test_a_file_of_another_schema_or_chart_is_refused(tmp_path, attribute, value, words):
+    import h5netcdf
+
+    path = save_posterior(tmp_path / "posterior.nc", rich_posterior())
+    with h5netcdf.File(path, "a") as file:
+        held = file if attribute == "schema" else next(iter(file.groups.values()))["posterior"]
+        held.attrs[attribute] = value
+    if words is None:
+        assert [each.seed for each in load_posterior(path)] == [value]
+        return
+    with pytest.raises(InputError, match=words):
+        load_posterior(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

@@ -23,7 +23,7 @@ MASK = tube_depth(GRID.points()) > 0
 @pytest.fixture(scope="module")
 def chart() -> OffsetMeshChart:
     mesh = smooth_surface(MASK, GRID, 700)
-    return offset_mesh_chart(mesh, 8.0, 2.3, mode_count(mesh, 8))
+    return offset_mesh_chart(mesh, 8.0, 2.3, mode_count(8))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def ball() -> OffsetMeshChart:
     """A ball of 10 about (20, 20, 20)."""
     sites = sphere_sites(8)
     mesh = Mesh(20.0 + 10.0 * sites.directions, sites.triangles)
-    return offset_mesh_chart(mesh, 5.0, 1.0, mode_count(mesh, 8))
+    return offset_mesh_chart(mesh, 5.0, 1.0, mode_count(8))
 
 
 @pytest.fixture
@@ -163,6 +163,10 @@ def open_mesh(mesh: Mesh) -> Mesh:
 
 def test_what_is_no_reference_is_refused(chart):
     mesh = chart.mesh
+    points = mesh.points.copy()
+    points[3, 1] = np.nan
+    with pytest.raises(aj.InputError, match="1 vertices of the mesh are NaN"):
+        replace(mesh, points=points).check()
     with pytest.raises(aj.InputError, match="has a hole"):
         offset_mesh_chart(open_mesh(mesh), 5.0, 2.0, 50)
     twice = replace(mesh, faces=np.concatenate([mesh.faces, mesh.faces[:1, ::-1], mesh.faces[:1]]))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from aistat_jax.boundary.model import boundary_model
+from aistat_jax.boundary.offsets import offset_target
 from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.grid import Grid
+from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.space.offset import offset_chart
 from aistat_jax.space.representation import represented
 from aistat_jax.space.star import star_chart
+from tests.helpers import tube_depth
 from tests.space.test_offset import MASK, PLANE
 
 OUTLINE, POINTS = contours_from_mask(MASK, PLANE)[0], PLANE.points()
@@ -29,3 +34,22 @@ def test_a_disc_is_held_by_a_star():
     outline = contours_from_mask(disc, PLANE)[0]
     star = star_chart(np.full(2, 48.0), 60.0, PLANE)
     assert represented(star, outline, disc, POINTS, 16) > 0.99
+
+
+def test_a_thin_bent_plate_is_expected_as_it_was_drawn_and_a_tube_is_not():
+    """What modes of a smoothed mesh would lose is kept in a prior's mean, and only there."""
+    grid = Grid(np.diag([2.0, 2.0, 3.0, 1.0]), (40, 40, 16))
+    x, y, z = np.moveaxis(grid.points(), -1, 0)
+    within = (np.abs(x - 40) < 32) & (np.abs(y - 40) < 22)
+    plate = (np.abs(z - 24 - 7 * np.sin(x / 7)) < 4) & within
+    target = offset_target(plate, grid)
+    model = boundary_model(target)
+    low, high = model.chart.reach
+    heights = model.chart.values_of(target.outline)
+    np.testing.assert_allclose(model.data.mean, np.clip(heights, 0.8 * low, 0.8 * high))
+    outline = surface_from_mask(plate, grid, 0.0)
+    asked = (model.chart, outline, plate, grid.points(), target.harmonics)
+    assert represented(*asked, target) > represented(*asked) + 0.004
+    assert represented(*asked, target) > 0.98
+    tube = boundary_model(offset_target(tube_depth(grid.points()) > 0, grid))
+    assert (np.asarray(tube.data.mean) == 0).all()  # the control: its modes hold it
