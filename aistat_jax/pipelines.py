@@ -14,6 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
 from aistat_jax._typing import Bool
+from aistat_jax.boundary.experts import expert_read
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
@@ -22,6 +23,7 @@ from aistat_jax.case import Case, NoContourError, Settings, contour_case, image_
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.nets.surface_net import SurfaceNet, is_surface_net, load_surface_net
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
 
@@ -40,7 +42,7 @@ def contour(
     radius_mm: float | None = None,
     mask: Mask | None = None,
     threshold: float | None = None,
-    net: str | Net | None = None,
+    net: str | Net | SurfaceNet | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int | str | None = None,
@@ -59,8 +61,10 @@ def contour(
     contour is a point inside (patient RAS mm; px without spacing), which `radius_mm` says the size
     of where it is known, a rough `mask`, a `threshold` in the channel's quantity, or what a network
     finds (`net`, a shipped one's name or a folder), which then reads the boundary too; a point
-    chooses among what a threshold or a network finds. See `find_targets` for `channel`, `slices`,
-    `dims` (2 slice by slice, which is the default, 3 as one surface) and `chart` ("star", or
+    chooses among what a threshold or a network finds. A network that reads whole surfaces
+    ("lesion-pet-3d") needs a point, and says where an expert would draw the lesion around it. See
+    `find_targets` for `channel`, `slices`,
+    `dims` (2 slice by slice, the default, or 3 as one surface) and `chart` ("star", or
     "offset" from the target's outline); with "auto" they are as suits the target, and the case says
     what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
     the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid; where
@@ -75,8 +79,9 @@ def contour(
     (['z000', 'z001', 'z002'], 'green')
     """
     settings = settings or Settings()
+    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm, slices)
+    head = surface_net(net)
     dims = DIMS if dims is None else dims
-    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm)
     picture, files = _read(image, ct)
     settings = settings.of(picture)
     where: dict[str, Any] = {"slices": slices, "dims": dims, "chart": chart, "channel": channel}
@@ -99,8 +104,12 @@ def contour(
             targets = find_targets(picture, **where)
         evidence = image_evidence(picture, settings.blur_mm or settings.blur_px)
         model_of = partial(boundary_model, evidence=evidence)
+    elif head is not None:
+        with about(files[0] if files else names[0]):
+            read = expert_read(head, picture, np.asarray(point_mm, dtype=float), channel)
+        targets, model_of = read.targets, read.by_expert
     else:
-        loaded = net if isinstance(net, Net) else load_net(net)
+        loaded = net if isinstance(net, Net) else load_net(str(net))
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
             seen = seen_by(loaded, picture, **where | {"dims": 2, "chart": "star"})
         targets, model_of = seen.targets, seen.by_network
@@ -151,16 +160,23 @@ def check_question(
     threshold: float | None,
     net: Any,
     settings: Settings,
-    dims: int | str = 2,
+    dims: int | str | None = None,
     chart: str = "star",
     radius_mm: float | None = None,
+    slices: str | Sequence[int] = "all",
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other."""
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
         raise InputError("net finds the target itself; drop threshold")
-    if net is not None and dims not in (2, "auto"):
+    if surface_net(net) is not None:
+        if point_mm is None or mask is not None or slices != "all" or dims == 2:
+            raise InputError(
+                "net reads the whole surface of what lies around a point; pass point_mm, and "
+                "neither mask, slices nor dims=2"
+            )
+    elif net is not None and dims not in (None, 2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
     if net is not None and radius_mm is not None:
         raise InputError("net finds the target itself; drop radius_mm")
@@ -175,6 +191,14 @@ def check_question(
             "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
             "or net"
         )
+
+
+def surface_net(net: str | Net | SurfaceNet | None) -> SurfaceNet | None:
+    """What `net` names where it reads surfaces, or None. Raises InputError for a damaged one."""
+    if isinstance(net, SurfaceNet):
+        return net
+    named = isinstance(net, str | Path) and is_surface_net(net)
+    return load_surface_net(str(net)) if named else None
 
 
 def _read(

@@ -84,7 +84,7 @@ def find_targets(
     if radius_mm is not None and (point_mm is None or mask is not None or threshold is not None):
         raise InputError("radius_mm says how large what lies at point_mm is; pass these two alone")
     chosen = image.primary if channel is None else image[channel]
-    index = None if point_mm is None else _voxel_of(point_mm, chosen)
+    index = None if point_mm is None else voxel_of(point_mm, chosen)
     if mask is not None:
         region = Region(np.asarray(mask, dtype=bool))
         if region.mask.shape != chosen.values.shape:
@@ -297,7 +297,7 @@ def _choose(
     return sorted(set(slices))
 
 
-def _voxel_of(point: Sequence[float] | np.ndarray, channel: Channel) -> np.ndarray:
+def voxel_of(point: Sequence[float] | np.ndarray, channel: Channel) -> np.ndarray:
     """Index of the voxel that holds a patient point."""
     xyz = np.asarray(point, dtype=float)
     if xyz.shape != (3,) or not np.isfinite(xyz).all():

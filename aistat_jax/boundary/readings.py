@@ -57,12 +57,17 @@ class Readings(NamedTuple):
     box: tuple[slice, ...]
 
     @property
-    def vote(self) -> Bool[np.ndarray, "i j k"]:
-        """Voxels of the box that candidates of at least half the shares hold."""
+    def held(self) -> Float[np.ndarray, "i j k"]:
+        """The shares of the candidates that hold each voxel of the box, summed; float32."""
         total = np.zeros(self.masks.shape[1:], dtype=np.float32)
         for mask, share in zip(self.masks, self.share.astype(np.float32), strict=True):
             total += share * mask
-        held = total >= 0.5
+        return total
+
+    @property
+    def vote(self) -> Bool[np.ndarray, "i j k"]:
+        """Voxels of the box that candidates of at least half the shares hold."""
+        held = self.held >= 0.5
         return held if held.any() else self.masks[int(self.share.argmax())]
 
     def weighed(self, weights: Float[np.ndarray, " feature"]) -> Readings:

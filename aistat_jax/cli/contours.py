@@ -225,7 +225,7 @@ def contour(
     space, kind = dims_of(dims), chart_of(chart)
     flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm"
     with in_flags(*flags, point_mm="--point X,Y,Z"):
-        wanted = space or pipelines.DIMS, kind, radius_mm
+        wanted = space, kind, radius_mm, slices
         pipelines.check_question(point, mask, threshold, net, settings, *wanted)
     if slices == "point" and point is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
