@@ -121,7 +121,9 @@ def contour(
     fitted = partial(
         contour_case, picture, model_of=model_of, settings=settings, reference=drawn,
         outlines=outlines, whole_volume=slices == "all",
-        title=title or f"Contours of {names[0]}", inputs=names, near=point_mm,
+        title=title or (f"Contours of {names[0]}" if head is None else
+                        f"Where an expert would draw it: {names[0]}"),
+        inputs=names if head is None else (*names, f"network {head.name}"), near=point_mm,
     )  # fmt: skip
     try:
         return fitted(targets)

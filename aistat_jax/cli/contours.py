@@ -255,7 +255,7 @@ def contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
             threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
             reference=reference, mask_roi=mask_roi, reference_roi=reference_roi,
-            settings=settings, title=f"Contours of {name}",
+            settings=settings,
         )  # fmt: skip
     _finish(place, case, levels=shares, series=rtstruct_on)
 
