@@ -61,12 +61,12 @@ class UnrolledSurface:
 
 
 def unrolled(lesion: Lesion, astray: bool, rng: np.random.Generator) -> UnrolledSurface:
-    """A lesion seen along rays turned at random, from where it was found or from astray."""
+    """A lesion seen along rays turned, or mirrored, at random, from where it was found or astray."""
     from scipy.spatial.transform import Rotation
 
     centre = lesion.centre + astray * CENTRE_SD * lesion.radius * rng.standard_normal(3)
     radius = lesion.radius * math.exp(astray * RADIUS_SD * rng.standard_normal())
-    turn = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
+    turn = rng.choice([-1.0, 1.0]) * Rotation.from_quat(rng.standard_normal(4)).as_matrix()
     features, log_radius = unroll_in_space(lesion.field, centre, radius, turn)
     edge = drawn_edge(lesion, centre, radius, SITES.directions @ turn.T)
     return UnrolledSurface(
