@@ -15,6 +15,7 @@ from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.experts import expert_read
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.hints import Points, clicks_on
 from aistat_jax.boundary.intensity import intensity
@@ -25,6 +26,7 @@ from aistat_jax.case import Case, NoContourError, Settings, contour_case, image_
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.nets.surface_net import SurfaceNet, is_surface_net, load_surface_net
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
 
@@ -46,7 +48,7 @@ def contour(
     box_mm: Points | None = None,
     mask: Mask | None = None,
     threshold: float | None = None,
-    net: str | Net | None = None,
+    net: str | Net | SurfaceNet | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int | str | None = None,
@@ -66,11 +68,13 @@ def contour(
     `radius_mm` says the size of where it is known; with it, or alone, two corners of a box
     (`box_mm`); a rough `mask`, a `threshold` in the channel's quantity, or what a network finds
     (`net`, a shipped one's name or a folder), which then reads the boundary too; a point chooses
-    among what a threshold or a network finds. Points outside of the lesion (`outside_mm`) and on
-    its edge (`edge_mm`) tell readings of the image apart, and are evidence of the boundary with a
-    standard deviation of 1 mm. Where there are two readings of a point, the case keeps the
-    `second`, and which point would tell. See `find_targets` for `channel`, `slices`,
-    `dims` (2 slice by slice, which is the default, 3 as one surface) and `chart` ("star", or
+    among what a threshold or a network finds. A network that reads whole surfaces
+    ("lesion-pet-3d") needs a point, and says where an expert would draw the lesion around it.
+    Points outside of the lesion (`outside_mm`) and on its edge (`edge_mm`) tell readings of the
+    image apart, and are evidence of the boundary with a standard deviation of 1 mm. Where there are
+    two readings of a point, the case keeps the `second`, and which point would tell. See
+    `find_targets` for `channel`, `slices`,
+    `dims` (2 slice by slice, the default, or 3 as one surface) and `chart` ("star", or
     "offset" from the target's outline); with "auto" they are as suits the target, and the case says
     what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
     the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid; where
@@ -85,10 +89,12 @@ def contour(
     (['z000', 'z001', 'z002'], 'green')
     """
     settings = settings or Settings()
-    dims = DIMS if dims is None else dims
     more = {"outside_mm": outside_mm, "edge_mm": edge_mm, "box_mm": box_mm}
     more = {name: value for name, value in more.items() if value is not None}
-    check_question(point_mm, mask, threshold, net, settings, dims, chart, radius_mm, tuple(more))
+    asked = point_mm, mask, threshold, net, settings, dims, chart, radius_mm, tuple(more), slices
+    check_question(*asked)
+    head = surface_net(net)
+    dims = DIMS if dims is None else dims
     picture, files = _read(image, ct)
     settings = settings.of(picture)
     where: dict[str, Any] = {"slices": slices, "dims": dims, "chart": chart, "channel": channel}
@@ -111,8 +117,12 @@ def contour(
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
         model_of = partial(_model_of, targets, read)
+    elif head is not None:
+        with about(files[0] if files else names[0]):
+            known = expert_read(head, picture, point_mm, channel)
+        targets, model_of = known.targets, known.by_expert
     else:
-        loaded = net if isinstance(net, Net) else load_net(net)
+        loaded = net if isinstance(net, Net) else load_net(str(net))
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
             seen = seen_by(loaded, picture, **where | {"dims": 2, "chart": "star"})
         targets, model_of = seen.targets, seen.by_network
@@ -124,7 +134,10 @@ def contour(
     fitted = partial(
         contour_case, picture, settings=settings, reference=drawn,
         outlines=outlines, whole_volume=slices == "all",
-        title=title or f"Contours of {names[0]}", inputs=names, near=_first(point_mm, box_mm),
+        title=title or (f"Contours of {names[0]}" if head is None else
+                        f"Where an expert would draw it: {names[0]}"),
+        inputs=names if head is None else (*names, f"network {head.name}"),
+        near=_first(point_mm, box_mm),
     )  # fmt: skip
     try:
         return fitted(targets, model_of=model_of)
@@ -176,10 +189,11 @@ def check_question(
     threshold: float | None,
     net: Any,
     settings: Settings,
-    dims: int | str = 2,
+    dims: int | str | None = None,
     chart: str = "star",
     radius_mm: float | None = None,
     more: Sequence[str] = (),
+    slices: str | Sequence[int] = "all",
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other.
 
@@ -191,7 +205,13 @@ def check_question(
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
         raise InputError("net finds the target itself; drop threshold")
-    if net is not None and dims not in (2, "auto"):
+    if surface_net(net) is not None:
+        if point_mm is None or mask is not None or slices != "all" or dims == 2:
+            raise InputError(
+                "net reads the whole surface of what lies around a point; pass point_mm, and "
+                "neither mask, slices nor dims=2"
+            )
+    elif net is not None and dims not in (None, 2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
     if net is not None and (radius_mm is not None or more):
         named_too = ["radius_mm"] * (radius_mm is not None) + list(more)
@@ -207,6 +227,14 @@ def check_question(
             "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
             "or net; or box_mm, alone or with point_mm"
         )
+
+
+def surface_net(net: str | Net | SurfaceNet | None) -> SurfaceNet | None:
+    """What `net` names where it reads surfaces, or None. Raises InputError for a damaged one."""
+    if isinstance(net, SurfaceNet):
+        return net
+    named = isinstance(net, str | Path) and is_surface_net(net)
+    return load_surface_net(str(net)) if named else None
 
 
 def _read(

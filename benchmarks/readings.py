@@ -103,14 +103,15 @@ def learned(cases: list[Asked]) -> np.ndarray:
 
 
 @cache
-def _without(patient: str, few: int | None = None) -> tuple[float, ...]:
+def weights_without(patient: str, few: int | None = None) -> tuple[float, ...]:
+    """Weights of FEATURES learned from all patients (the first `few`) but one."""
     return tuple(learned([each for each in asked(few) if each.patient != patient]))
 
 
 @contextmanager
 def patient_left_out(patient: str) -> Iterator[None]:
     """Readings within are weighed as learned from all other patients."""
-    with weighed_by(np.array(_without(patient))):
+    with weighed_by(np.array(weights_without(patient))):
         yield
 
 
@@ -126,7 +127,7 @@ def run(quick: bool) -> Result:
         channel = read_image(PT=folder / "PET_image.nii.gz").primary
         mask = read_mask(folder / "PET_mask.nii.gz", channel)
         points = [each for each in asked(few) if each.patient == folder.name]
-        weights = np.array(_without(folder.name, few))
+        weights = np.array(weights_without(folder.name, few))
         for each in points:
             readings = each.read(weights)
             region = chosen(channel, each.index, readings)

@@ -8,6 +8,7 @@ that has seen the image (`LearnedPrior`). Or any record of one's own that is a `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -190,17 +191,17 @@ class Prior:
 
 @record
 class LearnedPrior:
-    """A law of log radius on the circle, which something has learned (a network's contour head).
+    """A law of log radius, which something has learned (a network's contour or surface head).
 
     log radius = log rough radius + phi' mean + sigma h(phi' factor (sqrt(w) * c) / sigma) with phi
-    the functions of the circle and c standard normal, a Student-t process in each group of
-    coefficients: w_g ~ InvGamma(degrees_g / 2, degrees_g / 2) is how much larger the errors about
-    this one target are than most (Shah, Wilson & Ghahramani 2014). h bends the errors on each ray
-    into the `margin` they have, in units of sigma = |phi' factor|. `groups` are the names
-    and numbers of coefficients in each, coarse to fine; the site of w_g in a posterior is its name
-    and "_inflation". `reach`: how many rough radii away was looked at.
+    the functions of the circle, or the harmonics of the sphere, and c standard normal, a Student-t
+    process in each group of coefficients: w_g ~ InvGamma(degrees_g / 2, degrees_g / 2) is how much
+    larger the errors about this one target are than most (Shah, Wilson & Ghahramani 2014). h bends
+    the errors on each ray into the `margin` they have, in units of sigma = |phi' factor|. `groups`
+    are the names and numbers of coefficients in each, coarse to fine; the site of w_g in a
+    posterior is its name and "_inflation". `reach`: how many rough radii away was looked at.
 
-    Shapes: mean (basis,), factor (basis, basis) lower triangular, degrees (group,).
+    Shapes: mean (basis,), factor (basis, basis), degrees (group,).
     """
 
     mean: Float[ArrayLike, " basis"]
@@ -219,10 +220,16 @@ class LearnedPrior:
         """
         if chart.link != "log":
             raise InputError("a learned prior is one of log radius; pass a Prior for this target")
-        circle = chart.basis(len(np.asarray(self.mean)) // 2)
-        functions = np.asarray(circle.functions)
-        nothing = np.zeros(len(functions.T))
-        mixed = replace(circle, functions=functions @ self.factor, eigenvalues=nothing)
+        count = len(np.asarray(self.mean))
+        own = chart.basis(count // 2 if chart.dims == 2 else math.isqrt(count) - 1)
+        functions = np.asarray(own.functions)
+        if functions.shape[1] != count:
+            raise InputError(
+                f"the learned prior is one of {count} functions, which are not those of this "
+                f"target's boundary, in {chart.dims} dimensions; pass one of its own"
+            )
+        nothing = np.zeros(count)
+        mixed = replace(own, functions=functions @ self.factor, eigenvalues=nothing)
         return self, unlinked(chart.link, target.radius) + functions @ self.mean, mixed
 
     def scale(self, basis: Basis) -> Float[Array, " basis"]:

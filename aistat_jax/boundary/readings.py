@@ -51,6 +51,11 @@ class Readings(NamedTuple):
     box: tuple[slice, ...]
 
     @property
+    def held(self) -> Float[np.ndarray, "i j k"]:
+        """The shares of the candidates that hold each voxel of the box, summed; float32."""
+        return held_by(self.masks, self.share)
+
+    @property
     def vote(self) -> Bool[np.ndarray, "i j k"]:
         """Voxels of the box that candidates of at least half the shares hold."""
         return majority(self.masks, self.share)
@@ -71,11 +76,18 @@ def majority(
     masks: Bool[np.ndarray, "reading i j k"], share: Float[np.ndarray, " reading"]
 ) -> Bool[np.ndarray, "i j k"]:
     """Voxels that masks of at least half the shares hold; where none is, the likeliest mask."""
+    held = held_by(masks, share) >= 0.5
+    return held if held.any() else masks[int(share.argmax())]
+
+
+def held_by(
+    masks: Bool[np.ndarray, "reading i j k"], share: Float[np.ndarray, " reading"]
+) -> Float[np.ndarray, "i j k"]:
+    """The shares of the masks that hold each voxel, summed; float32."""
     total = np.zeros(masks.shape[1:], dtype=np.float32)
     for mask, part in zip(masks, share.astype(np.float32), strict=True):
         total += part * mask
-    held = total >= 0.5
-    return held if held.any() else masks[int(share.argmax())]
+    return total
 
 
 def in_space(channel: Channel) -> bool:

@@ -277,7 +277,7 @@ def contour(
     said = {name: value for name, value in said.items() if value}
     point = point or None
     with in_flags(*flags, **POINTS):
-        wanted = space or pipelines.DIMS, kind, radius_mm, tuple(said)
+        wanted = space, kind, radius_mm, tuple(said), slices
         pipelines.check_question(point, mask, threshold, net, settings, *wanted)
     if slices == "point" and point is None and box is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
@@ -317,7 +317,7 @@ def contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
             threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
             reference=reference, mask_roi=mask_roi, reference_roi=reference_roi, **more,
-            settings=settings, title=f"Contours of {name}",
+            settings=settings,
         )  # fmt: skip
     if anonymous:
         from aistat_jax.views.anonymous import anonymous_case

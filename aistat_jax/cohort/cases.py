@@ -14,7 +14,7 @@ import aistat_jax
 from aistat_jax._errors import InputError
 from aistat_jax.case import Settings
 from aistat_jax.io.layouts import Region
-from aistat_jax.pipelines import DIMS, check_question
+from aistat_jax.pipelines import check_question
 
 LONGEST = 100  # letters of an id, which is a folder's name
 _QUESTION = ("point_mm", "mask", "threshold", "net", "dims", "chart", "radius_mm")
@@ -73,7 +73,6 @@ def check_case(case: CohortCase) -> None:
         if not path.exists():
             raise InputError(f"{part}: there is no {path}")
     given: dict[str, Any] = {name: case.options.get(name) for name in _QUESTION}
-    given["dims"] = DIMS if given["dims"] is None else given["dims"]
     given["chart"] = given["chart"] or "star"
     check_question(settings=case.settings, **given)
     if case.options.get("slices") == "point" and given["point_mm"] is None:

@@ -67,9 +67,9 @@ class ContourHead(nnx.Module):
         spread = self.spread(whole)
         return Edge(
             mean,
-            LEAST_NOISE + NOISE * _factor(errors[..., 0]),
-            AMPLITUDE * _factor(errors[..., 1] + spread[:, :1]),
-            MEAN_SD * _factor(spread[:, 1]),
+            LEAST_NOISE + NOISE * factor(errors[..., 0]),
+            AMPLITUDE * factor(errors[..., 1] + spread[:, :1]),
+            MEAN_SD * factor(spread[:, 1]),
             jnp.exp(self.log_lengthscale[...]),
             jnp.exp(self.log_degrees[...]),
             self.presence(whole)[:, 0],
@@ -88,7 +88,8 @@ class Linear(nnx.Module):
         return x @ self.kernel[...] + self.bias[...]
 
 
-def _factor(log: Array) -> Array:
+def factor(log: Array) -> Array:
+    """exp(log) within its bounds."""
     return jnp.exp(_bounded(log))
 
 

@@ -265,7 +265,25 @@ def _learned(
 ) -> Weights:
     """A head's weights, learned from these targets; its margin is none."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *pool)
-    graph, state = nnx.split(ContourHead(net.head_inputs))
+    rng = np.random.default_rng(settings.seed)
+
+    def batches() -> Iterator[Unrolled]:
+        while True:
+            chosen = rng.integers(len(pool), size=settings.batch)
+            yield _varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
+
+    return optimised(ContourHead(net.head_inputs), head_loss, batches(), settings, progress)
+
+
+def optimised(
+    head: nnx.Module,
+    loss_of: Callable[[Any, Any], Array],
+    batches: Iterator[Any],
+    settings: HeadSettings,
+    progress: Callable[[int, float], Any],
+) -> Weights:
+    """A head's weights, drawn at random and then led down a loss of batches."""
+    graph, state = nnx.split(head)
     weights = drawn(state, settings.seed)
     rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, 100, settings.steps, 0.0)
     optimiser = optax.chain(
@@ -273,16 +291,13 @@ def _learned(
     )
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def step(weights: Any, carried: Any, batch: Unrolled) -> tuple[Any, Any, Array]:
-        loss, slope = jax.value_and_grad(lambda w: head_loss(nnx.merge(graph, w), batch))(weights)
+    def step(weights: Any, carried: Any, batch: Any) -> tuple[Any, Any, Array]:
+        loss, slope = jax.value_and_grad(lambda w: loss_of(nnx.merge(graph, w), batch))(weights)
         change, carried = optimiser.update(slope, carried, weights)
         return optax.apply_updates(weights, change), carried, loss
 
     carried = optimiser.init(weights)
-    rng = np.random.default_rng(settings.seed)
-    for number in range(settings.steps):
-        chosen = rng.integers(len(pool), size=settings.batch)
-        batch = _varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
+    for number, batch in zip(range(settings.steps), batches, strict=False):
         weights, carried, loss = step(weights, carried, batch)
         if (number + 1) % 50 == 0:
             progress(number + 1, float(loss))

@@ -49,7 +49,7 @@ class Net:
 
     def state(self, member: int = 0) -> Any:
         """The weights of one member as an nnx state that goes with `graph`."""
-        return _filled(_skeleton(self.plan.architecture)[1], self.members[member])
+        return filled(_skeleton(self.plan.architecture)[1], self.members[member])
 
     @property
     def head_inputs(self) -> int:
@@ -68,7 +68,7 @@ class Net:
 
     def head_state(self) -> Any:
         """The weights of the contour head as an nnx state that goes with `head_graph`."""
-        return _filled(_head_skeleton(self.head_inputs)[1], self.head or {})
+        return filled(_head_skeleton(self.head_inputs)[1], self.head or {})
 
     @property
     def parameters(self) -> int:
@@ -132,13 +132,13 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     card = folder / "card.json"
     content = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     _, shapes = _skeleton(plan.architecture)
-    members = tuple(_read(file, shapes) for file in files)
+    members = tuple(read_weights(file, shapes) for file in files)
     head = folder / "head.safetensors"
     if not head.is_file():
         return Net(plan, members, content)
     straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
     bare = Net(plan, members, content)
-    return replace(bare, head=_read(head, _head_skeleton(bare.head_inputs)[1], straight))
+    return replace(bare, head=read_weights(head, _head_skeleton(bare.head_inputs)[1], straight))
 
 
 def shipped_nets() -> tuple[str, ...]:
@@ -146,7 +146,11 @@ def shipped_nets() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
 
 
-def _read(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
+def read_weights(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
+    """Weights of a state of those shapes; `missing` are those an older file may lack.
+
+    Raises InputError for damaged weights, and for those of other shapes.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -159,7 +163,7 @@ def _read(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
     wanted = {_name(path): v.get_value().shape for path, v in nnx.to_flat_state(shapes)}
     if {name: array.shape for name, array in found.items()} != wanted:
         raise InputError(
-            f"{file}: these weights are of another plan than {file.parent / 'plan.json'}; keep a "
+            f"{file}: these weights are of another plan than the files beside them; keep a "
             "network's files together"
         )
     if not all(np.isfinite(array).all() for array in found.values()):
@@ -179,7 +183,7 @@ def _head_skeleton(inputs: int) -> tuple[Any, Any]:
     return nnx.split(nnx.eval_shape(lambda: ContourHead(inputs)))
 
 
-def _filled(shapes: Any, weights: Weights) -> Any:
+def filled(shapes: Any, weights: Weights) -> Any:
     """A state of those shapes with the weights in it."""
     flat = [
         (path, variable.replace(jnp.asarray(weights[_name(path)])))

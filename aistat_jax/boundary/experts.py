@@ -1,0 +1,113 @@
+"""Where would an expert draw the surface of what is meant by a point? A learned law of it.
+
+A point has many readings (readings.py), and an expert's contour is not quite the edge of any: it
+leaves out a vessel beside the lesion and takes a cold rim in. A surface head (nets/surface_head.py)
+has learned from experts' contours where theirs run, along rays from the middle of what the readings
+vote for, given log uptake and the vote along them. What it says has seen the image: it is a law of
+the boundary given the image, needs no evidence beside it, and with `intensity` the same voxels
+would count twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aistat_jax._errors import InputError
+from aistat_jax._record import replace
+from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.finders import find_targets
+from aistat_jax.boundary.hints import hints_of, voxels
+from aistat_jax.boundary.meant import chosen
+from aistat_jax.boundary.model import BoundaryModel, boundary_model
+from aistat_jax.boundary.prior import LearnedPrior
+from aistat_jax.boundary.readings import Readings, in_space, readings_at
+from aistat_jax.boundary.regions import tone_at
+from aistat_jax.boundary.targets import Targets
+from aistat_jax.boundary.volume import VolumeTarget
+from aistat_jax.nets.surface_head import FARTHEST, SurfaceField
+from aistat_jax.nets.surface_law import ANALYSIS, GROUPS, SurfaceEdge, waves
+from aistat_jax.nets.surface_net import SurfaceNet, surface_at
+from aistat_jax.space.image import Channel, Image
+
+# What a head reads: log uptake less that inside what is meant, and less that around it, both in
+# units of their difference; the shares of the vote; log uptake; and 1 where there is an image.
+FIELDS = "inside", "around", "vote", "uptake", "seen"
+# Which of them may differ in scale and level from patient to patient.
+VARIES = True, True, False, True, False
+AROUND, LEAST_CONTRAST = 15.0, 0.3  # mm; of log uptake
+QUANTITY = "SUV"
+
+
+class Read(NamedTuple):
+    """What a point is taken for, with the law of the surface that an expert would draw."""
+
+    targets: Targets
+    law: SurfaceEdge
+
+    def by_expert(self, target: Any) -> BoundaryModel:
+        """The boundary an expert would draw, by the head alone."""
+        return boundary_model(target, prior=surface_prior(self.law))
+
+
+def expert_read(
+    net: SurfaceNet, image: Image, point_mm: Points, channel: str | None = None
+) -> Read:
+    """What a point (or several of one lesion) is taken for, and where an expert would draw it.
+
+    Raises InputError for a channel that is no PET in SUV at least 40 mm deep, and as
+    `find_targets` does for the point.
+    """
+    home = image.primary if channel is None else image[channel]
+    if home.quantity != net.quantity or not in_space(home):
+        raise InputError(
+            f"{net.name} reads lesions in a PET in {net.quantity} that is at least 40 mm deep; "
+            f"channel {home.name} is none"
+        )
+    hints = hints_of(home, point_mm)
+    assert hints is not None
+    places = voxels(hints.places, home.grid)
+    readings = readings_at(home, places)
+    region = chosen(home, places[0], readings, hints)
+    targets = find_targets(image, mask=region.mask, channel=home.name, dims=3)
+    (target, *others) = targets.found
+    if others or not isinstance(target, VolumeTarget):
+        raise InputError("what the point is taken for is in several pieces; move the point")
+    field = fields_of(home, places[0], readings, region.mask)
+    law, centre, radius = surface_at(net, field, target.centre, target.radius)
+    about = replace(
+        target, centre=centre, radius=radius, outline=None,
+        doubts=(*region.doubts, *target.doubts),
+    )  # fmt: skip
+    return Read(replace(targets, found=(about,), second=region.second), law)
+
+
+def fields_of(
+    channel: Channel, index: np.ndarray, readings: Readings, region: Bool[np.ndarray, "i j k"]
+) -> SurfaceField:
+    """FIELDS in the box of the readings. `region` (i, j, k) of the image is what is meant."""
+    from scipy.ndimage import distance_transform_edt
+
+    box, grid = readings.box, channel.grid
+    tone, meant = np.asarray(tone_at(channel, index).values[box], np.float32), region[box]
+    beyond = np.asarray(distance_transform_edt(np.logical_not(meant), sampling=grid.spacing))
+    around = (beyond > 0) & (beyond < max(AROUND, 2 * float(grid.spacing.max())))
+    high, low = float(np.median(tone[meant])), float(np.median(tone[around]))
+    contrast = max(high - low, LEAST_CONTRAST)
+    values = np.stack(
+        [(tone - high) / contrast, (tone - low) / contrast, readings.held, tone / 2,
+         np.ones_like(tone)], axis=-1,
+    )  # fmt: skip
+    affine = np.array(grid.affine, dtype=float)
+    affine[:3, 3] = grid.to_world(np.array([side.start for side in box]))
+    shape: Any = meant.shape
+    return SurfaceField(values, replace(grid, affine=affine, shape=shape))
+
+
+def surface_prior(law: SurfaceEdge) -> LearnedPrior:
+    """The law of a head as the prior of a boundary, in harmonics up to its degree."""
+    factor: Float[np.ndarray, "harmonic harmonic"] = ANALYSIS @ np.asarray(waves(law), float)
+    return LearnedPrior(
+        ANALYSIS @ np.asarray(law.mean), factor, np.asarray(law.degrees), GROUPS, FARTHEST
+    )

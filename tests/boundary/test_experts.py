@@ -1,0 +1,101 @@
+"""Does a shipped surface head say where an expert would draw what a point is in?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax._errors import InputError
+from aistat_jax.boundary.experts import FIELDS, expert_read, fields_of, surface_prior
+from aistat_jax.boundary.meant import chosen
+from aistat_jax.boundary.model import boundary_model
+from aistat_jax.boundary.readings import readings_at
+from aistat_jax.boundary.volume import VolumeTarget
+from aistat_jax.data.balls import Ball, image_of_balls
+from aistat_jax.inference.prior import prior_draws
+from aistat_jax.nets.surface_law import FUNCTIONS, RAYS, SurfaceEdge, waves
+from aistat_jax.nets.surface_net import load_surface_net
+
+MIDDLE, NET = (52.0, 60.0, 30.0), "lesion-pet-3d"
+
+
+@pytest.fixture(scope="module")
+def case() -> aj.Case:
+    image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
+    return aj.contour(image, point_mm=MIDDLE, net=NET, settings=aj.Settings(draws=400))
+
+
+def test_one_surface_with_an_expert_s_width(case: aj.Case):
+    """It holds a ball's volume, and is less sure of it than the edge in the image is."""
+    (one,) = case
+    assert one.chart.dims == 3
+    truth = 4 / 3 * np.pi * 20.0**3
+    low, high = one.content.interval
+    assert low <= truth <= high
+    assert 0.15 < (high - low) / truth < 2.5
+    assert "expert" in case.title
+    image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
+    (edge,) = aj.contour(image, point_mm=MIDDLE, dims=3, settings=aj.Settings(draws=400))
+    sure = edge.content.interval
+    assert sure[1] - sure[0] < 0.5 * (high - low)
+
+
+def test_fields_are_those_of_what_is_meant():
+    channel = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0).primary
+    index = np.rint(channel.grid.to_index(np.array(MIDDLE))).astype(int)
+    readings = readings_at(channel, index)
+    region = chosen(channel, index, readings)
+    field = fields_of(channel, index, readings, region.mask)
+    assert field.values.shape[-1] == len(FIELDS)
+    meant = region.mask[readings.box]
+    assert np.median(field.values[meant, 0]) == pytest.approx(0.0, abs=1e-5)
+    assert np.median(field.values[meant, 1]) == pytest.approx(1.0, abs=1e-5)
+    assert field.values[meant, 2].mean() > 0.8
+    assert field.values[~meant, 2].mean() < 0.2
+    corner = field.grid.to_world(np.zeros(3))
+    assert channel.grid.to_index(corner) == pytest.approx([s.start for s in readings.box])
+
+
+def test_a_law_is_the_prior_of_a_boundary():
+    """Draws of the model without evidence have the mean and the covariance of the law."""
+    rng = np.random.default_rng(0)
+    uneven = 0.08 * np.exp(FUNCTIONS[:, 1:4] @ rng.standard_normal(3) * 0.2)
+    law = SurfaceEdge(
+        0.1 * FUNCTIONS[:, 2], uneven, np.array(1.5), np.array(0.6), np.array(0.01),
+        np.array([30.0, 30.0, 30.0]),
+    )  # fmt: skip
+    model = boundary_model(VolumeTarget(np.zeros(3), 20.0), prior=surface_prior(law), rays=RAYS)
+    log_radii = np.log(prior_draws(model, 4000).draws / 20.0)
+    assert log_radii.mean(axis=0) == pytest.approx(law.mean, abs=0.012)
+    w = 30 / 28  # the mean of the inflation
+    sds = np.sqrt(w * (np.asarray(waves(law), float) ** 2).sum(axis=1))
+    assert log_radii.std(axis=0) == pytest.approx(sds, rel=0.12)
+    narrow = np.full(RAYS, uneven.mean())
+    assert np.abs(log_radii.std(axis=0) / narrow - sds.mean() / uneven.mean()).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "pass point_mm"),
+        ({"point_mm": MIDDLE, "dims": 2}, "nor dims=2"),
+        ({"point_mm": MIDDLE, "slices": [3]}, "neither mask, slices"),
+        ({"point_mm": MIDDLE, "threshold": 2.0}, "drop threshold"),
+        ({"point_mm": MIDDLE, "radius_mm": 9.0}, "drop radius_mm"),
+        ({"point_mm": MIDDLE, "chart": "offset"}, "drop chart"),
+    ],
+)
+def test_what_it_cannot_be_asked(asked: dict, words: str):
+    image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
+    with pytest.raises(InputError, match=words):
+        aj.contour(image, net=NET, **asked)
+
+
+def test_only_a_pet_of_some_depth_is_read():
+    image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
+    thin = aj.Image.of(image.primary)
+    values = thin.primary.values[:, :, 5:10]
+    flat = aj.Image.from_arrays(PT=values, spacing_mm=tuple(image.primary.grid.spacing))
+    with pytest.raises(InputError, match="at least 40 mm deep"):
+        expert_read(load_surface_net(NET), flat, MIDDLE)
