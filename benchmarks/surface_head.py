@@ -80,7 +80,7 @@ def contoured(point: Asked, net: SurfaceNet, few: int | None) -> dict[str, Any]:
     row |= {"Dice": case.agreement.dice, "grade": one.grade.case}
     band, content = one.band, one.content
     volume = float(mask.sum() * np.prod(grid.spacing))
-    low, high = content.interval
+    low, high = np.quantile(content.draws, [0.025, 0.975])
     row |= {
         "volume held": bool(low <= volume <= high),
         "volume, half-width": (high - low) / 2 / content.mean,

@@ -18,7 +18,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.finders import find_targets
-from aistat_jax.boundary.hints import hints_of, voxels
+from aistat_jax.boundary.hints import Points, hints_of, voxels
 from aistat_jax.boundary.meant import chosen
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import LearnedPrior
