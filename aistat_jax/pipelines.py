@@ -117,7 +117,7 @@ def contour(
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
         model_of = partial(_model_of, targets, read)
-    elif head is not None:
+    elif head is not None and point_mm is not None:
         with about(files[0] if files else names[0]):
             known = expert_read(head, picture, point_mm, channel)
         targets, model_of = known.targets, known.by_expert

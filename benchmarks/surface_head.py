@@ -18,6 +18,7 @@ import numpy as np
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
+from aistat_jax._files import write_whole
 from aistat_jax.boundary.experts import FIELDS, QUANTITY, VARIES, fields_of
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.meant import chosen
@@ -157,7 +158,23 @@ def main() -> None:
         "limits": "for research and teaching; not for clinical use",
         "patients left out": {row.figure: round(row.measured, 3) for row in rows},
     }
-    save_surface_net(dataclasses.replace(net, card=card), SHIPPED / NAME)
+    folder = save_surface_net(dataclasses.replace(net, card=card), SHIPPED / NAME)
+    write_whole(folder / "MODEL_CARD.md", page_of(card))
+
+
+def page_of(card: dict[str, Any]) -> str:
+    """A model card to read."""
+    table = "\n".join(
+        f"| {name} | {value:g} |" for name, value in card["patients left out"].items()
+    )
+    return (
+        f"# {card['name']}\n\n{card['data']}. Licence of the data: {card['licence']}; "
+        f"{card['limits']}.\n\nMade by `{card['command']}`: a surface head of "
+        f"{card['parameters']:,} parameters, which reads log uptake and the vote of all readings "
+        "of a point along rays in space, and says where the expert would draw the lesion, and how "
+        "far off that is.\n\n## Patients left out\n\nFor each fifth of the patients a head that "
+        f"has learned from the others.\n\n| figure | value |\n|---|---|\n{table}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -167,7 +167,8 @@ def contour(
         str | None,
         typer.Option(
             help="Find the target and read its edge by a network: a shipped one's name, or a "
-            "folder that training wrote. A point then chooses among several targets.",
+            "folder that training wrote. A point then chooses among several targets; "
+            "lesion-pet-3d needs one, and reads the surface that an expert would draw around it.",
             metavar="NAME",
             rich_help_panel=_FIND,
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aistat_jax.case import Case
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.contour import Contour
+from aistat_jax.views.layers import title_of
 from aistat_jax.views.surface_files import write_surface
 from aistat_jax.views.surfaces import plot_surface
 
@@ -39,9 +40,10 @@ def surface_figures(case: Case) -> list[tuple[str, Figure]]:
 
 def _figure(case: Case, one: Contour, channel: str) -> Figure:
     drawn = one.reference if isinstance(one.reference, Mesh) else None
+    title = f"{case.title}: {title_of(one.posterior, one.grade)}"
     return plot_surface(
         case.image, one.posterior, one.band, one.grade, channel=channel, reference=drawn,
-        other=one.other if isinstance(one.other, Mesh) else None,
+        other=one.other if isinstance(one.other, Mesh) else None, title=title,
     )  # fmt: skip
 
 
