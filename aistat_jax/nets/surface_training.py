@@ -24,7 +24,7 @@ from aistat_jax.nets.surface_head import SurfaceField, SurfaceHead, unroll_in_sp
 from aistat_jax.nets.surface_law import COUNT, SITES, SurfaceEdge, log_density
 from aistat_jax.nets.surface_net import SurfaceNet, surface_at
 
-SETTINGS = HeadSettings(steps=500, batch=8, learning_rate=2e-3, copies=8, folds=5)
+SETTINGS = HeadSettings(steps=1400, batch=8, learning_rate=2e-3, copies=12, folds=5)
 # How much the log of the rough radius strays, as sd, in all copies of a lesion but the first.
 RADIUS_SD = 0.25
 # How much the fields that `varies` names are scaled (as a log) and shifted in training, as sd.
