@@ -29,6 +29,13 @@ from aistat_jax._signals import undisturbed
 
 RECORD, SCHEMA = "aistat.json", 1
 _MOST_NUMBERS = 10_000
+CASE_FILES = (
+    "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
+    "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
+    "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
+    "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm", "fhir.json",
+)  # fmt: skip
+"""What a case may leave behind; of several surfaces surface-ID... too."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ from aistat_jax.uncertainty.contour import Contour, contour_of
 from aistat_jax.uncertainty.reference import Agreement, agreement, with_references
 from aistat_jax.uncertainty.tolerance import Tolerance, default_tolerance
 
+EXPERT = "Where an expert would draw it"
+"""What a case is called whose posterior is of an expert's contour, not of the edge in the image."""
+
 _CUT_OFF = (
     "the contour runs over the border of the image, where nothing is known of it; "
     "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"

@@ -22,7 +22,7 @@ from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by
 from aistat_jax.boundary.targets import Targets
-from aistat_jax.case import Case, NoContourError, Settings, contour_case, image_evidence
+from aistat_jax.case import EXPERT, Case, NoContourError, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
@@ -117,10 +117,15 @@ def contour(
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
         model_of = partial(_model_of, targets, read)
-    elif head is not None and point_mm is not None:
+    elif head is not None:
         with about(files[0] if files else names[0]):
-            known = expert_read(head, picture, point_mm, channel)
+            known = expert_read(head, picture, point_mm, channel, **more)
         targets, model_of = known.targets, known.by_expert
+        if dims == "auto":
+            targets = replace(targets, chosen=(3, "the network reads a whole surface"))
+        if chart == "auto":
+            told = "star", "the network reads radii from a centre"
+            targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
     else:
         loaded = net if isinstance(net, Net) else load_net(str(net))
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
@@ -135,7 +140,7 @@ def contour(
         contour_case, picture, settings=settings, reference=drawn,
         outlines=outlines, whole_volume=slices == "all",
         title=title or (f"Contours of {names[0]}" if head is None else
-                        f"Where an expert would draw it: {names[0]}"),
+                        f"{EXPERT}: {names[0]}"),
         inputs=names if head is None else (*names, f"network {head.name}"),
         near=_first(point_mm, box_mm),
     )  # fmt: skip
@@ -199,22 +204,28 @@ def check_question(
 
     `more` are the names of what else was said beside a point.
     """
-    if "box_mm" in more and point_mm is None and (mask, threshold, net) == (None, None, None):
+    head = surface_net(net)
+    unmarked = mask is None and threshold is None and (net is None or head is not None)
+    if "box_mm" in more and point_mm is None and unmarked:
         point_mm = "the middle of the box"
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
         raise InputError("net finds the target itself; drop threshold")
-    if surface_net(net) is not None:
-        if point_mm is None or mask is not None or slices != "all" or dims == 2:
+    if head is not None:
+        every = isinstance(slices, str) and slices == "all"
+        if point_mm is None or mask is not None or not every or dims == 2:
             raise InputError(
                 "net reads the whole surface of what lies around a point; pass point_mm, and "
                 "neither mask, slices nor dims=2"
             )
     elif net is not None and dims not in (None, 2, "auto"):
         raise InputError("net reads contours slice by slice; drop dims, or net")
-    if net is not None and (radius_mm is not None or more):
-        named_too = ["radius_mm"] * (radius_mm is not None) + list(more)
+    several = head is None and isinstance(point_mm, np.ndarray | list | tuple) and _many(point_mm)
+    if net is not None and several:
+        raise InputError("net takes one point of a target; pass one point_mm")
+    if net is not None and (radius_mm is not None or (more and head is None)):
+        named_too = ["radius_mm"] * (radius_mm is not None) + list(more if head is None else ())
         raise InputError(f"net finds the target itself; drop {' and '.join(named_too)}")
     if net is not None and chart not in ("star", "auto"):
         raise InputError("net reads radii from a centre; drop chart, or net")
@@ -227,6 +238,14 @@ def check_question(
             "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
             "or net; or box_mm, alone or with point_mm"
         )
+
+
+def _many(point_mm: Any) -> bool:
+    """Whether more than one point was given."""
+    try:
+        return np.asarray(point_mm, dtype=float).size > 3
+    except (TypeError, ValueError):  # as on the command line, where each is a text
+        return len(point_mm) > 1 and all(isinstance(each, str) for each in point_mm)
 
 
 def surface_net(net: str | Net | SurfaceNet | None) -> SurfaceNet | None:

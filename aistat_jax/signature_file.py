@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -162,6 +163,7 @@ def _signature(said: dict[str, Any]) -> Signature:
     if decision not in get_args(Decision):
         raise ValueError(decision)
     changed = None if said["changed"] is None else Change(**said["changed"])
+    datetime.fromisoformat(said["when"])
     return Signature(
         str(said["target"]), decision, str(said["by"]), str(said["when"]), said["reason"], changed,
         tuple(dict(said["digests"]).items()), str(said["version"]),

@@ -63,7 +63,11 @@ def sign(
     are named), no name, and a record that cannot be written.
     """
     targets = [target] if isinstance(target, str) else list(target)
-    edited = {} if before is None else {each: before for each in targets[:1]}
+    there = lesions(folder)
+    targets = list(there) if targets == [ALL] and ALL not in there else targets
+    if before is not None and len(targets) != 1:
+        raise InputError(f"before is the posterior of one lesion, and {len(targets)} are named")
+    edited = {} if before is None else {each: before for each in targets}
     return sign_several(
         folder, [(each, decision) for each in targets], by=by, reason=reason, before=edited
     )

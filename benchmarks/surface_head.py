@@ -104,7 +104,9 @@ def run(quick: bool) -> Result:
         return Result(title, [], [said])
     few = 5 if quick else None
     nets = learned(few).left_out
-    details = [contoured(each, nets[each.patient], few) for each in asked(few)]
+    details = [
+        contoured(each, nets[each.patient], few) for each in asked(few) if each.patient in nets
+    ]
     deepest = details[::3]
     rows = []
     for name, some in (("deepest point", deepest), ("all points", details)):
@@ -136,7 +138,8 @@ def run(quick: bool) -> Result:
     notes = [
         f"{len(details)} points in {len(nets)} patients, {refused} refused in a sentence (Dice 0, "
         "left out of the other figures). Heads learn without a fifth of the patients; the votes "
-        "that they read are by weights learned without the patient in hand. Fields and form of "
+        "that a patient's points get are by weights learned without this patient (those that a head "
+        "learned from, without their own: six numbers that have seen who is left out). Fields and form of "
         "the head were chosen with a look at two of the fifths.",
         "In the mean over three points of a patient; the three are not independent.",
     ]

@@ -20,8 +20,8 @@ from aistat_jax.boundary.readings import (
     Readings,
     depth_in,
     form_and_contrast,
-    learned_weights,
     majority,
+    weights_now,
 )
 from aistat_jax.boundary.regions import tone_at
 from aistat_jax.space.curve import Curve, contours_from_mask
@@ -103,7 +103,7 @@ def alternatives(
     spacing = np.asarray(channel.grid.spacing)
     heres = np.atleast_2d(places) - [side.start for side in readings.box]
     tone = tone_at(channel, np.atleast_2d(places)[0]).values[readings.box]
-    weights = np.where(np.array(FEATURES) == "agreement", 0.0, learned_weights())
+    weights = np.where(np.array(FEATURES) == "agreement", 0.0, weights_now())
 
     def features_of(mask: np.ndarray) -> np.ndarray:
         found = form_and_contrast(mask, tone, heres, spacing)

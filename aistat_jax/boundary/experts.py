@@ -18,8 +18,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.finders import find_targets
-from aistat_jax.boundary.hints import Points, hints_of, voxels
-from aistat_jax.boundary.meant import chosen
+from aistat_jax.boundary.hints import Points, clicks_on, hints_of, voxels
+from aistat_jax.boundary.meant import voted
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.readings import Readings, in_space, readings_at
@@ -47,29 +47,41 @@ class Read(NamedTuple):
     law: SurfaceEdge
 
     def by_expert(self, target: Any) -> BoundaryModel:
-        """The boundary an expert would draw, by the head alone."""
-        return boundary_model(target, prior=surface_prior(self.law))
+        """The boundary an expert would draw, by the head and the points that were given."""
+        clicks = clicks_on(self.targets, target.id)
+        return boundary_model(target, clicks, prior=surface_prior(self.law))
 
 
 def expert_read(
-    net: SurfaceNet, image: Image, point_mm: Points, channel: str | None = None
+    net: SurfaceNet,
+    image: Image,
+    point_mm: Points | None,
+    channel: str | None = None,
+    **more: Points,
 ) -> Read:
     """What a point (or several of one lesion) is taken for, and where an expert would draw it.
 
+    `more` is what else was said of it: outside_mm, edge_mm, box_mm (`find_targets`).
     Raises InputError for a channel that is no PET in SUV at least 40 mm deep, and as
     `find_targets` does for the point.
     """
     home = image.primary if channel is None else image[channel]
+    if net.features != FIELDS:
+        raise InputError(
+            f"{net.name} reads {', '.join(net.features)}, and this version makes "
+            f"{', '.join(FIELDS)}; train it again"
+        )
     if home.quantity != net.quantity or not in_space(home):
         raise InputError(
             f"{net.name} reads lesions in a PET in {net.quantity} that is at least 40 mm deep; "
             f"channel {home.name} is none"
         )
-    hints = hints_of(home, point_mm)
-    assert hints is not None
+    hints = hints_of(home, point_mm, **more)
+    if hints is None:
+        raise InputError(f"{net.name} reads what lies around a point; pass point_mm or box_mm")
     places = voxels(hints.places, home.grid)
     readings = readings_at(home, places)
-    region = chosen(home, places[0], readings, hints)
+    region, readings = voted(home, places[0], readings, hints)
     targets = find_targets(image, mask=region.mask, channel=home.name, dims=3)
     (target, *others) = targets.found
     if others or not isinstance(target, VolumeTarget):
@@ -80,7 +92,17 @@ def expert_read(
         target, centre=centre, radius=radius, outline=None,
         doubts=(*region.doubts, *target.doubts),
     )  # fmt: skip
-    return Read(replace(targets, found=(about,), second=region.second), law)
+    said = (("inside", hints.inside), ("outside", hints.outside), ("edge", hints.edge))
+    clicks = [(about.id, kind, tuple(each.tolist())) for kind, points in said for each in points]
+    return Read(
+        replace(
+            targets,
+            found=(about,),
+            second=region.second,
+            clicks=tuple(clicks if hints.more else ()),
+        ),
+        law,
+    )
 
 
 def fields_of(

@@ -144,13 +144,17 @@ def voxels(points: Float[np.ndarray, "point 3"], grid: Grid) -> Int[np.ndarray, 
 def in_box(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
     """Voxels whose centres lie in a box, or that hold its middle."""
     points = grid.points()
-    return ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
+    within = ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
+    within[tuple(voxels(box.mean(axis=0)[None], grid)[0])] = True
+    return within
 
 
 def ellipsoid_in(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
-    """Voxels of the ellipsoid that fills a box."""
+    """Voxels of the ellipsoid that fills a box, or that hold its middle."""
     middle, half = box.mean(axis=0), (box[1] - box[0]) / 2
-    return np.square((grid.points() - middle) / half).sum(axis=-1) <= 1.0
+    within = np.square((grid.points() - middle) / half).sum(axis=-1) <= 1.0
+    within[tuple(voxels(middle[None], grid)[0])] = True
+    return within
 
 
 def clicks_on(targets: Targets, name: str) -> Evidence:

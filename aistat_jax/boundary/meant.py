@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.alternatives import (
     SAME,
@@ -50,7 +51,14 @@ def region_meant(channel: Channel, index: np.ndarray, hints: Hints | None = None
 def chosen(
     channel: Channel, index: np.ndarray, readings: Readings, hints: Hints | None = None
 ) -> Region:
-    """The region that the readings of a voxel vote for, and what speaks against it.
+    """The region that the readings of a voxel vote for, and what speaks against it; see `voted`."""
+    return voted(channel, index, readings, hints)[0]
+
+
+def voted(
+    channel: Channel, index: np.ndarray, readings: Readings, hints: Hints | None = None
+) -> tuple[Region, Readings]:
+    """The region that readings vote for, what speaks against it, and the readings as weighed.
 
     With hints those of them that obey are voted on, alternatives to the first vote among them;
     where a box was drawn that no reading keeps to, the ellipsoid in it is taken.
@@ -64,7 +72,7 @@ def chosen(
         log, obeys = hints.weigh(wider.masks, wider.box, channel.grid)
         obeys &= wider.masks.sum(axis=(1, 2, 3)) <= LARGE_SHARE * channel.values.size
         if not obeys.any():
-            return _in_the_box(channel, hints)
+            return _in_the_box(channel, hints), readings
         spoken_for = float(wider.share[obeys].sum())
         with np.errstate(divide="ignore"):
             score = np.where(obeys, log + np.log(wider.share), -np.inf)
@@ -83,9 +91,15 @@ def chosen(
     if steep.max() > 0:
         best = int(steep.argmax())
         cut_at, spacing = readings.level[[best]], channel.grid.spacing
-        ((_, part),) = components_at(channel.values, index, cut_at, spacing, channel.unit)
-        if part.mask.sum() <= GOES_ON * readings.masks[best].sum():  # what goes on out of the box
-            mask, level = part.whole(mask.shape), float(cut_at[0])
+        for place in np.atleast_2d(places):  # any of several points may be what it was cut about
+            found = components_at(channel.values, place, cut_at, spacing, channel.unit)
+            part = next((part for _, part in found), None)
+            if part is None or part.mask.sum() > GOES_ON * readings.masks[best].sum():
+                continue  # what goes on out of the box is not it
+            whole = part.whole(mask.shape)
+            if dice(whole[readings.box], vote) >= SAME:
+                mask, level = whole, float(cut_at[0])
+                break
     doubts = [*doubts_at(channel, mask, index), *against]
     if level is None and _ends_in(vote, readings.box, mask.shape):
         doubts.append(
@@ -102,7 +116,7 @@ def chosen(
         doubts.append(second.question())
     elif said := _other_readings(channel, wider, apart, mask):
         doubts.append(said)
-    return Region(mask, level, tuple(doubts), second)
+    return Region(mask, level, tuple(doubts), second), readings
 
 
 def _by_level(channel: Channel, index: np.ndarray, hints: Hints | None) -> Region:
@@ -139,13 +153,16 @@ def _in_the_box(channel: Channel, hints: Hints) -> Region:
     if hints.box is None:
         raise hints.refusal()
     mask = ellipsoid_in(hints.box, channel.grid)
+    if not mask.any():
+        raise InputError("the box holds no voxel of the image; draw a larger one")
     everything = tuple(slice(0, n) for n in mask.shape)
     _, (obeys,) = Hints(hints.inside, hints.outside, hints.edge).weigh(
         mask[None], everything, channel.grid
     )
     if not obeys:
         raise hints.refusal()
-    return Region(mask, None, cut_off_doubts(mask))
+    taken = "no reading of the image keeps to the box, so the ellipsoid in it was taken"
+    return Region(mask, None, (*cut_off_doubts(mask), taken))
 
 
 def _contrast_of(readings: Readings, likeness: np.ndarray) -> float:
@@ -169,3 +186,7 @@ def largest(mask: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
 
     labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     return labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+
+
+def dice(a: Bool[np.ndarray, "i j k"], b: Bool[np.ndarray, "i j k"]) -> float:
+    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))

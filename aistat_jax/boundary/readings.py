@@ -143,10 +143,9 @@ def _readings(channel: Channel, places: np.ndarray) -> Readings:
     every = np.stack(masks)
     features = np.array([form_and_contrast(mask, looked_at, heres, spacing) for mask in masks])
     features = np.insert(features, FEATURES.index("agreement"), _agreement(every), axis=1)
-    weights = _weights.get()
     even = np.full(len(masks), 1 / len(masks))
     readings = Readings(every, features, even, np.array(level), np.array(edge), box)
-    return readings.weighed(learned_weights() if weights is None else weights)
+    return readings.weighed(weights_now())
 
 
 @cache
@@ -154,6 +153,12 @@ def learned_weights() -> Float[np.ndarray, " feature"]:
     """The weights of FEATURES, as learned from all patients."""
     kept = json.loads((Path(__file__).parent / "readings.json").read_text())
     return np.array([kept["weights"][name] for name in FEATURES])
+
+
+def weights_now() -> Float[np.ndarray, " feature"]:
+    """The weights in use: those learned from all patients, but within `weighed_by`."""
+    weights = _weights.get()
+    return learned_weights() if weights is None else weights
 
 
 @contextmanager

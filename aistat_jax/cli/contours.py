@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from aistat_jax.case import Case, Settings
     from aistat_jax.uncertainty.contour import Contour
 
-CASE_FILES = (
-    "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
-    "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
-    "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
-    "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm",
-    "fhir.json",
-)  # fmt: skip
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
 POINTS = {
     "point_mm": "--point X,Y,Z", "outside_mm": "--outside X,Y,Z", "edge_mm": "--edge X,Y,Z",
@@ -81,7 +74,7 @@ def demo(
     settings = settings_of(
         method=method, level=level, draws=draws, seed=seed, tolerance_mm=tolerance_mm
     )
-    from aistat_jax._folders import Run, claim
+    from aistat_jax._folders import CASE_FILES, Run, claim
 
     run = Run("demo", "", "the demonstration")
     place = claim(out, run, CASE_FILES, numbered=out == DEMO_OUT)
@@ -294,7 +287,7 @@ def contour(
     chosen, shares = slices_of(slices), _levels(levels)
     if rtstruct_on not in (None, channel_name, *(["CT"] if ct else [])):
         raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
-    from aistat_jax._folders import Run, claim, digest
+    from aistat_jax._folders import CASE_FILES, Run, claim, digest
 
     if fhir:
         from aistat_jax.views.fhir import bundle_kind

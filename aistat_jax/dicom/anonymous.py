@@ -8,8 +8,9 @@ whose UIDs were changed in the same way.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from aistat_jax.dicom.library import library
+from aistat_jax.dicom.library import library, reading
 from aistat_jax.space.origin import Origin
 
 KEPT = (
@@ -62,3 +63,12 @@ def anonymous_origin(origin: Origin) -> Origin:
 
 def _names(names: list[str]) -> str:
     return ", ".join(names) or "none"
+
+
+def is_anonymous(path: Path) -> bool:
+    """Whether a DICOM file says that it names no patient; False where there is none."""
+    if not path.is_file():
+        return False
+    with reading(path):
+        said = library().dcmread(path, specific_tags=["PatientIdentityRemoved"])
+    return str(said.get("PatientIdentityRemoved", "")) == "YES"

@@ -132,12 +132,12 @@ def load_surface_net(name: str | os.PathLike[str]) -> SurfaceNet:
         features = tuple(map(str, said["features"]))
         size, rest = map(float, said["factors"])
         known = str(said["name"]), str(said["quantity"])
+        card = folder / "card.json"
+        content = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: this is not a whole file of a surface head") from error
     if schema != SCHEMA:
         raise InputError(f"{file}: schema {schema} is of another version; train it again")
-    card = folder / "card.json"
-    content = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
     head = read_weights(folder / "head.safetensors", skeleton(len(features))[1])
     return SurfaceNet(*known, features, head, (size, rest), content)
 

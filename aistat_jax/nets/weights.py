@@ -120,7 +120,13 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     if not (folder / "plan.json").is_file():
         folder = Path(name)
     if not (folder / "plan.json").is_file():
-        known = ", ".join(shipped_nets()) or "none"
+        surfaces = {path.parent.name: path.parent for path in SHIPPED.glob("*/surface.json")}
+        if str(name) in surfaces or (Path(name) / "surface.json").is_file():
+            raise InputError(
+                f"the network {name} reads whole surfaces, each around a point, and predicts no "
+                "image; pass it to contour, with point_mm"
+            )
+        known = ", ".join(sorted([*shipped_nets(), *surfaces])) or "none"
         raise InputError(
             f"there is no network {str(name)!r}: shipped are {known}; or pass the folder that "
             "training wrote"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace
 from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.planning.margins import (
@@ -35,8 +36,8 @@ def van_herk_margin(
     Sigma is made of the posterior's sd of the boundary along each site's direction, the systematic
     error of delineation, and of `systematic_mm`, that of everything else (set-up, motion); sigma is
     `random_mm`. Both are sds in mm, one for all directions or one each along R-L, A-P and S-I,
-    independent: along a unit vector u the variance is sum (u_i s_i)^2. Along a ray that meets the
-    boundary aslant an error of the whole shape counts by 1 / cos of the angle.
+    independent.
+    An error of the whole shape counts by how far the boundary moves along each site's direction.
 
     `share` is what counts as covered in `outer_covers`, which is of delineation alone. There is no
     inner contour. The recipe is meant to give the whole target 95% of the dose in 90% of patients,
@@ -53,10 +54,10 @@ def van_herk_margin(
             "to Image.from_arrays, or ask for a coverage_margin"
         )
     chart, draws = posterior.chart, np.asarray(posterior.draws, dtype=float)
-    along, median = patient_directions(chart), np.median(draws, axis=0)
-    slant = _slant(chart, median)
+    median = np.median(draws, axis=0)
+    moved = _moved(chart, median)
     setup, random = (
-        _along(name, sd, along) / slant
+        np.linalg.norm(moved * _lengths(name, sd), axis=1)
         for name, sd in (("systematic_mm", systematic_mm), ("random_mm", random_mm))
     )
     systematic = np.hypot(draws.std(axis=0, ddof=1), setup)
@@ -69,17 +70,36 @@ def van_herk_margin(
     )
 
 
-def _along(
-    name: str, sd: float | Sequence[float], directions: Float[np.ndarray, "site 3"]
-) -> Float[np.ndarray, " site"]:
-    """The sd along each direction of errors that are independent along the patient's axes."""
+def _lengths(name: str, sd: float | Sequence[float]) -> Float[np.ndarray, "3"]:
+    """Sds along the patient's axes."""
     each = np.broadcast_to(np.asarray(sd, dtype=float), (3,)) if np.ndim(sd) == 0 else sd
     each = np.asarray(each, dtype=float)
     if each.shape != (3,) or not (np.isfinite(each).all() and (each >= 0).all()):
         raise InputError(
             f"{name} must be one length of 0 or more, or three (R-L, A-P, S-I), got {sd}"
         )
-    return np.linalg.norm(directions * each, axis=1)
+    return each
+
+
+def _moved(chart: Any, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, "site 3"]:
+    """By how much a value grows as the whole shape moves by 1 along each patient axis.
+
+    n / (d . n), of the boundary's normal n and the site's direction d. Where the chart has no
+    values of another shape (rings, offsets) n is taken to be d, up to the cosine between them.
+    """
+    if chart.link != "log":
+        return patient_directions(chart) / _slant(chart, values)[:, None]
+    axes = np.asarray(chart.plane.frame)[:, :2] if chart.dims == 2 else np.eye(3)
+    shape, step = chart.surface(values), 0.02 * float(np.median(values))
+    there = [
+        [
+            chart.values_of(replace(shape, points=shape.points + way * step * axis))
+            for way in (1, -1)
+        ]
+        for axis in axes
+    ]
+    moved = np.stack([(ahead - behind) / (2 * step) for ahead, behind in there], axis=1)
+    return np.clip(moved, -1 / _FLATTEST, 1 / _FLATTEST)
 
 
 def _slant(chart: Any, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:

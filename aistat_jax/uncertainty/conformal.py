@@ -9,6 +9,7 @@ worth, for patients exchangeable with those; of another scanner it says nothing.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -164,8 +165,16 @@ def conformal_band(
     )
 
 
-def read_fields(text: str, kind: str, schema: int, cls: Any) -> dict[str, Any]:
-    """The fields of a record of one kind from JSON text; InputError for any other text."""
+WORDS = {"per": ("patient", "lesion"), "scale": ("length", "band"), "unit": ("mm", "px")}
+
+
+def read_fields(
+    text: str, kind: str, schema: int, cls: Any, nullable: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The fields of a record of one kind from JSON text; InputError for any other text.
+
+    nullable: numbers that may be null, beside those that may be None.
+    """
     try:
         found = json.loads(text)
     except ValueError:
@@ -176,11 +185,16 @@ def read_fields(text: str, kind: str, schema: int, cls: Any) -> dict[str, Any]:
         raise InputError(f"this {kind} has schema {said}, and only {schema} is read")
     if set(found) != set(cls.__dataclass_fields__):
         raise InputError(f"this {kind} has fields {sorted(found)}, not those that to_json writes")
-    number = (int, float, type(None))
-    kinds = {"float": number, "float | None": number, "int": int}
+    number = (int, float)
+    kinds = {"float": number, "float | None": (*number, type(None)), "int": int}
     for name, field in cls.__dataclass_fields__.items():
-        if not isinstance(found[name], kinds.get(field.type, str)):
-            raise InputError(f"this {kind} has the {name} {found[name]!r}, which is none")
+        value = found[name]
+        known = WORDS.get(name, (value,))
+        finite = not isinstance(value, float) or math.isfinite(value)
+        unset = value is None and name in nullable
+        right = isinstance(value, kinds.get(field.type, str)) and not isinstance(value, bool)
+        if not unset and not (right and finite and value in known):
+            raise InputError(f"this {kind} has the {name} {value!r}, which is none")
     return found
 
 

@@ -90,7 +90,7 @@ def _lesion(
         if len(group) == 1
         else "grades " + ", ".join(f"{counts[case]} {case}" for case in WORST if counts[case])
     )
-    made = f"; {grades}; aistat_jax {aistat_jax.__version__}; not approved"
+    made = f"; {grades}; aistat_jax {aistat_jax.__version__}"
     percent = f"{100 * group[0].band.level:g}"
     band = f"edge of the {group[0].band.kind} {percent}% band"
     there = [contour.posterior.presence for contour in group]

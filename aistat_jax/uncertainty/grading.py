@@ -133,6 +133,7 @@ def _grade_at(
     estimate = np.asarray(posterior.estimate, dtype=float)
     exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
+    local = np.maximum(local, int(tolerance < _at_best(posterior)))
     distance, weight = apart
     agreement = float(weight[distance <= tolerance].sum())
     share = posterior.chart.weights(estimate)

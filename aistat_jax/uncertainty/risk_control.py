@@ -109,7 +109,7 @@ class GreenRule:
     @classmethod
     def from_json(cls, text: str) -> GreenRule:
         """The rule that `to_json` wrote. Raises InputError for any other text."""
-        found = read_fields(text, KIND, SCHEMA, cls)
+        found = read_fields(text, KIND, SCHEMA, cls, nullable=("threshold",))
         if found["threshold"] is None:
             found["threshold"] = -math.inf
         return cls(**found)
@@ -153,9 +153,12 @@ def control_false_green(
     patients calibrated on and the new one, is then at most the rate. It is the share of all
     patients, not of the green ones: where half are green, up to twice as many of these are wrong.
 
-    Raises InputError for fewer patients than `patients_needed(rate)`.
+    Raises InputError for fewer patients than `patients_needed(rate)`, and a statistic of plus
+    infinity, which no threshold holds back.
     """
     one_patient_each(cases.patients, cases.statistic, cases.wrong)
+    if np.isposinf(np.asarray(cases.statistic, dtype=float)).any():
+        raise InputError("a statistic is plus infinity, above any threshold; pass finite ones")
     whose = numbered(cases.patients, rate, per)
     count = int(whose.max()) + 1
     statistic, wrong = np.asarray(cases.statistic), np.asarray(cases.wrong, dtype=bool)

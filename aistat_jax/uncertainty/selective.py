@@ -33,7 +33,7 @@ class RiskCoverage:
         """
         if not 0 < coverage <= 1:
             raise InputError(f"a coverage must lie above 0 and up to 1, got {coverage}")
-        return float(self.risk[int(np.ceil(coverage * len(self.risk) - 1e-9)) - 1])
+        return float(self.risk[max(1, int(np.ceil(coverage * len(self.risk) - 1e-9))) - 1])
 
 
 def risk_coverage(

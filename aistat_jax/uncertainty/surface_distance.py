@@ -159,7 +159,7 @@ def surface_distances(
         )
     box = _box(a | b)
     (a_surface, a_weight), (b_surface, b_weight) = (
-        surface_elements(mask[box], sides) for mask in (a, b)
+        surface_elements(np.ascontiguousarray(mask[box]), sides) for mask in (a, b)
     )
     return SurfaceDistances(
         a_to_b=_distances(a_surface, b_surface, sides),

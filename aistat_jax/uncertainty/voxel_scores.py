@@ -55,6 +55,7 @@ def boundary_band(
 
     if not width > 0:
         raise InputError(f"the width of a boundary band must be positive, got {width}")
+    mask = np.asarray(mask, dtype=bool)
     if mask.all() or not mask.any():
         return np.zeros(mask.shape, dtype=bool)
     sides = np.broadcast_to(np.asarray(spacing, dtype=float), (mask.ndim,))
@@ -78,7 +79,7 @@ def voxel_scores(
     [0, 1].
     """
     _check(probability, truth)
-    chosen = np.ones(truth.shape, bool) if where is None else where
+    truth, chosen = np.asarray(truth, dtype=bool), _chosen(where, truth.shape)
     p, y = np.asarray(probability, dtype=float)[chosen], truth[chosen].astype(float)
     if not len(p):
         return VoxelScores(float("nan"), float("nan"), float("nan"), 0)
@@ -111,7 +112,8 @@ def qu_brats(
     _check(uncertainty, truth)
     if predicted.shape != truth.shape:
         raise InputError(f"mask shapes {predicted.shape} and {truth.shape} differ")
-    within = np.ones(truth.shape, bool) if where is None else where
+    predicted, truth = np.asarray(predicted, dtype=bool), np.asarray(truth, dtype=bool)
+    within = _chosen(where, truth.shape)
     # a voxel is left from the first threshold on that is not below its uncertainty
     first = np.ceil(np.asarray(uncertainty, dtype=float) * THRESHOLDS - 1e-9).astype(int)
 
@@ -124,6 +126,14 @@ def qu_brats(
     gone = [1 - kept / kept[-1] if kept[-1] else np.zeros(len(kept)) for kept in right]
     d, p, n = (float((each[1:] + each[:-1]).mean() / 2) for each in (overlap, *gone))
     return QuBrats((d + (1 - p) + (1 - n)) / 3, d, p, n)
+
+
+def _chosen(where: np.ndarray | None, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
+    if where is None:
+        return np.ones(shape, dtype=bool)
+    if where.shape != shape:
+        raise InputError(f"where has shape {where.shape}, and the masks {shape}")
+    return np.asarray(where, dtype=bool)
 
 
 def _check(values: np.ndarray, truth: np.ndarray) -> None:

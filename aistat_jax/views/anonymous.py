@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aistat_jax._record import replace
-from aistat_jax.case import Case
+from aistat_jax.case import EXPERT, Case
 from aistat_jax.dicom.anonymous import anonymous_origin
 from aistat_jax.space.image import Channel, Image
 
@@ -17,8 +17,10 @@ def anonymous_case(case: Case) -> Case:
     what is drawn on the image itself stays: a face, or words that are burned into its pixels.
     """
     channels = [_anonymous(case.image[name]) for name in case.image.names]
-    inputs = tuple(f"channel {name}" for name in case.image.names)
-    return replace(case, image=Image.of(*channels), title=TITLE, inputs=inputs)
+    networks = [each for each in case.inputs if each.startswith("network ")]
+    inputs = (*(f"channel {name}" for name in case.image.names), *networks)
+    title = EXPERT if case.title.startswith(EXPERT) else TITLE
+    return replace(case, image=Image.of(*channels), title=title, inputs=inputs)
 
 
 def _anonymous(channel: Channel) -> Channel:

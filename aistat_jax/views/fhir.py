@@ -61,7 +61,7 @@ def fhir_bundle(case: Case, *, status: str = "preliminary") -> dict[str, Any]:
     for contour in case:
         for resource in (_size(contour, case, status), _grade(contour, status)):
             if seen:
-                resource["derivedFrom"] = [{"reference": seen[0]["fullUrl"]}]
+                resource["derivedFrom"] = [{"reference": each["fullUrl"]} for each in seen]
             key = _key(case, contour)
             measured.append(_entry(resource, key))
     report: Resource = {

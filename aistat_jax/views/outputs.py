@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._files import move_in, staged_folder, write_whole
+from aistat_jax._folders import CASE_FILES
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import write_nifti
 from aistat_jax.uncertainty.contour import Contour
@@ -50,14 +51,24 @@ def write_case(
     channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`).
     `anonymous` leaves out of all files what a series says of patient and study, and the names of
     files (`anonymous_case`).
-    Raises InputError when the folder cannot be written.
+    Files of an earlier case in the folder go. Raises InputError when it cannot be written.
     """
     out = Path(folder).expanduser().absolute()
     case = anonymous_case(case) if anonymous else case
     with staged_folder(out) as staging:
         names = write_files(staging, case, levels, series, fhir=fhir)
-        move_in(staging, out, last=("summary.json",))
+        move_in(staging, out, old=earlier_files(out), last=("summary.json",))
     return names
+
+
+def earlier_files(folder: Path) -> list[str]:
+    """Names of the files in a folder that a case has written there."""
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    several = tuple(name.removeprefix("surface") for name in CASE_FILES if "surface" in name)
+    return [
+        name for name in there
+        if name in CASE_FILES or (name.startswith("surface-") and name.endswith(several))
+    ]  # fmt: skip
 
 
 def write_files(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.inference.prior import prior_draws
 from aistat_jax.nets.surface_law import FUNCTIONS, RAYS, SurfaceEdge, waves
 from aistat_jax.nets.surface_net import load_surface_net
+from aistat_jax.nets.weights import SHIPPED
 
 MIDDLE, NET = (52.0, 60.0, 30.0), "lesion-pet-3d"
 
@@ -99,3 +102,29 @@ def test_only_a_pet_of_some_depth_is_read():
     flat = aj.Image.from_arrays(PT=values, spacing_mm=tuple(image.primary.grid.spacing))
     with pytest.raises(InputError, match="at least 40 mm deep"):
         expert_read(load_surface_net(NET), flat, MIDDLE)
+
+
+def test_points_say_which_reading_the_expert_s_is_of():
+    """Of two balls that touch, both or the one that was clicked."""
+    pair = [Ball(MIDDLE, 14.0, 5.0), Ball((80.0, 60.0, 30.0), 14.0, 5.0)]
+    image, there = image_of_balls(pair, seed=0), (86.0, 60.0, 30.0)
+    net, quick = load_surface_net(NET), aj.Settings(draws=300)
+    both = aj.contour(image, point_mm=[MIDDLE, there], net=net, settings=quick)[0]
+    one = aj.contour(image, point_mm=MIDDLE, outside_mm=there, net=net, settings=quick)[0]
+    truth = 4 / 3 * np.pi * 14.0**3
+    assert np.median(both.content.draws) > 1.6 * truth
+    assert np.median(one.content.draws) < 1.4 * truth
+
+
+def test_a_network_says_what_it_is_for():
+    image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
+    with pytest.raises(InputError, match="pass it to contour, with point_mm"):
+        aj.load_net(NET)
+    with pytest.raises(InputError, match="lesion-pet-3d"):
+        aj.load_net("lesion-pet-4d")
+    other = dataclasses.replace(load_surface_net(NET), features=("a", "b"))
+    with pytest.raises(InputError, match="train it again"):
+        aj.contour(image, point_mm=MIDDLE, net=other)
+    folder = SHIPPED / NET
+    assert (folder / "MODEL_CARD.md").is_file()
+    assert load_surface_net(NET).card["licence"]

@@ -179,3 +179,27 @@ def test_what_says_no_more_than_a_point_changes_nothing(pair):
     assert not hints.more
     one, same = (find_targets(pair, point_mm=p, slices="point")[0] for p in (CENTRE, [CENTRE]))
     assert np.array_equal(one.outline.points, same.outline.points)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_order_of_points_changes_nothing(first):
+    """A ball whose hot core a cold wall parts from the rest, pointed at in core and rest."""
+    side = np.arange(40) * 4.0
+    middle = np.full(3, 80.0)
+    away = np.linalg.norm(
+        np.stack(np.meshgrid(side, side, side, indexing="ij"), -1) - middle, axis=-1
+    )
+    values = np.where(away < 40, 6.0, 0.5)
+    values[(away > 14) & (away < 20)] = 3.0
+    values[away <= 11] = 12.0
+    image = aj.Image.from_arrays(spacing_mm=4.0, PT=values)
+    points = np.array([middle, middle + [0, 0, 33]])
+    found = aj.find_targets(image, point_mm=points[[first, 1 - first]], dims=2)
+    assert max(each.radius for each in found) > 30
+
+
+def test_a_thin_box_is_refused_in_words():
+    image = aj.Image.from_arrays(spacing_mm=4.0, PT=np.pad(np.full((10, 10, 10), 5.0), 15) + 0.1)
+    box = np.array([[78.5, 78.5, 78.5], [79.5, 79.5, 79.5]])
+    with pytest.raises(aj.InputError):
+        aj.find_targets(image, box_mm=box, dims=3)

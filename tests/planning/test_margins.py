@@ -241,3 +241,14 @@ def test_recipes_refuse_what_is_no_length():
         aj.van_herk_margin(make_posterior(draws=50))
     with pytest.raises(InputError, match="outer, median or inner"):
         aj.van_herk_margin(posterior).surface("middle")
+
+
+def test_an_error_along_one_axis_moves_what_faces_it():
+    """Of an ellipse seen from its middle: at its flat side all of it, at its ends nothing."""
+    flat = make_posterior(axes=(30.0, 10.0), sd=1e-6, rays=256)
+    across = aj.van_herk_margin(flat, systematic_mm=(0.0, 0.4, 0.0)).by_axis()
+    assert across["A"] == pytest.approx(1.0, abs=0.1)
+    assert across["R"] < 0.3
+    along = aj.van_herk_margin(flat, systematic_mm=(0.4, 0.0, 0.0)).by_axis()
+    assert along["R"] == pytest.approx(1.0, abs=0.1)
+    assert along["A"] < 0.3

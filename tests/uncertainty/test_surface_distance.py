@@ -425,3 +425,14 @@ def test_dice_of_curves_is_that_of_their_areas():
         dice(ball(10.0), ball(10.0))
     with pytest.raises(InputError, match="draw it into a mask"):
         dice(circle(10.0), np.ones((3, 3), bool))
+
+
+@pytest.mark.parametrize("shape", [(20, 20, 20), (30, 40)])
+def test_the_order_in_memory_changes_nothing(shape):
+    a, b = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    a[..., 2:8], b[..., 4:16] = True, True
+    sides = np.ones(len(shape))
+    plain = surface_distances(a, b, sides)
+    turned = surface_distances(np.asfortranarray(a), np.asfortranarray(b), sides)
+    assert turned.hd95 == plain.hd95 == pytest.approx(8.0)
+    assert turned.surface_dice(1.0) == plain.surface_dice(1.0) < 0.6

@@ -10,9 +10,10 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax import editing
+from aistat_jax._errors import InputError
 from aistat_jax._folders import Run, claim, filled
 from aistat_jax.views.live import exports
-from aistat_jax.views.outputs import write_files
+from aistat_jax.views.outputs import write_case, write_files
 from tests.dicom.made import pydicom, save_series
 from tests.dicom.test_structures import case_of, stars
 
@@ -134,3 +135,32 @@ def test_the_results_of_a_command_are_signed_in_their_place(image, quick, tmp_pa
     assert len(aj.signatures(out)) == 1
     shown.signing.folder.value = str(tmp_path / "edited")
     assert "accepted as edited" in press(shown)
+
+
+def test_a_folder_without_the_patient_stays_so(image, explorer, tmp_path):
+    out = tmp_path / "signed"
+    write_case(out, case_of(image, stars(image)), anonymous=True)
+    assert pydicom.dcmread(out / "rtstruct.dcm").PatientIdentityRemoved == "YES"
+    explorer.signing.name.value = WHO
+    edit(explorer)
+    assert "accepted as edited" in press(explorer)
+    assert pydicom.dcmread(out / "rtstruct.dcm").PatientIdentityRemoved == "YES"
+    (out / "rtstruct.dcm").unlink()  # the control: what holds the patient is written as it is
+    (out / "signatures.jsonl").unlink()
+    explorer.undo()
+    press(explorer)
+    assert "PatientIdentityRemoved" not in pydicom.dcmread(out / "rtstruct.dcm")
+
+
+def test_one_file_of_a_signed_case_is_not_replaced(image, explorer, tmp_path):
+    out, case = tmp_path / "signed", case_of(image, stars(image))
+    exports.write_export("all", out, case, "")
+    for part in ("posterior", "csv", "nifti"):
+        with pytest.raises(InputError, match="one file alone is not replaced"):
+            exports.write_export(part, out, case, "")
+    assert exports.write_export("csv", tmp_path / "other", case, "").exists()
+    (out / "surface.ply").write_text("of an earlier case")
+    (out / "mine.txt").write_text("somebody's own")
+    exports.write_export("all", out, case, "")
+    assert not (out / "surface.ply").exists()
+    assert (out / "mine.txt").exists()

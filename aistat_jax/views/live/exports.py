@@ -10,21 +10,30 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax._folders import runs_in
 from aistat_jax.case import Case, Settings
+from aistat_jax.dicom.anonymous import is_anonymous
 from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import save_posterior
+from aistat_jax.signature_file import RECORD, RTSTRUCT
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, Reference
 from aistat_jax.uncertainty.grading import Grade, grades_of
+from aistat_jax.views.anonymous import anonymous_case
 from aistat_jax.views.figures import plot_contours
-from aistat_jax.views.outputs import write_contours, write_files, write_probability
+from aistat_jax.views.outputs import (
+    earlier_files,
+    write_contours,
+    write_files,
+    write_probability,
+)
 from aistat_jax.views.style import save_figure
 from aistat_jax.views.surfaces import plot_surface
 
 SCRIPT = "edits.py"
+PARTS = "nifti", "csv", "posterior"  # of what somebody may have signed
 
 
 def write_export(
@@ -34,8 +43,8 @@ def write_export(
 
     `what` is "all" (the files of a run, and `lines`), "nifti" (probability of being inside, on the
     image's grid), "csv" (estimates and bands as points), "posterior" (NetCDF), "python" (`lines`),
-    or of the target in focus "png" or "svg" (the figure). Raises InputError when the folder cannot
-    be written.
+    or of the target in focus "png" or "svg" (the figure). A folder without the patient stays so.
+    Raises InputError when the folder cannot be written.
     """
     folder = Path(folder).expanduser()
     try:
@@ -45,11 +54,19 @@ def write_export(
                     f"{folder}: results of a command lie there, which an export does not replace; "
                     "choose another folder"
                 )
+            if is_anonymous(folder / RTSTRUCT):
+                case = anonymous_case(case)
             with staged_folder(folder) as staging:
                 write_files(staging, case)
                 write_whole(staging / SCRIPT, lines)
-                move_in(staging, folder.absolute(), last=("summary.json",))
+                old = earlier_files(folder)
+                move_in(staging, folder.absolute(), old=old, last=("summary.json",))
             return folder
+        if what in PARTS and any((folder / name).exists() for name in (RTSTRUCT, RECORD)):
+            raise InputError(
+                f"{folder}: a case with contours for a planning system lies there, of which one "
+                "file alone is not replaced; export all, or choose another folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         if what == "nifti":
             return folder / write_probability(folder, case)
