@@ -137,10 +137,10 @@ def run(quick: bool) -> Result:
     refused = sum("refused" in row for row in details)
     notes = [
         f"{len(details)} points in {len(nets)} patients, {refused} refused in a sentence (Dice 0, "
-        "left out of the other figures). Heads learn without a fifth of the patients; the votes "
-        "that a patient's points get are by weights learned without this patient (those that a head "
-        "learned from, without their own: six numbers that have seen who is left out). Fields and form of "
-        "the head were chosen with a look at two of the fifths.",
+        "left out of the other figures). Heads learn without a fifth of the patients; a patient's "
+        "points are read by weights learned without this patient (those that a head learned from "
+        "without their own: six numbers that have seen who is left out). Fields and form of the "
+        "head were chosen with a look at two of the fifths.",
         "In the mean over three points of a patient; the three are not independent.",
     ]
     return Result(title, rows, notes, details)

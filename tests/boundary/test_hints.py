@@ -186,14 +186,13 @@ def test_the_order_of_points_changes_nothing(first):
     """A ball whose hot core a cold wall parts from the rest, pointed at in core and rest."""
     side = np.arange(40) * 4.0
     middle = np.full(3, 80.0)
-    away = np.linalg.norm(
-        np.stack(np.meshgrid(side, side, side, indexing="ij"), -1) - middle, axis=-1
-    )
+    places = np.stack(np.meshgrid(side, side, side, indexing="ij"), axis=-1)
+    away = np.linalg.norm(places - middle, axis=-1)
     values = np.where(away < 40, 6.0, 0.5)
     values[(away > 14) & (away < 20)] = 3.0
     values[away <= 11] = 12.0
     image = aj.Image.from_arrays(spacing_mm=4.0, PT=values)
-    points = np.array([middle, middle + [0, 0, 33]])
+    points = np.array([middle, middle + np.array([0, 0, 33])])
     found = aj.find_targets(image, point_mm=points[[first, 1 - first]], dims=2)
     assert max(each.radius for each in found) > 30
 
