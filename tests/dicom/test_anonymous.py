@@ -220,7 +220,9 @@ def test_no_other_file_tells_of_the_patient_and_the_summary_says_what_is_kept(
 
 def test_a_case_is_written_without_names(series, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(outputs, "write_files", lambda _, case, *more: written.append(case) or [])
+    monkeypatch.setattr(
+        outputs, "write_files", lambda _, case, *more, **said: written.append(case) or []
+    )
     image = aj.read_image(PT=series)
     case = aj.replace(case_of(image, stars(image)), inputs=("Secret",), title="of Secret^Susan")
     aj.write_case(tmp_path / "a", case, anonymous=True)

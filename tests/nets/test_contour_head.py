@@ -11,7 +11,7 @@ from flax import nnx
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.nets import head_training
-from aistat_jax.nets.contour_head import POSITIONS, ContourHead, _factor
+from aistat_jax.nets.contour_head import POSITIONS, ContourHead, factor
 from aistat_jax.nets.edge_law import RAYS, RayErrors, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.network import drawn
@@ -23,9 +23,9 @@ FEATURES = tiny_plan().architecture.widths[0] + 1
 
 def test_a_spread_has_bounds_from_which_a_slope_leads_back():
     logs = jnp.float32([-6.0, -6.0, 0.5, 9.0, 9.0])
-    factors = np.asarray(_factor(logs))
+    factors = np.asarray(factor(logs))
     np.testing.assert_allclose(factors, np.exp([-4.0, -4.0, 0.5, 2.0, 2.0]), rtol=1e-6)
-    slope = jax.grad(lambda x: jnp.sum(_factor(x) * jnp.float32([1, -1, 1, 1, -1])))(logs)
+    slope = jax.grad(lambda x: jnp.sum(factor(x) * jnp.float32([1, -1, 1, 1, -1])))(logs)
     # Downhill from below is up (a negative slope), from above down; further out there is none.
     np.testing.assert_allclose(slope, factors * [0, -1, 1, 1, 0], rtol=1e-6)
 

@@ -69,13 +69,18 @@ def drawings() -> dict[str, Any]:
         "ranks": lambda **w: aj.plot_ranks(ranks, **w),
         "ecdf": lambda **w: aj.plot_ecdf(ranks, **w),
         "coverage": lambda **w: aj.plot_coverage({"fitted": held, "again": held}, **w),
+        "margins": lambda **w: aj.plot_margins(
+            image,
+            {"coverage": aj.coverage_margin(posterior), "van Herk": aj.van_herk_margin(posterior)},
+            **w,
+        ),
         "case": lambda **w: plot_case(image, contours, **w),
     }  # fmt: skip
 
 
 NAMES = (
     "contours", "probability", "probability_map", "unrolled", "gallery", "comparison", "network",
-    "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "case",
+    "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "margins", "case",
 )  # fmt: skip
 
 
