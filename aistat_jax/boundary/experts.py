@@ -121,10 +121,7 @@ def fields_of(
         [(tone - high) / contrast, (tone - low) / contrast, readings.held, tone / 2,
          np.ones_like(tone)], axis=-1,
     )  # fmt: skip
-    affine = np.array(grid.affine, dtype=float)
-    affine[:3, 3] = grid.to_world(np.array([side.start for side in box]))
-    shape: Any = meant.shape
-    return SurfaceField(values, replace(grid, affine=affine, shape=shape))
+    return SurfaceField(values, grid.part(box))
 
 
 def surface_prior(law: SurfaceEdge) -> LearnedPrior:

@@ -33,6 +33,8 @@ MIN_PIXELS, MIN_VOXELS = 6, 30
 VERTICES, USUAL_DEGREE = 1000, 9
 # Sd, in voxels, of what rounds the steps of a reference that a prior's mean follows.
 FINE = 0.5
+# Voxels beside a mask that its outline is made in.
+BESIDE = 6
 # The share of its volume that may lie between a reference and what modes hold of it.
 LOST = 0.05
 
@@ -265,7 +267,12 @@ def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetV
             f"target {name}: the mask's largest component has {sizes.max(initial=0)} voxels, and a "
             f"surface needs {MIN_VOXELS}"
         )
-    component = labels == int(sizes.argmax()) + 1
+    number = int(sizes.argmax()) + 1
+    box = tuple(
+        slice(max(side.start - BESIDE, 0), min(side.stop + BESIDE, n))
+        for side, n in zip(ndimage.find_objects(labels)[number - 1], mask.shape, strict=True)
+    )
+    component, grid = labels[box] == number, grid.part(box)
     outline = surface_from_mask(component, grid, FINE)
     smooth = smooth_surface(component, grid, VERTICES)
     voxel = float(np.prod(grid.spacing) ** (1 / 3))

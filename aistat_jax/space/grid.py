@@ -150,6 +150,13 @@ class Grid:
         """World coordinates of every voxel centre."""
         return self.to_world(np.moveaxis(np.indices(self.shape), 0, -1))
 
+    def part(self, box: tuple[slice, ...]) -> Grid:
+        """The voxels in a box, slices of whole numbers, of the same grid."""
+        affine = np.array(self.affine, dtype=float)
+        affine[:3, 3] = self.to_world(np.array([side.start for side in box]))
+        i, j, k = (int(side.stop - side.start) for side in box)
+        return replace(self, affine=affine, shape=(i, j, k))
+
     def contains(self, world: ArrayLike) -> Bool[np.ndarray, "*batch"]:
         """Whether world points (..., 3) lie in the box of voxels, outer voxel edges included."""
         index = self.to_index(world)
