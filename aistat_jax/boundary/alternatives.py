@@ -119,7 +119,7 @@ def alternatives(
     voted = float(features_of(region) @ weights) if found else 0.0
     for mask, level, edge in found:
         least = SAME if mask is part else OTHER
-        if _dice(mask, region) >= least or any(_dice(mask, one.mask) >= SAME for one in apart):
+        if dice(mask, region) >= least or any(dice(mask, one.mask) >= SAME for one in apart):
             continue
         features = features_of(mask)
         odds = float(np.exp(features @ weights - voted))
@@ -260,5 +260,5 @@ def _largest_group(
     return best
 
 
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
+def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))

@@ -15,6 +15,7 @@ from aistat_jax.boundary.alternatives import (
     SAME,
     SPOKEN,
     alternatives,
+    dice,
     joined,
     second_reading,
     unlike,
@@ -186,7 +187,3 @@ def largest(mask: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
 
     labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     return labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-
-
-def dice(a: Bool[np.ndarray, "i j k"], b: Bool[np.ndarray, "i j k"]) -> float:
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
