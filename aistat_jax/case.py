@@ -24,7 +24,7 @@ from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.finish import MIN_DRAWS
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.methods import Laplace, Method, method_of
-from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.posterior import Finding, Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Image
 from aistat_jax.space.mesh import Mesh
@@ -35,8 +35,9 @@ from aistat_jax.uncertainty.tolerance import Tolerance, default_tolerance
 EXPERT = "Where an expert would draw it"
 """What a case is called whose posterior is of an expert's contour, not of the edge in the image."""
 
+_BEYOND = "the contour runs over the border of the image, where nothing is known of it"
 _CUT_OFF = (
-    "the contour runs over the border of the image, where nothing is known of it; "
+    f"{_BEYOND}; "
     "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
 # Of the machine's memory, what tables and draws of all targets may take.
@@ -172,13 +173,15 @@ def contour_case(
     near: Sequence[float] | np.ndarray | None = None,
     title: str = "Posterior contours",
     inputs: tuple[str, ...] = (),
+    keep_cut_off: bool = False,
 ) -> Case:
     """Targets to a graded case. Targets cut off or without evidence are left out, and named.
 
     `model_of` states the posterior of each target. `reference` (i, j, k) is a mask to compare with,
     on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
-    known; `whole_volume` compares slices without a target too. `near` is the point whose slice the
-    case is shown at. What `find_targets` has left out is named as well.
+    known; `whole_volume` compares slices without a target too. A contour that leaves the image is
+    left out, or with `keep_cut_off` kept and red. `near` is the point whose slice the case is shown
+    at. What `find_targets` has left out is named as well.
     Raises NoContourError, an InputError, when no target is left, and InputError for more targets
     than the machine's memory holds.
     """
@@ -201,6 +204,9 @@ def contour_case(
         if not np.isfinite(posterior.draws).all():
             skipped.append((posterior.target_id, _FAILED))
         elif _runs_over_the_border(posterior, image):
+            if keep_cut_off:
+                posteriors.append(_doubted(posterior, Finding("red", _BEYOND, "target")))
+                continue
             skipped.append((posterior.target_id, _CUT_OFF))
         else:
             posteriors.append(posterior)
@@ -287,6 +293,12 @@ def image_evidence(image: Image, blur: float | None = None) -> Evidence:
     for name in image.names[1:]:
         evidence = evidence + intensity(image, name)
     return evidence
+
+
+def _doubted(posterior: Posterior, finding: Finding) -> Posterior:
+    diagnostics = posterior.diagnostics
+    findings = (finding, *diagnostics.findings)
+    return replace(posterior, diagnostics=replace(diagnostics, findings=findings))
 
 
 def _runs_over_the_border(posterior: Posterior, image: Image) -> bool:

@@ -142,7 +142,7 @@ def contour(
         title=title or (f"Contours of {names[0]}" if head is None else
                         f"{EXPERT}: {names[0]}"),
         inputs=names if head is None else (*names, f"network {head.name}"),
-        near=_first(point_mm, box_mm),
+        near=_first(point_mm, box_mm), keep_cut_off=head is not None,
     )  # fmt: skip
     try:
         return fitted(targets, model_of=model_of)

@@ -17,7 +17,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool, Float
-from aistat_jax.boundary.finders import find_targets
+from aistat_jax.boundary.finders import doubted_values
 from aistat_jax.boundary.hints import Points, clicks_on, hints_of, voxels
 from aistat_jax.boundary.meant import voted
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
@@ -25,11 +25,19 @@ from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.readings import Readings, in_space, readings_at
 from aistat_jax.boundary.regions import tone_at
 from aistat_jax.boundary.targets import Targets
-from aistat_jax.boundary.volume import VolumeTarget
+from aistat_jax.boundary.volume import (
+    CUT_SHARE,
+    VolumeTarget,
+    cut_off,
+    largest_part,
+    unfit,
+)
 from aistat_jax.nets.surface_head import FARTHEST, SurfaceField
 from aistat_jax.nets.surface_law import ANALYSIS, GROUPS, SurfaceEdge, waves
 from aistat_jax.nets.surface_net import SurfaceNet, surface_at
+from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.seen import best_seen
 
 # What a head reads: log uptake less that inside what is meant, and less that around it, both in
 # units of their difference; the shares of the vote; log uptake; and 1 where there is an image.
@@ -82,27 +90,32 @@ def expert_read(
     places = voxels(hints.places, home.grid)
     readings = readings_at(home, places)
     region, readings = voted(home, places[0], readings, hints)
-    targets = find_targets(image, mask=region.mask, channel=home.name, dims=3)
-    (target, *others) = targets.found
-    if others or not isinstance(target, VolumeTarget):
-        raise InputError("what the point is taken for is in several pieces; move the point")
+    target = _about(region.mask, home.grid)
     field = fields_of(home, places[0], readings, region.mask)
     law, centre, radius = surface_at(net, field, target.centre, target.radius)
     about = replace(
         target, centre=centre, radius=radius, outline=None,
-        doubts=(*region.doubts, *target.doubts),
+        doubts=(*region.doubts, *doubted_values(image), *target.doubts),
     )  # fmt: skip
     said = (("inside", hints.inside), ("outside", hints.outside), ("edge", hints.edge))
     clicks = [(about.id, kind, tuple(each.tolist())) for kind, points in said for each in points]
-    return Read(
-        replace(
-            targets,
-            found=(about,),
-            second=region.second,
-            clicks=tuple(clicks if hints.more else ()),
-        ),
-        law,
-    )
+    found = Targets((about,), clicks=tuple(clicks if hints.more else ()), second=region.second)
+    return Read(found, law)
+
+
+def _about(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> VolumeTarget:
+    """Where and how large what is meant is, also where the image ends in the middle of it."""
+    name = "target"
+    component, box = largest_part(mask, name)
+    part, first = component[box], box[2].start
+    end = cut_off(part.sum(axis=(0, 1)), grid, first, CUT_SHARE)
+    if end is None and (why := unfit(part, grid, first)):
+        raise InputError(f"target {name}: {why}; contour it slice by slice (dims=2), without net")
+    centre = best_seen(part, np.array([side.start for side in box]), grid).centre
+    radius = float(np.cbrt(0.75 * part.sum() * np.prod(grid.spacing) / np.pi))
+    ends = f"the image ends in slice {end}, in the middle of the lesion, and shows no whole one"
+    doubts = () if end is None else (ends,)
+    return VolumeTarget(centre, radius, grid.unit, name, doubts=doubts)
 
 
 def fields_of(

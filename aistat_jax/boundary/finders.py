@@ -123,7 +123,7 @@ def find_targets(
         region = region_meant(chosen, index, hints)
     else:
         raise InputError("a target needs a point, a mask or a threshold")
-    doubts = (*region.doubts, *_doubted_values(image))
+    doubts = (*region.doubts, *doubted_values(image))
     seen_through = 0.0 if region.level is None else point_spread(chosen)
     choice = _choice(chosen, region, slices, chart) if dims == "auto" else None
     known = {"seen_through": seen_through, "doubts": doubts}
@@ -270,7 +270,7 @@ def _with(target: Any, known: dict[str, Any]) -> Any:
     return replace(target, **known | {"doubts": (*known["doubts"], *target.doubts)})
 
 
-def _doubted_values(image: Image) -> list[str]:
+def doubted_values(image: Image) -> list[str]:
     """A sentence for every channel whose values cannot be of its quantity."""
     if image.unit != "mm":
         return []

@@ -48,9 +48,10 @@ def _figure(case: Case, one: Contour, channel: str) -> Figure:
 
 
 def _channels(case: Case, one: Contour) -> list[str]:
-    """The channels that hold the whole estimate; of a case there is one."""
-    points = one.chart.surface(one.posterior.estimate).points
-    return [name for name in case.image.names if case.image[name].grid.contains(points).all()]
+    """The channels that hold the whole estimate, or else the first."""
+    points, names = one.chart.surface(one.posterior.estimate).points, case.image.names
+    whole = [name for name in names if case.image[name].grid.contains(points).all()]
+    return whole or [names[0]]
 
 
 def write_surfaces(folder: Path, case: Case) -> list[str]:

@@ -128,3 +128,18 @@ def test_a_network_says_what_it_is_for():
     folder = SHIPPED / NET
     assert (folder / "MODEL_CARD.md").is_file()
     assert load_surface_net(NET).card["licence"]
+
+
+def test_a_lesion_that_the_image_cuts_is_kept_and_red(tmp_path):
+    """Nothing is lost, nothing is green, and a picture can be made of it."""
+    low = (52.0, 60.0, 8.0)
+    image = image_of_balls([Ball(low, 20.0, 8.0)], seed=0)
+    case = aj.contour(image, point_mm=low, net=NET, settings=aj.Settings(draws=400))
+    (one,) = case
+    assert one.grade.case == "red"
+    assert any("image" in reason for reason in one.grade.reasons)
+    assert set(one.grade.local) == {2}
+    low_ml, high_ml = np.quantile(one.content.draws, [0.025, 0.975])
+    assert low_ml <= 4 / 3 * np.pi * 20.0**3 <= high_ml
+    names = aj.write_case(tmp_path / "out", case)
+    assert "figure.png" in names
