@@ -182,8 +182,8 @@ def test_a_click_is_put_dragged_undone_and_made_again(stand):
     stand.press("edge")
     stand.until(lambda state: state["mode"] == "edge")
     stand.page.mouse.click(*stand.on_ray(40, 2.0))
-    put = stand.until(lambda state: state["clicks"] == 1)
-    assert "Area" in put["said"]
+    stand.until(lambda state: state["clicks"] == 1)
+    put = stand.until(lambda state: "Area" in state["said"])  # said once it is shown
     assert put["area"] > before["area"]
     stand.notebook.screenshot("explorer-edit", ".aistat")
     (u, v) = put["points"][0]

@@ -65,8 +65,8 @@ def test_a_surface_is_walked_through_and_corrected_in_three_planes(stand):
     section = "explorer.posterior.chart.sections(explorer.posterior.estimate + 2.5, "
     section += f"explorer.scene.plane({CORONAL}))[0].points[4]"
     stand.page.mouse.click(*stand.spot(section, CORONAL))
-    put = stand.until(lambda state: state["clicks"] == 1)
-    assert "Volume" in put["said"]
+    stand.until(lambda state: state["clicks"] == 1)
+    put = stand.until(lambda state: "Volume" in state["said"])  # said once it is shown
     assert put["area"] > ready["area"]
     stand.notebook.screenshot("planes-edit", ".aistat")
     stand.press("undo")
