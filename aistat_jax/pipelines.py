@@ -121,21 +121,13 @@ def contour(
         with about(files[0] if files else names[0]):
             known = expert_read(head, picture, point_mm, channel, **more)
         targets, model_of = known.targets, known.by_expert
-        if dims == "auto":
-            targets = replace(targets, chosen=(3, "the network reads a whole surface"))
-        if chart == "auto":
-            told = "star", "the network reads radii from a centre"
-            targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
+        targets = _by_network(targets, dims, chart, (3, "a network reads whole surfaces"))
     else:
         loaded = net if isinstance(net, Net) else load_net(str(net))
         with about(f"network {net if not isinstance(net, Net) else 'given'}"):
             seen = seen_by(loaded, picture, **where | {"dims": 2, "chart": "star"})
         targets, model_of = seen.targets, seen.by_network
-        if dims == "auto":
-            targets = replace(targets, chosen=(2, "a network reads contours slice by slice"))
-        if chart == "auto":
-            told = "star", "a network reads radii from a centre"
-            targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
+        targets = _by_network(targets, dims, chart, (2, "a network reads contours slice by slice"))
     fitted = partial(
         contour_case, picture, settings=settings, reference=drawn,
         outlines=outlines, whole_volume=slices == "all",
@@ -179,6 +171,16 @@ def demo_case(settings: Settings | None = None) -> Case:
 def _model_of(targets: Targets, evidence: Evidence, target: Any) -> BoundaryModel:
     """What the image and the points that were given say of a target."""
     return boundary_model(target, evidence + clicks_on(targets, target.id))
+
+
+def _by_network(targets: Targets, dims: int | str, chart: str, reads: tuple[int, str]) -> Targets:
+    """Targets that say what the network chose, where that was left to be chosen."""
+    if dims == "auto":
+        targets = replace(targets, chosen=reads)
+    if chart == "auto":
+        told = "star", "a network reads radii from a centre"
+        targets = replace(targets, charts=tuple((each.id, *told) for each in targets))
+    return targets
 
 
 def _first(point_mm: Points | None, box_mm: Points | None) -> np.ndarray | None:
