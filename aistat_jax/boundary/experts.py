@@ -1,10 +1,10 @@
 """Where would an expert draw the surface of what is meant by a point? A learned law of it.
 
-A point has many readings (readings.py), and an expert's contour is the edge of none. A surface head (nets/surface_head.py)
-has learned from experts' contours where theirs run, along rays from the middle of what the readings
-vote for, given log uptake and the vote along them. What it says has seen the image: it is a law of
-the boundary given the image, needs no evidence beside it, and with `intensity` the same voxels
-would count twice.
+A point has many readings (readings.py), and an expert's contour is the edge of none. A surface head
+(nets/surface_head.py) has learned from experts' contours where theirs run, along rays from the
+middle of what the readings vote for, given log uptake and the vote along them. What it says has
+seen the image: it is a law of the boundary given the image, needs no evidence beside it, and with
+`intensity` the same voxels would count twice.
 """
 
 from __future__ import annotations
