@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aistat_jax._threads import one_blas_thread
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import Prior
@@ -27,7 +28,6 @@ from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.diagnostics import chain_diagnostics
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.methods import by_laplace
-from aistat_jax.inference.one_core import one_blas_thread
 from aistat_jax.inference.transport import Density, find_transport
 from aistat_jax.space.basis import circle_basis, spectral_variance
 from aistat_jax.space.image import Image
