@@ -50,8 +50,10 @@ def run(manifest: Path, out: Path, *more: str) -> tuple[int, str, str]:
     process = begin(manifest, out, *more)
     try:
         said, complained = process.communicate(timeout=550)
-    finally:
+    except subprocess.TimeoutExpired as late:
         process.kill()
+        said, complained = process.communicate()
+        raise AssertionError(f"still at work after 550 s:\n{said}\n{complained}") from late
     return process.returncode, said, complained
 
 
@@ -419,10 +421,11 @@ def test_workers_of_a_scheduler_elsewhere(tmp_path):
 
 
 SBATCH = """#!/bin/sh
-# Stands in for SLURM: the script that it is given runs at once, on this computer.
+# Stands in for SLURM: the script that it is given runs at once, on this computer; a copy of it,
+# as the file is deleted when sbatch has answered.
 for last; do :; done
 cp "$last" "$HOME/job.sh"
-sh "$last" >/dev/null 2>&1 &
+sh "$HOME/job.sh" >"$HOME/job.log" 2>&1 &
 echo $! >"$HOME/pid"
 echo "Submitted batch job 1"
 """
