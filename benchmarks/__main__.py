@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import time
 from pathlib import Path
 
 from benchmarks._table import save
+from benchmarks.patients import WORKERS
 
 NAMES = (
     "speed", "first_fit", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration",
@@ -27,7 +29,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"which of {', '.join(NAMES)} (default all)")
     parser.add_argument("--quick", action="store_true", help="few replicates: does it run?")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--workers", type=int, default=1,
+                        help="processes that share the patients (their seconds are then not those "
+                        "of a patient alone)")  # fmt: skip
     given = parser.parse_args()
+    os.environ[WORKERS] = str(given.workers)
     chosen = []
     for asked in given.names or NAMES:
         meant = [name for name in NAMES if asked in (name, name.split(":")[0])]

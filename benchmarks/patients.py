@@ -1,14 +1,21 @@
-"""Where are the real patients, and where would one point into their lesions?"""
+"""Where are the real patients, where would one point into their lesions, and who is at work?"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from aistat_jax.data.collections import SARCOMA
 from aistat_jax.space.image import Channel
+
+Case, Found = TypeVar("Case"), TypeVar("Found")
+WORKERS = "AISTAT_BENCHMARK_WORKERS"
 
 
 def collections() -> Path:
@@ -32,3 +39,20 @@ def starts(mask: np.ndarray, channel: Channel) -> dict[str, np.ndarray]:
         name: np.array(np.unravel_index(int(np.argmax(score)), mask.shape))
         for name, score in (("deepest", np.asarray(depth)), ("hottest", hot))
     }
+
+
+def workers() -> int:
+    """How many processes share a benchmark's patients: `python -m benchmarks --workers N`."""
+    return int(os.environ.get(WORKERS, "1"))
+
+
+def of_each(work: Callable[[Case], Found], cases: Iterable[Case]) -> list[Found]:
+    """`work(case)` of all cases in order, here or shared among `workers()` processes.
+
+    `work` is a function of a module, and cases and findings can be pickled.
+    """
+    if workers() == 1:
+        return [work(case) for case in cases]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers(), mp_context=context) as pool:
+        return list(pool.map(work, cases))

@@ -10,8 +10,6 @@ maximising the expected Dice, with a weak ridge; each patient is read with weigh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +18,12 @@ import numpy as np
 
 from aistat_jax.boundary import readings as module
 from aistat_jax.boundary.meant import chosen
-from aistat_jax.boundary.readings import FEATURES, Readings, readings_at, weighed_by
+from aistat_jax.boundary.readings import FEATURES, Readings, readings_at
 from aistat_jax.boundary.regions import region_at
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.uncertainty.overlap import dice
 from benchmarks._table import Result, Row
-from benchmarks.patients import patients, starts
+from benchmarks.patients import of_each, patients, starts
 
 POOR = 0.5
 RIDGE = 0.003  # of features of sd one
@@ -58,18 +56,20 @@ class Asked(NamedTuple):
 @cache
 def asked(few: int | None) -> list[Asked]:
     """Three points in each of the patients (the first `few`)."""
+    return [each for found in of_each(_asked, patients()[:few]) for each in found]
+
+
+def _asked(folder: Path) -> list[Asked]:
+    channel = read_image(PT=folder / "PET_image.nii.gz").primary
+    mask = read_mask(folder / "PET_mask.nii.gz", channel)
     found = []
-    for folder in patients()[:few]:
-        channel = read_image(PT=folder / "PET_image.nii.gz").primary
-        mask = read_mask(folder / "PET_mask.nii.gz", channel)
-        for index in _points(mask, channel):
-            each = readings_at(channel, index)
-            both = 2 * (each.masks & mask[each.box]).sum(axis=(1, 2, 3))
-            likeness = both / (each.masks.sum(axis=(1, 2, 3)) + mask.sum())
-            packed: Any = np.packbits(each.masks.reshape(len(each.masks), -1), axis=1)
-            level = dice(region_at(channel, index).mask, mask)
-            kept = each._replace(masks=packed)
-            found.append(Asked(folder.name, index, kept, likeness, level))
+    for index in _points(mask, channel):
+        each = readings_at(channel, index)
+        both = 2 * (each.masks & mask[each.box]).sum(axis=(1, 2, 3))
+        likeness = both / (each.masks.sum(axis=(1, 2, 3)) + mask.sum())
+        packed: Any = np.packbits(each.masks.reshape(len(each.masks), -1), axis=1)
+        level = dice(region_at(channel, index).mask, mask)
+        found.append(Asked(folder.name, index, each._replace(masks=packed), likeness, level))
     return found
 
 
@@ -106,13 +106,6 @@ def learned(cases: list[Asked]) -> np.ndarray:
 def weights_without(patient: str, few: int | None = None) -> tuple[float, ...]:
     """Weights of FEATURES learned from all patients (the first `few`) but one."""
     return tuple(learned([each for each in asked(few) if each.patient != patient]))
-
-
-@contextmanager
-def patient_left_out(patient: str) -> Iterator[None]:
-    """Readings within are weighed as learned from all other patients."""
-    with weighed_by(np.array(weights_without(patient))):
-        yield
 
 
 def run(quick: bool) -> Result:

@@ -13,21 +13,22 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax.boundary.readings import weighed_by
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.surface_distance import surface_distances
 from benchmarks._table import Result, Row
-from benchmarks.patients import patients, starts
-from benchmarks.readings import patient_left_out
+from benchmarks.patients import of_each, patients, starts, workers
+from benchmarks.readings import weights_without
 
 POOR = 0.5
 # Log sd of a radius that a person drags, about that of the ball of the expert's volume.
@@ -52,14 +53,22 @@ def components(hot: np.ndarray) -> np.ndarray:
     return labels
 
 
-def contour(
-    folder: Path, dims: int | str, dragged: float | None = None, left_out: bool = True
-) -> dict[str, Any]:
-    """One patient contoured from a point, in slices or as chosen, beside the fixed thresholds.
+class Asked(NamedTuple):
+    """One patient to be contoured from a point, in slices or as chosen.
 
-    `dragged` is the log of how wrong a radius is that is told beside the point. Readings of the
-    point are weighed as learned from the other patients if this one is `left_out`.
+    `dragged` is the log of how wrong a radius is that is told beside the point; readings of the
+    point are weighed by `weights` (as kept, where there are none).
     """
+
+    folder: Path
+    dims: int | str
+    dragged: float | None = None
+    weights: tuple[float, ...] | None = None
+
+
+def contour(asked: Asked) -> dict[str, Any]:
+    """One patient, beside the fixed thresholds."""
+    folder, dims, dragged, weights = asked
     path = folder / "PET_image.nii.gz"
     image = read_image(PT=path)
     channel = image.primary
@@ -72,7 +81,7 @@ def contour(
     }  # fmt: skip
     place = channel.grid.to_world(points["deepest"])
     point = (float(place[0]), float(place[1]), float(place[2]))
-    with patient_left_out(folder.name) if left_out else nullcontext():
+    with nullcontext() if weights is None else weighed_by(np.array(weights)):
         began = time.perf_counter()
         try:
             case = aj.contour(
@@ -136,17 +145,22 @@ def run(quick: bool) -> Result:
         return Result(title, [], [said])
     folders = folders[:2] if quick else folders
     wrong = DRAG * np.random.default_rng(5).standard_normal(len(folders))
-    ways = {
-        "slice by slice": [contour(folder, 2, left_out=not quick) for folder in folders],
-        "as chosen": [contour(folder, "auto", left_out=not quick) for folder in folders],
+    left_out = {f: None if quick else weights_without(f.name) for f in folders}
+    asked = {
+        "slice by slice": [Asked(folder, 2, None, left_out[folder]) for folder in folders],
+        "as chosen": [Asked(folder, "auto", None, left_out[folder]) for folder in folders],
         "as chosen, radius told": [
-            contour(folder, "auto", float(off), left_out=False)
-            for folder, off in zip(folders, wrong, strict=True)
+            Asked(folder, "auto", float(off)) for folder, off in zip(folders, wrong, strict=True)
         ],
     }
+    found = iter(of_each(contour, [each for some in asked.values() for each in some]))
+    ways = {how: [next(found) for _ in some] for how, some in asked.items()}
     details = [row for found in ways.values() for row in found]
     rows = [row for how, found in ways.items() for row in _rows(found, how)]
     refused = [row for row in details if "refused" in row]
+    if workers() > 1:
+        rows = [replace(r, note=f"{r.note}; {workers()} patients side by side") if r.unit == "s"
+                else r for r in rows]  # fmt: skip
     notes = [
         "Dice and distances in 3D against the expert's mask, drawn with CT and MR at hand. The "
         "thresholds know the lesion's largest uptake from that mask; the posterior starts from "
