@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ from benchmarks.patients import WORKERS
 
 NAMES = (
     "speed", "first_fit", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration",
-    "surfaces", "objects", "representation", "trust", "readings", "surface_head",
+    "surfaces", "charts:sphere", "charts:offset curve", "charts:offset mesh", "charts:ring",
+    "charts:voxels", "objects", "representation", "trust", "readings", "surface_head",
     "real_pet",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
     "cohort",
@@ -29,11 +31,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"which of {', '.join(NAMES)} (default all)")
     parser.add_argument("--quick", action="store_true", help="few replicates: does it run?")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--workers", type=int, default=1,
-                        help="processes that share the patients (their seconds are then not those "
-                        "of a patient alone)")  # fmt: skip
+    parser.add_argument("--workers", type=int,
+                        help="processes side by side, where one can choose (what takes seconds is "
+                        "then not alone)")  # fmt: skip
+    parser.add_argument("--replicates", type=int, help="how many, where one can choose")
     given = parser.parse_args()
-    os.environ[WORKERS] = str(given.workers)
+    os.environ[WORKERS] = str(given.workers or 1)
+    wanted = {"workers": given.workers, "replicates": given.replicates}
     chosen = []
     for asked in given.names or NAMES:
         meant = [name for name in NAMES if asked in (name, name.split(":")[0])]
@@ -45,7 +49,10 @@ def main() -> int:
         print(f"== {name}", flush=True)
         start = time.perf_counter()
         module, *scenario = name.split(":")
-        result = importlib.import_module(f"benchmarks.{module}").run(given.quick, *scenario)
+        run = importlib.import_module(f"benchmarks.{module}").run
+        known = inspect.signature(run).parameters
+        settings = {key: n for key, n in wanted.items() if n is not None and key in known}
+        result = run(given.quick, *scenario, **settings)
         save(given.out, name, result, given.quick, time.perf_counter() - start)
         for row in result.rows:
             verdict = {True: "yes", False: "NO", None: "-"}[row.met]

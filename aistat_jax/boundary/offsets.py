@@ -27,10 +27,11 @@ HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
 SITES_A_HARMONIC = 8
 # A mask of fewer pixels, or voxels, has no outline to speak of.
 MIN_PIXELS, MIN_VOXELS = 6, 30
-# Of a mesh: so many vertices, at most as many modes as a star in space has, and where nobody says
-# as many as harmonics to this degree: with more, the weights of a Laplace fit often do not hold.
-# Both are alike for every mesh, so that all share what is compiled.
-VERTICES, USUAL_DEGREE = 1000, 9
+# Of a mesh: so many vertices, twice as many where normals of the coarser one cross too soon; at
+# most as many modes as a star in space has, and where nobody says as many as harmonics to this
+# degree: with more, the weights of a Laplace fit often do not hold. Meshes of one size share what
+# is compiled.
+VERTICES, USUAL_DEGREE = (1000, 2000), 9
 # Sd, in voxels, of what rounds the steps of a reference that a prior's mean follows.
 FINE = 0.5
 # Voxels beside a mask that its outline is made in.
@@ -274,7 +275,7 @@ def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetV
     )
     component, grid = labels[box] == number, grid.part(box)
     outline = surface_from_mask(component, grid, FINE)
-    smooth = smooth_surface(component, grid, VERTICES)
+    smooth = smooth_surface(component, grid, *VERTICES)
     voxel = float(np.prod(grid.spacing) ** (1 / 3))
     return OffsetVolumeTarget(outline, smooth, voxel, name)
 

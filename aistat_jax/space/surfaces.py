@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -212,20 +213,25 @@ def crossings(
     return found
 
 
-def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, vertices: int) -> Mesh:
+def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) -> Mesh:
     """The least smoothed even mesh around a mask whose normals run far enough and meet its outline.
 
-    Far enough is WANTED voxels, or SHARE of three times the volume over the surface. Where no
-    smoothing does both, the one whose normals run farthest of those that miss at most MISSED of the
-    outline; where all miss more, the one that misses least; but none that has hardly any reach.
+    Far enough is WANTED voxels, or SHARE of three times the volume over the surface. It has the
+    first of so many `vertices`; the next where no smoothing does both and they are more than a
+    voxel apart. Where none does, the one whose normals run farthest of those that miss at most
+    MISSED of the outline; where all miss more, the one that misses least; but none that has hardly
+    any reach.
     """
-    voxel, found = float(np.prod(grid.spacing) ** (1 / 3)), []
+    voxel, area, found = float(np.prod(grid.spacing) ** (1 / 3)), np.inf, []
     outline = surface_from_mask(mask, grid)
-    for sd in SMOOTH:
-        mesh = even_surface(mask, grid, vertices, sd).check()
+    for count, sd in product(vertices, SMOOTH):
+        if count > vertices[0] and area <= vertices[0] * voxel**2:
+            break
+        mesh = even_surface(mask, grid, count, sd).check()
         normals = vertex_normals(mesh.points, mesh.faces)
         inner, outer = (float(reach) for reach in mesh_reaches(mesh, normals))
-        size = 3 * mesh.volume / float(mesh.areas.sum())
+        area = float(mesh.areas.sum())
+        size = 3 * mesh.volume / area
         low, high = min(inner, size), min(outer, size)
         missed = ~np.isfinite(crossings(outline, mesh.points, normals, -low, high))
         reach, share = min(inner, outer), float(missed.mean())

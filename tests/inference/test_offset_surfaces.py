@@ -107,7 +107,7 @@ def test_a_mesh_of_another_form_compiles_nothing_anew(image, posterior):
 
     def fitted(target: AnyTarget, order: int) -> int:
         model = aj.boundary_model(target, evidence, harmonics=order)
-        assert model.chart.sites == VERTICES
+        assert model.chart.sites == VERTICES[0]
         aj.fit(model, draws=500, fallback=False, compare=False)
         return compiled()
 
