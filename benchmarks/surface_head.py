@@ -81,11 +81,12 @@ def contoured(point: Asked, net: SurfaceNet, few: int | None) -> dict[str, Any]:
     row |= {"Dice": case.agreement.dice, "grade": one.grade.case}
     band, content = one.band, one.content
     volume = float(mask.sum() * np.prod(grid.spacing))
-    low, high = np.quantile(content.draws, [0.025, 0.975])
+    low, middle, high = np.quantile(content.draws, [0.025, 0.5, 0.975])
+    radius = np.cbrt(0.75 * middle / np.pi)
     row |= {
         "volume held": bool(low <= volume <= high),
-        "volume, half-width": (high - low) / 2 / content.mean,
-        "half-width": float(np.median(band.half_width) / np.cbrt(0.75 * content.mean / np.pi)),
+        "volume, half-width": (high - low) / 2 / middle,
+        "half-width": float(np.median(band.half_width) / radius),
     }
     try:
         radii = one.chart.values_of(one.reference)
@@ -96,7 +97,6 @@ def contoured(point: Asked, net: SurfaceNet, few: int | None) -> dict[str, Any]:
     inside = (radii >= place.lower) & (radii <= place.upper)
     loosely = (radii >= band.lower - slack) & (radii <= band.upper + slack)
     held = {"points held": float(share @ inside / share.sum()), "surface held": bool(loosely.all())}
-    radius = np.cbrt(0.75 * content.mean / np.pi)
     return row | held | {"pointwise half-width": float(np.median(place.half_width) / radius)}
 
 
