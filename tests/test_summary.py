@@ -13,6 +13,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.case import Case, Settings, other_in
 from aistat_jax.inference.posterior import Diagnostics, Finding
+from aistat_jax.uncertainty.bands import pointwise_band
 from aistat_jax.uncertainty.contour import contour_of, estimate_volume
 from aistat_jax.uncertainty.reference import agreement, with_references
 from aistat_jax.views.case import plot_case
@@ -23,6 +24,7 @@ from aistat_jax.views.summary import summary_of
 from tests.helpers import TRUSTED, make_image, make_posterior, make_surface, make_volume
 
 TARGET = {"id", "method", "diagnostics", "size", "grade", "seconds"}
+WIDTHS = {"band_half_width_mm", "pointwise_half_width_mm"}
 DIAGNOSTICS = {"converged", "khat", "ess_min", "rhat_max", "divergences", "reasons"}
 
 
@@ -52,7 +54,7 @@ def test_schema_2_of_a_contour_in_a_slice():
     assert summary["schema"] == 2
     assert summary["seed"] == 7
     target = summary["targets"][0]
-    assert set(target) == TARGET | {"dims", "chart", "band_half_width_mm", "channel", "slice"}
+    assert set(target) == TARGET | WIDTHS | {"dims", "chart", "channel", "slice"}
     assert (target["dims"], target["chart"]) == (2, "star")
     assert (target["channel"], target["slice"]) == ("PT", 0)
     assert set(target["diagnostics"]) == DIAGNOSTICS
@@ -104,7 +106,11 @@ def test_schema_2_of_a_surface():
     summary = summary_of(Case(image, (contour_of(posterior),), chosen=chosen))
     assert summary["chosen"] == {"dims": 3, "reason": "many slices show it"}
     (target,) = summary["targets"]
-    assert set(target) == TARGET | {"dims", "chart", "band_half_width_mm", "sections"}
+    assert set(target) == TARGET | WIDTHS | {"dims", "chart", "sections"}
+    whole, place = (target[f"{name}_half_width_mm"] for name in ("band", "pointwise"))
+    assert place["median"] < 0.8 * whole["median"]
+    one = pointwise_band(posterior).half_width
+    assert place["max"] == pytest.approx(float(one.max()))
     assert (target["dims"], target["chart"], target["size"]["unit"]) == (3, "sphere", "mm3")
     assert target["size"]["q500"] == pytest.approx(4 / 3 * np.pi * 14 * 10 * 12, rel=0.05)
     for section in target["sections"]:

@@ -244,7 +244,8 @@ def legend_handles(
             label = f"{look.name}: {look.meaning}{share}"
             handles.append(Line2D([], [], color=look.colour, ls=look.dashes, lw=width, label=label))
     if band is not None:
-        scope = "each ray" if band.kind == "pointwise" else "whole boundary"
+        whole = "whole surface" if band.chart.dims == 3 else "whole boundary"
+        scope = "each ray" if band.kind == "pointwise" else whole
         label = f"{100 * band.level:g}% band, {scope}"
         handles.append(Patch(facecolor=BAND, alpha=0.35, label=label))
     if draws:

@@ -305,10 +305,11 @@ def _details(target: Mapping[str, Any]) -> str:
             f"{number(size.get('q975'))}) {square}",
         ),
         (
-            "Band half-width",
+            "Half-width of the band, which holds the whole contour",
             f"median {number(band.get('median'))}, 95% point {number(band.get('q95'))}, "
             f"largest {number(band.get('max'))} {unit}",
         ),
+        *_one_place(target),
         (
             "Share of the boundary",
             ", ".join(f"{MARKS[name]} {name} {_share(fraction.get(name))}" for name in MARKS),
@@ -404,6 +405,15 @@ def _band(target: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         if f"band_half_width_{unit}" in target:
             return unit, target[f"band_half_width_{unit}"]
     return "", {}
+
+
+def _one_place(target: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The half-width at any one place; older summaries have none."""
+    unit, _ = _band(target)
+    if (width := target.get(f"pointwise_half_width_{unit}")) is None:
+        return []
+    said = f"median {number(width.get('median'))}, largest {number(width.get('max'))} {unit}"
+    return [("Half-width at any one place (pointwise)", said)]
 
 
 def _size(target: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from aistat_jax.case import Case
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.uncertainty.bands import pointwise_band
 from aistat_jax.uncertainty.contour import Contour, Reference, estimate_volume, voxels_of
 from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.probability import SizePosterior
@@ -53,6 +54,8 @@ def summary_of(case: Case) -> dict[str, Any]:
     "trusted_to_by_place_mm" (the same of single places on the boundary) and "findings"
     (what speaks against the model: each with "cap", the best grade it leaves, "kind" and "text");
     readers must not count on any of them.
+    `band_half_width_mm` is of the band that holds the whole contour or surface at once,
+    `pointwise_half_width_mm` of the one that holds any one place, both at `level`.
     Images without spacing have sizes in "px2", `band_half_width_px`, `trusted_to_px` and so on.
     """
     first, like = case[0], case.image.primary
@@ -151,6 +154,7 @@ def target_summary(contour: Contour, like: Channel | None = None) -> dict[str, A
     """
     posterior, grade, reference = contour.posterior, contour.grade, contour.reference
     checks, width = posterior.diagnostics, contour.band.half_width
+    one_place = pointwise_band(posterior, contour.band.level).half_width
     compared = _compared(contour, reference, like)
     return {
         "id": contour.id,
@@ -167,6 +171,7 @@ def target_summary(contour: Contour, like: Channel | None = None) -> dict[str, A
         },
         "size": _size(contour.content),
         f"band_half_width_{contour.unit}": _spread(width),
+        f"pointwise_half_width_{contour.unit}": _spread(one_place),
         "grade": {
             "case": grade.case,
             "reasons": list(grade.reasons),

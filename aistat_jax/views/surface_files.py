@@ -18,7 +18,7 @@ from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
-from aistat_jax.uncertainty.bands import Band
+from aistat_jax.uncertainty.bands import Band, pointwise_band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.sections import band_surfaces, check_surface, section_rows
 from aistat_jax.views.style import ESTIMATE, GRADE_LOOKS
@@ -33,10 +33,11 @@ def write_surface(
 
     The ending decides: `lesion.surf.gii` is GIFTI in patient RAS millimetres, with its values in
     `lesion.shape.gii`; `lesion.ply` is binary PLY, coloured by grade. Values are half_width (of the
-    band, along the ray), p_wrong (the probability of being off by more than the tolerance),
-    trusted_to (the smallest tolerance at which it is green, if any) and grade (0 green, 1 amber,
-    2 red), as far as band and grade are given. With a band its edges are
-    written beside it, as `lesion.lower.surf.gii` and `lesion.upper.surf.gii`.
+    band, along the ray), half_width_pointwise (of the band of the same level that holds any one
+    place, not the whole surface at once), p_wrong (the probability of being off by more than the
+    tolerance), trusted_to (the smallest tolerance at which it is green, if any) and grade (0 green,
+    1 amber, 2 red), as far as band and grade are given. With a band its edges are written beside
+    it, as `lesion.lower.surf.gii` and `lesion.upper.surf.gii`.
 
     Returns the files, which appear together; those of the same names from an earlier time go.
     `read_surface` reads them. Raises InputError for a
@@ -47,6 +48,9 @@ def write_surface(
     chart, stem = posterior.chart, path.name[: -len(ending)]
     mesh = chart.surface(np.asarray(posterior.estimate, dtype=float))
     values, colours = vertex_values(chart, mesh, band, grade), vertex_colours(chart, mesh, grade)
+    if band is not None:
+        there = pointwise_band(posterior, band.level)
+        values["half_width_pointwise"] = _half_width(chart, mesh, there)
     with staged_folder(path.parent) as folder:
         written = write_mesh(folder / path.name, mesh, values, colours)
         if band is not None:
@@ -64,10 +68,7 @@ def vertex_values(
     """Half-width, probability of being off and grade at the vertices of a mesh of a chart."""
     found = {}
     if band is not None:
-        share, unit = f"{100 * band.level:g}% {band.kind}", band.unit
-        found["half_width"] = VertexValues(
-            interpolated(chart, band.half_width, mesh.points), f"{unit}, of the {share} band"
-        )
+        found["half_width"] = _half_width(chart, mesh, band)
     if grade is not None:
         off = interpolated(chart, grade.exceedance, mesh.points)
         meaning = f"probability of being off by more than {grade.tolerance:g} {grade.unit}"
@@ -79,6 +80,12 @@ def vertex_values(
         local = grade.local[chart.nearest(mesh.points)].astype(float)
         found["grade"] = VertexValues(local, "0 green, 1 amber, 2 red")
     return found
+
+
+def _half_width(chart: Chart, mesh: Mesh, band: Band) -> VertexValues:
+    """The half-width of a band at the vertices of a mesh."""
+    at = interpolated(chart, band.half_width, mesh.points)
+    return VertexValues(at, f"{band.unit}, of the {100 * band.level:g}% {band.kind} band")
 
 
 def vertex_colours(chart: Chart, mesh: Mesh, grade: Grade | None) -> Int[np.ndarray, "vertex 3"]:

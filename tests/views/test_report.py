@@ -158,6 +158,17 @@ def test_little_to_say_is_still_a_page(tmp_path, targets):
     read(write_report(tmp_path / "r.html", title="T", summary=a_summary(*targets)))
 
 
+def test_both_half_widths_are_said(tmp_path):
+    """That of the whole contour, and that of any one place where the summary has it."""
+    told = a_target(pointwise_half_width_mm={"median": 1.2, "q95": 3.1, "max": 4.4})
+    words = " ".join(
+        read(write_report(tmp_path / "r.html", title="T", summary=a_summary(told))).words
+    )
+    assert "pointwise) median 1.20, largest 4.40 mm" in words
+    older = write_report(tmp_path / "o.html", title="T", summary=a_summary(a_target()))
+    assert "pointwise" not in " ".join(read(older).words)
+
+
 def test_pixel_units_are_named(tmp_path):
     target = a_target(
         size={"unit": "px2", "mean": 80.0, "sd": 2.0}, band_half_width_px={"median": 1.0}

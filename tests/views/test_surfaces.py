@@ -45,11 +45,15 @@ def test_files_hold_the_surfaces_and_their_values(tmp_path, posterior, band, gra
     assert mesh.volume == pytest.approx(
         float(posterior.chart.content(posterior.estimate)), rel=3e-3
     )
-    assert set(values) == {"half_width", "p_wrong", "trusted_to", "grade"}
+    widths = {"half_width", "half_width_pointwise"}
+    assert set(values) == widths | {"p_wrong", "trusted_to", "grade"}
+    place = aj.pointwise_band(posterior, band.level).half_width
+    assert values["half_width_pointwise"].mean() < 0.8 * values["half_width"].mean()
     for site in range(0, posterior.chart.sites, 40):  # what is at a ray is at the vertex on it
         point = posterior.chart.points(posterior.estimate)[site]
         vertex = int(np.linalg.norm(mesh.points - point, axis=1).argmin())
         assert values["half_width"][vertex] == pytest.approx(band.half_width[site], abs=1e-4)
+        assert values["half_width_pointwise"][vertex] == pytest.approx(place[site], abs=1e-4)
         assert values["p_wrong"][vertex] == pytest.approx(grade.exceedance[site], abs=1e-4)
         assert values["grade"][vertex] == grade.local[site]
         assert values["trusted_to"][vertex] == pytest.approx(grade.local_trusted_to[site], abs=1e-4)
