@@ -26,7 +26,7 @@ from aistat_jax.cohort.task import (
     is_done,
     record_of,
 )
-from aistat_jax.cohort.workers import LocalWorkers, Workers
+from aistat_jax.cohort.workers import Crew, LocalWorkers, Workers
 from aistat_jax.io.layouts import Layout, find_cases
 from aistat_jax.views.cohort_files import write_cohort_files
 
@@ -35,6 +35,7 @@ FILES = (
     "cohort.json", "cases.csv", "cases.parquet", "targets.csv", "targets.parquet", "report.html"
 )  # fmt: skip
 SCHEMA = 1
+_LOOK_S = 0.05
 PathLike = str | os.PathLike[str]
 
 
@@ -138,7 +139,7 @@ def contour_cohort(
                 if crew.dashboard:
                     say(f"dashboard: {crew.dashboard}")
                 _unfinished(place, len(cases))
-                for outcome in _outcomes(crew.client, todo, crew.memory):
+                for outcome in _outcomes(crew, todo, say):
                     if outcome.state == "unwritten":
                         raise OSError(None, outcome.sentence, str(out))
                     outcomes[outcome.id] = outcome
@@ -229,18 +230,24 @@ def _title(source: Any) -> str:
 # ---------------------------------------------------------------------------------- doing them
 
 
-def _outcomes(client: Any, tasks: Sequence[Task], memory: int | None) -> Iterator[Outcome]:
+def _outcomes(crew: Crew, tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Outcome]:
     """Outcomes as they come, of workers that may be lost."""
     from distributed import as_completed
 
     run = f"contour-{digest(str(time.time_ns()), str(os.getpid()))}"
-    tasks = [replace(task, memory=memory) for task in tasks]
+    tasks = [replace(task, memory=crew.memory) for task in tasks]
     futures = {
-        client.submit(contour_task, task, key=(run, n), pure=False): task
+        crew.client.submit(contour_task, task, key=(run, n), pure=False): task
         for n, task in enumerate(tasks)
     }
     try:
-        for future in as_completed(list(futures)):
+        watch, coming = _watch(crew, say), as_completed(list(futures))
+        while not coming.is_empty():
+            if not coming.has_ready():
+                next(watch)
+                time.sleep(_LOOK_S)
+                continue
+            future = next(coming)
             task = futures.pop(future)
             if future.status == "finished":
                 yield future.result()
@@ -250,7 +257,31 @@ def _outcomes(client: Any, tasks: Sequence[Task], memory: int | None) -> Iterato
                 raise OSError(None, "the scheduler of the workers was lost", str(task.out.parent))
             future.release()
     finally:
-        client.cancel(list(futures), force=True)
+        crew.client.cancel(list(futures), force=True)
+
+
+def _watch(crew: Crew, say: Callable[[str], None]) -> Iterator[None]:
+    """Says that no worker is there, each time that this has lasted for as long again.
+
+    Asked for the next, it looks, at most once in a quarter of the crew's patience.
+    """
+    since = looked = time.monotonic()
+    patience, words = crew.patience_s, "no worker has come yet"
+    while True:
+        yield
+        now = time.monotonic()
+        if now - looked < crew.patience_s / 4:
+            continue
+        looked = now
+        try:
+            there = crew.client.nthreads()
+        except OSError:  # of a scheduler that is lost, its futures tell
+            continue
+        if there:
+            since, patience, words = now, crew.patience_s, "no worker is left"
+        elif now - since >= patience:
+            say(f"{words}, after {now - since:.0f} s; {crew.advice}")
+            patience *= 2
 
 
 def _lost(task: Task, error: BaseException) -> Outcome:
