@@ -7,6 +7,7 @@ made of is stored as it is, with checksums: what is loaded equals what was saved
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -135,6 +136,32 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
             f"{path}: not a whole posterior file ({type(error).__name__}); "
             "save it again with save_posterior"
         ) from error
+
+
+def posterior_digests(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """(target, SHA-256) of all that a file holds of each posterior, in order.
+
+    Raises InputError for a file that cannot be read as one of `save_posterior`.
+    """
+    import h5netcdf
+
+    try:
+        with h5netcdf.File(path, "r") as file:
+            names = json.loads(str(file.attrs["groups"]))
+            groups = [file[f"{name}/posterior"] for name in names]
+            return [(str(group.attrs["target"]), _digest_of(group)) for group in groups]
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: not a whole posterior file ({type(error).__name__})") from error
+
+
+def _digest_of(group: Any) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(group.variables):
+        values = np.asarray(group.variables[name][...])
+        whole.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+    for name in sorted(group.attrs):
+        whole.update(f"{name} {np.asarray(group.attrs[name]).tolist()!r} ".encode())
+    return whole.hexdigest()
 
 
 def to_dataset(posterior: Posterior) -> xarray.Dataset:
