@@ -29,6 +29,7 @@ from aistat_jax.cohort.task import (
 from aistat_jax.cohort.workers import Crew, LocalWorkers, Workers
 from aistat_jax.io.layouts import Layout, find_cases
 from aistat_jax.views.cohort_files import write_cohort_files
+from aistat_jax.views.fhir import bundle_kind
 
 CASES = "cases"
 FILES = (
@@ -80,6 +81,7 @@ def contour_cohort(
     reference_label: str | None = None,
     settings: Settings | None = None,
     pictures: bool = True,
+    fhir: bool = False,
     anonymous: bool = False,
     workers: Workers | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -95,8 +97,9 @@ def contour_cohort(
 
     Below `out`, `cases/ID` holds the files of `aistat contour`, and the folder itself tables of all
     cases and targets and a report. pictures: with report.html and figure.png of every case, which
-    take most of the time of a small one. A case that fails is listed with its sentence and the rest
-    goes on. Run again, what is there from the same files and settings is kept, and the rest done.
+    take most of the time of a small one. fhir: with fhir.json of every case. A case that fails is
+    listed with its sentence and the rest goes on. Run again, what is there from the same files and
+    settings is kept, and the rest done.
     `anonymous` is as of `write_case`: files name cases by the ids of the manifest alone, and say
     neither why one failed nor what was remarked, which `progress` is given; a folder, whose ids are
     the names of its files, is refused.
@@ -119,13 +122,16 @@ def contour_cohort(
             f"{source}: anonymous cases need ids of your own, and those of a folder are the names "
             "of its files; pass a manifest"
         )
+    if fhir:
+        bundle_kind()  # what is missing is said before anything is computed
     run, title = _run(source), _title(source)
     if anonymous:
         run, title = replace(run, input="anonymous"), "Cohort"
     out = Path(out).expanduser().absolute()
     place = claim(out, run, FILES)
     tasks = {
-        each.id: Task(each, out / CASES / each.id, pictures, anonymous=anonymous) for each in cases
+        each.id: Task(each, out / CASES / each.id, pictures, anonymous=anonymous, fhir=fhir)
+        for each in cases
     }
     outcomes = {name: Outcome(name, "kept") for name, task in tasks.items() if is_done(task)}
     todo = [task for name, task in tasks.items() if name not in outcomes]
