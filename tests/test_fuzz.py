@@ -1,7 +1,7 @@
 """Does every reader refuse damaged files by a sentence: no other error, no hang, bounded memory?
 
-Each reader has `AISTAT_FUZZ_SECONDS` seconds (half a second in the ordinary run, 15 in the slow one)
-in another process, so that a crash of a library is seen too.
+Each reader has `AISTAT_FUZZ_SECONDS` seconds (half a second in the ordinary run, 15 s in the slow
+one) in another process, so that a crash of a library is seen too.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         raise InputError(f"{path}: there is no such file")
     plain: dict[str, Any] = {"engine": "h5netcdf", "mask_and_scale": False, "decode_times": False}
     try:
+        _check_opens(path)
         root = load_dataset(path, **plain).attrs
         if root.get("format") != FORMAT:
             raise InputError(f"{path}: not a posterior file; save one with save_posterior")
@@ -146,12 +147,21 @@ def posterior_digests(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     import h5netcdf
 
     try:
+        _check_opens(path)
         with h5netcdf.File(path, "r") as file:
             names = json.loads(str(file.attrs["groups"]))
             groups = [file[f"{name}/posterior"] for name in names]
             return [(str(group.attrs["target"]), _digest_of(group)) for group in groups]
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: not a whole posterior file ({type(error).__name__})") from error
+
+
+def _check_opens(path: str | os.PathLike[str]) -> None:
+    """OSError where HDF5 cannot open a file; the libraries above it then complain on their own."""
+    import h5py
+
+    with h5py.File(path, "r"):
+        pass
 
 
 def _digest_of(group: Any) -> str:
