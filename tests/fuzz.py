@@ -109,6 +109,7 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
     from aistat_jax.cohort.manifest import read_manifest
     from aistat_jax.dicom.segmentations import read_segmentation
     from aistat_jax.dicom.structures import curves_of, read_structures
+    from aistat_jax.inference.store import posterior_digests
     from aistat_jax.io.nifti import read_as_drawn, read_channel
     from aistat_jax.views.cohort import read_summary
 
@@ -118,6 +119,10 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
     def structures(path: Path) -> None:
         for roi in read_structures(path).rois:
             curves_of(roi, like)  # type: ignore[arg-type]
+
+    def posteriors(path: Path) -> None:
+        aj.load_posterior(path)
+        posterior_digests(path)
 
     def pair(path: Path) -> None:
         read_channel(path, "CT")
@@ -135,7 +140,7 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
         "npz": ("probability.npz", lambda path: read_channel(path, "PT")),
         "png": ("picture.png", lambda path: read_channel(path, "PT")),
         "summary": ("summary.json", read_summary),
-        "posterior": ("posterior.nc", aj.load_posterior),
+        "posterior": ("posterior.nc", posteriors),
         "signatures": ("signatures.jsonl", lambda path: aj.signatures(path.parent)),
         "control": ("summary.json", lambda path: json.loads(path.read_text())),
     }

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import xarray
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
+_DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError)
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
@@ -132,7 +133,7 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         ]
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path}: not a whole posterior file ({type(error).__name__}); "
             "save it again with save_posterior"
@@ -152,7 +153,7 @@ def posterior_digests(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
             names = json.loads(str(file.attrs["groups"]))
             groups = [file[f"{name}/posterior"] for name in names]
             return [(str(group.attrs["target"]), _digest_of(group)) for group in groups]
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: not a whole posterior file ({type(error).__name__})") from error
 
 
