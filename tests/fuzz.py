@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from aistat_jax._errors import InputError
 
 MOST_S, MOST_MIB, GUARD_GIB = 10.0, 400, 4
+LEAST = 10  # files, however slow the computer is
 HEADER = 512  # bytes that are changed as often as all others together
 HUGE = (
     b"\xff" * 4, b"\xff\xff\xff\x7f", b"\x00" * 4, b"\x7f\xff\xff\xff", b"\x00\xe4\x0bT\x02\0\0\0",
@@ -161,7 +162,7 @@ def fuzz(name: str, samples: Path, seconds: float) -> int:
 
     def one(changes: list[Any], inner: bool) -> None:
         nonlocal start
-        if time.monotonic() > end:
+        if time.monotonic() > end and sum(counts.values()) + len(found) >= LEAST:
             return
         path.write_bytes(within(sample, whole, changes) if inner else mutated(whole, changes))
         signal.setitimer(signal.ITIMER_VIRTUAL, MOST_S)
