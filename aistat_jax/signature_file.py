@@ -1,9 +1,10 @@
 """What stands in the record of who has signed what? Lines that are added, and never changed.
 
 `signatures.jsonl` has a line of JSON for each decision of a person: on which lesion, what, who,
-when (UTC), why, what an edit has changed, and a digest of every file that holds contours. Lines are
-added and synced to the disk whole. One that is cut short (a power cut, a full disk) is said and
-passed over. Where files have changed since, a signature is void.
+when (UTC), why, what an edit has changed, digests of what is the lesion's own and of the others',
+and one of every file that holds contours. Lines are added and synced to the disk whole. One that is
+cut short (a power cut, a full disk) is said and passed over. A signature is void where what is the
+lesion's own has changed since; where nothing is another of any lesion, also where a file is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +25,11 @@ from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import why
 from aistat_jax._signals import undisturbed
 from aistat_jax.dicom.approval import digest_less_approval
+from aistat_jax.signed_parts import CONTOURS, POSTERIOR, RTSTRUCT, Parts, others_of
 
-RECORD, SCHEMA = "signatures.jsonl", 1
-POSTERIOR, RTSTRUCT = "posterior.nc", "rtstruct.dcm"
+RECORD, SCHEMA = "signatures.jsonl", 2
 SIGNED = (
-    "contours.csv", POSTERIOR, "probability.n*", RTSTRUCT, "segmentation.dcm", "probability.dcm",
+    CONTOURS, POSTERIOR, "probability.n*", RTSTRUCT, "segmentation.dcm", "probability.dcm",
     "surface*",
 )  # fmt: skip
 """The files that hold contours, and so are what is signed."""
@@ -61,7 +62,9 @@ class Signature:
     """One decision of a person on one lesion.
 
     when: UTC, ISO 8601. digests: SHA-256 of every file that it speaks of, by name; of an RTSTRUCT
-    but for who has approved it. void: why it does not hold any more, "" where it does.
+    but for who has approved it. own: SHA-256 of what is the lesion's own in each, and others: one
+    of what is of the other lesions; none of lines of schema 1. void: why it does not hold any more,
+    "" where it does.
     """
 
     target: str
@@ -72,6 +75,8 @@ class Signature:
     changed: Change | None = None
     digests: tuple[tuple[str, str], ...] = ()
     version: str = aistat_jax.__version__
+    own: tuple[tuple[str, str], ...] = ()
+    others: str = ""
     void: str = ""
 
     def __str__(self) -> str:
@@ -153,7 +158,7 @@ def _sync(folder: Path) -> None:
 
 def _plain(one: Signature) -> dict[str, Any]:
     content = {"schema": SCHEMA, **asdict(one)}
-    content["digests"] = dict(one.digests)
+    content |= {"digests": dict(one.digests), "own": dict(one.own)}
     del content["void"]
     return content
 
@@ -167,6 +172,7 @@ def _signature(said: dict[str, Any]) -> Signature:
     return Signature(
         str(said["target"]), decision, str(said["by"]), str(said["when"]), said["reason"], changed,
         tuple(dict(said["digests"]).items()), str(said["version"]),
+        tuple(dict(said.get("own", {})).items()), str(said.get("others", "")),
     )  # fmt: skip
 
 
@@ -185,7 +191,20 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def void_by(signed: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Why a signature does not hold any more, "" where it does."""
-    names = sorted(name for name in signed.keys() | now.keys() if signed.get(name) != now.get(name))
+def void_by(one: Signature, files: dict[str, str], parts: Parts) -> str:
+    """Why a signature does not hold any more, "" where it does.
+
+    Where another lesion has changed, files were written anew, and what counts is the lesion's own;
+    else every file has to be as it was signed.
+    """
+    names = changed = _unlike(dict(one.digests), files)
+    if one.own:
+        own = _unlike(dict(one.own), parts.get(one.target, {}))
+        names = [name for name in own if name in changed]
+        if not names and one.others == others_of(parts, one.target):
+            names = changed
     return f"{', '.join(names)} not as signed" if names else ""
+
+
+def _unlike(signed: dict[str, str], now: dict[str, str]) -> list[str]:
+    return sorted(name for name in signed.keys() | now.keys() if signed.get(name) != now.get(name))

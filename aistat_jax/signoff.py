@@ -1,8 +1,8 @@
 """Who has accepted, edited or rejected which lesion? A person's decisions, beside the files.
 
 Nothing is signed by default. Each decision is a line in a record that is only ever added to
-(`signature_file`), and the last on a lesion counts, as long as the files that it speaks of are as
-they were. What all of them come to stands in the RTSTRUCT too.
+(`signature_file`), and the last on a lesion counts, as long as what it speaks of is as it was. What
+all of them come to stands in the RTSTRUCT too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from aistat_jax.dicom.approval import APPROVED, REJECTED, UNAPPROVED, approve
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
 from aistat_jax.signature_file import (
-    POSTERIOR,
     RECORD,
-    RTSTRUCT,
     Change,
     Decision,
     Signature,
@@ -34,6 +32,7 @@ from aistat_jax.signature_file import (
     read_signatures,
     void_by,
 )
+from aistat_jax.signed_parts import POSTERIOR, RTSTRUCT, others_of, parts_in
 
 SUMMARY = "summary.json"
 ALL = "all"
@@ -90,12 +89,15 @@ def sign_several(
     said = " ".join((reason or "").split()) or None
     with alone(out):
         changed = _changes(out, wanted, before or {})
-        digests, earlier = digests_in(out), signatures(out)
+        digests, earlier, parts = digests_in(out), signatures(out), parts_in(out, there)
         when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         new = tuple(
-            Signature(each, what, name, when, said, changed[each], digests)
+            Signature(
+                each, what, name, when, said, changed[each], digests,
+                own=tuple(parts[each].items()), others=others_of(parts, each),
+            )
             for each, what in wanted.items()
-        )
+        )  # fmt: skip
         status, last = _status([*earlier, *new], there)
         if status != APPROVED:
             _say(out, status, last)
@@ -108,14 +110,16 @@ def sign_several(
 def signatures(folder: str | os.PathLike[str]) -> tuple[Signature, ...]:
     """Every decision on the lesions of a folder, in order; none where nobody has signed.
 
-    Those on files that have changed since are `void`. A line that is not whole is an InputWarning.
+    Those on lesions that have changed since are `void`, and those on files that have, unless
+    another lesion has. A line that is not whole is an InputWarning.
     Raises InputError for a folder that holds no case, and a record of a newer version.
     """
     out = Path(folder).expanduser()
-    lesions(out)
-    found = read_signatures(out / RECORD)
-    now = dict(digests_in(out)) if found else {}
-    return tuple(replace(one, void=void_by(dict(one.digests), now)) for one in found)
+    there, found = lesions(out), read_signatures(out / RECORD)
+    if not found:
+        return ()
+    now, parts = dict(digests_in(out)), parts_in(out, there)
+    return tuple(replace(one, void=void_by(one, now, parts)) for one in found)
 
 
 def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None], str]:

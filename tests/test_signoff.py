@@ -173,12 +173,81 @@ def test_a_signature_is_void_when_a_contour_of_the_structure_set_has_moved(folde
     file.ReviewerName = "Nobody"
     file.save_as(folder / "rtstruct.dcm")
     assert not any(one.void for one in aj.signatures(folder))
+    file.ROIContourSequence[0].ROIDisplayColor = [1, 2, 3]
+    file.save_as(folder / "rtstruct.dcm")  # of no lesion alone
+    assert all(one.void == "rtstruct.dcm not as signed" for one in aj.signatures(folder))
     contour = file.ROIContourSequence[0].ContourSequence[0]
     contour.ContourData = [contour.ContourData[0] + 0.1, *contour.ContourData[1:]]
     file.save_as(folder / "rtstruct.dcm")
-    assert all(one.void == "rtstruct.dcm not as signed" for one in aj.signatures(folder))
+    void = {one.target: one.void for one in aj.signatures(folder)}
+    assert void == {"z004": "rtstruct.dcm not as signed", "z005": "", "z006": ""}
     (folder / "rtstruct.dcm").unlink()
     assert all(one.void == "rtstruct.dcm not as signed" for one in aj.signatures(folder))
+
+
+def changed_again(folder: Path, image, radius: float = 12.5, which: int = 1) -> None:
+    """The files of a case of which one lesion has another contour, in place of those there."""
+    posteriors = stars(image)
+    posteriors[which] = stars(image, radius=radius)[which]
+    written(folder, case_of(image, posteriors))
+
+
+def test_a_change_of_another_lesion_leaves_a_signature_valid(folder, image):
+    aj.sign(folder, "all", "accept", by=WHO)
+    changed_again(folder, image)
+    void = {one.target: one.void for one in aj.signatures(folder)}
+    assert void == {
+        "z004": "", "z005": "contours.csv, posterior.nc, rtstruct.dcm not as signed", "z006": "",
+    }  # fmt: skip
+    assert standing(folder)[1] == "UNAPPROVED"
+    aj.sign(folder, "z005", "accept", by="Roe^Richard")
+    assert structures(folder).ApprovalStatus == "APPROVED"
+    # what holds the voxels of all is as the last of them was signed
+    with (folder / "segmentation.dcm").open("ab") as stream:
+        stream.write(b"\0")
+    assert [one.void for one in aj.signatures(folder)][3] == "segmentation.dcm not as signed"
+    assert standing(folder)[1] == "UNAPPROVED"
+
+
+@pytest.mark.slow
+def test_surfaces_are_signed_one_by_one(tmp_path, image):
+    one, two = surface(image, 12.0), surface(image, 8.0)
+    chart = aj.replace(two.chart, centre=np.array([20.0, -28.0, 145.0]))
+    two = aj.replace(two, chart=chart, target_id="lesion.2")
+    out = written(tmp_path / "out", case_of(image, [one, two]))
+    aj.sign(out, "all", "accept", by=WHO)
+    assert structures(out).ApprovalStatus == "APPROVED"
+    written(out, case_of(image, [one, aj.replace(two, radii=two.radii + 1.0)]))
+    void = {each.target: each.void for each in aj.signatures(out)}
+    assert void["lesion"] == ""
+    assert "rtstruct.dcm, surface-lesion.2.lower.surf.gii" in void["lesion.2"]
+
+
+def test_a_contour_that_is_nobodys_voids_all(folder, image):
+    aj.sign(folder, "all", "accept", by=WHO)
+    changed_again(folder, image)
+    file = structures(folder)
+    contour = file.ROIContourSequence[0].ContourSequence[0]
+    far = pydicom.Dataset()
+    far.ContourGeometricType, far.NumberOfContourPoints = "CLOSED_PLANAR", 3
+    far.ContourData = [float(x) + 500 for x in contour.ContourData[:9]]
+    file.ROIContourSequence[0].ContourSequence.append(far)
+    file.save_as(folder / "rtstruct.dcm")
+    assert all("rtstruct.dcm not as signed" in one.void for one in aj.signatures(folder))
+
+
+def test_a_record_of_before_lesions_had_digests_of_their_own_is_read(folder, image):
+    aj.sign(folder, "all", "accept", by=WHO)
+    old = []
+    for line in lines(folder):
+        said = json.loads(line) | {"schema": 1}
+        del said["own"], said["others"]
+        old.append(json.dumps(said))
+    (folder / "signatures.jsonl").write_text("\n".join(old) + "\n")
+    assert [one.void for one in aj.signatures(folder)] == [""] * 3
+    assert standing(folder)[1] == "APPROVED"
+    changed_again(folder, image)
+    assert all("posterior.nc" in one.void for one in aj.signatures(folder))  # of whole files
 
 
 # --------------------------------------------------------------------------------------- ends

@@ -136,7 +136,7 @@ def find_targets(
     least = min(MIN_PIXELS, max(int(sizes.max(initial=0)) for _, sizes in parts))
     met = [k for k, (_, sizes) in enumerate(parts) if sizes.max(initial=0) >= least]
     error = WHOLE if region.level is None else BETWEEN
-    whole = section_areas(chosen, region)
+    whole = _areas(chosen, region)
     every = [k for k, (_, sizes) in enumerate(parts) if len(sizes)]
     chosen_slices = _choose(slices, met, index, region.mask.sum(axis=(0, 1)))
     clicks: list[tuple[str, str, tuple[float, ...]]] = []

@@ -6,7 +6,7 @@ SLIP of its likelihood, and one that leaves a box too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Hints:
             near = np.exp(-0.5 * (away / EDGE_SD[grid.unit]) ** 2)
             log += np.log((1 - SLIP) * near + SLIP)
         if self.box is not None:
-            within = in_box(self.box, grid)[box]
+            within = in_box(self.box, grid, box)
             whole = masks.sum(axis=(1, 2, 3))
             beyond = 1 - (masks & within).sum(axis=(1, 2, 3)) / np.maximum(whole, 1)
             sides = np.abs(grid.frame.T) @ (self.box[1] - self.box[0])
@@ -141,20 +141,48 @@ def voxels(points: Float[np.ndarray, "point 3"], grid: Grid) -> Int[np.ndarray, 
     return np.rint(grid.to_index(points)).astype(int).reshape(-1, 3)
 
 
-def in_box(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
-    """Voxels whose centres lie in a box, or that hold its middle."""
-    points = grid.points()
-    within = ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
-    within[tuple(voxels(box.mean(axis=0)[None], grid)[0])] = True
-    return within
+def in_box(
+    box: Float[np.ndarray, "2 3"], grid: Grid, part: tuple[slice, ...]
+) -> Bool[np.ndarray, "i j k"]:
+    """Voxels, of a part of a grid, whose centres lie in a box, or that hold its middle."""
+
+    def within(points: np.ndarray) -> np.ndarray:
+        return ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
+
+    return _voxels_of(within, box, grid)[part]
 
 
 def ellipsoid_in(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
     """Voxels of the ellipsoid that fills a box, or that hold its middle."""
     middle, half = box.mean(axis=0), (box[1] - box[0]) / 2
-    within = np.square((grid.points() - middle) / half).sum(axis=-1) <= 1.0
-    within[tuple(voxels(middle[None], grid)[0])] = True
-    return within
+    return _voxels_of(
+        lambda points: np.square((points - middle) / half).sum(axis=-1) <= 1.0, box, grid
+    )
+
+
+def around(box: Float[np.ndarray, "2 3"], grid: Grid, by: float = 0.0) -> tuple[slice, ...]:
+    """The voxels of a grid that a box reaches, and those within a distance along its axes."""
+    corners = np.stack(np.meshgrid(*box.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    index, more = grid.to_index(corners), by / grid.spacing
+    low = np.clip(np.floor(index.min(axis=0) - more), 0, np.array(grid.shape) - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0) + more) + 1, low + 1, grid.shape).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _voxels_of(
+    inside: Callable[[np.ndarray], np.ndarray], box: Float[np.ndarray, "2 3"], grid: Grid
+) -> Bool[np.ndarray, "i j k"]:
+    """Voxels whose centres are inside of what fills a box, and that of its middle.
+
+    Looked at slice by slice, for points of a large image take gigabytes.
+    """
+    found = np.zeros(grid.shape, dtype=bool)
+    *sides, height = around(box, grid)
+    for k in range(height.start, height.stop):
+        one = (*sides, slice(k, k + 1))
+        found[one] = inside(grid.part(one).points())
+    found[tuple(voxels(box.mean(axis=0)[None], grid)[0])] = True
+    return found
 
 
 def clicks_on(targets: Targets, name: str) -> Evidence:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.alternatives import (
     SAME,
@@ -20,15 +21,17 @@ from aistat_jax.boundary.alternatives import (
     second_reading,
     unlike,
 )
-from aistat_jax.boundary.hints import Hints, ellipsoid_in, voxels
+from aistat_jax.boundary.hints import Hints, around, ellipsoid_in, voxels
 from aistat_jax.boundary.readings import FEATURES, REACH, Readings, in_space, readings_at
 from aistat_jax.boundary.regions import (
     LARGE_SHARE,
+    LENGTHS,
+    Part,
     Region,
     components_at,
     cut_off_doubts,
     doubts_at,
-    region_of_level,
+    doubts_near,
     scored_levels,
 )
 from aistat_jax.space.image import Channel
@@ -121,17 +124,40 @@ def voted(
 
 
 def _by_level(channel: Channel, index: np.ndarray, hints: Hints | None) -> Region:
-    """The region of the level of the steepest edge, as likely as the hints make it."""
-    parts, scores = scored_levels(channel, index)
+    """The region of the level of the steepest edge, as likely as the hints make it.
+
+    Where a box was drawn nothing is looked at but what lies within `tone_at`'s reach of it: a
+    region that goes on beyond has left the box.
+    """
+    near = tuple(slice(0, n) for n in channel.values.shape)
+    if hints is not None and hints.box is not None and channel.quantity != "SUV":
+        reach = 2 * LENGTHS[channel.unit][0]
+        middle = channel.grid.to_world(index.astype(float))
+        ends = np.stack([np.minimum(hints.box[0], middle), np.maximum(hints.box[1], middle)])
+        near = around(ends, channel.grid, reach)
+    start = np.array([side.start for side in near])
+    shown = replace(channel, values=channel.values[near], grid=channel.grid.part(near))
+    parts, scores = scored_levels(shown, index - start)
     if hints is not None and hints.more:
-        shape = channel.values.shape
-        everything = tuple(slice(0, n) for n in shape)
-        masks = np.stack([part.whole(shape) for _, part in parts])
-        log, obeys = hints.weigh(masks, everything, channel.grid)
+        log, obeys = np.zeros(len(parts)), np.zeros(len(parts), dtype=bool)
+        for n, (_, part) in enumerate(parts):
+            box = _moved(part, start)
+            (log[n],), (obeys[n],) = hints.weigh(part.mask[None], box, channel.grid)
+            obeys[n] &= not _ends_in(part.mask, box, channel.values.shape, near)
         scores = np.where(obeys, scores * np.exp(log - log.max()), 0.0)
         if not np.any(scores > 0):
             return _in_the_box(channel, hints)
-    return region_of_level(channel, index, *parts[int(scores.argmax())])
+    level, part = parts[int(scores.argmax())]
+    mask = np.zeros(channel.values.shape, dtype=bool)
+    mask[_moved(part, start)] = part.mask
+    doubts = doubts_near(shown, mask[near], index - start)
+    return Region(mask, level, (*cut_off_doubts(mask), *doubts))
+
+
+def _moved(part: Part, start: np.ndarray) -> tuple[slice, ...]:
+    """Where a part of a part of an image lies in the whole."""
+    sides = zip(part.box, start, part.mask.shape, strict=True)
+    return tuple(slice(s.start + int(a), s.start + int(a) + n) for s, a, n in sides)
 
 
 def _other_readings(
@@ -156,9 +182,9 @@ def _in_the_box(channel: Channel, hints: Hints) -> Region:
     mask = ellipsoid_in(hints.box, channel.grid)
     if not mask.any():
         raise InputError("the box holds no voxel of the image; draw a larger one")
-    everything = tuple(slice(0, n) for n in mask.shape)
+    part = around(hints.box, channel.grid, float(channel.grid.spacing.max()))
     _, (obeys,) = Hints(hints.inside, hints.outside, hints.edge).weigh(
-        mask[None], everything, channel.grid
+        mask[part][None], part, channel.grid
     )
     if not obeys:
         raise hints.refusal()
@@ -172,12 +198,21 @@ def _contrast_of(readings: Readings, likeness: np.ndarray) -> float:
     return float(np.expm1(readings.features[likeness.argmax(), column]))
 
 
-def _ends_in(mask: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a region reaches a side of its box that is no side of the image."""
+def _ends_in(
+    mask: np.ndarray,
+    box: tuple[slice, ...],
+    shape: tuple[int, ...],
+    within: tuple[slice, ...] | None = None,
+) -> bool:
+    """Whether a region in its box reaches a side of what was looked at that is none of the image.
+
+    What was looked at is the box itself, or all `within` which it lies.
+    """
+    looked_at = box if within is None else within
     return any(
-        (side.start > 0 and bool(mask.take(0, axis=axis).any()))
-        or (side.stop < shape[axis] and bool(mask.take(-1, axis=axis).any()))
-        for axis, side in enumerate(box)
+        (here.start == all_.start > 0 and bool(mask.take(0, axis=axis).any()))
+        or (here.stop == all_.stop < shape[axis] and bool(mask.take(-1, axis=axis).any()))
+        for axis, (here, all_) in enumerate(zip(box, looked_at, strict=True))
     )
 
 

@@ -123,8 +123,13 @@ def edge_scores(
 
     smooth, gap = ndimage.gaussian_filter(tone, 0.7), LENGTHS[unit][1]
     used = [axis for axis in range(3) if tone.shape[axis] > 1]
-    slopes = (np.gradient(smooth, spacing[axis], axis=axis) for axis in used)
-    steepness = np.sqrt(sum(np.square(slope) for slope in slopes))
+    steepness = np.zeros(tone.shape)  # in place: images are large
+    for axis in used:
+        slope = np.gradient(smooth, spacing[axis], axis=axis)
+        steepness += np.square(slope, out=slope)
+        del slope
+    np.sqrt(steepness, out=steepness)
+    del smooth
     scores = np.zeros(len(parts))
     for n, part in enumerate(parts):
         scores[n] = _edge_score(part.mask, steepness[part.box], used)
@@ -294,13 +299,22 @@ def tone_at(channel: Channel, index: np.ndarray) -> Tone:
 def doubts_at(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
     """What speaks against a region as what was meant by a voxel, in sentences.
 
-    Doubted is a region that the border cuts off, that holds a large share of the image, that lies
-    in air, that does not hold the voxel, or that is brighter by far than what is there.
+    Doubted is a region that the border cuts off, that holds a large share of the image, and what
+    `doubts_near` says.
+    """
+    return (*cut_off_doubts(region), *doubts_near(channel, region, index))
+
+
+def doubts_near(channel: Channel, region: np.ndarray, index: np.ndarray) -> tuple[str, ...]:
+    """What speaks against a region by what the image shows about it, in sentences.
+
+    Doubted is one that lies in air, that does not hold the voxel, or that is brighter by far than
+    what is there.
     """
     from scipy import ndimage
 
     tone = tone_at(channel, index)
-    unit, found = channel.grid.unit, [*cut_off_doubts(region)]
+    unit, found = channel.grid.unit, []
     if channel.quantity == "HU":
         shell = np.asarray(ndimage.binary_dilation(region, iterations=2)) & ~region
         if shell.any() and float(np.median(channel.values[shell])) < AIR_HU:

@@ -250,6 +250,8 @@ def by_size(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Connected components numbered from 1, the largest first, and their sizes."""
     from scipy import ndimage
 
+    if not mask.any():  # as most slices of a large image are: without room for each
+        return np.broadcast_to(np.int64(0), mask.shape), np.zeros(0, dtype=int)
     labels = np.asarray(ndimage.label(mask)[0])  # pyright: ignore[reportIndexIssue]
     sizes = np.bincount(labels.ravel())[1:]
     order = np.argsort(-sizes, kind="stable")

@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aistat_jax._errors import InputError
-from aistat_jax.cli.contours import (
+from aistat_jax.cli.options import OUT, Seed, in_flags, say_written
+from aistat_jax.cli.questions import (
+    FIND,
+    Anonymous,
+    Chart,
+    Dims,
     Draws,
+    Fhir,
     Level,
     Method,
+    Net,
+    RadiusMm,
+    Slices,
+    Threshold,
     ToleranceMm,
+    TolerancePx,
     chart_of,
     dims_of,
     settings_of,
     slices_of,
 )
-from aistat_jax.cli.options import OUT, Seed, in_flags, say_written
 from aistat_jax.cli.terminal import FAILED, complain, keep, say
 
 if TYPE_CHECKING:
@@ -26,8 +36,6 @@ if TYPE_CHECKING:
     from aistat_jax.cohort.workers import Workers
 
 MOST_FAILURES = 5
-_FIND = "What to contour in every case, where its row of the manifest does not say"
-_FIT = "How to fit and grade"
 _WORK = "Where to contour"
 
 
@@ -46,42 +54,19 @@ def cohort(
         typer.Option(
             help="A label of the folder's label maps to start from, by name or number, or any.",
             metavar="LABEL",
-            rich_help_panel=_FIND,
+            rich_help_panel=FIND,
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="A value in the image's own quantity.", rich_help_panel=_FIND),
-    ] = None,
-    net: Annotated[
-        str | None,
-        typer.Option(
-            help="A network: a shipped one's name, or a folder that training wrote.",
-            metavar="NAME",
-            rich_help_panel=_FIND,
-        ),
-    ] = None,
-    radius_mm: Annotated[
-        float | None,
-        typer.Option(
-            help="How far from the points the edges are, roughly.",
-            metavar="R",
-            rich_help_panel=_FIND,
-        ),
-    ] = None,
+    threshold: Threshold = None,
+    net: Net = None,
+    radius_mm: RadiusMm = None,
     channel: Annotated[
         str | None,
-        typer.Option(help="The channel to look in (default: the first).", rich_help_panel=_FIND),
+        typer.Option(help="The channel to look in (default: the first).", rich_help_panel=FIND),
     ] = None,
-    slices: Annotated[
-        str, typer.Option(help="As of aistat contour.", metavar="all|point|I,J,K")
-    ] = "all",
-    dims: Annotated[
-        str | None, typer.Option(help="As of aistat contour.", metavar="2|3|auto")
-    ] = None,
-    chart: Annotated[
-        str, typer.Option(help="As of aistat contour.", metavar="star|offset|auto")
-    ] = "star",
+    slices: Slices = "all",
+    dims: Dims = None,
+    chart: Chart = "star",
     reference_label: Annotated[
         str | None,
         typer.Option(
@@ -91,25 +76,15 @@ def cohort(
     method: Method = "laplace",
     level: Level = 0.95,
     tolerance_mm: ToleranceMm = None,
-    tolerance_px: Annotated[
-        float | None,
-        typer.Option(help="The same in pixels.", rich_help_panel=_FIT),
-    ] = None,
+    tolerance_px: TolerancePx = None,
     draws: Draws = 1000,
     seed: Seed = 0,
     pictures: Annotated[
         bool,
         typer.Option(help="Write report.html and figure.png of every case.", rich_help_panel=OUT),
     ] = True,
-    anonymous: Annotated[
-        bool,
-        typer.Option(
-            "--anonymous",
-            help="Leave patients, dates and names of files out of all that is written, but for the "
-            "ids of the manifest.",
-            rich_help_panel=OUT,
-        ),
-    ] = False,
+    fhir: Fhir = False,
+    anonymous: Anonymous = False,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes, or jobs of SLURM (default: cores).", rich_help_panel=_WORK),
@@ -140,6 +115,7 @@ def cohort(
 ) -> None:
     """Contour every case of a manifest or a folder; what is done is kept when it is run again.
 
+    What to contour is said for all cases whose row of the manifest does not say it.
     Each case has the files of `aistat contour` in its own folder below --out; tables of all cases
     and one report lie beside them. Cases that fail are listed and the rest goes on: exit status 1.
     """
@@ -176,7 +152,7 @@ def cohort(
             source, out, threshold=threshold, net=net, radius_mm=radius_mm, channel=channel,
             slices=chosen, dims=space, chart=kind, target_label=target_label,
             reference_label=reference_label, settings=settings, pictures=pictures,
-            anonymous=anonymous, workers=place, say=say, progress=count,
+            fhir=fhir, anonymous=anonymous, workers=place, say=say, progress=count,
         )  # fmt: skip
     kept = sum(each.state == "kept" for each in found.outcomes)
     anew = len(found.done) - kept

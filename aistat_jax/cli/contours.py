@@ -21,11 +21,32 @@ from aistat_jax.cli.options import (
     stem_of,
     write_results,
 )
+from aistat_jax.cli.questions import (
+    FIND,
+    FIT,
+    Anonymous,
+    Chart,
+    Dims,
+    Draws,
+    Fhir,
+    Level,
+    Method,
+    Net,
+    RadiusMm,
+    Slices,
+    Threshold,
+    ToleranceMm,
+    TolerancePx,
+    chart_of,
+    dims_of,
+    settings_of,
+    slices_of,
+)
 from aistat_jax.cli.terminal import complain, say
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
-    from aistat_jax.case import Case, Settings
+    from aistat_jax.case import Case
     from aistat_jax.uncertainty.contour import Contour
 
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
@@ -36,25 +57,6 @@ POINTS = {
 SIZES = {2: "area", 3: "volume"}
 DEMO_OUT = Path("aistat-out/demo")
 NAMELESS = "anonymous"
-
-_FIND = "What to contour (one of these, or a threshold with a point)"
-_FIT = "How to fit and grade"
-Method = Annotated[
-    str,
-    typer.Option(help="laplace (fast), nuts, vi or smc.", metavar="NAME", rich_help_panel=_FIT),
-]
-Level = Annotated[
-    float, typer.Option(help="Probability that the band holds the boundary.", rich_help_panel=_FIT)
-]
-Draws = Annotated[int, typer.Option(help="Posterior draws, at least 100.", rich_help_panel=_FIT)]
-ToleranceMm = Annotated[
-    float | None,
-    typer.Option(
-        help="Error that still counts as right, mm (default: by modality, voxels and the lesion's "
-        "size, which is said).",
-        rich_help_panel=_FIT,
-    ),
-]
 
 
 def demo(
@@ -105,19 +107,19 @@ def contour(
             help="A point inside: patient RAS millimetres (pixels without spacing). Several, of "
             "one lesion, are allowed.",
             metavar="X,Y,Z",
-            rich_help_panel=_FIND,
+            rich_help_panel=FIND,
         ),
     ] = None,
     outside: Annotated[
         list[str] | None,
         typer.Option(
-            help="A point outside of it, or several.", metavar="X,Y,Z", rich_help_panel=_FIND
+            help="A point outside of it, or several.", metavar="X,Y,Z", rich_help_panel=FIND
         ),
     ] = None,
     edge: Annotated[
         list[str] | None,
         typer.Option(
-            help="A point on its edge, or several.", metavar="X,Y,Z", rich_help_panel=_FIND
+            help="A point on its edge, or several.", metavar="X,Y,Z", rich_help_panel=FIND
         ),
     ] = None,
     box: Annotated[
@@ -125,23 +127,15 @@ def contour(
         typer.Option(
             help="Two opposite corners of a box around it, with a point or alone.",
             metavar="X,Y,Z,X,Y,Z",
-            rich_help_panel=_FIND,
+            rich_help_panel=FIND,
         ),
     ] = None,
-    radius_mm: Annotated[
-        float | None,
-        typer.Option(
-            help="How far from the point the edge is, roughly (pixels without spacing): then "
-            "nothing is looked for.",
-            metavar="R",
-            rich_help_panel=_FIND,
-        ),
-    ] = None,
+    radius_mm: RadiusMm = None,
     mask: Annotated[
         Path | None,
         typer.Option(
             help="A rough mask on the grid of IMAGE, an RTSTRUCT or a DICOM SEG.",
-            rich_help_panel=_FIND,
+            rich_help_panel=FIND,
         ),
     ] = None,
     mask_roi: Annotated[
@@ -149,46 +143,14 @@ def contour(
         typer.Option(
             help="The name of the region in an RTSTRUCT or SEG that is the mask.",
             metavar="NAME",
-            rich_help_panel=_FIND,
+            rich_help_panel=FIND,
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="A value in the image's own quantity.", rich_help_panel=_FIND),
-    ] = None,
-    net: Annotated[
-        str | None,
-        typer.Option(
-            help="Find the target and read its edge by a network: a shipped one's name, or a "
-            "folder that training wrote. A point then chooses among several targets; "
-            "lesion-pet-3d needs one, and reads the surface that an expert would draw around it.",
-            metavar="NAME",
-            rich_help_panel=_FIND,
-        ),
-    ] = None,
-    slices: Annotated[
-        str,
-        typer.Option(
-            help="all the target meets, the one of the point, or numbers such as 30,31.",
-            metavar="all|point|I,J,K",
-        ),
-    ] = "all",
-    dims: Annotated[
-        str | None,
-        typer.Option(
-            help="2: a contour a slice (the default); 3: one surface; auto: as suits the target, "
-            "which is said.",
-            metavar="2|3|auto",
-        ),
-    ] = None,
-    chart: Annotated[
-        str,
-        typer.Option(
-            help="star: radii from a centre; offset: from the target's outline, which takes what "
-            "no star holds; auto: as suits each target, which is said.",
-            metavar="star|offset|auto",
-        ),
-    ] = "star",
+    threshold: Threshold = None,
+    net: Net = None,
+    slices: Slices = "all",
+    dims: Dims = None,
+    chart: Chart = "star",
     reference: Annotated[
         Path | None,
         typer.Option(help="An expert's mask, RTSTRUCT or SEG to compare the result with."),
@@ -200,19 +162,16 @@ def contour(
     method: Method = "laplace",
     level: Level = 0.95,
     tolerance_mm: ToleranceMm = None,
-    tolerance_px: Annotated[
-        float | None,
-        typer.Option(help="The same in pixels.", rich_help_panel=_FIT),
-    ] = None,
+    tolerance_px: TolerancePx = None,
     draws: Draws = 1000,
     blur_mm: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation of the scanner's point spread, mm.", rich_help_panel=_FIT
+            help="Standard deviation of the scanner's point spread, mm.", rich_help_panel=FIT
         ),
     ] = None,
     blur_px: Annotated[
-        float | None, typer.Option(help="The same in pixels.", rich_help_panel=_FIT)
+        float | None, typer.Option(help="The same in pixels.", rich_help_panel=FIT)
     ] = None,
     seed: Seed = 0,
     levels: Annotated[
@@ -232,23 +191,8 @@ def contour(
             rich_help_panel=OUT,
         ),
     ] = None,
-    fhir: Annotated[
-        bool,
-        typer.Option(
-            "--fhir",
-            help="Write fhir.json too: sizes with intervals and grades for a hospital's record.",
-            rich_help_panel=OUT,
-        ),
-    ] = False,
-    anonymous: Annotated[
-        bool,
-        typer.Option(
-            "--anonymous",
-            help="Leave patient, study, dates and names of files out of all that is written, and "
-            "replace UIDs.",
-            rich_help_panel=OUT,
-        ),
-    ] = False,
+    fhir: Fhir = False,
+    anonymous: Anonymous = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -367,28 +311,6 @@ def doctor(
 # ------------------------------------------------------------------------- options and printing
 
 
-def settings_of(**given: Any) -> Settings:
-    from aistat_jax.case import Settings
-
-    with in_flags(*given):
-        return Settings(**given)
-
-
-def slices_of(text: str) -> str | list[int]:
-    if text in ("all", "point"):
-        return text
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0:
-        raise InputError(
-            f"--slices {text} is not understood; write all, point, or slice numbers from 0 "
-            "such as 30,31,32"
-        )
-    return sorted(set(numbers))
-
-
 def _levels(text: str) -> list[float]:
     try:
         levels = [float(part) for part in text.split(",") if part.strip()]
@@ -400,22 +322,6 @@ def _levels(text: str) -> list[float]:
             "0.5,0.9"
         )
     return levels
-
-
-def dims_of(text: str | None) -> int | str | None:
-    if text in (None, "auto"):
-        return text
-    if text not in ("2", "3"):
-        raise InputError(f"--dims {text} is not understood; write 2, 3 or auto")
-    return int(text)
-
-
-def chart_of(text: str) -> str:
-    from aistat_jax.boundary.choices import CHARTS
-
-    if text not in CHARTS:
-        raise InputError(f"--chart {text} is not understood; write star, offset or auto")
-    return text
 
 
 def _finish(place: Claim, case: Case, **files: Any) -> None:

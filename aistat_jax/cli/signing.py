@@ -32,7 +32,8 @@ def sign(
     """
     from aistat_jax import signoff
     from aistat_jax.dicom.approval import approval_of
-    from aistat_jax.signature_file import RECORD, RTSTRUCT
+    from aistat_jax.signature_file import RECORD
+    from aistat_jax.signed_parts import RTSTRUCT
 
     decisions = [(each, "accept") for each in accept or ()]
     decisions += [(each, "reject") for each in reject or ()]

@@ -46,7 +46,7 @@ class CohortCase:
             found |= {f"net {path.relative_to(net).as_posix()}": path for path in inner}
         return found
 
-    def fingerprint(self, pictures: bool, anonymous: bool = False) -> str:
+    def fingerprint(self, pictures: bool, anonymous: bool = False, fhir: bool = False) -> str:
         """Sixteen hexadecimal digits for all that the result depends on beside the files."""
         said = {name: value for name, value in self.options.items() if value is not None}
         for name in ("mask", "reference"):
@@ -59,7 +59,7 @@ class CohortCase:
             for name, value in asdict(self.settings).items()
         }
         whole = [aistat_jax.__version__, list(self.images), sorted(said.items()), settings]
-        whole += [pictures, *(["anonymous"] if anonymous else [])]
+        whole += [pictures, *(["anonymous"] if anonymous else []), *(["fhir"] if fhir else [])]
         text = json.dumps(whole, default=list, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -26,15 +26,17 @@ from aistat_jax.cohort.task import (
     is_done,
     record_of,
 )
-from aistat_jax.cohort.workers import LocalWorkers, Workers
+from aistat_jax.cohort.workers import Crew, LocalWorkers, Workers
 from aistat_jax.io.layouts import Layout, find_cases
 from aistat_jax.views.cohort_files import write_cohort_files
+from aistat_jax.views.fhir import bundle_kind
 
 CASES = "cases"
 FILES = (
     "cohort.json", "cases.csv", "cases.parquet", "targets.csv", "targets.parquet", "report.html"
 )  # fmt: skip
 SCHEMA = 1
+_LOOK_S = 0.05
 PathLike = str | os.PathLike[str]
 
 
@@ -79,6 +81,7 @@ def contour_cohort(
     reference_label: str | None = None,
     settings: Settings | None = None,
     pictures: bool = True,
+    fhir: bool = False,
     anonymous: bool = False,
     workers: Workers | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -94,8 +97,9 @@ def contour_cohort(
 
     Below `out`, `cases/ID` holds the files of `aistat contour`, and the folder itself tables of all
     cases and targets and a report. pictures: with report.html and figure.png of every case, which
-    take most of the time of a small one. A case that fails is listed with its sentence and the rest
-    goes on. Run again, what is there from the same files and settings is kept, and the rest done.
+    take most of the time of a small one. fhir: with fhir.json of every case. A case that fails is
+    listed with its sentence and the rest goes on. Run again, what is there from the same files and
+    settings is kept, and the rest done.
     `anonymous` is as of `write_case`: files name cases by the ids of the manifest alone, and say
     neither why one failed nor what was remarked, which `progress` is given; a folder, whose ids are
     the names of its files, is refused.
@@ -118,13 +122,16 @@ def contour_cohort(
             f"{source}: anonymous cases need ids of your own, and those of a folder are the names "
             "of its files; pass a manifest"
         )
+    if fhir:
+        bundle_kind()  # what is missing is said before anything is computed
     run, title = _run(source), _title(source)
     if anonymous:
         run, title = replace(run, input="anonymous"), "Cohort"
     out = Path(out).expanduser().absolute()
     place = claim(out, run, FILES)
     tasks = {
-        each.id: Task(each, out / CASES / each.id, pictures, anonymous=anonymous) for each in cases
+        each.id: Task(each, out / CASES / each.id, pictures, anonymous=anonymous, fhir=fhir)
+        for each in cases
     }
     outcomes = {name: Outcome(name, "kept") for name, task in tasks.items() if is_done(task)}
     todo = [task for name, task in tasks.items() if name not in outcomes]
@@ -138,7 +145,7 @@ def contour_cohort(
                 if crew.dashboard:
                     say(f"dashboard: {crew.dashboard}")
                 _unfinished(place, len(cases))
-                for outcome in _outcomes(crew.client, todo, crew.memory):
+                for outcome in _outcomes(crew, todo, say):
                     if outcome.state == "unwritten":
                         raise OSError(None, outcome.sentence, str(out))
                     outcomes[outcome.id] = outcome
@@ -229,18 +236,24 @@ def _title(source: Any) -> str:
 # ---------------------------------------------------------------------------------- doing them
 
 
-def _outcomes(client: Any, tasks: Sequence[Task], memory: int | None) -> Iterator[Outcome]:
+def _outcomes(crew: Crew, tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Outcome]:
     """Outcomes as they come, of workers that may be lost."""
     from distributed import as_completed
 
     run = f"contour-{digest(str(time.time_ns()), str(os.getpid()))}"
-    tasks = [replace(task, memory=memory) for task in tasks]
+    tasks = [replace(task, memory=crew.memory) for task in tasks]
     futures = {
-        client.submit(contour_task, task, key=(run, n), pure=False): task
+        crew.client.submit(contour_task, task, key=(run, n), pure=False): task
         for n, task in enumerate(tasks)
     }
     try:
-        for future in as_completed(list(futures)):
+        watch, coming = _watch(crew, say), as_completed(list(futures))
+        while not coming.is_empty():
+            if not coming.has_ready():
+                next(watch)
+                time.sleep(_LOOK_S)
+                continue
+            future = next(coming)
             task = futures.pop(future)
             if future.status == "finished":
                 yield future.result()
@@ -250,7 +263,31 @@ def _outcomes(client: Any, tasks: Sequence[Task], memory: int | None) -> Iterato
                 raise OSError(None, "the scheduler of the workers was lost", str(task.out.parent))
             future.release()
     finally:
-        client.cancel(list(futures), force=True)
+        crew.client.cancel(list(futures), force=True)
+
+
+def _watch(crew: Crew, say: Callable[[str], None]) -> Iterator[None]:
+    """Says that no worker is there, each time that this has lasted for as long again.
+
+    Asked for the next, it looks, at most once in a quarter of the crew's patience.
+    """
+    since = looked = time.monotonic()
+    patience, words = crew.patience_s, "no worker has come yet"
+    while True:
+        yield
+        now = time.monotonic()
+        if now - looked < crew.patience_s / 4:
+            continue
+        looked = now
+        try:
+            there = crew.client.nthreads()
+        except OSError:  # of a scheduler that is lost, its futures tell
+            continue
+        if there:
+            since, patience, words = now, crew.patience_s, "no worker is left"
+        elif now - since >= patience:
+            say(f"{words}, after {now - since:.0f} s; {crew.advice}")
+            patience *= 2
 
 
 def _lost(task: Task, error: BaseException) -> Outcome:

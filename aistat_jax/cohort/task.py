@@ -39,18 +39,19 @@ _MOST_OF_MEMORY = 0.6
 @dataclass(frozen=True)
 class Task:
     """A case to contour into the folder `out`; memory: what a worker may use, in bytes; anonymous:
-    whether nothing that is written may say whose it is, but for its id."""
+    whether nothing that is written may say whose it is, but for its id; fhir: with fhir.json."""
 
     case: CohortCase
     out: Path
     pictures: bool = True
     memory: int | None = None
     anonymous: bool = False
+    fhir: bool = False
 
     @property
     def settings(self) -> str:
         """Stands for all that the result depends on beside the files."""
-        return self.case.fingerprint(self.pictures, self.anonymous)
+        return self.case.fingerprint(self.pictures, self.anonymous, self.fhir)
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ def _write(
     case = anonymous_case(case) if task.anonymous else case
     remarks = () if task.anonymous else remarks
     with filled(_claim(task), last=("summary.json", RECORD)) as filling:
-        write_files(filling.folder, case, pictures=task.pictures)
+        write_files(filling.folder, case, pictures=task.pictures, fhir=task.fhir)
         if task.pictures:
             write_thumbnail(filling.folder / THUMBNAIL, case, filling.folder / "figure.png")
         concerns = [str(concern) for concern in triage(case.contours)]

@@ -21,10 +21,15 @@ from aistat_jax._errors import InputError
 GIB = 2**30
 LEAST_GIB = 1.0  # in which a small case is contoured
 _SHARE = 0.9  # of the computer's memory, for all workers together
+PATIENCE_S = 60.0
 _CONNECT_S = 10.0
 _CLOSE_S = 10.0
 
 EXTRA = "pip install 'aistat_jax[cohort]'"
+_SLURM = (
+    "squeue --me lists the jobs that wait; one that has ended says why in slurm-NUMBER.out, in the "
+    "folder that this was started in"
+)
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
@@ -47,13 +52,16 @@ _DASK = {
 class Crew:
     """Workers that are there: a Dask client, in words where they are, and the dashboard's address.
 
-    memory: bytes that a worker may use, where it is known here.
+    memory: bytes that a worker may use, where it is known here. advice: what to do where no worker
+    is there, which is said after `patience_s` seconds without one.
     """
 
     client: Any
     words: str
     dashboard: str = ""
     memory: int | None = None
+    advice: str = "end this run, and start it again"
+    patience_s: float = PATIENCE_S
 
 
 @runtime_checkable
@@ -99,20 +107,12 @@ class LocalWorkers:
                 host="127.0.0.1", dashboard_address="127.0.0.1:0", env=worker_environment(),
                 silence_logs=logging.CRITICAL,
             )  # fmt: skip
-            try:
-                client = distributed.Client(cluster, timeout=_CONNECT_S)
-                words = (
-                    f"{count} worker{'s' * (count != 1)} on this computer, one thread and at most "
-                    f"{memory / GIB:.1f} GiB each"
-                )
-                try:
-                    yield Crew(client, words, cluster.dashboard_link, memory)
-                finally:
-                    with suppress(Exception):
-                        client.close(timeout=_CLOSE_S)
-            finally:
-                with suppress(Exception):
-                    cluster.close(timeout=_CLOSE_S)
+            words = (
+                f"{count} worker{'s' * (count != 1)} on this computer, one thread and at most "
+                f"{memory / GIB:.1f} GiB each"
+            )
+            with _closing(cluster), _closing(distributed.Client(cluster, timeout=_CONNECT_S)) as c:
+                yield Crew(c, words, cluster.dashboard_link, memory)
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,18 @@ class Scheduler:
                     f"scheduler {self.address}: no Dask scheduler answers there; start one by "
                     "dask scheduler, and pass its address, such as tcp://127.0.0.1:8786"
                 ) from error
-            try:
-                _check_package(client, self.address)
+            with _closing(client):
                 there = client.scheduler_info(n_workers=-1)["workers"]
+                start = f"start workers by dask worker {client.scheduler.address} --nthreads 1"
+                if not there:
+                    raise InputError(f"scheduler {self.address}: it has no workers; {start}")
+                _check_package(client, self.address)
                 memory = [w["memory_limit"] for w in there.values() if w["memory_limit"]]
                 words = f"{len(there)} workers of the scheduler {self.address}"
                 if memory:
                     words += f", at most {min(memory) / GIB:.1f} GiB each"
-                yield Crew(client, words, client.dashboard_link, min(memory) if memory else None)
-            finally:
-                with suppress(Exception):
-                    client.close(timeout=_CLOSE_S)
+                most = min(memory) if memory else None
+                yield Crew(client, words, client.dashboard_link, most, start)
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,14 @@ class Slurm:
     """Jobs of SLURM, one worker on one core each, by dask-jobqueue.
 
     options: further arguments of dask_jobqueue.SLURMCluster, such as queue, account and walltime;
-    those not given are as its configuration files say.
+    those not given are as its configuration files say. patience_s: seconds without any worker
+    after which it is said.
     """
 
     jobs: int
     memory_gib: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
         _check(self.jobs, self.memory_gib)
@@ -189,7 +192,7 @@ class Slurm:
                 cluster = self.cluster()
             except (TypeError, ValueError) as error:
                 raise InputError(f"SLURM: {' '.join(str(error).split())}") from error
-            try:
+            with _closing(cluster):
                 jobs = min(self.jobs, cases)
                 try:
                     cluster.scale(jobs=jobs)
@@ -197,14 +200,11 @@ class Slurm:
                 except (OSError, RuntimeError) as error:
                     raise InputError(f"SLURM: {' '.join(str(error).split())}") from error
                 words = f"{jobs} jobs of SLURM, one core and {self.memory_gib:g} GiB each"
-                try:
-                    yield Crew(client, words, cluster.dashboard_link, int(self.memory_gib * GIB))
-                finally:
-                    with suppress(Exception):
-                        client.close(timeout=_CLOSE_S)
-            finally:
-                with suppress(Exception):
-                    cluster.close(timeout=_CLOSE_S)
+                with _closing(client):
+                    yield Crew(
+                        client, words, cluster.dashboard_link, int(self.memory_gib * GIB),
+                        _SLURM, self.patience_s,
+                    )  # fmt: skip
 
 
 def worker_environment() -> dict[str, str]:
@@ -228,6 +228,16 @@ def _dask() -> tuple[Any, Any]:
     except ImportError as error:
         raise InputError(f"a cohort is shared out by Dask, which is not here: {EXTRA}") from error
     return dask, distributed
+
+
+@contextmanager
+def _closing(one: Any) -> Iterator[Any]:
+    """A client or a cluster, closed in the end; that it would not close is nobody's concern."""
+    try:
+        yield one
+    finally:
+        with suppress(Exception):
+            one.close(timeout=_CLOSE_S)
 
 
 @contextmanager

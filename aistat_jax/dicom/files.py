@@ -41,10 +41,15 @@ class Member:
     archive: zipfile.ZipFile | None = None
 
     def open(self) -> Any:
-        """A stream of its bytes, which can seek."""
+        """A stream of its bytes, which can seek. InputError where an archive is damaged there."""
         if self.archive is None:
             return self.path.open("rb")
-        return io.BytesIO(self.archive.read(self.name))
+        try:
+            return io.BytesIO(self.archive.read(self.name))
+        except _BROKEN as error:
+            raise InputError(
+                f"{self.path}: this zip archive is damaged at {self.name}; copy it again"
+            ) from error
 
     @property
     def size(self) -> int:

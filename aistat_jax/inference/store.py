@@ -7,6 +7,7 @@ made of is stored as it is, with checksums: what is loaded equals what was saved
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import xarray
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
+_DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError)
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
@@ -114,6 +116,7 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         raise InputError(f"{path}: there is no such file")
     plain: dict[str, Any] = {"engine": "h5netcdf", "mask_and_scale": False, "decode_times": False}
     try:
+        _check_opens(path)
         root = load_dataset(path, **plain).attrs
         if root.get("format") != FORMAT:
             raise InputError(f"{path}: not a posterior file; save one with save_posterior")
@@ -130,11 +133,46 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         ]
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path}: not a whole posterior file ({type(error).__name__}); "
             "save it again with save_posterior"
         ) from error
+
+
+def posterior_digests(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """(target, SHA-256) of all that a file holds of each posterior, in order.
+
+    Raises InputError for a file that cannot be read as one of `save_posterior`.
+    """
+    import h5netcdf
+
+    try:
+        _check_opens(path)
+        with h5netcdf.File(path, "r") as file:
+            names = json.loads(str(file.attrs["groups"]))
+            groups = [file[f"{name}/posterior"] for name in names]
+            return [(str(group.attrs["target"]), _digest_of(group)) for group in groups]
+    except _DAMAGED as error:
+        raise InputError(f"{path}: not a whole posterior file ({type(error).__name__})") from error
+
+
+def _check_opens(path: str | os.PathLike[str]) -> None:
+    """OSError where HDF5 cannot open a file; the libraries above it then complain on their own."""
+    import h5py
+
+    with h5py.File(path, "r"):
+        pass
+
+
+def _digest_of(group: Any) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(group.variables):
+        values = np.asarray(group.variables[name][...])
+        whole.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+    for name in sorted(group.attrs):
+        whole.update(f"{name} {np.asarray(group.attrs[name]).tolist()!r} ".encode())
+    return whole.hexdigest()
 
 
 def to_dataset(posterior: Posterior) -> xarray.Dataset:

@@ -6,7 +6,9 @@ pictures (.png) and arrays (.npz) have no spacing and live in pixels.
 
 from __future__ import annotations
 
+import math
 import os
+import tokenize
 import warnings
 import zlib
 from pathlib import Path
@@ -34,9 +36,11 @@ from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array
 
 PathLike = str | os.PathLike[str]
 
+MOST_PACKED = 1040  # times what gzip can make of bytes
 SAME_TRANSFORM = 0.1  # voxels between sform and qform that are rounding
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_OF_AN_ARRAY = (SyntaxError, tokenize.TokenError, MemoryError, RuntimeError, TypeError)
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.error)
 
 
@@ -248,6 +252,7 @@ def _read_nifti(source: Path) -> _Stored:
             "and must be positive along every axis; repair the header"
         )
     mm_per_unit = _MM_PER_UNIT.get(str(header.get_xyzt_units()[0]), 1.0)
+    _check_claim(file, source, content)
     try:
         values = np.asanyarray(file.dataobj)
         if content.gzipped:
@@ -259,6 +264,19 @@ def _read_nifti(source: Path) -> _Stored:
     affine = np.asarray(file.affine, dtype=np.float64)
     qform = _other_transform(file, source, codes, mm_per_unit)
     return _Stored(values, affine, mm_per_unit, codes, qform)
+
+
+def _check_claim(file: Any, source: Path, content: Content) -> None:
+    """Refuse a header that claims more voxels than its file can hold, before any room is made."""
+    claimed = math.prod(map(int, file.shape)) * file.get_data_dtype().itemsize
+    holder = file.file_map["image"].filename  # beside a header, or None where it was unpacked here
+    size = Path(holder or source).stat().st_size
+    packed = content.gzipped or str(holder).lower().endswith((".gz", ".bz2"))
+    if not 0 <= claimed <= size * (MOST_PACKED if packed else 1):
+        raise InputError(
+            f"{source}: the header claims {claimed:,} bytes of voxels, and the file holds "
+            f"{size:,}{' packed' if packed else ''}; copy or export the file again"
+        )
 
 
 def _not_nifti(source: Path, content: Content) -> str:
@@ -285,7 +303,7 @@ def _other_transform(
         return None
     try:
         sform, qform = file.get_sform(), file.get_qform()
-    except HeaderDataError:
+    except (HeaderDataError, ValueError):
         return None
     if np.linalg.det(sform[:3, :3]) == 0:
         return None  # it will be refused
@@ -332,7 +350,7 @@ def _read_png(source: Path) -> np.ndarray:
             if picture.mode == "P":
                 picture = picture.convert("RGB")
             pixels = np.asarray(picture)
-    except (*_UNREADABLE, SyntaxError) as error:
+    except (*_UNREADABLE, SyntaxError, MemoryError, Picture.DecompressionBombError) as error:
         kind = content_of(source).kind or "not a readable PNG"
         raise InputError(f"{source}: this is {kind}; export the picture as PNG again") from error
     if pixels.ndim == 3:
@@ -350,7 +368,7 @@ def _read_npz(source: Path) -> np.ndarray:
         with np.load(source, allow_pickle=False) as arrays:
             names = list(arrays)
             found = [arrays[name] for name in names[:1]]
-    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+    except (*_UNREADABLE, *_OF_AN_ARRAY, zipfile.BadZipFile) as error:
         raise InputError(
             f"{source}: this is not a readable .npz of numbers; save it again"
         ) from error

@@ -202,3 +202,44 @@ def test_a_thin_box_is_refused_in_words():
     box = np.array([[78.5, 78.5, 78.5], [79.5, 79.5, 79.5]])
     with pytest.raises(aj.InputError):
         aj.find_targets(image, box_mm=box, dims=3)
+
+
+def ct_of(shape=(120, 120, 100), rod: bool = False) -> aj.Image:
+    """A bright ball of radius 24 mm in a large CT; or a rod through the middle of all of it."""
+    away = [(np.arange(n) - n / 2.0) for n in shape]
+    along = away if not rod else [away[0], away[1], np.zeros(shape[2])]
+    square = sum(np.square(a) for a in np.meshgrid(*along, indexing="ij", sparse=True))
+    values = 20.0 + 60.0 / (1 + np.exp(np.sqrt(square) - 12.0))
+    noise = np.random.default_rng(0).normal(0, 4, shape)
+    return aj.Image.from_arrays(spacing_mm=2.0, CT=values + noise)
+
+
+def found_with_peak(image: aj.Image, **asked) -> tuple[aj.Target, int]:
+    """The target in the slice of the point, and the most bytes that were in use meanwhile."""
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        (one,) = find_targets(image, slices="point", **asked)
+        return one, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_a_large_image_what_lies_about_the_box_is_looked_at():
+    image = ct_of()
+    middle = image.primary.grid.to_world(np.array(image.primary.values.shape) / 2.0)
+    one, drawn = found_with_peak(image, box_mm=np.stack([middle - 28.0, middle + 28.0]))
+    assert np.linalg.norm(one.centre - middle[:2]) < 2
+    assert one.radius == pytest.approx(24.0, rel=0.1)
+    _, pointed = found_with_peak(image, point_mm=middle)
+    assert pointed > 3 * image.primary.values.nbytes  # the control: all is looked at
+    assert drawn < 0.75 * pointed
+
+
+def test_what_goes_on_beyond_all_that_is_looked_at_has_left_the_box():
+    image = ct_of((64, 64, 140), rod=True)
+    middle = image.primary.grid.to_world(np.array(image.primary.values.shape) / 2.0)
+    found = find_targets(image, box_mm=np.stack([middle - 28.0, middle + 28.0]))
+    assert any("no reading of the image keeps to the box" in each for each in found[0].doubts)
+    assert len(found) < 40

@@ -12,7 +12,8 @@ from aistat_jax import case
 from aistat_jax.cli import main
 from tests.dicom.judges import check_valid
 from tests.dicom.made import FACTOR, save_series, save_structures
-from tests.dicom.test_structures import square, stars
+from tests.dicom.test_structures import stars
+from tests.dicom.test_structures_in import square
 from tests.test_case import balls
 
 DICOM = {"rtstruct.dcm", "segmentation.dcm", "probability.dcm"}

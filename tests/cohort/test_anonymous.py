@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,28 @@ def test_files_name_no_file_and_the_terminal_says_why_one_failed(run, capsys):
     out = run()  # negative control: asked for otherwise, it is done anew, and names its files
     assert "1 cases contoured, 0 kept, 1 failed" in capsys.readouterr().out
     assert naming(out) >= {"summary.json", "cases.csv", "case.json", "aistat.json"}
+
+
+def test_a_bundle_for_a_hospital_s_record_names_nobody_either(run, capsys):
+    pytest.importorskip("fhir.resources", reason="the extra fhir is not installed")
+    out = run("--anonymous")
+    assert not (out / "cases" / "P000" / "fhir.json").exists()
+    capsys.readouterr()
+    run("--anonymous", "--fhir")  # asked for more, what is there is done anew
+    assert "1 cases contoured, 0 kept, 1 failed" in capsys.readouterr().out
+    bundle = json.loads((out / "cases" / "P000" / "fhir.json").read_text())
+    kinds = {entry["resource"]["resourceType"] for entry in bundle["entry"]}
+    assert kinds == {"DiagnosticReport", "Observation"}
+    assert naming(out) == set()
+    run("--anonymous", "--fhir")
+    assert "0 cases contoured, 1 kept, 1 failed" in capsys.readouterr().out
+
+
+def test_without_the_library_nothing_is_begun(manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fhir.resources.R4B.bundle", None)
+    assert main(["cohort", str(manifest), "--out", str(tmp_path / "out"), *QUICK, "--fhir"]) == 2
+    assert "aistat_jax[fhir]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_is_refused(manifest, tmp_path, capsys):

@@ -335,6 +335,18 @@ def test_zips_that_are_not_read(tmp_path, name, part):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
+def test_a_damaged_file_of_a_zip(tmp_path):
+    packed = tmp_path / "a.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in save_series(tmp_path / "ct", "CT").iterdir():
+            archive.write(file, file.name)
+    aj.read_image(CT=packed)  # the negative control
+    data = bytearray(packed.read_bytes())
+    data[400:420] = bytes(20)
+    packed.write_bytes(data)
+    refuse(packed, "a.zip: this zip archive is damaged at ", "CT")
+
+
 def test_a_zip_bomb(tmp_path):
     packed = tmp_path / "a.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

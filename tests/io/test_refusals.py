@@ -90,3 +90,19 @@ def test_a_constant_image_is_refused(tmp_path):
 def test_colours_are_refused(tmp_path):
     rgb = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     refuse(save(tmp_path / "rgb.nii", rgb, affine_of()), "not real numbers")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_header_that_claims_ten_gigabytes_is_refused_before_room_is_made(tmp_path, ending):
+    import tracemalloc
+
+    path = save(tmp_path / f"vast{ending}", ball(affine_of()), affine_of())
+    read_image(PT=path)  # the negative control: as it was written
+    whole = path.read_bytes()
+    data = bytearray(gzip.decompress(whole) if ending == ".nii.gz" else whole)
+    data[42:48] = np.array([12000, 10000, 10], "<i2").tobytes()
+    path.write_bytes(gzip.compress(data) if ending == ".nii.gz" else data)
+    tracemalloc.start()
+    refuse(path, "the header claims 9,600,000,000 bytes of voxels, and the file holds")
+    assert tracemalloc.get_traced_memory()[1] < 1e8
+    tracemalloc.stop()

@@ -14,7 +14,8 @@ from aistat_jax.dicom.anonymous import is_anonymous
 from aistat_jax.editing import Edit, Session
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import save_posterior
-from aistat_jax.signature_file import RECORD, RTSTRUCT
+from aistat_jax.signature_file import RECORD
+from aistat_jax.signed_parts import RTSTRUCT
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
