@@ -284,7 +284,8 @@ def _notes(folder: Path, seconds: Any) -> list[str]:
             for b in budgets
         )
         + ". Nodules: 527 patients to learn from, up to 5 slices each, 30% of them for the head, "
-        "and 63 others to judge on. Phantoms: 450, 250 and 150.",
+        "and 58 others to judge on, up to 4 slices each in which half of the readers agree. "
+        "Phantoms: 450, 250 and 150.",
         f"Means over patients and their standard errors. A star: the paired difference from the "
         f"U-Net is more than {APART} standard errors from 0, which of five differences in truth "
         "all 0 happens to any in 5%; without one a difference is within its error. Each network "
