@@ -69,7 +69,6 @@ def import_net(
     from aistat_jax._files import check_writable
     from aistat_jax.nets.foreign import Inputs
     from aistat_jax.nets.foreign import import_net as imported
-    from aistat_jax.nets.weights import save_net
 
     inputs = None
     if channel:
@@ -89,9 +88,9 @@ def import_net(
     check_writable(out)
     with in_flags(inputs="--channel, --label, --patch, --spacing-mm and --window"):
         net = imported(
-            checkpoint, inputs=inputs, plans=plans, dataset=dataset, configuration=configuration
-        )
-    save_net(net, out)
+            checkpoint, out, inputs=inputs, plans=plans, dataset=dataset,
+            configuration=configuration,
+        )  # fmt: skip
     keep(f"the network in {out} is whole")
     names = [f"member-{n}.safetensors" for n in range(len(net.members))]
     say_written(out, ["plan.json", "card.json", *names])

@@ -213,7 +213,7 @@ RECIPES = {
 
 def train_unet(recipe: Recipe, root: Path | None, folder: Path) -> Net:
     """The U-Nets of a recipe, judged during training on cases of the head's part."""
-    learned, held_out = (_learnable(recipe, root, part) for part in ("unet", "head"))
+    learned, held_out = (learnable_cases(recipe, root, part) for part in ("unet", "head"))
     nets = []
     for n in range(recipe.members):
         settings = replace(recipe.settings, seed=recipe.settings.seed + n)
@@ -265,7 +265,7 @@ def _targets_of(
     return found
 
 
-def _learnable(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:
+def learnable_cases(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:
     """The cases of a part as the network learns from them, one with several readers or one."""
     found = []
     for n, case in enumerate(recipe.cases(root, part)):

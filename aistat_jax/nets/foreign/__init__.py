@@ -14,11 +14,12 @@ from aistat_jax._errors import InputError
 from aistat_jax.nets.foreign import basic_unet, nnunet
 from aistat_jax.nets.foreign.basic_unet import Inputs as Inputs
 from aistat_jax.nets.foreign.reading import Checkpoint, read_checkpoint
-from aistat_jax.nets.weights import Net
+from aistat_jax.nets.weights import Net, save_net
 
 
 def import_net(
-    checkpoints: Sequence[Path],
+    checkpoint: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
     *,
     inputs: Inputs | None = None,
     plans: Path | None = None,
@@ -27,27 +28,33 @@ def import_net(
 ) -> Net:
     """A network from a checkpoint of PyTorch: a BasicUNet of MONAI, or one of nnU-Net v2.
 
-    Several checkpoints of one plan, such as nnU-Net's folds, become an ensemble. inputs: what a
-    BasicUNet works on. plans, dataset: nnU-Net's plans.json and dataset.json, by default those in
-    the checkpoint, else those beside it or a folder up; configuration: one of the plans', by
-    default that of the checkpoint.
+    Several checkpoints of one plan, such as nnU-Net's folds, become an ensemble. out: the folder
+    to keep it in, from which `load_net` reads it; None for none. inputs: what a BasicUNet works on
+    (`aistat_jax.nets.foreign.Inputs`). plans, dataset: nnU-Net's plans.json and dataset.json, by
+    default those in the checkpoint, else those beside it or a folder up; configuration: one of the
+    plans', by default that of the checkpoint.
 
     Images are prepared here as elsewhere in this package: normalised as the plan says, but
     resampled linearly (nnU-Net takes cubic splines), in RAS, and not cropped to where they are not
     zero. Of nnU-Net's z-scores the mean and sd are those of each channel's own nonzero part.
-    Raises InputError for what cannot be converted exactly, and as `read_checkpoint` does.
+    Raises InputError for what cannot be converted exactly, and as `read_checkpoint` and `save_net`
+    do; nothing is written then.
     """
+    several = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+    checkpoints = [Path(file) for file in several]
     if not checkpoints:
         raise InputError("import_net needs at least one checkpoint")
     nets = [
-        _one(read_checkpoint(Path(file)), inputs, plans, dataset, configuration)
-        for file in checkpoints
+        _one(read_checkpoint(file), inputs, plans, dataset, configuration) for file in checkpoints
     ]
     for file, net in zip(checkpoints, nets, strict=True):
         if replace(net.plan, name="") != replace(nets[0].plan, name=""):
             raise InputError(f"{file}: this checkpoint has another plan than {checkpoints[0]}")
     card = nets[0].card | {"checkpoints": [net.card["checkpoints"][0] for net in nets]}
-    return replace(nets[0], members=tuple(net.members[0] for net in nets), card=card)
+    whole = replace(nets[0], members=tuple(net.members[0] for net in nets), card=card)
+    if out is not None:
+        save_net(whole, out)
+    return whole
 
 
 def _one(

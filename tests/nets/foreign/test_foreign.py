@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.nets.foreign import Inputs, import_net
 from aistat_jax.nets.predict import predict
@@ -319,4 +320,8 @@ def test_from_a_terminal(tmp_path, capsys):
     assert main([*given, *more, "--spacing-mm", "2,2,3"]) == 0
     assert "member-0.safetensors" in capsys.readouterr().out
     plan = load_net(tmp_path / "net").plan
-    assert plan == import_net([tmp_path / "net.pt"], inputs=CT).plan
+    again = aj.import_net(tmp_path / "net.pt", tmp_path / "again", inputs=CT)
+    assert plan == again.plan == load_net(tmp_path / "again").plan
+    with pytest.raises(InputError, match="pass its inputs"):
+        aj.import_net(str(tmp_path / "net.pt"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
