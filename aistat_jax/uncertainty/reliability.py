@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._typing import ArrayLike, Float, Int
+from aistat_jax._typing import Float, Int
 
 BINS, REPLICATES = 10, 1000
 
@@ -30,9 +31,9 @@ class Reliability(NamedTuple):
 
 
 def reliability(
-    probability: ArrayLike,
-    right: ArrayLike,
-    units: ArrayLike | None = None,
+    probability: Sequence[float] | np.ndarray,
+    right: Sequence[float] | np.ndarray,
+    units: Sequence[Any] | np.ndarray | None = None,
     *,
     bins: int = BINS,
     seed: int = 0,
