@@ -122,10 +122,10 @@ class Desk:
         """The target in sight taken away, where it was placed by hand."""
         e = self.explorer
         at: int = e.sure(e.target)
-        name = self.name(at)
+        name, found = self.name(at), self._finder(at)
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
-            return editing.target_removed(session, _place_of(session, name)), f"Removed {name}."
+            return editing.target_removed(session, found(session)), f"Removed {name}."
 
         order = Order(0, f"removing {name}", work)
         order.then = lambda: e.take_in(0)
@@ -235,14 +235,14 @@ class Desk:
                 "click on the image"
             )
 
-        name = self.name(at)
+        found = self._finder(at)
 
         def work(session: Session, sample: bool) -> tuple[Session, str]:
-            now = _place_of(session, name)  # a target before it may have been removed meanwhile
+            now = found(session)  # a target before it may have been removed meanwhile
             after = make(session, now, sample)
             return after, after[now].said
 
-        order = Order(at, f"refitting {name}", work, click)
+        order = Order(at, f"refitting {self.name(at)}", work, click)
         order.then = lambda: e.choose_last(at)
         return self._put(order)
 
@@ -267,6 +267,19 @@ class Desk:
 
         order.work, order.then = noted, then
         return order
+
+    def _finder(self, at: int) -> Callable[[Session], int]:
+        """Where a target of today is in a session of later; names may be those of several."""
+        own, placed = self.session.given[at].posterior, self.session.placed_as(at)
+        name = self.name(at)
+
+        def found(session: Session) -> int:
+            same = [n for n, edit in enumerate(session.given) if edit.posterior is own]
+            if not same and placed is not None:
+                raise InputError(f"{name} is not there any more")
+            return same[0] if len(same) == 1 else at
+
+        return found
 
     def _target(self) -> int:
         return 0 if self.explorer.target is None else self.explorer.target
@@ -305,14 +318,6 @@ class Desk:
         if self.line.said == before:  # else showing it failed, which was said
             self.line.say(f"{name}{order.said}")
         self.queue.compile_ahead(order.target)
-
-
-def _place_of(session: Session, name: str) -> int:
-    """The number of a target. Raises InputError when it is not there any more."""
-    names = [edit.posterior.target_id for edit in session.given]
-    if name not in names:
-        raise InputError(f"{name} is not there any more")
-    return names.index(name)
 
 
 def _edits(session: Session) -> str:
