@@ -74,11 +74,23 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A target that was placed by hand: a patient point (x, y, z), a radius, and in which channel.
+
+    Lengths are in the unit of the image.
+    """
+
+    point: tuple[float, float, float]
+    radius: float
+    channel: str
+
+
+@dataclass(frozen=True)
 class Session:
     """Posteriors with the edits made to them; `undone` edits can be made again.
 
     `sd` is the standard deviation of a click, in the unit of the image; `models` are what clicks
-    add to, one a target.
+    add to, one a target. The last targets are those that were `placed` by hand.
     """
 
     given: tuple[Edit, ...]
@@ -86,6 +98,12 @@ class Session:
     models: tuple[BoundaryModel, ...]
     done: tuple[Edit, ...] = ()
     undone: tuple[Edit, ...] = ()
+    placed: tuple[Placed, ...] = ()
+
+    def placed_as(self, target: int) -> Placed | None:
+        """How a target was placed by hand; None for one that was not."""
+        n = target - (len(self.given) - len(self.placed))
+        return self.placed[n] if n >= 0 else None
 
     def __getitem__(self, target: int) -> Edit:
         """A target as it is now."""
@@ -126,6 +144,41 @@ def starting_at(posterior: Posterior) -> BoundaryModel:
     model = model_of(posterior)
     from_scratch = posterior.chart.dims == 2 or posterior.model is None
     return model if from_scratch else moved(model, posterior)
+
+
+def target_placed(session: Session, posterior: Posterior, placed: Placed) -> Session:
+    """The session with one more target, the last, whose posterior is this one.
+
+    Raises InputError for a fit that does not pass its own checks.
+    """
+    if not posterior.diagnostics.converged:
+        why = "; ".join(posterior.diagnostics.reasons) or "its draws cannot be trusted"
+        raise InputError(f"no boundary is found there surely ({why}); drag from another middle")
+    first = session.given[0].grade
+    graded = grade(posterior, **{f"tolerance_{first.unit}": first.tolerance})
+    given = (*session.given, Edit(len(session), (), posterior, graded))
+    models = (*session.models, alike((*session.models, starting_at(posterior)))[0][-1])
+    return replace(session, given=given, models=models, placed=(*session.placed, placed))
+
+
+def target_removed(session: Session, target: int) -> Session:
+    """The session without a target that was placed by hand, and without the edits of it.
+
+    Raises InputError for another target.
+    """
+    if session.placed_as(target) is None:
+        raise InputError("only a target that was placed by hand can be removed")
+
+    def rest(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+        left = [edit for edit in edits if edit.target != target]
+        return tuple(replace(e, target=e.target - (e.target > target)) for e in left)
+
+    n = target - (len(session) - len(session.placed))
+    return replace(
+        session, given=rest(session.given), done=rest(session.done), undone=rest(session.undone),
+        models=session.models[:target] + session.models[target + 1 :],
+        placed=session.placed[:n] + session.placed[n + 1 :],
+    )  # fmt: skip
 
 
 def place_of(session: Session, target: int, click: Click) -> int:

@@ -91,9 +91,10 @@ def contour(
     settings = settings or Settings()
     more = {"outside_mm": outside_mm, "edge_mm": edge_mm, "box_mm": box_mm}
     more = {name: value for name, value in more.items() if value is not None}
+    head = surface_net(net)
+    net = net if head is None else head  # read once
     asked = point_mm, mask, threshold, net, settings, dims, chart, radius_mm, tuple(more), slices
     check_question(*asked)
-    head = surface_net(net)
     dims = DIMS if dims is None else dims
     picture, files = _read(image, ct)
     settings = settings.of(picture)

@@ -23,7 +23,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax._record import replace as replaced
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.editing import Click, Edit, Session, session_of
+from aistat_jax.editing import Click, Edit, Placed, Session, session_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import from_dataset, to_dataset
 from aistat_jax.uncertainty.grading import grade
@@ -67,6 +67,7 @@ def save_session(path: str | os.PathLike[str], session: Session) -> Path:
         "given": [number_of(edit.posterior) for edit in session.given],
         "done": [words_of(edit) for edit in session.done],
         "undone": [words_of(edit) for edit in session.undone],
+        "placed": [[*one.point, one.radius, one.channel] for one in session.placed],
         "posteriors": stored,
     }
     buffer = io.BytesIO()
@@ -144,7 +145,11 @@ def _session(
         )  # fmt: skip
 
     done, undone = (tuple(map(edit_of, told[name])) for name in ("done", "undone"))
-    return replace(session, done=done, undone=undone)
+    placed = tuple(
+        Placed((float(x), float(y), float(z)), float(radius), channel)
+        for x, y, z, radius, channel in told.get("placed", ())
+    )
+    return replace(session, done=done, undone=undone, placed=placed)
 
 
 def _put(posterior: Posterior, number: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

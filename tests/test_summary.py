@@ -285,7 +285,7 @@ def test_a_case_shows_the_middle_large_and_at_most_nine_small(count):
 
 
 def test_two_readings_are_in_the_summary_the_report_and_the_figure(tmp_path):
-    """Both with their shares, and the question; a case of one reading (the control) has neither."""
+    """Both, how probable, and the question; a case of one reading (the control) has neither."""
     case = make_case(count=2)
     grid = case.image.primary.grid
     mask = np.zeros(grid.shape, dtype=bool)
@@ -294,7 +294,7 @@ def test_two_readings_are_in_the_summary_the_report_and_the_figure(tmp_path):
     contours = tuple(replace(each, other=other_in(second, each)) for each in case)
     asked = replace(case, contours=contours, second=second)
     summary = json.loads(json.dumps(summary_of(asked), allow_nan=False))
-    assert [each["share"] for each in summary["readings"]] == [0.6, 0.3]
+    assert [each["probability"] for each in summary["readings"]] == [0.6, 0.3]
     assert [each["holds_place"] for each in summary["readings"]] == [False, True]
     assert summary["question"] == {"point_mm": [20.0, 20.0, 0.0], "text": second.question()}
     assert not {"readings", "question"} & set(summary_of(case))

@@ -4,23 +4,25 @@ Levels that cut out about the same outvote, by their number, a reading that few 
 that a vote says little of how sure it is. What can be meant beside it shows in the image: a part on
 the point's side of a *neck*, as of two lesions that touch, and a region within it or around it
 whose own edge is a second maximum of steepness over levels, as of a hot spot in a warm organ. Their
-shares follow from the same FEATURES but for agreement, which counts neighbouring levels.
+shares follow from the same FEATURES but for agreement, which counts neighbouring levels. How
+probable what stands apart is, is another question (odds.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool
+from aistat_jax.boundary.odds import SAME, Group
 from aistat_jax.boundary.readings import (
     FEATURES,
     Readings,
     depth_in,
     form_and_contrast,
-    majority,
     weights_now,
 )
 from aistat_jax.boundary.regions import tone_at
@@ -29,10 +31,10 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import Mesh, surface_from_mask
 
-# Candidates whose Dice is at least the first are one reading; those whose Dice with a region is
-# less than the second (a lesion beside one with its like: .67) are another than it, as is a part at
-# a neck that is not the same; readings are spoken of from the third share on.
-SAME, OTHER, SPOKEN = 0.85, 0.7, 0.2
+# Candidates whose Dice with a region is less than the first (a lesion beside one with its like:
+# .67) are another reading than it, as is a part at a neck that is not the same; a reading is spoken
+# of from the second, a probability, on.
+OTHER, SPOKEN = 0.7, 0.15
 # A neck is narrower than this share of the narrower of two parts, which is so wide a part of the
 # wider one, and two voxels deep; it is looked for at so many depths.
 NECK, NARROWER, DEPTHS = 0.85, 0.5, 20
@@ -59,24 +61,25 @@ class Alternative(NamedTuple):
 class SecondReading:
     """What else may be meant by a point, and the place that would tell.
 
-    Shapes: mask (i, j, k) on `grid`. `shares` of the vote and `sizes` in ml are those of the
-    reading that is contoured and of this one. `place` is a patient point (x, y, z) deep in what
-    belongs to one of the two only: to this one, if `holds_place`.
+    Shapes: mask (i, j, k) on `grid`. `probabilities` (of being nearest to what is meant, see
+    odds.py) and `sizes` in ml are those of the reading that is contoured and of this one. `place`
+    is a patient point (x, y, z) deep in what belongs to one of the two only: to this one, if
+    `holds_place`.
     """
 
     mask: Bool[np.ndarray, "i j k"]
     grid: Grid
-    shares: tuple[float, float] = static()
+    probabilities: tuple[float, float] = static()
     sizes: tuple[float, float] = static()
     place: tuple[float, float, float] = static()
     holds_place: bool = static(default=False)
 
     def question(self, inside: str = "point_mm", outside: str = "outside_mm") -> str:
         """What was found, and what to ask of whom has the image before them, in a sentence."""
-        (first, second), (size, other) = self.shares, self.sizes
+        (first, second), (size, other) = self.probabilities, self.sizes
         return (
-            f"two readings of the point: {size:.3g} ml, which is contoured and holds {first:.0%} "
-            f"of the vote, or {other:.3g} ml ({second:.0%}); give the place {self.place} mm as "
+            f"two readings of the point: {size:.3g} ml, which is contoured, with probability "
+            f"{first:.0%}, or {other:.3g} ml ({second:.0%}); give the place {self.place} mm as "
             f"{inside} if it belongs to what is meant, as {outside} if not"
         )
 
@@ -156,23 +159,22 @@ def unlike(
 
 def second_reading(
     channel: Channel,
-    readings: Readings,
+    box: tuple[slice, ...],
     region: Bool[np.ndarray, "i j k"],
-    unlike: Bool[np.ndarray, " reading"],
+    groups: Sequence[Group],
+    probabilities: np.ndarray,
 ) -> SecondReading | None:
-    """The largest group of `unlike` readings alike, where it and the others are spoken of.
+    """The most probable of the groups beside a region, where it is spoken of.
 
-    `region` is in the box of the readings.
+    `region` and the groups are in the box; the first of the probabilities is the region's.
     """
-    first = float(readings.share[~unlike].sum())
-    group = _largest_group(readings, unlike)
-    second = float(readings.share[group].sum())
-    if min(first, second) < SPOKEN:
+    n = int(probabilities[1:].argmax()) if groups else 0
+    if not groups or probabilities[n + 1] < SPOKEN:
         return None
-    mask = majority(readings.masks[group], readings.share[group] / second)
+    mask, chances = groups[n].mask, (float(probabilities[0]), float(probabilities[n + 1]))
     grid = channel.grid
     whole = np.zeros(channel.values.shape, dtype=bool)
-    whole[readings.box] = mask
+    whole[box] = mask
     voxel = float(np.prod(grid.spacing)) / 1000
     deepest = [
         (float(depth.max()), np.unravel_index(int(depth.argmax()), depth.shape), of_second)
@@ -180,10 +182,10 @@ def second_reading(
         for depth in [depth_in(only, np.asarray(grid.spacing))]
     ]
     _, place, of_second = max(deepest, key=lambda each: each[0])
-    at = np.array(place) + [side.start for side in readings.box]
+    at = np.array(place) + [side.start for side in box]
     x, y, z = (round(float(value), 1) + 0.0 for value in grid.to_world(at))
     sizes = float(region.sum() * voxel), float(mask.sum() * voxel)
-    return SecondReading(whole, grid, (first, second), sizes, (x, y, z), of_second)
+    return SecondReading(whole, grid, chances, sizes, (x, y, z), of_second)
 
 
 def part_at_neck(
@@ -246,18 +248,6 @@ def _with_own_edge(readings: Readings, spacing: np.ndarray) -> list[int]:
         and framed[peak] >= STEEP_ENOUGH * edge.max()
         and readings.masks[at[peak - 1]].sum() >= least
     ]
-
-
-def _largest_group(
-    readings: Readings, among: Bool[np.ndarray, " reading"]
-) -> Bool[np.ndarray, " reading"]:
-    """Of some readings, those like the one whose like have most of the vote."""
-    best, most = np.zeros(len(among), dtype=bool), 0.0
-    for n in np.flatnonzero(among & (readings.share > 0.001)):
-        like = among & (readings.likeness(readings.masks[n]) >= SAME)
-        if (total := float(readings.share[like].sum())) > most:
-            best, most = like, total
-    return best
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

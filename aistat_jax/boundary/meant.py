@@ -13,8 +13,6 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool
 from aistat_jax.boundary.alternatives import (
-    SAME,
-    SPOKEN,
     alternatives,
     dice,
     joined,
@@ -22,6 +20,7 @@ from aistat_jax.boundary.alternatives import (
     unlike,
 )
 from aistat_jax.boundary.hints import Hints, around, ellipsoid_in, voxels
+from aistat_jax.boundary.odds import SAME, groups_beside, learned_odds, probabilities
 from aistat_jax.boundary.readings import FEATURES, REACH, Readings, in_space, readings_at
 from aistat_jax.boundary.regions import (
     LARGE_SHARE,
@@ -37,6 +36,7 @@ from aistat_jax.boundary.regions import (
 from aistat_jax.space.image import Channel
 
 GOES_ON = 1.5  # times what lies in the box: a component that is larger leaks
+DOUBTED = 0.2  # of the vote: other readings that hold as much are said
 UNSPOKEN = 1e-3  # of the vote: readings that points leave, and that hold less, are doubted
 FAINT = 0.2  # a region that is brighter than its surroundings by less hardly stands out
 
@@ -72,6 +72,7 @@ def voted(
     places = index if hints is None else voxels(hints.places, channel.grid)
     others = alternatives(channel, places, readings, vote)
     wider = joined(readings, vote, others)
+    before = wider.share
     if hints is not None and hints.more:
         log, obeys = hints.weigh(wider.masks, wider.box, channel.grid)
         obeys &= wider.masks.sum(axis=(1, 2, 3)) <= LARGE_SHARE * channel.values.size
@@ -115,7 +116,9 @@ def voted(
             f"the region around the point is brighter than what surrounds it by {contrast:.0%} only"
         )
     apart = unlike(wider, vote, len(others))
-    second = second_reading(channel, wider, mask[readings.box], apart)
+    groups = groups_beside(wider, apart, len(others), before)
+    odds = probabilities(groups, learned_odds())
+    second = second_reading(channel, readings.box, mask[readings.box], groups, odds)
     if second is not None:
         doubts.append(second.question())
     elif said := _other_readings(channel, wider, apart, mask):
@@ -164,7 +167,7 @@ def _other_readings(
     channel: Channel, readings: Readings, unlike: np.ndarray, mask: np.ndarray
 ) -> str | None:
     """A sentence where other readings hold much of the vote, and none of them enough to be told."""
-    if (total := float(readings.share[unlike].sum())) < SPOKEN:
+    if (total := float(readings.share[unlike].sum())) < DOUBTED:
         return None
     voxel = float(np.prod(channel.grid.spacing)) / 1000
     sizes = voxel * readings.masks[unlike & (readings.share > 0.01)].sum(axis=(1, 2, 3))

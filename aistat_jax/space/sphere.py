@@ -305,10 +305,14 @@ class SphereChart:
     def _across(
         self, values: Float[np.ndarray, "*batch ray"]
     ) -> Float[np.ndarray, "*batch face 3"]:
-        """Twice the area of every triangle, outwards at right angles to it."""
-        points = self.points(values)
-        a, b, c = (points[..., self.triangles[:, i], :] for i in range(3))
-        return np.cross(b - a, c - a)
+        """Twice the area of every triangle, outwards at right angles to it.
+
+        a x b + b x c + c x a of its corners, which is linear in products of two radii.
+        """
+        radii = np.asarray(values, dtype=float)
+        a, b, c = (radii[..., self.triangles[:, i]] for i in range(3))
+        ab, bc, ca = _between(self.frequency)
+        return (a * b)[..., None] * ab + (b * c)[..., None] * bc + (c * a)[..., None] * ca
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""
@@ -376,6 +380,14 @@ def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
     """The three rays around each vertex that a surface is drawn with, and their weights."""
     chart = SphereChart(np.zeros(3), 1.0, frequency=frequency)
     return chart._around(sphere_sites(FINER * frequency).directions)
+
+
+@cache
+def _between(frequency: int) -> Float[np.ndarray, "3 face 3"]:
+    """Cross products of the directions of each triangle's corners, by turns."""
+    sites = sphere_sites(frequency)
+    a, b, c = (sites.directions[sites.triangles[:, i]] for i in range(3))
+    return np.stack([np.cross(a, b), np.cross(b, c), np.cross(c, a)])
 
 
 @cache

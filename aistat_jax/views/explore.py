@@ -47,6 +47,8 @@ def explore(
     cross-hair links, each with its section of the surface, and corrected in any of them. Clicks
     ("edge", "inside", "outside") are evidence with a standard deviation `click_sd` (a quarter of
     the tolerance unless told otherwise): the model that was fitted is fitted again with them.
+    A drag from a middle to an edge ("place"), or page Target, adds a target that is fitted to the
+    channel the others were found in, with as many rays and harmonics.
     `reference` is a contour to compare with (of a surface a mesh, a mask or a channel that holds
     one), or one for each posterior.
     A case (`contour`) brings its references, a second reading (dashed) and tolerance; posteriors

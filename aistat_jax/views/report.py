@@ -174,7 +174,7 @@ def _readings(summary: Mapping[str, Any]) -> str:
         (
             name,
             f"{number(each['content']['value'])} {each['content']['unit']}, "
-            f"{_share(each['share'])} of the vote",
+            f"probability {_share(each['probability'])}",
         )
         for name, each in zip(names, found, strict=True)
     ]

@@ -45,7 +45,7 @@ def summary_of(case: Case) -> dict[str, Any]:
 
     Where there is something to say it holds "reference" (agreement with a reference mask),
     "skipped" (targets that could not be read, with reasons), "readings" (of a point that can be
-    read in two ways: of each, the contoured one first, its "share" of the vote, its "content" and
+    read in two ways: of each, the contoured one first, its "probability", its "content" and
     whether it "holds_place"), with the "question" that would tell (its place, "point_mm", and its
     "text"), and "chosen", what nobody had said ("dims" and the "reason"; "charts", with the "id",
     "chart" and "reason" of each target); a
@@ -88,11 +88,11 @@ def summary_of(case: Case) -> dict[str, Any]:
 def _readings(second: SecondReading) -> dict[str, Any]:
     """Two readings of a point, and which place would tell them apart."""
     holds = (not second.holds_place, second.holds_place)
-    of_each = zip(second.shares, second.sizes, holds, strict=True)
+    of_each = zip(second.probabilities, second.sizes, holds, strict=True)
     return {
         "readings": [
-            {"share": share, "content": {"unit": "ml", "value": size}, "holds_place": held}
-            for share, size, held in of_each
+            {"probability": chance, "content": {"unit": "ml", "value": size}, "holds_place": held}
+            for chance, size, held in of_each
         ],
         "question": {"point_mm": list(second.place), "text": second.question()},
     }

@@ -59,8 +59,8 @@ def test_the_answer_chooses_the_reading(balls, point, whole, part):
     region = read(channel, point)
     second = region.second
     assert isinstance(second, SecondReading)
-    assert min(second.shares) >= SPOKEN
-    assert sum(second.shares) <= 1 + 1e-9
+    assert second.probabilities[1] >= SPOKEN
+    assert sum(second.probabilities) <= 1 + 1e-9
     assert region.doubts[-1] == second.question()
     assert dice(region.mask, both) > 0.8
     assert dice(second.mask, alone) > dice(second.mask, both) + 0.15

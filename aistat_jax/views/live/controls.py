@@ -11,7 +11,7 @@ import ipywidgets as widgets
 LEVELS = (0.5, 0.99)
 MODES = {
     "look": "look", "zoom ⌕": "zoom", "edge ○": "edge", "inside ✚": "inside",
-    "outside ✖": "outside",
+    "outside ✖": "outside", "place ◎": "place",
 }  # fmt: skip
 MEANINGS = {"edge": "through", "inside": "outside of", "outside": "inside of"}
 HELLO = (
@@ -28,7 +28,8 @@ KEYS = {
     "+ −": "level",
     ", and .": "ray",
     "[ and ]": "in and out on it",
-    "l z e i o": "look, zoom, edge, inside, outside", "Enter": "puts a click on the ray",
+    "l z e i o d": "look, zoom, edge, inside, outside, place a target",
+    "Enter": "puts a click on the ray, or the target of page Target",
     "n": "chooses a click", "Del, right click": "removes it", "u r": "undo, redo",
     "space": "plays the draws", "Ctrl wheel": "closer, further away",
     "drag with the right button": "moves what is seen closely", "0": "the usual part again",
@@ -45,7 +46,7 @@ EXPORTS = {
 # Pixels of everything around the picture while no page is open, and of pages that are kept in sight
 # with it.
 AROUND = 192
-PAGES = {"Look": 98, "Clicks": 104, "Save": 150, "Sign": 98}
+PAGES = {"Look": 98, "Clicks": 104, "Target": 98, "Save": 150, "Sign": 98}
 
 
 @dataclass
@@ -80,6 +81,10 @@ class Controls:
     sample: widgets.Button
     reset: widgets.Button
     target: Any
+    middle: Any
+    radius: Any
+    place: widgets.Button
+    displace: widgets.Button
     clicks: widgets.HTML
     status: widgets.HTML
     numbers: widgets.HTML
@@ -204,6 +209,10 @@ def make_controls(
             options=[], description="contour", style={"description_width": "4.6em"},
             layout=widgets.Layout(width="200px", display="none"),
         ),
+        middle=widgets.Text(description="middle", placeholder="x, y, z", **laid_out()),
+        radius=widgets.FloatText(value=10.0, step=0.5, description="radius", **laid_out()),
+        place=button("place target", "bullseye", "a new target of this middle and radius"),
+        displace=button("remove target", "trash", "take the placed target in sight away"),
         clicks=widgets.HTML(),
         status=widgets.HTML(),
         numbers=widgets.HTML(),
@@ -224,6 +233,12 @@ def make_controls(
             widgets.HBox([controls.overlay, controls.opacity, controls.whole], layout=wrap),
         ],
         "Clicks": [controls.clicks],
+        "Target": [
+            widgets.HBox(
+                [controls.middle, controls.radius, controls.place, controls.displace], layout=wrap
+            ),
+            widgets.HTML("Or choose “place”, press on the middle of a lesion, drag to its edge."),
+        ],
         "Numbers": [controls.numbers],
         "Chains": [controls.chains],
         "Save": [

@@ -7,17 +7,18 @@ has done is shown wherever one has gone meanwhile.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
-from aistat_jax.editing import Click, Edit, Session
+from aistat_jax.editing import Click, Edit, Placed, Session
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.views.live.controls import EXPORTS
 from aistat_jax.views.live.exports import case_of, session_lines, write_export
+from aistat_jax.views.live.placing import placed_target
 from aistat_jax.views.live.queue import EditQueue, Order
 from aistat_jax.views.live.told import told
 
@@ -80,6 +81,55 @@ class Desk:
             return editing.click_removed(session, at, n, sample=sample)
 
         return self._edit(make, target)
+
+    @told
+    def place(self, point: Sequence[float], radius: float) -> Order:
+        """A new target in a ball about a patient point (x, y, z), fitted when its turn comes."""
+        e, radius = self.explorer, round(float(radius), 2)
+        x, y, z = _rounded(tuple(point))
+        if not (np.isfinite([x, y, z]).all() and np.isfinite(radius) and radius > 0):
+            raise InputError(
+                f"a target needs a middle and a positive radius, got {(x, y, z)} and {radius:g}"
+            )
+        placed, unit = Placed((x, y, z), radius, e.home.name), e.home.unit
+
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            after = placed_target(session, e.image, e.home, placed)
+            name = after.given[-1].posterior.target_id
+            return after, (
+                f"Placed {name}, of radius {radius:g} {unit}; “remove target” takes it away."
+            )
+
+        e.line.say(f"Placing a target of radius {radius:g} {unit}.")
+        order = Order(self._target(), "placing a target", work)
+        order.then = lambda: e.take_in(len(self.session) - 1)
+        return self._put(order)
+
+    @told
+    def place_as_written(self) -> Order | None:
+        """A new target of the middle and the radius on the page “Target”."""
+        c = self.explorer.controls
+        try:
+            x, y, z = (float(part) for part in c.middle.value.split(","))
+        except ValueError:
+            raise InputError(
+                f"the middle must be three numbers x, y, z, got {c.middle.value!r}"
+            ) from None
+        return self.place((x, y, z), c.radius.value)
+
+    @told
+    def displace(self) -> Order | None:
+        """The target in sight taken away, where it was placed by hand."""
+        e = self.explorer
+        at: int = e.sure(e.target)
+        name, found = self.name(at), self._finder(at)
+
+        def work(session: Session, _: bool) -> tuple[Session, str]:
+            return editing.target_removed(session, found(session)), f"Removed {name}."
+
+        order = Order(0, f"removing {name}", work)
+        order.then = lambda: e.take_in(0)
+        return self._put(order)
 
     @told
     def sample(self) -> Order | None:
@@ -185,9 +235,12 @@ class Desk:
                 "click on the image"
             )
 
+        found = self._finder(at)
+
         def work(session: Session, sample: bool) -> tuple[Session, str]:
-            after = make(session, at, sample)
-            return after, after[at].said
+            now = found(session)  # a target before it may have been removed meanwhile
+            after = make(session, now, sample)
+            return after, after[now].said
 
         order = Order(at, f"refitting {self.name(at)}", work, click)
         order.then = lambda: e.choose_last(at)
@@ -214,6 +267,19 @@ class Desk:
 
         order.work, order.then = noted, then
         return order
+
+    def _finder(self, at: int) -> Callable[[Session], int]:
+        """Where a target of today is in a session of later; names may be those of several."""
+        own, placed = self.session.given[at].posterior, self.session.placed_as(at)
+        name = self.name(at)
+
+        def found(session: Session) -> int:
+            same = [n for n, edit in enumerate(session.given) if edit.posterior is own]
+            if not same and placed is not None:
+                raise InputError(f"{name} is not there any more")
+            return same[0] if len(same) == 1 else at
+
+        return found
 
     def _target(self) -> int:
         return 0 if self.explorer.target is None else self.explorer.target

@@ -196,6 +196,14 @@ class Explorer(View):
         """Remove click number `n` (from 0), refit, and say what changed."""
         _wait_for(self.desk.remove(self.target, self.clicks[n]))
 
+    def place_target(self, point: Sequence[float], radius: float) -> None:
+        """Place a target in a ball about a patient point (x, y, z), fit it, and look at it."""
+        _wait_for(self.desk.place(point, radius))
+
+    def remove_target(self) -> None:
+        """Take the target in sight away, where it was placed by hand."""
+        _wait_for(self.desk.displace())
+
     def sample(self) -> None:
         """Try the edit again that was refused last, by chains where Laplace does not do."""
         _wait_for(self.desk.sample())
@@ -243,6 +251,19 @@ class Explorer(View):
             c.tolerance.max = max(c.tolerance.max, tolerance)
             c.tolerance.value = tolerance
         self.show_slice()
+
+    def take_in(self, target: int) -> None:
+        """Targets have been placed, or taken away; look at one."""
+        none = [None] * len(self.session)
+        self.references = [*self.references, *none][: len(self.session)]
+        self.others = [*self.others, *none][: len(self.session)]
+        self._at = by_slice(self.session, self.home)
+        self.chosen = self.desk.refused = None
+        c = self.controls
+        c.draw.max = c.play.max = min(len(edit.posterior.draws) for edit in self.session.given)
+        self.show_slice()
+        self.go_to(self.session[target])
+        self.frame()
 
     @property
     def place(self) -> Any:
@@ -468,6 +489,8 @@ class Explorer(View):
         """Fill the page that is open; the others wait until they are."""
         c, edit, band, grade = self.controls, self.edit, self.band, self.grade
         page = c.page
+        placed = self.target is not None and self.session.placed_as(self.target)
+        c.displace.disabled = not placed
         if edit is None or band is None or grade is None:
             c.numbers.value = c.chains.value = ""
             c.lines.value = ""

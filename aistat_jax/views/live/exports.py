@@ -24,6 +24,7 @@ from aistat_jax.uncertainty.contour import Contour, Reference
 from aistat_jax.uncertainty.grading import Grade, grades_of
 from aistat_jax.views.anonymous import anonymous_case
 from aistat_jax.views.figures import plot_contours
+from aistat_jax.views.live.placing import placing_lines
 from aistat_jax.views.outputs import (
     earlier_files,
     write_contours,
@@ -141,7 +142,7 @@ def session_lines(session: Session, level: float, tolerance: float, channel: str
     each = [
         python_lines(session[n], session, level, tolerance, channel, several=several)
         for n in range(len(session))
-        if n == 0 or session[n].clicks
+        if n == 0 or session[n].clicks or session.placed_as(n)
     ]
     first, *others = each
     return first + "".join(text.removeprefix(_IMPORT) for text in others)
@@ -159,7 +160,10 @@ def python_lines(
     """
     posterior, sd, solid = edit.posterior, session.sd, edit.posterior.chart.dims == 3
     lines = [_IMPORT]
-    if several:
+    placed = session.placed_as(edit.target)
+    if placed is not None:
+        lines += placing_lines(placed, session, edit.target)
+    elif several:
         lines.append(f"posterior = posteriors[{edit.target}]")
     if edit.clicks:
         points = ", ".join(repr(click.point) for click in edit.clicks)

@@ -50,6 +50,8 @@ class Following:
         calls(c.redo, e.desk.redo)
         calls(c.sample, e.desk.sample)
         calls(c.remove, e.gestures.remove_chosen)
+        calls(c.place, e.desk.place_as_written)
+        calls(c.displace, e.desk.displace)
         calls(c.reset, lambda: e.look_closer(None))
         calls(c.save, lambda: e.desk.save(c.session.value))
         calls(c.open, lambda: e.desk.open(c.session.value))
@@ -137,6 +139,12 @@ class Following:
             e.line.say(
                 "Draw a box around what is to be seen closely; “reset view” shows all again."
             )
+        elif mode == "place":
+            self.show_middle()
+            e.line.say(
+                "Press on the middle of a lesion and drag to its edge; without a mouse, say both "
+                "on page Target."
+            )
         elif mode != "look":
             e.sure(e.edit)
             e.warm_up()
@@ -145,8 +153,15 @@ class Following:
                 "to move it."
             )
 
+    def show_middle(self) -> None:
+        """What is proposed as the middle of a new target: the middle of what is seen."""
+        e = self.explorer
+        e.controls.middle.value = ", ".join(f"{value:.1f}" for value in e.scene.middle())
+
     @told
     def open_page(self) -> None:
+        if self.explorer.controls.page == "Target":
+            self.show_middle()
         self.explorer.show_page()
         self.fill_room()
 

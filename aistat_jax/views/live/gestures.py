@@ -24,7 +24,7 @@ else:
 NEAR = 14.0  # pixels of the screen within which a click is taken hold of
 STILL = 3.0  # pixels within which a drag is none
 CLOSER = 1.25  # by how much a turn of the wheel looks closer
-MODES = {"l": "look", "z": "zoom", "e": "edge", "i": "inside", "o": "outside"}
+MODES = {"l": "look", "z": "zoom", "e": "edge", "i": "inside", "o": "outside", "d": "place"}
 
 
 class Gestures:
@@ -36,7 +36,7 @@ class Gestures:
         self.radius: float | None = None  # of the keyboard's cursor on the ray
         self._pinned = False
         self._held: tuple[int, Click] | None = None  # target and click that is dragged
-        self._box = self._pulled = False
+        self._box = self._pulled = self._ball = False
         self._from = self._to = (0.0, 0.0)
         self._panel = 0  # in which the mouse went down
         connect = explorer.scene.stage.canvas.mpl_connect
@@ -79,6 +79,9 @@ class Gestures:
         if mode == "zoom" and event.button == 1:
             self._box = True
             return None
+        if mode == "place" and event.button == 1:
+            self._ball = True
+            return None
         if e.posterior is None:
             return e.line.say(f"There is {e._nothing_here()}.")
         if near is not None:
@@ -99,15 +102,18 @@ class Gestures:
         if n is None and (e.scene.ring is None or event.inaxes is not e.scene.ring.axes):
             return
         at = (float(event.xdata), float(event.ydata))
-        if self._held or self._box or self._pulled:
+        if self._held or self._box or self._pulled or self._ball:
             if n != self._panel:
                 return
         elif n is not None:
             e.activate(n)
         panel = e.scene.panels[self._panel]
-        if self._held or self._box:
+        if self._held or self._box or self._ball:
             self._to = at
-            if self._box:
+            if self._ball:
+                panel.show_ball(self._from, at)
+                e.controls.radius.value = round(float(np.hypot(*np.subtract(at, self._from))), 1)
+            elif self._box:
                 panel.show_box(self._from, at)
             else:
                 panel.show_clicks(self.clicks_in_hand(), e.chosen)
@@ -124,8 +130,8 @@ class Gestures:
 
     @told
     def release(self, event: Any) -> Any:
-        e, held, box = self.explorer, self._held, self._box
-        self._held, self._box, self._pulled = None, False, False
+        e, held, box, ball = self.explorer, self._held, self._box, self._ball
+        self._held, self._box, self._pulled, self._ball = None, False, False, False
         panel = e.scene.panels[self._panel]
         place = panel.axes.transData.transform
         far = np.linalg.norm(place(self._to) - place(self._from)) > STILL
@@ -135,6 +141,13 @@ class Gestures:
             if far:
                 return e.look_closer((min(a, c), max(a, c), min(b, d), max(b, d)), self._panel)
             return e.paint()
+        if ball:
+            panel.show_box(None, None)
+            e.paint()
+            if not far:
+                return e.line.say("Press on the middle of a lesion and drag to its edge.")
+            radius = float(np.hypot(*np.subtract(self._to, self._from)))
+            return e.desk.place(e.scene.world_point(self._panel, self._from), radius)
         if held is None:
             return None
         if far:
@@ -223,6 +236,9 @@ class Gestures:
 
     def _click_on_the_ray(self) -> None:
         e, mode = self.explorer, self.explorer.controls.mode.value
+        if mode == "place":
+            e.desk.place_as_written()
+            return
         if e.posterior is None or e.ray is None or mode in ("look", "zoom"):
             self.line.say("Choose a ray with “,” and “.”, and what to say with e, i or o, first.")
             return

@@ -353,6 +353,11 @@ class SlicePanel:
         else:
             self.box.set_data([a[0], b[0], b[0], a[0], a[0]], [a[1], a[1], b[1], b[1], a[1]])
 
+    def show_ball(self, middle: tuple[float, float], edge: tuple[float, float]) -> None:
+        """The circle that is drawn from a middle to an edge."""
+        turns, radius = np.linspace(0, 2 * np.pi, 73), np.hypot(*np.subtract(edge, middle))
+        self.box.set_data(middle[0] + radius * np.cos(turns), middle[1] + radius * np.sin(turns))
+
     def say(self, sentence: str) -> None:
         """A sentence over the slice; none when empty."""
         self.note.set_text(sentence)

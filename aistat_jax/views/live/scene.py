@@ -133,6 +133,19 @@ class Scene:
         self.at = self.at + (plane.offset - self.at @ normal) * normal
         self.numbers[n] = number
 
+    def world_point(self, n: int, uv: tuple[float, float]) -> tuple[float, float, float]:
+        """A point of a panel in the patient (x, y, z)."""
+        x, y, z = np.asarray(self.plane(n).to_world(np.array(uv))).tolist()
+        return x, y, z
+
+    def middle(self) -> tuple[float, float, float]:
+        """The cross-hair, or the middle of the part of the slice that is seen."""
+        if self.linked:
+            x, y, z = self.at.tolist()
+            return x, y, z
+        (left, right), (low, high) = self.panel.axes.get_xlim(), self.panel.axes.get_ylim()
+        return self.world_point(self.active, ((left + right) / 2, (low + high) / 2))
+
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in pixels of the page."""

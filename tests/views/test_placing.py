@@ -1,0 +1,124 @@
+"""A drag from the middle of a lesion to its edge: a target, or a sentence and nothing lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax._errors import InputError
+from aistat_jax.data.balls import Ball, image_of_balls
+from aistat_jax.editing import target_removed
+
+pytest.importorskip("ipympl")
+pytest.importorskip("ipywidgets")
+
+FIRST, OTHER = Ball((36.0, 60.0, 30.0), 13.0, 6.0), Ball((78.0, 62.0, 30.0), 10.0, 6.0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    image = image_of_balls([FIRST, OTHER], seed=0)
+    targets = aj.find_targets(image, point_mm=FIRST.centre, radius_mm=13.0, slices="point")
+    models = [aj.boundary_model(t, aj.intensity(image), rays=64, harmonics=8) for t in targets]
+    return image, aj.fit_many(models, draws=200)
+
+
+@pytest.fixture
+def explorer(fitted):
+    return aj.explore(*fitted, tolerance_mm=2.0)
+
+
+def event(explorer, uv, button: int = 1) -> SimpleNamespace:
+    axes = explorer.scene.panel.axes
+    x, y = axes.transData.transform(uv)
+    return SimpleNamespace(
+        inaxes=axes, xdata=uv[0], ydata=uv[1], x=x, y=y, button=button, key=None, modifiers=()
+    )
+
+
+def drag(explorer, start, end) -> None:
+    explorer.gestures.press(event(explorer, start))
+    explorer.gestures.move(event(explorer, (np.array(start) + end) / 2))
+    explorer.gestures.move(event(explorer, end))
+    explorer.gestures.release(event(explorer, end))
+    explorer.desk.queue.join()
+
+
+def test_a_drag_places_a_target_that_is_corrected_saved_and_removed(explorer, tmp_path):
+    given = explorer.posterior
+    explorer.controls.mode.value = "place"
+    assert "drag" in explorer.line.said
+    drag(explorer, (78.0, 62.0), (78.0, 74.5))  # a quarter too large
+    assert explorer.line.said.startswith("Placed new1")
+    assert len(explorer.session) == 2
+    assert explorer.session[0].posterior is given  # nothing is lost
+    placed = explorer.posterior  # it is the one that is looked at
+    assert placed.target_id == "new1"
+    assert float(np.median(placed.estimate)) == pytest.approx(10.0, abs=1.0)
+    assert np.linalg.norm(placed.chart.points(placed.estimate).mean(axis=0) - (78, 62)) < 1.5
+    assert explorer.scene.panel.box.get_xdata()[0] != explorer.scene.panel.box.get_xdata()[0]
+
+    scope = {"image": explorer.image, "posteriors": [given]}
+    exec(explorer.lines, scope)
+    np.testing.assert_allclose(scope["posterior"].draws, placed.draws, rtol=1e-5)
+
+    explorer.add_click((78.0, 72.0))
+    assert [len(explorer.session[n].clicks) for n in range(2)] == [0, 1]
+    explorer.save_session(tmp_path / "edits.npz")
+    assert aj.load_session(tmp_path / "edits.npz").placed == explorer.session.placed
+
+    explorer.remove_target()
+    assert explorer.line.said == "Removed new1."
+    assert len(explorer.session) == 1
+    assert explorer.posterior is given
+    assert explorer.session.done == ()
+    with pytest.raises(InputError, match="placed by hand"):
+        target_removed(explorer.session, 0)
+
+
+def test_a_target_is_placed_without_a_mouse(explorer):
+    explorer.gestures.key(SimpleNamespace(key="d"))
+    assert explorer.controls.mode.value == "place"
+    explorer.controls.middle.value = "78, 62, 30"
+    explorer.controls.radius.value = 9.0
+    explorer.gestures.key(SimpleNamespace(key="enter"))
+    explorer.desk.queue.join()
+    assert explorer.session.placed[0].radius == 9.0
+    assert explorer.posterior.target_id == "new1"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ((78.0, 62.0), (78.0, 62.1), "drag to its edge"),
+        ((52.0, 60.0), (52.0, 400.0), "larger than channel"),
+        ((-50.0, 60.0), (-50.0, 70.0), "outside of channel"),
+    ],
+    ids=["no drag", "longer than the image", "beside the image"],
+)
+def test_a_drag_that_is_none_is_told_and_nothing_is_lost(explorer, start, end, said):
+    before = explorer.session
+    explorer.controls.mode.value = "place"
+    drag(explorer, start, end)
+    assert said in explorer.line.said
+    assert explorer.session is before
+
+
+def test_a_drag_in_air_or_in_even_tissue_is_told(fitted):
+    image, posteriors = fitted
+    values = image.primary.values.copy()
+    values[:, 30:] = 0.0
+    air = aj.Image.from_arrays(PT=values, spacing_mm=tuple(image.primary.grid.spacing))
+    for shown, said in ((air, "no boundary to find"), (image, "no boundary is found there")):
+        explorer = aj.explore(shown, posteriors, tolerance_mm=2.0)
+        before = explorer.session
+        explorer.place_target((60.0, 105.0, 30.0), 8.0)
+        assert explorer.line.trouble
+        assert said in explorer.line.said
+        assert explorer.session is before
+    explorer.controls.middle.value = "somewhere"
+    explorer.desk.place_as_written()
+    assert "three numbers" in explorer.line.said
