@@ -39,6 +39,7 @@ from .boundary.prior import (
 from .boundary.evidence import log_likelihood as log_likelihood
 from .boundary.intensity import intensity as intensity, point_intensity as point_intensity
 from .boundary.opinions import anchors as anchors, logits as logits, raters as raters, term as term
+from .boundary.drawings import Drawing as Drawing
 from .boundary.networks import (
     network_logits as network_logits,
     network_prior as network_prior,
@@ -61,6 +62,7 @@ from .inference.methods import (
 )
 from .inference.batch import fit_many as fit_many
 from .inference.population import Population as Population, fit_population as fit_population
+from .inference.raters import RaterModel as RaterModel, fit_raters as fit_raters
 from .inference.prior import prior_draws as prior_draws
 from .inference.earlier import model_from_draws as model_from_draws
 from .inference.log_density import LogDensity as LogDensity, log_density as log_density
