@@ -16,7 +16,7 @@ from benchmarks._table import save
 NAMES = (
     "speed", "first_fit", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration",
     "surfaces", "objects", "representation", "trust", "readings", "surface_head",
-    "real_pet",
+    "real_pet", "raters",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
     "cohort",
 )  # fmt: skip

@@ -17,7 +17,8 @@ from aistat_jax._errors import InputError
 from aistat_jax.boundary.drawings import Drawing
 from aistat_jax.inference.raters import RaterModel, fit_raters
 from aistat_jax.space.curve import contours_from_mask
-from aistat_jax.space.grid import Plane
+from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.uncertainty.bands import simultaneous_band
 from benchmarks._table import Result, Row
 from benchmarks.patients import collections
@@ -35,7 +36,7 @@ def run(quick: bool) -> Result:
         said = "Skipped: the collections with several raters were not found; set AISTAT_DATA."
         return Result("Raters", (), (said,))
     rows, notes, details = [], [], []
-    for part in (nodules,):
+    for part in (nodules, cells, organs):
         for found, more in zip((rows, notes, details), part(root, quick), strict=True):
             found.extend(more)
     return Result("Raters: a contour left out is foretold from the others", rows, notes, details)
@@ -164,3 +165,179 @@ def fit_check(case: Sequence[Drawing]) -> None:
 
 def _said(interval: Any) -> str:
     return f"{interval.mean:.2f} ({interval.lower:.2f} to {interval.upper:.2f})"
+
+
+# ------------------------------------------------------------------------------------ cells
+
+
+def cells(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[str, Any]]]:
+    """Five persons with two tools: every other cell to fit, the rest foretold."""
+    every = cell_drawings(root / "bubil_cells_5readers_2tools/dataset1/ExpertsAnnotations")
+    kept = [case for case in every if _shares_a_point(case)]
+    fitted = kept[::2][: 4 if quick else 18]
+    test = kept[1::2][: 3 if quick else 17]
+    model = fit_raters([each for case in fitted for each in case], habit=False, seed=1)
+    found, lost = left_out(model, test, named=True)
+    rows = coverage_rows("cells", found, f"{len(test)} cells, ten drawings each, px")
+    noise = float(np.mean([each.mean for each in model.noise.values()]))
+    for kind, effects in (("person", model.bias), ("tool", model.tool)):
+        most = max(abs(each.mean) for each in effects.values())
+        rows.append(Row(f"cells: largest effect of a {kind}, in errors", most / noise, "", 0, 0.25))
+    details = [
+        {"set": "cells", "who": who, "bias": _said(bias), "noise": _said(model.noise[who])}
+        for who, bias in model.bias.items()
+    ]
+    details += [
+        {"set": "cells", "who": f"tool {t}", "bias": _said(b)} for t, b in model.tool.items()
+    ]
+    notes = [
+        f"Cells: {len(every) - len(kept)} of {len(every)} have drawings without a point in common, "
+        f"{lost} drawings could not be asked; {model.diagnostics}; {model.tails}.",
+        *against_votes("Cells", model, test),
+    ]
+    return rows, notes, details
+
+
+def cell_drawings(folder: Path) -> list[list[Drawing]]:
+    """All drawings of each cell; the cell is what most of the picture is not."""
+    from matplotlib.image import imread
+
+    found: dict[str, list[Drawing]] = {}
+    for session in sorted(folder.iterdir()):
+        person, tool = session.name.split("_")
+        for path in sorted(session.glob("*.png")):
+            picture = np.asarray(imread(path), dtype=float)
+            picture = picture if picture.ndim == 2 else picture[..., :3].mean(axis=-1)
+            mask = picture > 0.5
+            mask = ~mask if mask.mean() > 0.5 else mask
+            plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), shape=mask.shape, unit="px")
+            curves = contours_from_mask(mask, plane)
+            cell = path.stem.lower().removeprefix("seg_")
+            if curves:
+                found.setdefault(cell, []).append(Drawing(cell, person, curves[0], tool))
+    return list(found.values())
+
+
+def _shares_a_point(case: Sequence[Drawing]) -> bool:
+    try:
+        fit_check(case)
+    except InputError:
+        return False
+    return True
+
+
+def against_votes(name: str, model: RaterModel, cases: Sequence[Sequence[Drawing]]) -> list[str]:
+    """Dice of a drawing left out with the others' consensus, majority vote and STAPLE."""
+    try:
+        import SimpleITK as sitk
+    except ImportError:
+        sitk = None
+    scores: dict[str, list[float]] = {}
+    for case in cases:
+        drawn = [each for each in case if each.contour is not None]
+        if len(drawn) < 3:
+            continue
+        left, others = drawn[0], drawn[1:]
+        chart_case = model.consensus(others)
+        points = np.concatenate([each.contour.points for each in drawn])
+        low, high = points.min(axis=0) - 3, points.max(axis=0) + 3
+        axes = [np.arange(a, b) for a, b in zip(np.floor(low), np.ceil(high), strict=True)]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        masks = np.stack([each.contour.contains(grid) for each in others])
+        guesses = {
+            "consensus": model.consensus(others).chart.surface(chart_case.estimate).contains(grid),
+            "majority vote": masks.mean(axis=0) > 0.5,
+        }
+        if sitk is not None:
+            images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in masks]
+            guesses["STAPLE"] = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0)) > 0.5
+        truth = left.contour.contains(grid)
+        for kind, guess in guesses.items():
+            common = 2 * (guess & truth).sum() / max(guess.sum() + truth.sum(), 1)
+            scores.setdefault(kind, []).append(float(common))
+    said = ", ".join(f"{kind} {np.mean(each):.3f}" for kind, each in scores.items())
+    missing = "" if sitk is not None else " (SimpleITK is not installed: no STAPLE)"
+    count = len(next(iter(scores.values()), []))
+    return [f"{name}: mean Dice with a drawing left out, {count} cases: {said}{missing}."]
+
+
+# ----------------------------------------------------------------------------------- organs
+
+
+def organs(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[str, Any]]]:
+    """Two observers: organs of half of the patients to fit, those of the others foretold."""
+    folder = root / "deepmind_han_organs_2observers"
+    names = ORGANS[:2] if quick else ORGANS
+    every = {name: organ_drawings(folder, name) for name in names}
+    found, lost, patients = [], 0, sorted({case[0].case.split()[0] for case in every[names[0]]})
+    for fold in range(1 if quick else 2):
+        held = patients[fold::2]
+        cases = [case for name in names for case in every[name]]
+        fitted = [each for case in cases if case[0].case.split()[0] not in held for each in case]
+        model = fit_raters(fitted, habit=False, seed=1)
+        test = [case for case in cases if case[0].case.split()[0] in held]
+        more, missed = left_out(model, test, named=True)
+        found, lost = found + more, lost + missed
+    rows = coverage_rows("organs", found, f"{len(names)} organs of {len(patients)} patients, mm")
+    details = []
+    for name in names:
+        model = fit_raters([each for case in every[name] for each in case], habit=False, seed=1)
+        first, second = model.raters
+        details.append(
+            {"set": name, "who": f"{first} less {second}",
+             "bias": f"{2 * model.bias[first].mean:.2f}",
+             "noise": "; ".join(f"{who} {_said(n)}" for who, n in model.noise.items())}
+        )  # fmt: skip
+    notes = [f"Organs: as surfaces, one other observer known; {lost} could not be asked."]
+    return rows, notes, details
+
+
+def organ_drawings(folder: Path, organ: str) -> list[list[Drawing]]:
+    found = []
+    for patient in sorted(path.name for path in (folder / "oncologist").iterdir()):
+        case = []
+        for observer in ("oncologist", "radiographer"):
+            at = folder / observer / patient / "segmentations"
+            paths = [at / f"{organ}.nrrd", at / f"{organ.replace('-', '_')}.nrrd"]
+            for path in paths:
+                if path.exists():
+                    mask, grid = read_nrrd(path)
+                    case.append(Drawing(f"{patient} {organ}", observer, _surface(mask, grid)))
+        if len(case) == 2:
+            found.append(case)
+    return found
+
+
+def _surface(mask: np.ndarray, grid: Grid) -> Any:
+    """The surface of the largest part of a mask, cut out with room around it."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count > 1 else mask > 0
+    box = ndimage.find_objects(largest.astype(int))[0]
+    low = np.array([max(part.start - 4, 0) for part in box])
+    high = np.array([part.stop + 4 for part in box])
+    cut = largest[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    affine = grid.affine.copy()
+    affine[:3, 3] = (grid.affine @ np.append(low, 1.0))[:3]
+    return surface_from_mask(cut, Grid(affine, cut.shape, unit="mm"))
+
+
+def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
+    """A gzipped mask of unsigned bytes, its axes and origin in LPS turned to RAS."""
+    import gzip
+
+    head, _, data = path.read_bytes().partition(b"\n\n")
+    fields = dict(
+        line.split(": ", 1)
+        for line in head.decode().splitlines()
+        if ": " in line and line[0] != "#"
+    )
+    sizes = [int(n) for n in fields["sizes"].split()]
+    numbers = fields["space directions"].replace("(", "").replace(")", " ").split()
+    axes = np.array([[float(x) for x in each.split(",")] for each in numbers])
+    affine = np.eye(4)
+    affine[:3, :3] = axes.T
+    affine[:3, 3] = [float(x) for x in fields["space origin"].strip("()").split(",")]
+    values = np.frombuffer(gzip.decompress(data), dtype=np.uint8).reshape(sizes, order="F")
+    return values > 0, Grid(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, tuple(sizes), unit="mm")

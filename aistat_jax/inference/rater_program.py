@@ -185,7 +185,7 @@ def log_likelihoods(data: DrawnCases, sites: dict[str, Any]) -> Array:
 
 
 def consensus(data: DrawnCases, sites: dict[str, Any], key: Array) -> tuple[Array, Array]:
-    """A draw of every case's consensus and of its factor of error. Shapes: (case, basis), (case,)."""
+    """A draw of each case's consensus (case, basis) and of its factor of error (case,)."""
     pick, noise = jax.random.split(key)
     node = jax.random.categorical(pick, log_likelihoods(data, sites), axis=0)
     cases = jnp.arange(len(data.size))
@@ -228,7 +228,7 @@ def log_presence(data: DrawnCases, sites: dict[str, Any]) -> Array:
 
 
 def probability_drawn(data: DrawnCases, sites: dict[str, Any], effect: Array) -> Array:
-    """That a further rater, of log-odds `effect` above the mean, draws in a case. Shapes: (case,)."""
+    """That one more rater, of log-odds `effect` above the mean, draws in each case (case,)."""
     weight = jax.nn.softmax(log_pattern(data, sites), axis=0)
     case = sites["presence_level"] + sites["presence_case_sd"] * jnp.asarray(_LEVELS)
     return (weight * sigmoid(case + effect)[:, None]).sum(axis=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,8 @@ def sample_raters(
 
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True), one_core.TRACING:
-        start, unravel = ravel_pytree(_starts(data))
+        starts = _starts(data)
+        start, unravel = ravel_pytree(starts)
 
         def down(x: np.ndarray) -> tuple[float, np.ndarray]:
             value, slope = _energy(data, unravel(jnp.asarray(x)))
@@ -64,7 +65,7 @@ def sample_raters(
             found = points[np.asarray(systematic(jax.random.key(seed), smooth, draws))]
             diagnostics = Diagnostics(True, float(ess), float(khat))
         else:  # many raters are many dimensions
-            chains = _chains(data, unravel, mode, spread, draws, seed)
+            chains = _chains(data, starts, mode, spread, draws, seed)
             diagnostics = _agreement(chains)
             found = chains.reshape(-1, size)
         sites = _constrained(data, each(jnp.asarray(found)))
@@ -76,7 +77,7 @@ def sample_raters(
 
 
 def _chains(
-    data: DrawnCases, unravel: Any, mode: np.ndarray, spread: np.ndarray, draws: int, seed: int
+    data: DrawnCases, like: Any, mode: np.ndarray, spread: np.ndarray, draws: int, seed: int
 ) -> np.ndarray:
     """HMC in the coordinates in which the mode's surroundings are N(0, I) (chain, draw, dim)."""
     rng = np.random.default_rng(seed)
@@ -85,7 +86,7 @@ def _chains(
     for _ in range(3):
         keys = jax.random.split(key, CHAINS)
         many = [
-            _hmc(data, _Map(unravel), mode, spread, jnp.asarray(start), step, k, each)
+            _hmc(data, like, mode, spread, jnp.asarray(start), step, k, each)
             for start, k in zip(starts, keys, strict=True)
         ]
         places, accepted = (
@@ -97,22 +98,18 @@ def _chains(
     return mode + places @ spread.T
 
 
-class _Map(NamedTuple):
-    """What makes sites of a vector; equal to any other of its kind, so that none compiles anew."""
-
-    unravel: Any
-
-
-@partial(one_core.quick, static_argnames=("unravel", "draws"))
+@partial(one_core.quick, static_argnames="draws")
 def _hmc(
-    data: DrawnCases, unravel: _Map, mode: Any, spread: Any, start: Array, step: Any, key: Array,
+    data: DrawnCases, like: Any, mode: Any, spread: Any, start: Array, step: Any, key: Array,
     draws: int,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Places (draw, dim) after a warm-up of a quarter as many, and the share of accepted moves."""
     import blackjax
 
+    _, unravel = ravel_pytree(like)
+
     def target(z: Array) -> Array:
-        return -_potential(data, unravel.unravel(mode + spread @ z))
+        return -_potential(data, unravel(mode + spread @ z))
 
     kernel: Any = blackjax.dynamic_hmc(target, step, jnp.ones(len(start)))
     begin, run = jax.random.split(key)
