@@ -174,8 +174,8 @@ def cells(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[str,
     """Five persons with two tools: every other cell to fit, the rest foretold."""
     every = cell_drawings(root / "bubil_cells_5readers_2tools/dataset1/ExpertsAnnotations")
     kept = [case for case in every if _shares_a_point(case)]
-    fitted = kept[::2][: 4 if quick else 18]
-    test = kept[1::2][: 3 if quick else 17]
+    fitted = kept[::2][: 4 if quick else 12]
+    test = kept[1::2][: 3 if quick else 8]
     model = fit_raters([each for case in fitted for each in case], habit=False, seed=1)
     found, lost = left_out(model, test, named=True)
     rows = coverage_rows("cells", found, f"{len(test)} cells, ten drawings each, px")

@@ -76,8 +76,8 @@ def rater_program(data: DrawnCases) -> None:
         "shape_lengthscale": sample("shape_lengthscale", dist.LogNormal(jnp.log(0.45), 0.5)),
     }
     if data.empties:
-        sites["presence_level"] = sample("presence_level", normal(2.0, 2.0))
-        sites["presence_case_sd"] = sample("presence_case_sd", dist.LogNormal(jnp.log(2.0), 0.5))
+        sites["presence_level"] = sample("presence_level", normal(1.0, 1.5))
+        sites["presence_case_sd"] = sample("presence_case_sd", dist.LogNormal(jnp.log(2.0), 0.4))
     for name, (size, count) in effects(data).items():
         sites[name] = sample(
             name, dist.MultivariateStudentT(DEGREES, jnp.zeros(count), size * jnp.eye(count))

@@ -50,14 +50,12 @@ def sample_raters(
         values, vectors = np.linalg.eigh((np.array(columns) + np.array(columns).T) / 2)
         # along no direction wider than a prior's unit scale, whatever the curvature says
         spread = vectors / np.sqrt(np.maximum(values, 0.3))
+        each = jax.vmap(unravel)
+        degrees = DEGREES + size  # of few degrees a t is far from a normal in many dimensions
         z = rng.standard_normal((PROPOSALS * draws, size))
-        degrees = (
-            DEGREES + size
-        )  # a t of few degrees is far from all of a normal in many dimensions
         z *= np.sqrt(degrees / rng.chisquare(degrees, (len(z), 1)))
         points = mode + z @ spread.T
         log_density = -0.5 * (degrees + size) * np.log1p((z**2).sum(axis=1) / degrees)
-        each = jax.vmap(unravel)
         weight = -np.asarray(_energies(data, each(jnp.asarray(points)))) - log_density
         weight = np.where(np.isfinite(weight), weight, -np.inf)
         smooth, khat, ess = smoothed_weights(jnp.asarray(weight))

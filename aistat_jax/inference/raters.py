@@ -427,7 +427,7 @@ def _intervals(names: Sequence[str], draws: np.ndarray) -> dict[str, Interval]:
     return {name: Interval(*(float(v) for v in row)) for name, *row in each}
 
 
-@partial(one_core.quick, static_argnames=("who", "tool", "drawn"))
+@partial(one_core.quick, static_argnames="drawn")
 def _further(
     data: DrawnCases, samples: Mapping[str, Array], keys: Array, who: Any, tool: Any, drawn: bool
 ) -> tuple[Array, Array, Array]:
