@@ -13,7 +13,7 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import slant
-from aistat_jax.space.curve import Curve
+from aistat_jax.space.curve import Curve, as_polygons
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.sphere import sphere_analysis, sphere_basis, sphere_chart
@@ -194,6 +194,7 @@ def _in_common(contours: Sequence[Curve]) -> list[np.ndarray]:
     shared: Any = shapely.intersection_all(
         [shapely.make_valid(shapely.Polygon(contour.points)) for contour in contours]
     )
+    shared = as_polygons(shared)  # regions that touch also share lines and points
     if shared.area <= 0:
         return []
     inner = shapely.maximum_inscribed_circle(shared)

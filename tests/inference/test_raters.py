@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
 
 import aistat_jax as aj
 from aistat_jax._record import replace
@@ -15,6 +16,8 @@ from aistat_jax.inference.rater_program import (
     error_variance,
     expected,
     log_likelihoods,
+    log_presence,
+    probability_drawn,
     shape_variance,
 )
 from aistat_jax.inference.raters import RaterModel, fit_raters, pack
@@ -96,7 +99,7 @@ def test_likelihood_is_that_of_a_dense_normal():
         "hardness": 0.4, "shape_sd": 0.1, "shape_lengthscale": 0.45,
         "bias": rng.standard_normal(4), "spread": 0.3 * rng.standard_normal(4),
     }  # fmt: skip
-    found = np.asarray(log_likelihoods(data, sites))
+    found = np.asarray(jax.jit(log_likelihoods)(data, sites))
     off = np.asarray(data.coefficients) - np.asarray(expected(data, sites))
     off = off - np.asarray(data.circle)[:, None]
     shape, error = np.asarray(shape_variance(data, sites)), np.asarray(error_variance(data, sites))
@@ -108,12 +111,13 @@ def test_likelihood_is_that_of_a_dense_normal():
         dense = np.log(weights / weights.sum())
         for node in range(len(found)):
             noise = 0.8 * np.exp(sites["spread"][who]) * scale[node, case]
-            for k in range(off.shape[-1]):
-                own = noise**2 * error[case, k] + (0.02 * data.scale) ** 2 / off.shape[-1]
-                cov = np.diag(own) + shape[case, k]
-                dense[node] += multivariate_normal(np.zeros(rows), cov).logpdf(off[case, :rows, k])
-        constant = -0.5 * np.log(2 * np.pi) * rows * off.shape[-1]
-        assert np.allclose(found[:, case], dense - constant, rtol=2e-3)
+            least = (0.02 * data.scale) ** 2 / off.shape[-1]
+            own = noise**2 * error[case, :, None] + least  # (basis, drawing)
+            cov = own[..., None] * np.eye(rows) + shape[case, :, None, None]
+            here = off[case, :rows].T
+            square = np.einsum("kd,kd->", here, np.linalg.solve(cov, here[..., None])[..., 0])
+            dense[node] -= 0.5 * (square + np.linalg.slogdet(cov)[1].sum())
+        assert np.allclose(found[:, case], dense, rtol=2e-3)
 
 
 def test_everything_turns_and_moves_with_the_drawings():
@@ -165,3 +169,74 @@ def test_refusals_of_a_model():
     ):
         with pytest.raises(aj.InputError, match=sentence):
             ask()
+
+
+# --------------------------------------------------------------------------------- presence
+
+
+def test_presence_is_bernoulli_given_that_somebody_drew():
+    given = drawings(6, seed=5, drawn=0.5)
+    model = unfitted(given, empties=True)
+    data = pack(list(model.cases.values()), model)
+    effect = np.array([0.3, -0.4, 1.0, 0.0])
+    sites = {"presence_level": 0.5, "presence_case_sd": 1e-6, "presence_rater": effect}
+    chance = 1 / (1 + np.exp(-(0.5 + effect)))
+    drawn = np.asarray(data.drawn)
+    each = np.where(drawn > 0, np.log(chance), np.log1p(-chance)).sum()
+    somebody = len(drawn) * np.log1p(-np.prod(1 - chance))
+    assert np.isclose(float(log_presence(data, sites)), each - somebody, rtol=1e-4)
+    # where cases differ, what the others did tells of one more; where they do not, nothing does
+    alike = np.asarray(probability_drawn(data, sites, jnp.zeros(())))
+    assert np.ptp(alike) < 1e-4
+    apart = np.asarray(probability_drawn(data, sites | {"presence_case_sd": 2.0}, jnp.zeros(())))
+    assert np.corrcoef(apart, drawn.sum(axis=1))[0, 1] > 0.9
+
+
+# --------------------------------------------------------------------------------- recovery
+
+
+@pytest.fixture(scope="module")
+def fitted() -> RaterModel:
+    return fit_raters(drawings(8, seed=1), habit=False, draws=300, seed=0)
+
+
+@pytest.mark.slow
+def test_biases_and_noise_are_recovered(fitted):
+    mean = np.mean(list(BIAS.values()))
+    for rater, truth in BIAS.items():
+        found = fitted.bias[rater]
+        wide = 0.5 * (found.upper - found.lower)
+        # intervals of 95% doubled: one of four misses by chance in fewer than 1 of 1000 runs
+        assert abs(found.mean - (truth - mean)) < 2 * wide
+        assert wide < 0.6
+    assert fitted.noise["Dot"].lower > max(fitted.noise[name].mean for name in ("Ada", "Bea", "Cy"))
+    rng = np.random.default_rng(0)
+    shuffled = []
+    for case in fitted.cases.values():
+        names = rng.permutation([each.rater for each in case.drawings])
+        pairs = zip(case.drawings, names, strict=True)
+        shuffled += [replace(each, rater=str(name)) for each, name in pairs]
+    control = fit_raters(shuffled, habit=False, draws=300, seed=0)
+    spread = [np.ptp([each.mean for each in model.bias.values()]) for model in (fitted, control)]
+    assert spread[1] < 0.5 * spread[0]
+
+
+@pytest.mark.slow
+def test_a_known_raters_contour_is_foretold(fitted):
+    new = drawings(12, seed=2)
+    held = {"Ada": [], "Bea": []}
+    for start in range(0, len(new), 4):
+        case = new[start : start + 4]
+        for name in held:
+            posterior = fitted.predict(case[1:], rater=name, seed=start)
+            truth = posterior.chart.values_of(case[0].contour)  # Ada's
+            low, high = np.quantile(posterior.draws, [0.1, 0.9], axis=0)
+            held[name].append(((truth >= low) & (truth <= high)).mean())
+    assert np.mean(held["Ada"]) > 0.65
+    assert np.mean(held["Bea"]) < np.mean(held["Ada"]) - 0.15  # who thinks it is Bea's is wrong
+    consensus = fitted.consensus(new[1:4])
+    further = fitted.predict(new[1:4])
+    assert consensus.draws.std(axis=0).mean() < further.draws.std(axis=0).mean()
+    evidence = fitted.evidence(new[1:4])
+    target = aj.Target(np.zeros(2), 15.0, consensus.chart.plane)
+    assert len(aj.boundary_model(target, evidence).data.terms) == 3
