@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.drawings import Drawing
+from aistat_jax.boundary.drawings import Drawing, read_case
 from aistat_jax.inference.raters import RaterModel, fit_raters
 from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.space.grid import Grid, Plane
@@ -108,17 +108,15 @@ def nodules(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[st
     test = nodule_slices(folder / "val.npz", 20 if quick else 120)
     together, lost_cases = [], 0
     for case in train:
-        try:
-            fit_check(case)
+        if _shares_a_point(case):
             together += case
-        except InputError:
+        else:
             lost_cases += 1
     model = fit_raters(together, exchangeable=True, seed=1)
     found, lost = left_out(model, test, named=False)
     rows = coverage_rows("nodules", found, f"{len(test)} slices of other patients, px")
-    asked = [row for row in found]
-    brier = float(np.mean([(row["presence"] - row["drawn"]) ** 2 for row in asked]))
-    rate = float(np.mean([row["drawn"] for row in asked]))
+    brier = float(np.mean([(row["presence"] - row["drawn"]) ** 2 for row in found]))
+    rate = float(np.mean([row["drawn"] for row in found]))
     rows.append(Row("nodules: Brier score of presence", brier, at_most=rate * (1 - rate)))
     notes = [
         f"Nodules: one slice a nodule, {len(train) - lost_cases} to fit and {len(test)} of other "
@@ -126,13 +124,14 @@ def nodules(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[st
         f"others. Noise {_said(model.noise['any'])} px, constant share "
         f"{model.samples['constant_share'].mean():.2f}, correlation "
         f"{model.samples['correlation'].mean():.1f} px, log sd of hardness "
-        f"{model.samples['hardness'].mean():.2f}; {model.diagnostics}."
+        f"{model.samples['hardness'].mean():.2f}; {model.diagnostics}.",
+        *against_votes("Nodules", model, test),
     ]
     return rows, notes, []
 
 
 def nodule_slices(path: Path, most: int) -> list[list[Drawing]]:
-    """The slice of each nodule that most readers drew, with two drawings or more."""
+    """Of each nodule the middle slice of those in which two readers drew, or more."""
     kept = np.load(path)
     patient, nodule = kept["patient"], kept["nodule"]
     masks = kept["mask"]
@@ -141,7 +140,6 @@ def nodule_slices(path: Path, most: int) -> list[list[Drawing]]:
     found = []
     for pair in dict.fromkeys(zip(patient.tolist(), nodule.tolist(), strict=True)):
         at = np.flatnonzero((patient == pair[0]) & (nodule == pair[1]))
-        # any slice of a nodule, whoever drew it: the middle one of those that two readers drew
         twice = at[(sizes[at] >= LEAST_PIXELS).sum(axis=1) >= 2]
         if not len(twice):
             continue
@@ -157,12 +155,6 @@ def nodule_slices(path: Path, most: int) -> list[list[Drawing]]:
     return found[::step][:most]
 
 
-def fit_check(case: Sequence[Drawing]) -> None:
-    from aistat_jax.boundary.drawings import read_case
-
-    read_case(case)
-
-
 def _said(interval: Any) -> str:
     return f"{interval.mean:.2f} ({interval.lower:.2f} to {interval.upper:.2f})"
 
@@ -174,8 +166,8 @@ def cells(root: Path, quick: bool) -> tuple[list[Row], list[str], list[dict[str,
     """Five persons with two tools: every other cell to fit, the rest foretold."""
     every = cell_drawings(root / "bubil_cells_5readers_2tools/dataset1/ExpertsAnnotations")
     kept = [case for case in every if _shares_a_point(case)]
-    fitted = kept[::2][: 4 if quick else 12]
-    test = kept[1::2][: 3 if quick else 8]
+    fitted = kept[::2][: 4 if quick else 18]
+    test = kept[1::2][: 3 if quick else 17]
     model = fit_raters([each for case in fitted for each in case], habit=False, seed=1)
     found, lost = left_out(model, test, named=True)
     rows = coverage_rows("cells", found, f"{len(test)} cells, ten drawings each, px")
@@ -220,7 +212,7 @@ def cell_drawings(folder: Path) -> list[list[Drawing]]:
 
 def _shares_a_point(case: Sequence[Drawing]) -> bool:
     try:
-        fit_check(case)
+        read_case(case)
     except InputError:
         return False
     return True
@@ -238,14 +230,14 @@ def against_votes(name: str, model: RaterModel, cases: Sequence[Sequence[Drawing
         if len(drawn) < 3:
             continue
         left, others = drawn[0], drawn[1:]
-        chart_case = model.consensus(others)
+        consensus = model.consensus(others)
         points = np.concatenate([each.contour.points for each in drawn])
         low, high = points.min(axis=0) - 3, points.max(axis=0) + 3
         axes = [np.arange(a, b) for a, b in zip(np.floor(low), np.ceil(high), strict=True)]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         masks = np.stack([each.contour.contains(grid) for each in others])
         guesses = {
-            "consensus": model.consensus(others).chart.surface(chart_case.estimate).contains(grid),
+            "consensus": consensus.chart.surface(consensus.estimate).contains(grid),
             "majority vote": masks.mean(axis=0) > 0.5,
         }
         if sitk is not None:

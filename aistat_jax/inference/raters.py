@@ -160,7 +160,9 @@ class RaterModel:
         evidence. Empty drawings say nothing of where the boundary is.
         Raises InputError where all are empty, for surfaces, and for raters that were not fitted.
         """
-        case = read_case(_check_case(drawings))
+        case = self._case(drawings)
+        if case.chart.dims == 3:
+            raise InputError("drawings are evidence in a slice; pass curves, not meshes")
         middle = {name: float(np.median(v)) for name, v in self.samples.items() if v.ndim == 1}
         found: Evidence | None = None
         for drawing in case.drawings:
