@@ -137,7 +137,16 @@ def check_drawings(drawings: Sequence[Drawing]) -> None:
                 "second one by its tool or session, or leave it out"
             )
         seen.add(key)
+    drawn_by: dict[tuple[str, str], list[Drawing]] = {}
     for each, contour in drawn:
+        for other in drawn_by.setdefault((each.case, each.rater), []):
+            if other.contour is not None and _same(contour, other.contour):
+                raise InputError(
+                    f"the drawings of case {each.case} by rater {each.rater} with tools "
+                    f"{other.tool!r} and {each.tool!r} are the same to the last point; leave the "
+                    "copy out"
+                )
+        drawn_by[each.case, each.rater].append(each)
         if not np.isfinite(contour.points).all():
             raise InputError(
                 f"the drawing of case {each.case} by rater {each.rater} has points that are NaN or "
@@ -149,6 +158,10 @@ def check_drawings(drawings: Sequence[Drawing]) -> None:
                 f"{len(contour.points)} points, which close no curve; pass None for an "
                 "empty drawing"
             )
+
+
+def _same(one: Curve | Mesh, other: Curve | Mesh) -> bool:
+    return np.array_equal(one.points, other.points)
 
 
 def _common_chart(drawn: Sequence[Drawing]) -> Any:

@@ -139,6 +139,7 @@ def test_refusals():
     good = drawings(2, seed=0)
     refused([each for each in good if each.rater == "Ada"], "all drawings are by Ada")
     refused([*good, good[0]], "Ada has two drawings of case P0; name a second one by its tool")
+    refused([*good, replace(good[0], tool="pen")], "tools '' and 'pen' are the same to the last")
     refused([replace(each, contour=None) for each in good], "no drawing has a contour")
     empty = [replace(each, contour=None) if each.case == "P1" else each for each in good]
     refused(empty, "case P1 has no contour, only empty drawings")
