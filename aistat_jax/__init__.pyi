@@ -40,6 +40,7 @@ from .boundary.prior import (
 from .boundary.evidence import log_likelihood as log_likelihood
 from .boundary.intensity import intensity as intensity, point_intensity as point_intensity
 from .boundary.opinions import anchors as anchors, logits as logits, raters as raters, term as term
+from .boundary.drawings import Drawing as Drawing
 from .boundary.networks import (
     network_logits as network_logits,
     network_prior as network_prior,
@@ -62,6 +63,7 @@ from .inference.methods import (
 )
 from .inference.batch import fit_many as fit_many
 from .inference.population import Population as Population, fit_population as fit_population
+from .inference.raters import RaterModel as RaterModel, fit_raters as fit_raters
 from .inference.prior import prior_draws as prior_draws
 from .inference.earlier import model_from_draws as model_from_draws
 from .inference.log_density import LogDensity as LogDensity, log_density as log_density
@@ -155,6 +157,7 @@ from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore
 from .views.surfaces import plot_surface as plot_surface
 from .views.margins import plot_margins as plot_margins
+from .views.raters import plot_raters as plot_raters
 from .views.surface_files import write_sections as write_sections, write_surface as write_surface
 from .views.style import save_figure as save_figure
 from .views.outputs import write_case as write_case

@@ -18,10 +18,9 @@ from aistat_jax.planning.margins import (
     outwards,
     patient_directions,
 )
+from aistat_jax.space.chart import FLATTEST, slant
 
 SYSTEMATIC, RANDOM = 2.5, 0.7
-# A ray that meets the boundary at a flatter angle than this (cosine) is taken to meet it so.
-_FLATTEST = 0.5
 
 
 def van_herk_margin(
@@ -88,7 +87,7 @@ def _moved(chart: Any, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, 
     values of another shape (rings, offsets) n is taken to be d, up to the cosine between them.
     """
     if chart.link != "log":
-        return patient_directions(chart) / _slant(chart, values)[:, None]
+        return patient_directions(chart) / slant(chart, values)[:, None]
     axes = np.asarray(chart.plane.frame)[:, :2] if chart.dims == 2 else np.eye(3)
     shape, step = chart.surface(values), 0.02 * float(np.median(values))
     there = [
@@ -99,14 +98,4 @@ def _moved(chart: Any, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, 
         for axis in axes
     ]
     moved = np.stack([(ahead - behind) / (2 * step) for ahead, behind in there], axis=1)
-    return np.clip(moved, -1 / _FLATTEST, 1 / _FLATTEST)
-
-
-def _slant(chart: Any, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:
-    """The cosine between each site's direction and the boundary's normal.
-
-    It is by how much the region grows with a value, over the boundary that the site stands for.
-    """
-    step = 1e-4 * (np.ptp(chart.points(values)) or 1.0)
-    rise = (chart.sectors(values + step) - chart.sectors(values - step)) / (2 * step)
-    return np.clip(np.abs(rise) / np.maximum(chart.weights(values), 1e-12), _FLATTEST, 1.0)
+    return np.clip(moved, -1 / FLATTEST, 1 / FLATTEST)

@@ -18,6 +18,8 @@ from aistat_jax.space.basis import Basis
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 
+# A site that meets the boundary at a flatter angle than this (cosine) is taken to meet it so.
+FLATTEST = 0.5
 Function = Callable[[Any], Any]
 Points = ArrayLike | Sequence[Any]
 
@@ -242,3 +244,13 @@ def interpolated(
     parts = np.asarray(values)[..., shared.site] * shared.share
     np.add.at(found.T, shared.voxel, parts.T)
     return found
+
+
+def slant(chart: Chart, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:
+    """The cosine between each site's direction and the boundary's normal.
+
+    It is by how much the region grows with a value, over the boundary that the site stands for.
+    """
+    step = 1e-4 * (np.ptp(chart.points(values)) or 1.0)
+    rise = (chart.sectors(values + step) - chart.sectors(values - step)) / (2 * step)
+    return np.clip(np.abs(rise) / np.maximum(chart.weights(values), 1e-12), FLATTEST, 1.0)

@@ -1,0 +1,243 @@
+"""Are bias, habit and noise of raters recovered, and contours that were left out foretold?"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aistat_jax as aj
+from aistat_jax._record import replace
+from aistat_jax.boundary.drawings import Drawing, basis_of, read_case
+from aistat_jax.inference.diagnostics import Diagnostics
+from aistat_jax.inference.rater_program import (
+    case_scale,
+    error_variance,
+    expected,
+    log_likelihoods,
+    log_presence,
+    probability_drawn,
+    shape_variance,
+)
+from aistat_jax.inference.raters import RaterModel, fit_raters, pack
+from aistat_jax.space.basis import host_variance
+from aistat_jax.space.chart import slant
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.star import star_chart
+
+BIAS = {"Ada": 1.2, "Bea": -0.8, "Cy": 0.0, "Dot": -0.4}
+NOISE = {"Ada": 0.6, "Bea": 0.6, "Cy": 0.6, "Dot": 1.3}
+
+
+def drawings(
+    cases: int, seed: int, bias: dict[str, float] = BIAS, noise: dict[str, float] = NOISE,
+    drawn: float = 1.0, centre: float = 0.0,
+) -> list[Drawing]:  # fmt: skip
+    """Contours of wobbly discs: dilated by each rater's bias, with a quarter of constant error."""
+    rng = np.random.default_rng(seed)
+    plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), shape=(2, 2), unit="mm")
+    chart = star_chart(np.full(2, centre), 100.0, plane, 128)
+    basis = chart.basis(16)
+    functions = np.asarray(basis.functions)
+
+    def field(amplitude: float, length: float, smoothness: float) -> np.ndarray:
+        variance = host_variance(basis.eigenvalues, amplitude, length, smoothness)
+        return functions @ (np.sqrt(variance) * rng.standard_normal(len(variance)))
+
+    found = []
+    for case in range(cases):
+        size = 15 * np.exp(0.2 * rng.standard_normal())
+        shape = size * (1 + field(0.1, 0.45, 1.5))
+        secant = 1 / slant(chart, shape)
+        for rater in bias:
+            error = np.sqrt(0.75) * field(1.0, 4 / size, 0.5) + 0.5 * rng.standard_normal()
+            values = shape + secant * (bias[rater] + noise[rater] * error)
+            shown = rng.random() < drawn or rater == "Ada"
+            found.append(Drawing(f"P{case}", rater, chart.surface(values) if shown else None))
+    return found
+
+
+def unfitted(given: list[Drawing], **settings: object) -> RaterModel:
+    """What `fit_raters` knows before it samples, for identities that need no draws."""
+    names = dict.fromkeys(each.case for each in given)
+    cases = {n: read_case([each for each in given if each.case == n]) for n in names}
+    model = RaterModel(
+        {}, cases, 0.05, 1.0, 15.0, tuple(dict.fromkeys(each.rater for each in given)), ("",),
+        False, 0, False, "mm", Diagnostics(True, np.inf), 0,
+    )  # fmt: skip
+    return replace(model, **settings)
+
+
+# -------------------------------------------------------------------------------- identities
+
+
+def test_offsets_are_along_normals_and_come_back():
+    angles = 2 * np.pi * np.arange(400) / 400
+    ellipse = np.stack([30 * np.cos(angles), 18 * np.sin(angles)], axis=1)
+    normal = np.stack([18 * np.cos(angles), 30 * np.sin(angles)], axis=1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    pair = [Drawing("P", name, Curve(ellipse + by * normal)) for name, by in (("A", 1), ("B", -1))]
+    case = read_case(pair)
+    first = case.coefficients @ np.asarray(basis_of(2)[0].functions).T + case.rest
+    assert np.allclose(first[0] - first[1], 2.0, atol=0.05)
+    radial = case.chart.values_of(pair[0].contour) - case.chart.values_of(pair[1].contour)
+    assert np.ptp(radial) > 0.2  # along rays the same dilation is not constant
+    assert np.allclose(case.values(case.offsets(pair[0].contour)), case.reference + radial / 2,
+                       atol=0.05)  # fmt: skip
+
+
+def test_likelihood_is_that_of_a_dense_normal():
+    given = drawings(3, seed=0)
+    given = [each for each in given if (each.case, each.rater) != ("P1", "Cy")]
+    model = unfitted(given)
+    data = pack(list(model.cases.values()), model)
+    rng = np.random.default_rng(1)
+    sites = {
+        "noise": 0.8, "constant_share": 0.3, "correlation": 4.0, "size_exponent": 0.2,
+        "hardness": 0.4, "shape_sd": 0.1, "shape_lengthscale": 0.45,
+        "bias": rng.standard_normal(4), "spread": 0.3 * rng.standard_normal(4),
+    }  # fmt: skip
+    found = np.asarray(jax.jit(log_likelihoods)(data, sites))
+    off = np.asarray(data.coefficients) - np.asarray(expected(data, sites))
+    off = off - np.asarray(data.circle)[:, None]
+    shape, error = np.asarray(shape_variance(data, sites)), np.asarray(error_variance(data, sites))
+    scale = np.asarray(case_scale(data, sites))
+    weights = np.polynomial.hermite_e.hermegauss(len(found))[1]
+    for case, drawing in enumerate(model.cases.values()):
+        rows = len(drawing.rest)
+        who = [model.raters.index(each.rater) for each in drawing.drawings]
+        dense = np.log(weights / weights.sum())
+        for node in range(len(found)):
+            noise = 0.8 * np.exp(sites["spread"][who]) * scale[node, case]
+            least = (0.02 * data.scale) ** 2 / off.shape[-1]
+            own = noise**2 * error[case, :, None] + least  # (basis, drawing)
+            cov = own[..., None] * np.eye(rows) + shape[case, :, None, None]
+            here = off[case, :rows].T
+            square = np.einsum("kd,kd->", here, np.linalg.solve(cov, here[..., None])[..., 0])
+            dense[node] -= 0.5 * (square + np.linalg.slogdet(cov)[1].sum())
+        assert np.allclose(found[:, case], dense, rtol=2e-3)
+
+
+def test_everything_turns_and_moves_with_the_drawings():
+    one, other = drawings(1, seed=3), drawings(1, seed=3, centre=200.0)
+    first, second = read_case(one), read_case(other)
+    assert np.allclose(first.coefficients, second.coefficients, atol=1e-6)
+    assert np.isclose(first.size, second.size)
+
+
+# --------------------------------------------------------------------------------- refusals
+
+
+def refused(given: list[Drawing], sentence: str) -> None:
+    with pytest.raises(aj.InputError, match=sentence):
+        fit_raters(given)
+
+
+def test_refusals():
+    good = drawings(2, seed=0)
+    refused([each for each in good if each.rater == "Ada"], "all drawings are by Ada")
+    refused([*good, good[0]], "Ada has two drawings of case P0; name a second one by its tool")
+    refused([*good, replace(good[0], tool="pen")], "tools '' and 'pen' are the same to the last")
+    refused([replace(each, contour=None) for each in good], "no drawing has a contour")
+    empty = [replace(each, contour=None) if each.case == "P1" else each for each in good]
+    refused(empty, "case P1 has no contour, only empty drawings")
+    alone = [each for n, each in enumerate(good) if n in (0, 5)]
+    refused(alone, "no case was drawn by two raters")
+    pixels = replace(good[0].contour, unit="px")
+    refused([replace(good[0], contour=pixels), *good[1:]], "Curve in mm and Curve in px")
+    away = Curve(good[0].contour.points + 500.0)
+    refused([replace(good[0], contour=away), *good[1:]], "rater Ada drew elsewhere than the others")
+    broken = good[0].contour.points.copy()
+    broken[3] = np.nan
+    refused([replace(good[0], contour=Curve(broken)), *good[1:]], "case P0 by rater Ada has points")
+    point = Curve(good[0].contour.points[:2])
+    refused([replace(good[0], contour=point), *good[1:]], "2 points, which close no curve")
+    refused([], "no drawing has a contour")
+
+
+def test_refusals_of_a_model():
+    good = drawings(2, seed=0)
+    model = unfitted(good)
+    for ask, sentence in (
+        (lambda: model.predict("P7"), "case 'P7' was not fitted; pass its drawings"),
+        (lambda: model.predict("P0", rater="Eve"), "rater 'Eve' is none of those fitted"),
+        (lambda: model.predict("P0", tool="pen"), "tool 'pen' is none of those fitted"),
+        (lambda: model.predict(good), "drawings of one case are needed, got those of P0, P1"),
+        (lambda: model.predict([]), "there are no drawings"),
+        (lambda: replace(model, exchangeable=True).bias, "exchangeable raters have no names"),
+    ):
+        with pytest.raises(aj.InputError, match=sentence):
+            ask()
+
+
+# --------------------------------------------------------------------------------- presence
+
+
+def test_presence_is_bernoulli_given_that_somebody_drew():
+    given = drawings(6, seed=5, drawn=0.5)
+    model = unfitted(given, empties=True)
+    data = pack(list(model.cases.values()), model)
+    effect = np.array([0.3, -0.4, 1.0, 0.0])
+    sites = {"presence_level": 0.5, "presence_case_sd": 1e-6, "presence_rater": effect}
+    chance = 1 / (1 + np.exp(-(0.5 + effect)))
+    drawn = np.asarray(data.drawn)
+    each = np.where(drawn > 0, np.log(chance), np.log1p(-chance)).sum()
+    somebody = len(drawn) * np.log1p(-np.prod(1 - chance))
+    assert np.isclose(float(log_presence(data, sites)), each - somebody, rtol=1e-4)
+    # where cases differ, what the others did tells of one more; where they do not, nothing does
+    alike = np.asarray(probability_drawn(data, sites, jnp.zeros(())))
+    assert np.ptp(alike) < 1e-4
+    apart = np.asarray(probability_drawn(data, sites | {"presence_case_sd": 2.0}, jnp.zeros(())))
+    assert np.corrcoef(apart, drawn.sum(axis=1))[0, 1] > 0.9
+
+
+# --------------------------------------------------------------------------------- recovery
+
+
+@pytest.fixture(scope="module")
+def fitted() -> RaterModel:
+    return fit_raters(drawings(8, seed=1), habit=False, draws=300, seed=0)
+
+
+@pytest.mark.slow
+def test_biases_and_noise_are_recovered(fitted):
+    mean = np.mean(list(BIAS.values()))
+    for rater, truth in BIAS.items():
+        found = fitted.bias[rater]
+        wide = 0.5 * (found.upper - found.lower)
+        # intervals of 95% doubled: one of four misses by chance in fewer than 1 of 1000 runs
+        assert abs(found.mean - (truth - mean)) < 2 * wide
+        assert wide < 0.6
+    assert fitted.noise["Dot"].lower > max(fitted.noise[name].mean for name in ("Ada", "Bea", "Cy"))
+    rng = np.random.default_rng(0)
+    shuffled = []
+    for case in fitted.cases.values():
+        names = rng.permutation([each.rater for each in case.drawings])
+        pairs = zip(case.drawings, names, strict=True)
+        shuffled += [replace(each, rater=str(name)) for each, name in pairs]
+    control = fit_raters(shuffled, habit=False, draws=300, seed=0)
+    spread = [np.ptp([each.mean for each in model.bias.values()]) for model in (fitted, control)]
+    assert spread[1] < 0.5 * spread[0]
+
+
+@pytest.mark.slow
+def test_a_known_raters_contour_is_foretold(fitted):
+    new = drawings(12, seed=2)
+    held = {"Ada": [], "Bea": []}
+    for start in range(0, len(new), 4):
+        case = new[start : start + 4]
+        for name in held:
+            posterior = fitted.predict(case[1:], rater=name, seed=start)
+            truth = posterior.chart.values_of(case[0].contour)  # Ada's
+            low, high = np.quantile(posterior.draws, [0.1, 0.9], axis=0)
+            held[name].append(((truth >= low) & (truth <= high)).mean())
+    assert np.mean(held["Ada"]) > 0.65
+    assert np.mean(held["Bea"]) < np.mean(held["Ada"]) - 0.15  # who thinks it is Bea's is wrong
+    consensus = fitted.consensus(new[1:4])
+    further = fitted.predict(new[1:4])
+    assert consensus.draws.std(axis=0).mean() < further.draws.std(axis=0).mean()
+    evidence = fitted.evidence(new[1:4])
+    target = aj.Target(np.zeros(2), 15.0, consensus.chart.plane)
+    assert len(aj.boundary_model(target, evidence).data.terms) == 3
