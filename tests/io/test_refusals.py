@@ -31,7 +31,7 @@ def test_a_truncated_file_is_refused(tmp_path, rng, part):
     for name in ("cut.nii.gz", "cut.nii"):
         whole = save(tmp_path / name, noise, affine_of()).read_bytes()
         (tmp_path / name).write_bytes(whole[: int(part * len(whole))])
-        refuse(tmp_path / name, "cut short or damaged|not a readable NIfTI")
+        refuse(tmp_path / name, "cut short or damaged|not a readable NIfTI|header claims")
 
 
 def test_a_damaged_file_is_refused(tmp_path, rng):
@@ -39,7 +39,7 @@ def test_a_damaged_file_is_refused(tmp_path, rng):
     broken = bytearray(whole)
     broken[len(whole) // 2 : len(whole) // 2 + 200] = bytes(200)
     (tmp_path / "a.nii.gz").write_bytes(bytes(broken))
-    refuse(tmp_path / "a.nii.gz", "cut short or damaged|not a readable NIfTI")
+    refuse(tmp_path / "a.nii.gz", "cut short or damaged|not a readable NIfTI|header claims")
 
 
 def test_a_time_series_is_refused(tmp_path, rng):
@@ -106,3 +106,12 @@ def test_a_header_that_claims_ten_gigabytes_is_refused_before_room_is_made(tmp_p
     refuse(path, "the header claims 9,600,000,000 bytes of voxels, and the file holds")
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii.bz2"])
+def test_a_file_that_packs_well_is_read(tmp_path, ending):
+    path = tmp_path / f"mask{ending}"
+    mask = np.zeros((100, 100, 60), np.uint8)
+    mask[20:40, 20:40, 20:40] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    assert read_image(PT=path).primary.values.sum() == 8000
