@@ -8,7 +8,8 @@ from .space.image import Image as Image
 from .space.curve import Curve as Curve
 from .space.outlines import outlines as outlines
 from .nets.weights import load_net as load_net, shipped_nets as shipped_nets
-from .nets.foreign import Inputs as Inputs, import_net as import_net
+from .nets.foreign import import_net as import_net
+from .nets.foreign.basic_unet import Inputs as Inputs
 from .nets.predict import features as features, predict as predict
 from .nets.edges import feature_field as feature_field
 from .dicom.structures import (
@@ -93,6 +94,7 @@ from .uncertainty.sbc import (
     simulation_based_calibration as simulation_based_calibration,
 )
 from .uncertainty.coverage import Coverage as Coverage, coverage as coverage
+from .uncertainty.reliability import Reliability as Reliability, reliability as reliability
 from .uncertainty.readers import ged_squared as ged_squared, matched_iou as matched_iou
 from .uncertainty.overlap import dice as dice, lebesgue_error as lebesgue_error
 from .uncertainty.surface_distance import (
@@ -152,6 +154,7 @@ from .views.checks import (
     plot_traces as plot_traces,
 )
 from .views.ecdf import plot_ecdf as plot_ecdf
+from .views.reliability import plot_reliability as plot_reliability
 from .views.sbc_report import write_sbc_report as write_sbc_report
 from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore
