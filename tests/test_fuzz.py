@@ -1,6 +1,6 @@
 """Does every reader refuse damaged files by a sentence: no other error, no hang, bounded memory?
 
-Each reader has `AISTAT_FUZZ_SECONDS` seconds (half a second in the ordinary run, 15 s in the slow
+Each reader has `AISTAT_FUZZ_SECONDS` seconds (half a second in the ordinary run, 8 s in the slow
 one) in another process, so that a crash of a library is seen too.
 """
 
@@ -79,7 +79,7 @@ def test_damaged_files_are_refused_by_a_sentence(names, samples, repository):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_damaged_files_are_refused_by_a_sentence(name, samples, repository):
-    status, said = fuzzed(name, samples, 15.0, repository)
+    status, said = fuzzed(name, samples, 8.0, repository)
     assert status == 0, said
     assert re.search(rf"\b{name}: [1-9]\d* files, ", said), said
 
