@@ -92,6 +92,24 @@ def test_a_target_is_placed_without_a_mouse(explorer):
     assert explorer.posterior.target_id == "new1"
 
 
+def test_the_middle_that_is_proposed_is_the_one_in_sight(explorer):
+    controls = explorer.controls
+
+    def proposed() -> list[float]:
+        return [float(part) for part in controls.middle.value.split(",")]
+
+    explorer.gestures.key(SimpleNamespace(key="d"))
+    before = proposed()
+    explorer.gestures.key(SimpleNamespace(key="up"))
+    step = explorer.home.grid.spacing[2]
+    np.testing.assert_allclose(np.subtract(proposed(), before), [0.0, 0.0, step], atol=0.06)
+    explorer.look_closer((70.0, 86.0, 54.0, 70.0))
+    np.testing.assert_allclose(proposed()[:2], [78.0, 62.0], atol=0.06)
+    controls.middle.value = "78, 62, 30"  # what was written stays
+    explorer.gestures.key(SimpleNamespace(key="down"))
+    assert controls.middle.value == "78, 62, 30"
+
+
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
@@ -124,6 +142,8 @@ def test_a_drag_in_air_or_in_even_tissue_is_told(fitted):
     explorer.controls.middle.value = "somewhere"
     explorer.desk.place_as_written()
     assert "three numbers" in explorer.line.said
+    explorer.desk.place((1.0, 2.0), 5.0)
+    assert "must be three numbers x, y, z, got (1.0, 2.0)" in explorer.line.said
 
 
 def test_a_file_is_opened_with_references_and_with_models_of_the_same_places_only(fitted, tmp_path):
@@ -158,6 +178,13 @@ def test_a_file_is_opened_with_references_and_with_models_of_the_same_places_onl
     bare.open_session(path)  # a placed target takes nothing from the others
     assert bare.references[0] is not None
     assert bare.session.given[0].posterior.model is posteriors[0].model
+
+    read = aj.explore(image, path)  # without any model: by the same rays and harmonics
+    read.go_to(read.session[1])
+    assert "rays=64, harmonics=8" in read.lines
+    read.place_target(FIRST.centre, 12.0)
+    model = read.session.given[2].posterior.model
+    assert model.data.basis.functions.shape == (64, 17)
 
 
 def test_orders_behind_a_removal_find_their_targets(explorer, tmp_path):

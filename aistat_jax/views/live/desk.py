@@ -90,6 +90,8 @@ class Desk:
     @told
     def place(self, point: Sequence[float], radius: float) -> Order:
         """A new target in a ball about a patient point (x, y, z), fitted when its turn comes."""
+        if np.shape(point) != (3,):
+            raise InputError(f"the middle of a target must be three numbers x, y, z, got {point}")
         e, radius = self.explorer, round(float(radius), 2)
         x, y, z = _rounded(tuple(point))
         if not (np.isfinite([x, y, z]).all() and np.isfinite(radius) and radius > 0):

@@ -351,6 +351,7 @@ class Explorer(View):
         self.scene.show_cross()
         self.show_ray()
         self.show_clicks()
+        self.following.renew_middle()
         self.paint()
 
     @told
@@ -541,6 +542,7 @@ class Explorer(View):
             c.channel.value, whole=c.whole.value,
             posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
         )  # fmt: skip
+        self.following.renew_middle()
 
 
 def _wait_for(order: Order | None) -> None:
