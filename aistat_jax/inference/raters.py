@@ -155,24 +155,28 @@ class RaterModel:
     def evidence(self, drawings: Sequence[Drawing]) -> Evidence:
         """Drawings of a case as evidence, with what was learned of who drew them.
 
-        Each contour, less its rater's bias, is the boundary plus an error of the rater's noise,
-        constant share and correlation (posterior medians): it adds to `intensity` and other
-        evidence. Empty drawings say nothing of where the boundary is.
+        Each contour, less its rater's bias and habit and its tool's bias, is the boundary plus an
+        error of the rater's noise in a case of this size, constant share and correlation (posterior
+        medians): it adds to `intensity` and other evidence. Empty drawings say nothing of where the
+        boundary is.
         Raises InputError where all are empty, for surfaces, and for raters that were not fitted.
         """
         case = self._case(drawings)
         if case.chart.dims == 3:
             raise InputError("drawings are evidence in a slice; pass curves, not meshes")
         middle = {name: float(np.median(v)) for name, v in self.samples.items() if v.ndim == 1}
+        usual = middle["noise"] * (case.size / self.usual) ** middle["size_exponent"]
         found: Evidence | None = None
         for drawing in case.drawings:
             if drawing.contour is None:
                 continue
-            curve, noise, off = drawing.contour, middle["noise"], 0.0
+            curve, noise, off = drawing.contour, usual, np.zeros(case.chart.sites)
             if not self.exchangeable:
                 which = self._number(drawing.rater)
-                off = self.bias[drawing.rater].mean
+                off = self.habit(drawing.rater).mean(axis=0)
                 noise = float(np.median(np.exp(self.samples["spread"][:, which])) * noise)
+            if self.tool:
+                off = off + self.tool[drawing.tool].mean
             values = case.values(case.offsets(curve) - off)
             one = raters_evidence(
                 [case.chart.surface(values)],
@@ -350,6 +354,8 @@ def _tails(model: RaterModel, seed: int) -> Tails:
         for n, each in enumerate(case.drawings)
         if each.contour is not None
     ]
+    if len(pairs) < LEAST_FORETOLD:
+        return Tails(1.0, 0.0, 0.0)
     order = np.random.default_rng(seed).permutation(len(pairs))[:MOST_FORETOLD]
     off, sd = [], []
     for drawings, n in (pairs[i] for i in order):

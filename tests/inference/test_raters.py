@@ -172,6 +172,35 @@ def test_refusals_of_a_model():
             ask()
 
 
+# --------------------------------------------------------------------------------- evidence
+
+
+def test_evidence_agrees_with_the_consensus_whoever_drew_and_with_whichever_tool():
+    given = [replace(each, tool="pen") for each in drawings(1, seed=4)[:2]]
+    habit = np.zeros((1, 2, 6))
+    habit[0, :, 0] = 0.4, -0.4
+    known = {
+        "noise": [0.2], "constant_share": [0.3], "correlation": [4.0], "size_exponent": [1.0],
+        "hardness": [0.1], "shape_sd": [1.0], "shape_lengthscale": [0.45], "bias": [[0.5, -0.5]],
+        "spread": [[0.3, -0.3]], "tool": [[1.0, -1.0]], "habit": habit,
+    }  # fmt: skip
+    model = unfitted(
+        given, samples={name: np.array(value) for name, value in known.items()}, rest=0.0,
+        tools=("pen", "brush"), habits=6,
+    )  # fmt: skip
+    for rater, spread in (("Ada", 0.3), ("Bea", -0.3)):
+        means = []
+        for tool in ("pen", "brush"):
+            one = [replace(given[0], rater=rater, tool=tool)]
+            (piece,) = model.evidence(one).pieces
+            consensus = model.consensus(one, draws=400)
+            values = consensus.chart.values_of(piece.curves[0])
+            assert np.abs(values - consensus.estimate).max() < 0.1
+            assert np.isclose(piece.sd, 0.2 * np.exp(spread) * read_case(one).size / 15.0)
+            means.append(values.mean())
+        assert means[1] - means[0] > 1.8  # the pen draws 2 mm further out
+
+
 # --------------------------------------------------------------------------------- presence
 
 
