@@ -139,9 +139,10 @@ class RaterModel:
         """What a further drawing of a case looks like: by a rater of `raters`, or by a new one.
 
         `case` as in `consensus`: the drawings that are known. `presence` of the posterior is the
-        probability that the further rater finds anything to draw. Without a `tool` it is any.
-        Bands and all else work as for any posterior.
-        Raises InputError also for a rater or a tool that was not fitted.
+        probability that the further rater finds anything to draw, 1 where no empty drawing was
+        fitted. Without a `tool` it is any. Bands and all else work as for any posterior.
+        Raises InputError also for a rater or a tool that was not fitted, and for an empty drawing
+        where none was.
         """
         who = None if rater is None else self._number(rater)
         if tool is not None and tool not in self.tools:
@@ -150,7 +151,15 @@ class RaterModel:
                 "for any tool"
             )
         what = None if tool is None or len(self.tools) < 2 else self.tools.index(tool)
-        return self._posterior(self._case(case), who, what, draws, plane, seed, drawn=True)
+        found = self._case(case)
+        for drawing in found.drawings:
+            if drawing.contour is None and not self.empties:
+                raise InputError(
+                    f"the drawing of case {drawing.case} by rater {drawing.rater} is empty and "
+                    "none that was fitted is, so that how often nothing is drawn is not known; "
+                    "leave it out, or fit raters with their empty drawings"
+                )
+        return self._posterior(found, who, what, draws, plane, seed, drawn=True)
 
     def evidence(self, drawings: Sequence[Drawing]) -> Evidence:
         """Drawings of a case as evidence, with what was learned of who drew them.

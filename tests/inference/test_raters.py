@@ -10,6 +10,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax._record import replace
 from aistat_jax.boundary.drawings import Drawing, basis_of, read_case
+from aistat_jax.boundary.opinions import Raters
 from aistat_jax.inference.diagnostics import Diagnostics
 from aistat_jax.inference.rater_program import (
     case_scale,
@@ -160,12 +161,14 @@ def test_refusals():
 def test_refusals_of_a_model():
     good = drawings(2, seed=0)
     model = unfitted(good)
+    some = [good[0], replace(good[1], contour=None)]
     for ask, sentence in (
         (lambda: model.predict("P7"), "case 'P7' was not fitted; pass its drawings"),
         (lambda: model.predict("P0", rater="Eve"), "rater 'Eve' is none of those fitted"),
         (lambda: model.predict("P0", tool="pen"), "tool 'pen' is none of those fitted"),
         (lambda: model.predict(good), "drawings of one case are needed, got those of P0, P1"),
         (lambda: model.predict([]), "there are no drawings"),
+        (lambda: model.predict(some), "case P0 by rater Bea is empty and none that was fitted is"),
         (lambda: replace(model, exchangeable=True).bias, "exchangeable raters have no names"),
     ):
         with pytest.raises(aj.InputError, match=sentence):
@@ -193,6 +196,7 @@ def test_evidence_agrees_with_the_consensus_whoever_drew_and_with_whichever_tool
         for tool in ("pen", "brush"):
             one = [replace(given[0], rater=rater, tool=tool)]
             (piece,) = model.evidence(one).pieces
+            assert isinstance(piece, Raters)
             consensus = model.consensus(one, draws=400)
             values = consensus.chart.values_of(piece.curves[0])
             assert np.abs(values - consensus.estimate).max() < 0.1
