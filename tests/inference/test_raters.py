@@ -26,6 +26,7 @@ from aistat_jax.space.basis import host_variance
 from aistat_jax.space.chart import slant
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.star import star_chart
 
 BIAS = {"Ada": 1.2, "Bea": -0.8, "Cy": 0.0, "Dot": -0.4}
@@ -89,6 +90,14 @@ def test_offsets_are_along_normals_and_come_back():
                        atol=0.05)  # fmt: skip
 
 
+def test_a_point_in_common_is_found_where_no_middle_is():
+    horseshoe = np.array([[0, 0], [30, 0], [30, 20], [25, 20], [25, 4], [5, 4], [5, 20], [0, 20]])
+    tall = np.array([[1, 1], [4, 1], [4, 90], [1, 90]])
+    pair = [Drawing("P", "A", Curve(horseshoe * 1.0)), Drawing("P", "B", Curve(tall * 1.0))]
+    centre = read_case(pair).chart.centre
+    assert all(each.contour.contains(centre[None])[0] for each in pair)
+
+
 def test_likelihood_is_that_of_a_dense_normal():
     given = drawings(3, seed=0)
     given = [each for each in given if (each.case, each.rater) != ("P1", "Cy")]
@@ -126,6 +135,15 @@ def test_everything_turns_and_moves_with_the_drawings():
     first, second = read_case(one), read_case(other)
     assert np.allclose(first.coefficients, second.coefficients, atol=1e-6)
     assert np.isclose(first.size, second.size)
+    angle = 2 * np.pi * 5 / 64  # five of the rays on which drawings are read
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = read_case([replace(each, contour=Curve(each.contour.points @ turn)) for each in one])
+    functions = np.asarray(basis_of(2)[0].functions)
+    assert np.isclose(first.size, turned.size)
+    assert np.allclose(np.roll(first.reference, 5), turned.reference, atol=1e-6)
+    for found in ("coefficients", "circle"):
+        before, after = (getattr(case, found) @ functions.T for case in (first, turned))
+        assert np.allclose(np.roll(before, 5, axis=-1), after, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------- refusals
@@ -155,6 +173,11 @@ def test_refusals():
     refused([replace(good[0], contour=Curve(broken)), *good[1:]], "case P0 by rater Ada has points")
     point = Curve(good[0].contour.points[:2])
     refused([replace(good[0], contour=point), *good[1:]], "2 points, which close no curve")
+    line = Curve(np.array([[0.0, 0.0], [0.1, 0.3], [0.2, 0.6]]) + 7.0)
+    refused([replace(good[0], contour=line), *good[1:]], "case P0 by rater Ada encloses no area")
+    flat = Mesh(np.array([[0.0, 0.0, 90.1], [9.0, 1.0, 90.1], [2.0, 8.0, 90.1], [3.0, 3.0, 90.1]]),
+                np.array([[0, 1, 3], [1, 2, 3], [2, 0, 3], [0, 2, 1]]))  # fmt: skip
+    refused([Drawing("P0", name, flat) for name in ("Ada", "Bea")], "rater Ada encloses no volume")
     refused([], "no drawing has a contour")
 
 
@@ -178,31 +201,41 @@ def test_refusals_of_a_model():
 # --------------------------------------------------------------------------------- evidence
 
 
-def test_evidence_agrees_with_the_consensus_whoever_drew_and_with_whichever_tool():
-    given = [replace(each, tool="pen") for each in drawings(1, seed=4)[:2]]
+def known(tools: tuple[str, str]) -> RaterModel:
+    """Two raters and two tools of which all is known, with one case that both drew."""
+    given = [replace(each, tool=tools[0]) for each in drawings(1, seed=4)[:2]]
     habit = np.zeros((1, 2, 6))
     habit[0, :, 0] = 0.4, -0.4
-    known = {
+    samples = {
         "noise": [0.2], "constant_share": [0.3], "correlation": [4.0], "size_exponent": [1.0],
         "hardness": [0.1], "shape_sd": [1.0], "shape_lengthscale": [0.45], "bias": [[0.5, -0.5]],
         "spread": [[0.3, -0.3]], "tool": [[1.0, -1.0]], "habit": habit,
     }  # fmt: skip
-    model = unfitted(
-        given, samples={name: np.array(value) for name, value in known.items()}, rest=0.0,
-        tools=("pen", "brush"), habits=6,
-    )  # fmt: skip
+    arrays = {name: np.array(value) for name, value in samples.items()}
+    return unfitted(given, samples=arrays, rest=0.0, tools=tools, habits=6)
+
+
+def test_evidence_agrees_with_the_consensus_whoever_drew_and_with_whichever_tool():
+    model = known(("pen", "brush"))
+    drawn = model.cases["P0"].drawings[0]
     for rater, spread in (("Ada", 0.3), ("Bea", -0.3)):
         means = []
-        for tool in ("pen", "brush"):
-            one = [replace(given[0], rater=rater, tool=tool)]
+        for tool in model.tools:
+            one = [replace(drawn, rater=rater, tool=tool)]
             (piece,) = model.evidence(one).pieces
             assert isinstance(piece, Raters)
-            consensus = model.consensus(one, draws=400)
+            consensus = model.consensus(one)
             values = consensus.chart.values_of(piece.curves[0])
             assert np.abs(values - consensus.estimate).max() < 0.1
             assert np.isclose(piece.sd, 0.2 * np.exp(spread) * read_case(one).size / 15.0)
             means.append(values.mean())
         assert means[1] - means[0] > 1.8  # the pen draws 2 mm further out
+
+
+def test_a_tool_named_like_a_rater_has_a_whisker_of_its_own():
+    figure = aj.plot_raters(known(("pen", "Bea")), "P0")
+    labels = [each.get_text() for each in figure.axes[1].get_yticklabels()]
+    assert labels == ["Ada", "Bea", "tool pen", "tool Bea"]
 
 
 # --------------------------------------------------------------------------------- presence
