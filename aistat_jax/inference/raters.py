@@ -223,7 +223,9 @@ class RaterModel:
                     f"case {case!r} was not fitted; pass its drawings instead of its name"
                 )
             return self.cases[case]
-        found = read_case(_check_case(case))
+        given = _check_case(case)
+        check_drawings(given)
+        found = read_case(given)
         first = next(iter(self.cases.values())).chart
         if (found.chart.unit, found.chart.dims) != (first.unit, first.dims):
             raise InputError(
@@ -328,9 +330,10 @@ def fit_raters(
         raise InputError(
             f"raters are compared with each other, and all drawings are by {drawings[0].rater}"
         )
-    cases = {}
-    for name in dict.fromkeys(each.case for each in drawings):
-        cases[name] = read_case(_check_case([each for each in drawings if each.case == name]))
+    together: dict[str, list[Drawing]] = {}
+    for each in drawings:
+        together.setdefault(each.case, []).append(each)
+    cases = {name: read_case(_check_case(case)) for name, case in together.items()}
     several = [case for case in cases.values() if len(case.rest) > 1]
     if not several:
         raise InputError("no case was drawn by two raters, so that none can be compared")
@@ -434,7 +437,6 @@ def _check_case(drawings: Sequence[Drawing]) -> list[Drawing]:
             f"case {names[0]} has no contour, only empty drawings; leave it out: of where its "
             "boundary is nothing is known"
         )
-    check_drawings(drawings)
     return drawings
 
 
