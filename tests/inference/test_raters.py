@@ -21,12 +21,14 @@ from aistat_jax.inference.rater_program import (
     probability_drawn,
     shape_variance,
 )
+from aistat_jax.inference.rater_sampling import around_mode, prior_means
 from aistat_jax.inference.raters import RaterModel, fit_raters, pack
 from aistat_jax.space.basis import host_variance
 from aistat_jax.space.chart import slant
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.sphere import sphere_chart
 from aistat_jax.space.star import star_chart
 
 BIAS = {"Ada": 1.2, "Bea": -0.8, "Cy": 0.0, "Dot": -0.4}
@@ -260,6 +262,65 @@ def test_presence_is_bernoulli_given_that_somebody_drew():
 
 
 # --------------------------------------------------------------------------------- recovery
+
+TOOLED = {"Ada pen": 1.6, "Ada brush": 0.0, "Bea pen": 0.4, "Bea brush": -1.2}
+
+
+def with_tools(cases: int, seed: int) -> list[Drawing]:
+    """Two raters, each with two tools of which one draws 1.6 mm further out."""
+    found = []
+    for each in drawings(cases, seed, bias=TOOLED, noise=dict.fromkeys(TOOLED, 0.4)):
+        rater, tool = each.rater.split()
+        found.append(replace(each, rater=rater, tool=tool))
+    return found
+
+
+def test_about_the_mode_the_tools_differ_by_what_they_do():
+    given = with_tools(4, seed=7)
+    model = unfitted(given, tools=("pen", "brush"), habits=6)
+    data = pack(list(model.cases.values()), model)
+    with jax.enable_x64(True):
+        mode, spread, unravel = around_mode(data, prior_means(data))
+        difference = jax.grad(lambda x: jnp.array([1.0, -1.0]) @ unravel(x)["tool"])
+        along = np.asarray(difference(jnp.asarray(mode)))
+    assert unravel(mode)["habit"].shape == (12,)
+    assert abs(along @ mode - 1.6) < 1.96 * np.linalg.norm(along @ spread) < 0.4
+
+
+@pytest.mark.slow
+def test_a_tools_difference_is_within_its_interval_beside_habits():
+    model = fit_raters(with_tools(5, seed=7), draws=300)
+    assert model.diagnostics.converged
+    assert model.samples["habit"].shape == (300, 2, 6)
+    for found, truth in ((model.tool["pen"], 0.8), (model.bias["Ada"], 0.6)):
+        assert found.lower < truth < found.upper < found.lower + 0.4
+    for drawing in with_tools(1, seed=9):
+        (piece,) = model.evidence([drawing]).pieces
+        consensus = model.consensus([drawing])
+        values = consensus.chart.values_of(piece.curves[0])
+        assert abs(values.mean() - consensus.estimate.mean()) < 0.15
+
+
+@pytest.mark.slow
+def test_surfaces_are_fitted_and_foretold():
+    rng = np.random.default_rng(0)
+    chart = sphere_chart(np.array([5.0, -3.0, 40.0]), 80.0, "mm", 8)
+    functions = np.asarray(chart.basis(4).functions)[:, 1:]
+    given = []
+    for case in range(6):
+        shape = 12 * np.exp(0.2 * rng.standard_normal())
+        shape = shape * (1 + 0.03 * functions @ rng.standard_normal(functions.shape[1]))
+        for rater, bias in (("Ada", 0.8), ("Bea", -0.8)):
+            error = 0.2 * rng.standard_normal()
+            error = error + 0.04 * functions @ rng.standard_normal(functions.shape[1])
+            given.append(Drawing(f"P{case}", rater, chart.surface(shape + bias + error)))
+    model = fit_raters(given[:-2], habit=False, draws=300)
+    found = model.bias["Ada"]
+    assert abs(found.mean - 0.8) < found.upper - found.lower < 0.6
+    ada, bea = given[-2:]
+    foretold = model.predict([bea], rater="Ada", draws=200)
+    truth, known = (foretold.chart.values_of(each.contour) for each in (ada, bea))
+    assert abs((foretold.estimate - truth).mean()) < 0.4 * abs((known - truth).mean())
 
 
 @pytest.fixture(scope="module")
