@@ -276,8 +276,8 @@ def _check_claim(file: Any, source: Path, content: Content) -> None:
     packed = ending in MOST_PACKED
     if not 0 <= claimed <= size * MOST_PACKED.get(ending, 1):
         raise InputError(
-            f"{source}: the header claims {claimed:,} bytes of voxels, and the file holds "
-            f"{size:,}{' packed' if packed else ''}; copy or export the file again"
+            f"{source}: cut short or damaged: the header claims {claimed:,} bytes of voxels, and "
+            f"the file holds {size:,}{' packed' if packed else ''}; copy or export the file again"
         )
 
 

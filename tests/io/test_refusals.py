@@ -31,7 +31,7 @@ def test_a_truncated_file_is_refused(tmp_path, rng, part):
     for name in ("cut.nii.gz", "cut.nii"):
         whole = save(tmp_path / name, noise, affine_of()).read_bytes()
         (tmp_path / name).write_bytes(whole[: int(part * len(whole))])
-        refuse(tmp_path / name, "cut short or damaged|not a readable NIfTI|header claims")
+        refuse(tmp_path / name, "cut short or damaged|not a readable NIfTI")
 
 
 def test_a_damaged_file_is_refused(tmp_path, rng):
@@ -39,7 +39,7 @@ def test_a_damaged_file_is_refused(tmp_path, rng):
     broken = bytearray(whole)
     broken[len(whole) // 2 : len(whole) // 2 + 200] = bytes(200)
     (tmp_path / "a.nii.gz").write_bytes(bytes(broken))
-    refuse(tmp_path / "a.nii.gz", "cut short or damaged|not a readable NIfTI|header claims")
+    refuse(tmp_path / "a.nii.gz", "cut short or damaged|not a readable NIfTI")
 
 
 def test_a_time_series_is_refused(tmp_path, rng):
