@@ -252,7 +252,7 @@ def _read_nifti(source: Path) -> _Stored:
             f"{source}: the voxel spacing in the header is {tuple(float(p) for p in pixdim)} "
             "and must be positive along every axis; repair the header"
         )
-    mm_per_unit = _MM_PER_UNIT.get(str(header.get_xyzt_units()[0]), 1.0)
+    mm_per_unit = _MM_PER_UNIT.get(_unit_of(header), 1.0)
     _check_claim(file, source, content)
     try:
         values = np.asanyarray(file.dataobj)
@@ -265,6 +265,14 @@ def _read_nifti(source: Path) -> _Stored:
     affine = np.asarray(file.affine, dtype=np.float64)
     qform = _other_transform(file, source, codes, mm_per_unit)
     return _Stored(values, affine, mm_per_unit, codes, qform)
+
+
+def _unit_of(header: Any) -> str:
+    """The unit of length that a header names; "unknown" for a code that is none."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
 
 
 def _check_claim(file: Any, source: Path, content: Content) -> None:

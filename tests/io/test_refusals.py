@@ -115,3 +115,10 @@ def test_a_file_that_packs_well_is_read(tmp_path, ending):
     mask[20:40, 20:40, 20:40] = 1
     nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2.0, 2.0, 1.0])), path)
     assert read_image(PT=path).primary.values.sum() == 8000
+
+
+def test_a_unit_of_no_known_code_is_taken_for_none(tmp_path):
+    image = nib.Nifti1Image(ball(affine_of()), np.diag([2.0, 2.0, 2.0, 1.0]))
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "unit.nii")
+    assert np.allclose(read_image(PT=tmp_path / "unit.nii").primary.grid.spacing, 2.0)
