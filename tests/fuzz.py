@@ -2,10 +2,10 @@
 
 `python -m tests.fuzz READER,READER SAMPLES SECONDS [ROUNDS]` reads files whose bytes Hypothesis has
 changed: bits flipped, cut short, parts moved, doubled or overwritten by huge lengths, of what is
-packed also within. A reader may give what it reads or raise InputError. Whatever else it does is listed once a
-place in the code, and the file is kept beside the samples: another error, more than `MOST_S`
-seconds of the processor, more than `MOST_MIB` of memory. A line a reader says how many files there
-were and how many were refused; the status is 1 where something was listed.
+packed also within. A reader may give what it reads or raise InputError. Whatever else it does is
+listed once a place in the code, and the file is kept beside the samples: another error, more than
+`MOST_S` seconds of the processor, more than `MOST_MIB` of memory. A line a reader says how many
+files there were and how many were refused; the status is 1 where something was listed.
 """
 
 from __future__ import annotations
