@@ -301,6 +301,8 @@ def channel_from_array(
             "store one real value a voxel"
         )
     volume = as_volume(array, where).astype(np.float64)
+    if not volume.size:
+        raise InputError(f"{where}: there is no voxel, of shape {array.shape}; export it again")
     if not np.isfinite(volume).all():
         bad = int(np.count_nonzero(~np.isfinite(volume)))
         raise InputError(

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.io.nifti import read_image
 from tests.io.volumes import SHAPE, affine_of, ball, refuse, save
@@ -122,3 +123,8 @@ def test_a_unit_of_no_known_code_is_taken_for_none(tmp_path):
     image.header["xyzt_units"] = 7
     nib.save(image, tmp_path / "unit.nii")
     assert np.allclose(read_image(PT=tmp_path / "unit.nii").primary.grid.spacing, 2.0)
+
+
+def test_an_image_without_voxels_is_refused():
+    with pytest.raises(InputError, match="there is no voxel"):
+        aj.Image.from_arrays(PT=np.zeros((4, 4, 0)), spacing_mm=2.0)
