@@ -126,5 +126,6 @@ def test_a_unit_of_no_known_code_is_taken_for_none(tmp_path):
 
 
 def test_an_image_without_voxels_is_refused():
-    with pytest.raises(InputError, match="there is no voxel"):
-        aj.Image.from_arrays(PT=np.zeros((0, 4, 4)), spacing_mm=2.0)
+    for shape in ((0, 4), (4, 4, 0), (0, 4, 4, 1)):
+        with pytest.raises(InputError, match="there is no voxel"):
+            aj.Image.from_arrays(PT=np.zeros(shape), spacing_mm=2.0)
