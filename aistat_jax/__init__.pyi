@@ -9,7 +9,6 @@ from .space.curve import Curve as Curve
 from .space.outlines import outlines as outlines
 from .nets.weights import load_net as load_net, shipped_nets as shipped_nets
 from .nets.foreign import import_net as import_net
-from .nets.foreign.basic_unet import Inputs as Inputs
 from .nets.predict import features as features, predict as predict
 from .nets.edges import feature_field as feature_field
 from .dicom.structures import (
