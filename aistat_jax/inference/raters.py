@@ -113,9 +113,10 @@ class RaterModel:
         """
         bias, which = self._named("bias"), self._number(rater)
         found = bias[:, which, None] - bias.mean(axis=1)[:, None]
+        chart = next(iter(self.cases.values())).chart
         if not self.habits:
-            return found * np.ones(next(iter(self.cases.values())).chart.sites)
-        basis, _ = basis_of(next(iter(self.cases.values())).chart.dims)
+            return found * np.ones(chart.sites)
+        basis, _ = basis_of(chart.dims)
         local = self.samples["habit"]
         local = local[:, which] - local.mean(axis=1)
         return found + local @ np.asarray(basis.functions)[:, 1 : 1 + self.habits].T

@@ -19,8 +19,9 @@ class Reliability(NamedTuple):
     Where equal probabilities fall in two bins, each has of their rights as many as of them.
 
     `error` is the expected calibration error (the mean over all of |share - probability| of their
-    bin), `sd` its standard deviation over units drawn anew with replacement, and `chance` the mean
-    that it has where every probability is right: of few it is not 0.
+    bin; that of voxels, in bins of equal width, is of `voxel_scores`), `sd` its standard deviation
+    over units drawn anew with replacement, and `chance` the mean that it has where every
+    probability is right: of few it is not 0.
     Shapes: predicted, right and count (bin,).
     """
 
