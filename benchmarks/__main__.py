@@ -21,7 +21,7 @@ NAMES = (
     "surfaces", "charts:sphere", "charts:offset curve", "charts:offset mesh", "charts:ring",
     "charts:voxels", "objects", "representation", "trust", "readings", "surface_head",
     "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances", "real_pet",
-    "raters",
+    "raters", "reading",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
     "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
 )  # fmt: skip
