@@ -20,7 +20,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
-from aistat_jax.boundary.simulate import blurred_values
+from aistat_jax.boundary.redrawn import blurred_values
 from aistat_jax.boundary.volume import VolumeTarget
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.data.textures import correlated_noise
