@@ -11,8 +11,10 @@ import pytest
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.data.balls import Ball, image_of_balls
-from aistat_jax.editing import target_removed
+from aistat_jax.editing import session_of, target_removed
+from aistat_jax.views.live.drawn import Drawn
 from aistat_jax.views.live.queue import Order
+from tests.helpers import make_posterior
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
@@ -185,6 +187,41 @@ def test_a_file_is_opened_with_references_and_with_models_of_the_same_places_onl
     read.place_target(FIRST.centre, 12.0)
     model = read.session.given[2].posterior.model
     assert model.data.basis.functions.shape == (64, 17)
+
+
+def test_references_stay_with_their_targets_when_one_before_them_is_removed(fitted, explorer):
+    image = fitted[0]
+    explorer.place_target(OTHER.centre, 10.0)
+    explorer.place_target(FIRST.centre, 12.0)
+    curves = [aj.Curve(np.eye(3)[:, :2] * size) for size in (1.0, 2.0, 3.0)]
+    again = aj.explore(image, explorer.session, reference=curves)
+    again.go_to(again.session[1])
+    again.remove_target()
+    assert [edit.posterior.target_id for edit in again.session.given][1:] == ["new2"]
+    assert again.references == [curves[0], curves[2]]
+    again.place_target(OTHER.centre, 9.0)  # a third, which nobody has drawn
+    assert again.references == [curves[0], curves[2], None]
+    assert again.others == [None] * 3
+    again.go_to(again.session[1])
+    again.remove_target()
+    assert again.references == [curves[0], None]
+
+
+def test_references_are_joined_by_id_and_where_names_are_alike_by_place():
+    posteriors = [make_posterior(draws=100, seed=n) for n in range(3)]
+    named = [aj.replace(p, target_id=name) for p, name in zip(posteriors, "abc", strict=True)]
+    session = session_of(named, tolerance_mm=2.0)
+    drawn = Drawn(session, ["A", "B", "C"], [(), None, None])
+    turned = session_of(named[::-1], tolerance_mm=2.0)
+    assert drawn.references(session) == ["A", "B", "C"]
+    assert drawn.references(turned) == ["C", "B", "A"]
+    assert drawn.others(turned) == [None, None, ()]
+    read = session_of([aj.replace(p, seed=9) for p in named[1:]], tolerance_mm=2.0)
+    assert drawn.references(read) == ["B", "C"]  # other records of the same names
+    alike = session_of(posteriors, tolerance_mm=2.0)
+    again = session_of([aj.replace(p, seed=9) for p in posteriors[:2]], tolerance_mm=2.0)
+    assert Drawn(alike, ["A", "B", "C"]).references(again) == ["A", "B"]
+    assert Drawn(session, ["A", "B", "C"]).references(alike) == [None] * 3
 
 
 def test_orders_behind_a_removal_find_their_targets(explorer, tmp_path):
