@@ -69,6 +69,7 @@ from .inference.earlier import model_from_draws as model_from_draws
 from .inference.log_density import LogDensity as LogDensity, log_density as log_density
 from .inference.own_draws import as_posterior as as_posterior
 from .inference.posterior import Diagnostics as Diagnostics, Posterior as Posterior
+from .inference.chart_store import register_chart as register_chart
 from .inference.store import load_posterior as load_posterior, save_posterior as save_posterior
 from .inference.arviz_groups import to_arviz as to_arviz
 from .uncertainty.bands import (

@@ -26,8 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Bool, Float, Int
-from aistat_jax.boundary.families import BlurredStep
-from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.answers import pictures
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import Voxels, voxels_inside, voxels_of
 from aistat_jax.inference.posterior import Finding
@@ -94,28 +93,21 @@ def image_findings(
     chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)
     found = [misfit(voxels, model.chart, chosen) for voxels in seen]
-    channels = [
-        model.target.part_of(piece.image[name], BEYOND_CHART * model.chart.reach[1])
-        for piece in model.evidence.pieces
-        if isinstance(piece, Intensity) and piece.image is not None
-        for name in piece.channels
-    ]
-    pixels = [voxels for voxels in seen if voxels.side > 0]
-    for channel, voxels in zip(channels, pixels, strict=True):
-        found.append(further_out(channel, model.chart, chosen, _blur(voxels)))
+    pixels = [(voxels, voxels.channel) for voxels in seen if voxels.channel is not None]
+    for voxels, channel in pixels:
+        around = model.target.part_of(channel, BEYOND_CHART * model.chart.reach[1])
+        found.append(further_out(around, model.chart, chosen, _blur(voxels)))
     if seen:
         found += [off_the_region(model, radii), two_parts(model, radii)]
-    finest = min((voxels.side for voxels in pixels), default=None)
+    finest = min((voxels.side for voxels, _ in pixels), default=None)
     return tuple(f for f in found if f is not None), finest
 
 
 def _finest_pixel(model: BoundaryModel) -> float | None:
     """The side of the finest pixel that a model counts, None where it reads no image."""
     sides = [
-        np.prod(model.target.part_of(piece.image[name], model.chart.reach[1]).sides)
-        for piece in model.evidence.pieces
-        if isinstance(piece, Intensity) and piece.image is not None
-        for name in piece.channels
+        np.prod(model.target.part_of(image[name], model.chart.reach[1]).sides)
+        for image, name in pictures(model)
     ]
     return float(min(sides) ** (1 / model.chart.dims)) if sides else None
 
@@ -317,7 +309,7 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
 
 def _blur(voxels: Voxels) -> float:
     """How wide the edge is that the model expects: its blur, or a voxel where it has none."""
-    return float(voxels.term.blur) if isinstance(voxels.term, BlurredStep) else voxels.side
+    return voxels.term.width or voxels.side
 
 
 def _pooled_sd(groups: list[np.ndarray]) -> float:

@@ -10,6 +10,9 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import MultiPolygon, as_polygons
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.outlines import region_in
 
 _MINIMUM_DRAWS = 100
 _FOLDS = 5
@@ -36,6 +39,15 @@ class Band:
     @property
     def unit(self) -> str:
         return self.chart.unit
+
+    @property
+    def sites(self) -> int:
+        return len(self.lower)
+
+    def region(self, plane: Plane | None = None) -> MultiPolygon:
+        """What lies between its edges in a plane, as shapely polygons; see `to_shapely`."""
+        upper, lower = (region_in(self.chart, edge, plane) for edge in (self.upper, self.lower))
+        return as_polygons(upper.difference(lower))
 
     @property
     def half_width(self) -> Float[np.ndarray, " ray"]:

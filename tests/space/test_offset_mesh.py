@@ -12,7 +12,8 @@ from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
-from aistat_jax.space.sphere import sphere_chart, sphere_sites
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.sphere_sites import sphere_sites
 from aistat_jax.space.surfaces import (
     mesh_reaches,
     mode_count,

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Polygon
 
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band

@@ -16,7 +16,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import ChannelSlice
