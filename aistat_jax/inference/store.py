@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,19 +251,22 @@ def _chart(data: xarray.Dataset) -> Any:
                 f"{', '.join(CHARTS)}; add it to inference.store.CHARTS"
             )
         made = CHARTS[kind]
-        return made(**{field.name: _field(data, field.name) for field in fields(made)})
+        return made(**{field.name: _field(data, field) for field in fields(made)})
     centre, reach = np.array(attrs["centre"], dtype=float), float(attrs["radius_max"])
     if "frequency" in attrs:
         return SphereChart(centre, reach, str(attrs["unit"]), int(attrs["frequency"]))
     return StarChart(centre, data["ray"].values, reach, _plane(attrs))
 
 
-def _field(data: xarray.Dataset, name: str) -> Any:
-    """A field of a chart: an array, a number or word, or its plane."""
+def _field(data: xarray.Dataset, field: Field) -> Any:
+    """A field of a chart: an array, a number or word, its plane, or None where it may be none."""
+    name = field.name
     if name == "plane":
         return _plane(data.attrs)
     if f"chart_{name}" in data.coords:
         return data[f"chart_{name}"].values
+    if field.default is None and f"chart_{name}" not in data.attrs:
+        return None
     value = data.attrs[f"chart_{name}"]
     return value.item() if isinstance(value, np.generic) else value
 
@@ -305,7 +308,7 @@ def _kept_chart(chart: Chart) -> tuple[dict[str, Any], dict[str, Any]]:
         elif isinstance(value, np.ndarray):
             dims = tuple(f"chart_{field.name}_{axis}" for axis in range(value.ndim))
             coordinates[f"chart_{field.name}"] = (dims, value)
-        else:
+        elif value is not None:
             attrs[f"chart_{field.name}"] = value
     return attrs, coordinates
 

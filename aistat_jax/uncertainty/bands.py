@@ -69,7 +69,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     deviation = np.abs(draws - centre) / np.where(sd > 0, sd, np.inf)
     multiple = np.quantile(deviation.max(axis=1), level, method="inverted_cdf")
     return Band(
-        lower=np.maximum(centre - multiple * sd, posterior.chart.reach[0]),
+        lower=np.maximum(centre - multiple * sd, posterior.chart.ends[0]),
         centre=centre,
         upper=centre + multiple * sd,
         chart=posterior.chart,

@@ -11,14 +11,11 @@ from aistat_jax._record import replace
 from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh, surface_from_mask
+from aistat_jax.space.mesh_reach import mesh_reaches
+from aistat_jax.space.mesh_reference import smooth_surface
 from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
 from aistat_jax.space.sphere import sphere_chart, sphere_sites
-from aistat_jax.space.surfaces import (
-    mesh_reaches,
-    mode_count,
-    smooth_surface,
-    vertex_normals,
-)
+from aistat_jax.space.surfaces import mode_count, vertex_normals
 from tests.helpers import tube_depth
 
 GRID = Grid(np.diag([2.0, 2.0, 3.0, 1.0]), (40, 40, 16))
@@ -196,7 +193,7 @@ def test_a_mesh_is_finer_only_where_the_normals_of_a_coarse_one_cross():
     plate = (np.abs(z - 24 - 7 * np.sin(x / 7)) < 4) & within
 
     def reach(mesh):
-        return min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces)))
+        return min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces)).least)
 
     coarse, fine = smooth_surface(plate, GRID, 150), smooth_surface(plate, GRID, 150, 700)
     assert (len(coarse.points), len(fine.points)) == (150, 700)
