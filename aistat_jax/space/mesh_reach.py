@@ -13,8 +13,9 @@ from aistat_jax.space.surfaces import neighbours, vertex_normals
 
 # Boundaries keep to this share of the reaches, and a chart reaches at least so many voxels.
 KEPT, LEAST = 0.9, 0.25
-# All sites share one reach where it is so many voxels, or a share of the size where that is less.
-WANTED, SHARE = 1.5, 0.3
+# A reach is enough if it is so many voxels, or a share of the size where that is less. All sites
+# share one that is, if it is at least this share of the median of what each has of its own.
+WANTED, SHARE, ALIKE = 1.5, 0.3, 0.5
 # Reaches of their own change along the surface by no more than this share of the way; and no more
 # than this share of the surface may have less than LEAST.
 SLOPE, NARROW_SHARE = 0.5, 0.05
@@ -133,7 +134,7 @@ def size_of(mesh: Mesh) -> float:
 
 
 def enough(mesh: Mesh, voxel: float) -> float:
-    """The reach that all sites share where it is as long: WANTED voxels, or SHARE of the size."""
+    """The least reach that all sites may share: WANTED voxels, or SHARE of the size."""
     return min(WANTED * voxel, SHARE * size_of(mesh))
 
 
@@ -145,11 +146,11 @@ def narrow_share(mesh: Mesh, reach: Float[np.ndarray, " site"], least: float) ->
 def checked_normals(mesh: Mesh, reach: float, voxel: float, *, even: bool = False) -> Normals:
     """The normals of a closed mesh, and how far in and out boundaries may lie from each site.
 
-    As far as `reach`, or as the normals do not cross: all alike if that is `enough`, or `even` is
-    asked for, else each as far as its own, made `gentle`. `voxel` is the side of the voxels that
-    will be read. Raises InputError for a mesh with holes or edges of more than two triangles, one
-    so small or narrow that its normals cross within LEAST voxels (on NARROW_SHARE of the surface
-    where each has its own reach), and a reach that is not positive.
+    As far as `reach`, or as the normals do not cross: all alike if that is `enough` and hardly less
+    than most could, or `even` is asked for; else each as far as its own, made `gentle`. `voxel` is
+    the side of the voxels that will be read. Raises InputError for a mesh with holes or edges of
+    more than two triangles, one so small or narrow that its normals cross within LEAST voxels (on
+    NARROW_SHARE of the surface where each has its own reach), and a reach that is not positive.
     """
     if not reach > 0:
         raise InputError(f"the chart's reach must be positive, got {reach}")
@@ -158,11 +159,12 @@ def checked_normals(mesh: Mesh, reach: float, voxel: float, *, even: bool = Fals
         raise InputError("the mesh is inside out, or empty; turn its triangles counter-clockwise")
     normals = vertex_normals(mesh.points, mesh.faces)
     found, count = mesh_reaches(mesh, normals), len(mesh.points)
-    if even or min(found.least) >= enough(mesh, voxel):
+    low, high = (np.clip(KEPT * gentle(mesh, each), FLOOR * voxel, reach) for each in found)
+    alike = all(each.min() >= ALIKE * np.median(each) for each in (low, high))
+    if even or (alike and min(found.least) >= enough(mesh, voxel)):
         low, high = (np.full(count, min(reach, KEPT * each)) for each in found.least)
         narrow = min(low.min(), high.min()) < LEAST * voxel
     else:
-        low, high = (np.clip(KEPT * gentle(mesh, each), FLOOR * voxel, reach) for each in found)
         narrow = narrow_share(mesh, np.minimum(low, high), LEAST * voxel) > NARROW_SHARE
     if narrow:
         least = min(low.min(), high.min())

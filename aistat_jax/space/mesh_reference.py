@@ -30,6 +30,9 @@ SPARE, TRIES = 1.25, 8
 SMOOTH = (0.5, 0.7, 1.0, 1.4, 2.0)
 # So much of an outline may be missed by the normals of a mesh, or lie beyond all of them.
 MISSED = 0.02
+# Vertices farther apart than this share of the size, and than a voxel, are too few: flat triangles
+# on a tube then lose a fiftieth of its volume.
+COARSE = 0.3
 # Voxels around a mask in which its distance is known.
 PAD = 5
 
@@ -56,33 +59,40 @@ class Depth(NamedTuple):
 def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) -> Mesh:
     """The least smoothed even mesh around a mask whose normals run far enough and meet its outline.
 
-    Far enough is `mesh_reach.enough`. It has the first of so many `vertices`; the next where no
-    smoothing does both and they are more than a voxel apart. Where none does, each normal runs as
-    far as it can: the mesh is the least smoothed of the finest tried that hardly any normal of is
-    too short (`mesh_reach.NARROW_SHARE`) and that holds all but MISSED of the outline, or the one
-    that does both most nearly.
+    Far enough is `mesh_reach.enough`. It has the first of so many `vertices`; the next where they
+    are more than a voxel apart and no smoothing does both, or they are COARSE. Where none does,
+    each normal runs as far as it can: the mesh is the least smoothed of the finest tried that
+    hardly any normal of is too short (`mesh_reach.NARROW_SHARE`) and that holds all but MISSED of
+    the outline, or the one that does both most nearly.
     """
     voxel, outline = float(np.prod(grid.spacing) ** (1 / 3)), surface_from_mask(mask, grid)
     depths = smoothed_depths(mask, grid, SMOOTH)
     found: list[tuple[bool, float, int, Mesh]] = []
     for vertex_count in vertices:
-        found = []
+        found, last = [], vertex_count == vertices[-1]
         for n, depth in enumerate(depths):
             mesh = even_surface(depth, vertex_count).check()
             normals = vertex_normals(mesh.points, mesh.faces)
             reaches = mesh_reaches(mesh, normals)
             if min(reaches.least) >= enough(mesh, voxel):
                 low, high = (np.full(len(normals), each) for each in reaches.least)
-                if missed(outline, mesh, normals, low, high) <= MISSED:
+                if missed(outline, mesh, normals, low, high) <= MISSED and (
+                    last or apart(mesh) <= max(COARSE * size_of(mesh), voxel)
+                ):
                     return mesh
             low, high = (gentle(mesh, each) for each in reaches)
             narrow = narrow_share(mesh, KEPT * np.minimum(low, high), LEAST * voxel)
             lost = max(missed(outline, mesh, normals, low, high), unheld(outline, mesh, high))
             found.append((narrow > NARROW_SHARE or lost > MISSED, narrow + lost, n, mesh))
-        if np.sqrt(found[-1][-1].areas.sum() / vertex_count) <= voxel:
+        if apart(found[-1][-1]) <= voxel:
             break
     good = [each for each in found if not each[0]]
     return good[0][-1] if good else min(found)[-1]
+
+
+def apart(mesh: Mesh) -> float:
+    """About how far vertices are from each other."""
+    return float(np.sqrt(mesh.areas.sum() / len(mesh.points)))
 
 
 def missed(
@@ -103,9 +113,8 @@ def unheld(outline: Mesh, mesh: Mesh, high: Float[np.ndarray, " site"]) -> float
     the size of the mesh, and than vertices are apart: parts that a mesh has lost."""
     from scipy.spatial import KDTree
 
-    edge = float(np.sqrt(mesh.areas.sum() / len(mesh.points)))
     away, near = (np.asarray(v) for v in KDTree(mesh.points).query(outline.points))
-    return float((away > np.minimum(high, size_of(mesh))[near] + edge).mean())
+    return float((away > np.minimum(high, size_of(mesh))[near] + apart(mesh)).mean())
 
 
 def smoothed_depths(
