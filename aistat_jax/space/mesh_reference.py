@@ -14,6 +14,7 @@ from aistat_jax.space.mesh_reach import (
     KEPT,
     LEAST,
     NARROW_SHARE,
+    Reaches,
     enough,
     gentle,
     mesh_reaches,
@@ -67,27 +68,32 @@ def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) 
     """
     voxel, outline = float(np.prod(grid.spacing) ** (1 / 3)), surface_from_mask(mask, grid)
     depths = smoothed_depths(mask, grid, SMOOTH)
-    found: list[tuple[bool, float, int, Mesh]] = []
+    tried: list[tuple[Mesh, np.ndarray, Reaches]] = []
     for vertex_count in vertices:
-        found, last = [], vertex_count == vertices[-1]
-        for n, depth in enumerate(depths):
+        tried, last = [], vertex_count == vertices[-1]
+        for depth in depths:
             mesh = even_surface(depth, vertex_count).check()
             normals = vertex_normals(mesh.points, mesh.faces)
             reaches = mesh_reaches(mesh, normals)
-            if min(reaches.least) >= enough(mesh, voxel):
-                low, high = (np.full(len(normals), each) for each in reaches.least)
-                if missed(outline, mesh, normals, low, high) <= MISSED and (
-                    last or apart(mesh) <= max(COARSE * size_of(mesh), voxel)
-                ):
-                    return mesh
-            low, high = (gentle(mesh, each) for each in reaches)
-            narrow = narrow_share(mesh, KEPT * np.minimum(low, high), LEAST * voxel)
-            lost = max(missed(outline, mesh, normals, low, high), unheld(outline, mesh, high))
-            found.append((narrow > NARROW_SHARE or lost > MISSED, narrow + lost, n, mesh))
-        if apart(found[-1][-1]) <= voxel:
+            tried.append((mesh, normals, reaches))
+            if min(reaches.least) < enough(mesh, voxel):
+                continue
+            if not last and apart(mesh) > max(COARSE * size_of(mesh), voxel):
+                continue
+            low, high = (np.full(len(normals), each) for each in reaches.least)
+            if missed(outline, mesh, normals, low, high) <= MISSED:
+                return mesh
+        if apart(tried[-1][0]) <= voxel:
             break
-    good = [each for each in found if not each[0]]
-    return good[0][-1] if good else min(found)[-1]
+    worst = []
+    for mesh, normals, reaches in tried:
+        low, high = (gentle(mesh, each) for each in reaches)
+        narrow = narrow_share(mesh, KEPT * np.minimum(low, high), LEAST * voxel)
+        lost = max(missed(outline, mesh, normals, low, high), unheld(outline, mesh, high))
+        if narrow <= NARROW_SHARE and lost <= MISSED:
+            return mesh
+        worst.append(narrow + lost)
+    return tried[int(np.argmin(worst))][0]
 
 
 def apart(mesh: Mesh) -> float:
