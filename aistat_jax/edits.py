@@ -114,7 +114,8 @@ def check_clicks(clicks: Sequence[Click], chart: Any, sd: float) -> None:
             )
         if not (np.isfinite(click.point).all() and _on_the_slice(click.point, chart)):
             raise InputError(f"the click at {place} lies outside the image; click on the image")
-        position, (nearest, farthest) = float(chart.position(click.point)), chart.reach
+        position, site = float(chart.position(click.point)), int(chart.nearest(click.point))
+        nearest, farthest = (float(end[site]) for end in chart.ends)
         star = chart.link == "log"  # positions of others are offsets, and no centre is special
         if not nearest <= position <= farthest:
             origin = "the centre" if star else "the outline"

@@ -41,7 +41,7 @@ def simulate(
     """
     radii = np.asarray(radii, dtype=float)
     rays = model.chart.sites
-    if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > model.chart.reach[0])).all():
+    if radii.shape != (rays,) or not (np.isfinite(radii) & (radii > model.chart.ends[0])).all():
         raise InputError(
             f"a boundary of this model is {rays} values above {model.chart.reach[0]:g}, "
             f"got shape {radii.shape}"

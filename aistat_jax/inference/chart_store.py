@@ -7,7 +7,7 @@ numbers and words as attributes, a plane and charts within a chart likewise, und
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -130,7 +130,7 @@ def _written(chart: Any, prefix: str) -> Parts:
             coordinates |= arrays
         elif isinstance(value, str | int | float | np.number) and not isinstance(value, bool):
             attrs[name] = value
-        else:
+        elif value is not None or field.default is not None:
             raise InputError(
                 f"a {type(value).__name__}, as `{field.name}` of a {type(chart).__name__}, cannot "
                 "be kept in a file; let it be an array, a number, a word, a plane or a registered "
@@ -140,18 +140,20 @@ def _written(chart: Any, prefix: str) -> Parts:
 
 
 def _read(made: Any, data: xarray.Dataset, prefix: str) -> Any:
-    return made(**{field.name: _field(data, prefix, field.name) for field in fields(made)})
+    return made(**{field.name: _field(data, prefix, field) for field in fields(made)})
 
 
-def _field(data: xarray.Dataset, prefix: str, field: str) -> Any:
-    """A field of a chart: an array, a chart, its plane, a number or word."""
-    name, at = f"{prefix}{field}", _plane_prefix(prefix, field)
+def _field(data: xarray.Dataset, prefix: str, field: Field) -> Any:
+    """A field of a chart: an array, a chart, its plane, a number or word, None where it may be."""
+    name, at = f"{prefix}{field.name}", _plane_prefix(prefix, field.name)
     if name in data.coords:
         return data[name].values
     if f"{name}_kind" in data.attrs:
         return _read(CHARTS[str(data.attrs[f"{name}_kind"])].made, data, f"{name}_")
     if f"{at}plane_origin" in data.attrs and name not in data.attrs:
         return _plane(data.attrs, at)
+    if field.default is None and name not in data.attrs:
+        return None
     value = data.attrs[name]
     return value.item() if isinstance(value, np.generic) else value
 

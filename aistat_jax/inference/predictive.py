@@ -194,7 +194,7 @@ def further_out(
     points, values, distance = points[looked_at], values[looked_at], distance[looked_at]
     edge = radii.mean(axis=0)[chart.nearest(points)]
     near = edge + 2 * blur
-    start = chart.reach[0]
+    start = chart.ends[0][chart.nearest(points)]
     around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * (edge - start)))
     beyond = (distance > np.maximum(0.8 * end, near + blur)) & (distance <= BEYOND_CHART * end)
     within = distance < start + 0.7 * (edge - start)
@@ -280,8 +280,9 @@ class Zone(NamedTuple):
 def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> list[Zone]:
     """The zones that hold enough voxels."""
     distance, edge, blur = voxels.position, voxels.at(radii), _blur(voxels)
-    depth, deep = edge - distance, edge - chart.reach[0]
-    middle = chart.reach[0] + 0.5 * deep
+    depth, start = edge - distance, voxels.at(chart.ends[0])
+    deep = edge - start
+    middle = start + 0.5 * deep
     core = (distance <= middle) & (depth >= 1.5 * blur)
     within = depth >= blur
     rim = within & (distance > middle)

@@ -11,7 +11,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis
-from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.chart import Points, Shares, even_ends
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import words_in_space
 from aistat_jax.space.grid import Plane
@@ -66,6 +66,10 @@ class SphereChart:
     @property
     def reach(self) -> tuple[float, float]:
         return 0.0, self.radius_max
+
+    @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        return even_ends(self.reach, self.sites)
 
     @property
     def link(self) -> str:

@@ -83,7 +83,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     centre, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
     multiple = np.quantile(_largest_deviations(draws), level, method="inverted_cdf")
     return Band(
-        lower=np.maximum(centre - multiple * sd, posterior.chart.reach[0]),
+        lower=np.maximum(centre - multiple * sd, posterior.chart.ends[0]),
         centre=centre,
         upper=centre + multiple * sd,
         chart=posterior.chart,

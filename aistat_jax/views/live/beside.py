@@ -213,7 +213,7 @@ class ProfilePanel:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
         chart = posterior.chart
-        low, high = chart.reach
+        low, high = (end[ray] for end in chart.ends)
         reach = np.linspace(low, high, _POINTS)
         self.profile.set_data(reach, shown.at(chart.line(ray, reach)))
         radii = posterior.draws[:, ray]
