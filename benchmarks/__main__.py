@@ -18,7 +18,7 @@ NAMES = (
     "surfaces", "objects", "representation", "trust", "readings", "surface_head",
     "real_pet",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
-    "cohort",
+    "cohort", "foreign",
 )  # fmt: skip
 
 
