@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,8 @@ class Unrolled:
     astray: Float[ArrayLike, "*batch"]
 
 
-class Crossed(NamedTuple, Generic[Headed]):
+@dataclass(frozen=True, eq=False)
+class Crossed(Generic[Headed]):
     """Whose head has learned from all patients, and those that learned without a fold of them.
 
     Each fold is the patients that its head has not learned from, with that head; its margin is
