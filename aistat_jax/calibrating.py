@@ -121,6 +121,8 @@ def calibrate(
     """
     if output not in OUTPUTS:
         raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+    if settings.folds < 2:
+        raise InputError(f"a calibration is judged on at least 2 folds, got {settings.folds}")
     needed = max(LEAST_PATIENTS, patients_needed(1 - coverage), patients_needed(rate))
     tell = progress or (lambda what, done, of: None)
     _refuse_few({case.whose for case in cases}, needed, coverage, rate)
@@ -328,6 +330,11 @@ def _promises(
     left_out: Sequence[Judged], coverage: float, rate: float
 ) -> tuple[ConformalBand, GreenRule]:
     there = [one for one in left_out if one.seen]
+    if not there:
+        raise InputError(
+            "what the network finds is nowhere what was drawn; check the label, and that each "
+            "output is of its own image"
+        )
     scores = band_scores(
         [one.contour for one in there], [one.patient for one in there], level=coverage,
         scale="band",

@@ -130,7 +130,7 @@ def contour(
         check_fits(known_by.head, picture)
         odds = known_by.log_odds(probability, picture)
         files += [] if isinstance(probability, np.ndarray) else [Path(probability)]
-        names = names_of(files) or names
+        names = (*(names_of(files) or names), f"calibration of {known_by.name}")
         with about(f"network {known_by.name}"):
             seen = seen_in_output(
                 known_by.head, picture, odds, **where | {"dims": 2, "chart": "star"}

@@ -13,6 +13,7 @@ from flax import nnx
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax.boundary.networks import seen_in_output
 from aistat_jax.calibrations import (
     Calibration,
     digest_of,
@@ -20,6 +21,7 @@ from aistat_jax.calibrations import (
     save_calibration,
 )
 from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.head_training import seen_place
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.output_head import SUV, OutputHead
 from aistat_jax.nets.weights import weights_of
@@ -135,3 +137,19 @@ def test_a_calibration_refuses_what_it_is_not_for():
     refused("drop net", net="lesion-pet-2d")
     refused("calibration finds the target itself; drop threshold", threshold=1.0)
     refused("calibration reads contours slice by slice", dims=3)
+
+
+def test_targets_are_found_where_a_head_has_learned_to_start():
+    """A shoulder of at least half of the peak's probability belongs to the region, as it did when
+    the head learned; what is likelier than not, by itself, is smaller."""
+    image, _ = a_disc(PT=4.0)
+    i, j = np.indices((40, 40))
+    distance = np.hypot(i - 20, j - 19)
+    p = np.select([distance < 5, distance < 8], [0.6, 0.35], 0.02)[..., None]
+    ours = a_calibration()
+    odds = ours.log_odds(p, image)
+    seen = seen_in_output(ours.head, image, odds)
+    _, radius = seen_place(seen.field, distance < 6, image.primary.grid.plane(0))
+    (target,) = seen.targets
+    assert target.radius == pytest.approx(radius)
+    assert target.radius > 1.4 * np.sqrt((p > 0.5).sum() / np.pi) * 2.0

@@ -17,11 +17,13 @@ from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.targets import Target, Targets
 from aistat_jax.nets.contour_head import FARTHEST
 from aistat_jax.nets.edge_law import FINEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
-from aistat_jax.nets.edges import FeatureField, edge_at, feature_field, output_field
+from aistat_jax.nets.edges import FeatureField, edge_at, feature_field, output_field, region_at
 from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.image import Image, channel_from_array
+
+LEAST_ODDS = 1e-3  # above 0, of what belongs to a region all the same
 
 
 def network_logits(net: Net, image: Image) -> Image:
@@ -76,11 +78,28 @@ def seen_in_output(
                 f"{head.name} finds nothing: its probability is nowhere above one half; pass a "
                 "mask of what to contour"
             )
-        odds = channel_from_array(
-            log_odds, image.primary.grid.affine, name=head.name, in_px=image.unit == "px"
-        )
+        affine, in_px = image.primary.grid.affine, image.unit == "px"
+        odds = channel_from_array(_as_learned(log_odds), affine, name=head.name, in_px=in_px)
         image, where = Image.of(odds), where | {"threshold": 0.0}
     return Seen(find_targets(image, **where), head, field)
+
+
+def _as_learned(log_odds: Float[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
+    """Log-odds that are above 0 in all of the regions that a head has learned to start from.
+
+    These are around what is likelier than not, slice by slice, as far as half of its largest
+    probability (`region_at`).
+    """
+    found = np.asarray(log_odds, dtype=float).copy()
+    for k in np.flatnonzero((log_odds > 0).any(axis=(0, 1))):
+        odds, probability = log_odds[:, :, k], expit(log_odds[:, :, k])
+        left = odds > 0
+        while left.any():
+            place = np.unravel_index(int(np.where(left, odds, -np.inf).argmax()), odds.shape)
+            region = region_at(probability, tuple(int(n) for n in place))
+            found[:, :, k] = np.where(region & (odds <= 0), LEAST_ODDS, found[:, :, k])
+            left &= ~region
+    return found
 
 
 def presence(net: Net | OutputHead, image: Image | FeatureField, target: Target) -> float:
