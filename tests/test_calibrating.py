@@ -168,34 +168,23 @@ def own_share(case: LabelledOutput, level: float) -> float:
 
 
 @pytest.mark.slow
-def test_a_calibrated_head_holds_patients_left_out_and_their_probabilities_do_not(tmp_path, capsys):
-    """Rays of 40 patients never seen within 15 points of nominal (a Monte-Carlo sd of 5, since a
-    patient's rays go together, and heads that learned from 30); the probabilities are not."""
-    settings = HeadSettings(steps=200, folds=2, copies=2, learning_rate=4e-3)
-    found = calibrate([a_case(n) for n in range(30)], settings=settings, tolerance_mm=3.0)
-    folder = aj.save_calibration(found, tmp_path / "cal")
-    fresh = [a_case(n) for n in range(100, 140)]
+def test_a_calibrated_head_holds_patients_left_out_and_their_probabilities_do_not():
+    """Rays of 24 patients never seen within 20 points of nominal (a Monte-Carlo sd of 7, since a
+    patient's rays go together, and heads that learned from 20); the probabilities are not."""
+    settings = HeadSettings(steps=160, folds=2, copies=2, learning_rate=4e-3)
+    found = calibrate(CASES, settings=settings, tolerance_mm=3.0)
+    fresh = [a_case(n) for n in range(100, 124)]
     left_out = [
         one
         for case in fresh
         for one in judged(found.head, read_case(case, "probability", 1), case.id, 3.0)
     ]
-    assert len(left_out) >= 40
+    assert len(left_out) >= 24
     held = np.array([one.held for one in left_out if one.seen]).mean(axis=0)
-    assert np.abs(held - LEVELS).max() < 0.15
+    assert np.abs(held - LEVELS).max() < 0.2
     bands = [found.band.band(one.contour.posterior) for one in left_out]
     inside = [b.holds(one.contour.reference) for b, one in zip(bands, left_out, strict=True)]
     assert np.mean(inside) > 0.85
     # negative control: the same test of the network's own probabilities
     own = [np.mean([own_share(case, level) for case in fresh]) for level in LEVELS]
     assert np.abs(np.array(own) - LEVELS).max() > 0.25
-    # and from a terminal, on the files of one of them
-    for name, values in (("pet", fresh[0].image.primary.values), ("p", fresh[0].output)):
-        affine = np.diag([SPACING, SPACING, SPACING, 1.0])
-        nib.save(nib.Nifti1Image(values, affine), tmp_path / f"{name}.nii.gz")
-    arguments = ["contour", str(tmp_path / "pet.nii.gz"), "--out", str(tmp_path / "out")]
-    arguments += ["--probability", str(tmp_path / "p.nii.gz"), "--draws", "200"]
-    assert main([*arguments]) == 2
-    assert "--probability is read together with --calibration" in capsys.readouterr().err
-    assert main([*arguments, "--calibration", str(folder)]) == 0
-    assert "95% band" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace as with_
 from functools import cache
 
+import nibabel as nib
 import numpy as np
 import pytest
 from flax import nnx
@@ -20,6 +21,7 @@ from aistat_jax.calibrations import (
     load_calibration,
     save_calibration,
 )
+from aistat_jax.cli import main
 from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.head_training import seen_place
 from aistat_jax.nets.network import drawn
@@ -153,3 +155,21 @@ def test_targets_are_found_where_a_head_has_learned_to_start():
     (target,) = seen.targets
     assert target.radius == pytest.approx(radius)
     assert target.radius > 1.4 * np.sqrt((p > 0.5).sum() / np.pi) * 2.0
+
+
+def test_an_output_is_contoured_from_a_terminal(tmp_path, capsys):
+    image, p = a_disc(PT=4.0)
+    folder = save_calibration(a_calibration(), tmp_path / "cal")
+    for name, values in (("pet", image["PT"].values), ("p", p)):
+        nib.save(nib.Nifti1Image(values, image["PT"].grid.affine), tmp_path / f"{name}.nii.gz")
+    arguments = ["contour", str(tmp_path / "pet.nii.gz"), "--out", str(tmp_path / "out")]
+    arguments += ["--probability", str(tmp_path / "p.nii.gz"), "--draws", "200"]
+    assert main(arguments) == 2
+    assert "--probability is read together with --calibration" in capsys.readouterr().err
+    assert main([*arguments, "--calibration", str(folder), "--dims", "3"]) == 2
+    assert "--calibration reads contours slice by slice; drop --dims" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--calibration", str(folder)]) == 0
+    assert "95% band" in capsys.readouterr().out
+    inputs = json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"]
+    assert "calibration of theirs" in inputs
