@@ -94,6 +94,7 @@ from .uncertainty.sbc import (
     simulation_based_calibration as simulation_based_calibration,
 )
 from .uncertainty.coverage import Coverage as Coverage, coverage as coverage
+from .uncertainty.reliability import Reliability as Reliability, reliability as reliability
 from .uncertainty.readers import ged_squared as ged_squared, matched_iou as matched_iou
 from .uncertainty.overlap import dice as dice, lebesgue_error as lebesgue_error
 from .uncertainty.surface_distance import (
@@ -159,6 +160,7 @@ from .views.checks import (
     plot_traces as plot_traces,
 )
 from .views.ecdf import plot_ecdf as plot_ecdf
+from .views.reliability import plot_reliability as plot_reliability
 from .views.sbc_report import write_sbc_report as write_sbc_report
 from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore

@@ -102,8 +102,13 @@ class Session:
 
     def placed_as(self, target: int) -> Placed | None:
         """How a target was placed by hand; None for one that was not."""
-        n = target - (len(self.given) - len(self.placed))
+        n = target - self.unplaced
         return self.placed[n] if n >= 0 else None
+
+    @property
+    def unplaced(self) -> int:
+        """How many targets were not placed by hand; they are the first."""
+        return len(self.given) - len(self.placed)
 
     def __getitem__(self, target: int) -> Edit:
         """A target as it is now."""
@@ -173,7 +178,7 @@ def target_removed(session: Session, target: int) -> Session:
         left = [edit for edit in edits if edit.target != target]
         return tuple(replace(e, target=e.target - (e.target > target)) for e in left)
 
-    n = target - (len(session) - len(session.placed))
+    n = target - session.unplaced
     return replace(
         session, given=rest(session.given), done=rest(session.done), undone=rest(session.undone),
         models=session.models[:target] + session.models[target + 1 :],

@@ -83,13 +83,14 @@ def save_session(path: str | os.PathLike[str], session: Session) -> Path:
 
 
 def load_session(
-    path: str | os.PathLike[str], models: Sequence[BoundaryModel] | None = None
+    path: str | os.PathLike[str], models: Sequence[BoundaryModel | None] | None = None
 ) -> Session:
     """The session of a file written by `save_session`, with all that can be undone and redone.
 
-    `models` are those that were fitted, in the order of the posteriors given; without them the
-    next edits go by the draws. Raises InputError for a file that is missing, damaged or not a
-    session, and for models that are not one a target, or of other targets.
+    `models` are those that were fitted, in the order of the posteriors given; without them, or for
+    a target whose model is None, the next edits go by the draws. Raises InputError for a file that
+    is missing, damaged or not a session, and for models that are not one a target, or of other
+    targets.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -125,14 +126,20 @@ def _session(
     told: dict[str, Any],
     posteriors: list[Posterior],
     path: Path,
-    models: Sequence[BoundaryModel] | None,
+    models: Sequence[BoundaryModel | None] | None,
 ) -> Session:
     given = [posteriors[n] for n in told["given"]]
     if models is not None:
         names = [posterior.target_id for posterior in given]
-        if [model.target.id for model in models] != names:
+        if len(models) != len(names) or any(
+            model is not None and model.target.id != name
+            for model, name in zip(models, names, strict=True)
+        ):
             raise InputError(f"{path}: its models must be those of {', '.join(names)}, in order")
-        given = [replaced(p, model=model) for p, model in zip(given, models, strict=True)]
+        given = [
+            posterior if model is None else replaced(posterior, model=model)
+            for posterior, model in zip(given, models, strict=True)
+        ]
     unit = {f"tolerance_{told['unit']}": told["tolerance"]}
     session = session_of(given, click_sd=told["sd"], **unit)
 

@@ -98,7 +98,12 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _drawn(path: Path, boxes: Mapping[str, Float[np.ndarray, "2 3"]]) -> Iterable[tuple[str, str]]:
     """The closed contours of an RTSTRUCT in words, each with the lesions that it is nearest to."""
-    for roi in read_structures(path).rois:
+    try:
+        rois = read_structures(path).rois
+    except InputError:  # damaged, and so as nobody has signed it
+        yield "", "damaged"
+        return
+    for roi in rois:
         for points in roi.contours:
             centre = points.mean(axis=0)
             away = {

@@ -98,7 +98,7 @@ def sign_several(
             )
             for each, what in wanted.items()
         )  # fmt: skip
-        status, last = _status([*earlier, *new], there)
+        status, last = _status([*earlier, *new], there, digests)
         if status != APPROVED:
             _say(out, status, last)
         add_signatures(out / RECORD, new)
@@ -129,7 +129,8 @@ def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None
     """
     given, there = signatures(folder), lesions(folder)
     last = {one.target: one for one in given}
-    return {each: last.get(each) for each in there}, _status(given, there)[0]
+    files = digests_in(Path(folder).expanduser()) if given else ()
+    return {each: last.get(each) for each in there}, _status(given, there, files)[0]
 
 
 def lesions(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -229,15 +230,23 @@ def _posteriors(out: Path) -> dict[str, Posterior]:
     return {each.target_id: each for each in load_posterior(out / POSTERIOR)}
 
 
-def _status(given: Sequence[Signature], there: Sequence[str]) -> tuple[str, Signature | None]:
-    """What decisions come to, and the last of those that make it so."""
+def _status(
+    given: Sequence[Signature], there: Sequence[str], files: Sequence[tuple[str, str]]
+) -> tuple[str, Signature | None]:
+    """What decisions come to, and the last of those that make it so.
+
+    Each signature that counts is of its own lesion; files as a whole, of which `files` are the
+    digests, are approved only as one of them was given.
+    """
     last = {one.target: one for one in given}
     counts = [one for one in given if last[one.target] is one and one.target in there]
     counts = [one for one in counts if not one.void]
     refused = [one for one in counts if one.decision == "reject"]
     if refused:
         return REJECTED, refused[-1]
-    return (APPROVED, counts[-1]) if len(counts) == len(there) > 0 else (UNAPPROVED, None)
+    whole = any(dict(one.digests) == dict(files) for one in counts)
+    every = len(counts) == len(there) > 0
+    return (APPROVED, counts[-1]) if every and whole else (UNAPPROVED, None)
 
 
 def _say(out: Path, status: str, last: Signature | None) -> None:

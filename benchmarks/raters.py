@@ -204,13 +204,15 @@ def cell_drawings(folder: Path) -> list[list[Drawing]]:
             mask = ~mask if mask.mean() > 0.5 else mask
             plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), shape=mask.shape, unit="px")
             curves = contours_from_mask(mask, plane)
+            if not curves:  # an empty picture
+                continue
             cell = path.stem.lower().removeprefix("seg_")
             case = found.setdefault(cell, [])
             copied = any(
                 each.rater == person and np.array_equal(each.contour.points, curves[0].points)
                 for each in case
             )  # one person's second session holds the files of the first
-            if curves and not copied:
+            if not copied:
                 case.append(Drawing(cell, person, curves[0], tool))
     return list(found.values())
 

@@ -1,11 +1,11 @@
 """What do readers make of damaged files? One reader and many of them, for some seconds.
 
-`python -m tests.fuzz READER,READER SAMPLES SECONDS` reads files whose bytes Hypothesis has changed:
-bits flipped, cut short, parts moved, doubled or overwritten by huge lengths, of what is packed also
-within. A reader may give what it reads or raise InputError. Whatever else it does is listed once a
-place in the code, and the file is kept beside the samples: another error, more than `MOST_S`
-seconds of the processor, more than `MOST_MIB` of memory. A line a reader says how many files there
-were and how many were refused; the status is 1 where something was listed.
+`python -m tests.fuzz READER,READER SAMPLES SECONDS [ROUNDS]` reads files whose bytes Hypothesis has
+changed: bits flipped, cut short, parts moved, doubled or overwritten by huge lengths, of what is
+packed also within. A reader may give what it reads or raise InputError. Whatever else it does is
+listed once a place in the code, and the file is kept beside the samples: another error, more than
+`MOST_S` seconds of the processor, more than `MOST_MIB` of memory. A line a reader says how many
+files there were and how many were refused; the status is 1 where something was listed.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
     }
 
 
-def fuzz(name: str, samples: Path, seconds: float) -> int:
-    """Read changed files until the time is over; how many things were listed."""
+def fuzz(name: str, samples: Path, seconds: float, rounds: float) -> int:
+    """Read changed files until the time is over, or a hundred a round; how much was listed."""
     sample, read = readers(samples)[name]
     work = samples.parent / f"{samples.name}-{name}"
     shutil.rmtree(work, ignore_errors=True)
@@ -180,7 +180,7 @@ def fuzz(name: str, samples: Path, seconds: float) -> int:
             _keep(found, MemoryError(f"{grown:.0f} MiB more were in use"), path, work)
 
     number = 0
-    while first or time.monotonic() < end:
+    while first or (time.monotonic() < end and number < rounds):
         first, number = False, number + 1
         run = given(CHANGES, st.booleans() if packed else st.just(False))(one)
         run = settings(
@@ -213,7 +213,8 @@ def _peak() -> float:
 
 
 def main() -> int:
-    names, samples, seconds = sys.argv[1:]
+    names, samples, seconds, *rounds = sys.argv[1:]
+    most = float(rounds[0]) if rounds else float("inf")
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     # a claim of more ends in an error, and not in the computer's memory
@@ -223,7 +224,7 @@ def main() -> int:
         raise Late(f"more than {MOST_S:g} s of the processor")
 
     signal.signal(signal.SIGVTALRM, late)
-    listed = [fuzz(name, Path(samples), float(seconds)) for name in names.split(",")]
+    listed = [fuzz(name, Path(samples), float(seconds), most) for name in names.split(",")]
     return int(any(listed))
 
 

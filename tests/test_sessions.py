@@ -53,6 +53,9 @@ def test_it_is_gone_on_with_through_models_that_are_passed_again(session, tmp_pa
     assert all(model.data.terms == () for model in aj.load_session(path).models)  # by the draws
     with pytest.raises(aj.InputError, match="must be those of z0, z1"):
         aj.load_session(path, models[::-1])
+    half = aj.load_session(path, [None, models[1]])
+    assert half.given[0].posterior.model is None
+    assert half.given[1].posterior.model is models[1]
 
 
 def test_what_is_no_session_is_refused(session, tmp_path):

@@ -209,6 +209,31 @@ def test_a_change_of_another_lesion_leaves_a_signature_valid(folder, image):
     assert standing(folder)[1] == "UNAPPROVED"
 
 
+def test_files_that_no_signature_was_given_of_are_never_approved(folder, image):
+    """Each lesion as somebody signed it, but together as nobody has."""
+    aj.sign(folder, "all", "accept", by=WHO)
+    changed_again(folder, image, which=0)
+    aj.sign(folder, ["z005", "z006"], "accept", by=WHO)
+    changed_again(folder, image, which=1)
+    aj.sign(folder, "z004", "accept", by=WHO)
+    written(folder, case_of(image, stars(image)))
+    last = {one.target: one for one in aj.signatures(folder)}
+    with (folder / "segmentation.dcm").open("ab") as stream:
+        stream.write(b"\0")
+    assert standing(folder)[1] == "UNAPPROVED", {name: one.void for name, one in last.items()}
+
+
+def test_a_structure_set_that_is_damaged_voids_and_can_be_rejected(folder):
+    aj.sign(folder, "all", "accept", by=WHO)
+    file = structures(folder)
+    contour = file.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = list(contour.ContourData)[:-1]
+    file.save_as(folder / "rtstruct.dcm")
+    assert all("rtstruct.dcm" in one.void for one in aj.signatures(folder))
+    aj.sign(folder, "z004", "reject", by=WHO, reason="damaged")
+    assert structures(folder).ApprovalStatus == "REJECTED"
+
+
 @pytest.mark.slow
 def test_surfaces_are_signed_one_by_one(tmp_path, image):
     one, two = surface(image, 12.0), surface(image, 8.0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Float
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import slant
@@ -24,6 +24,8 @@ RAYS, HARMONICS = 64, 16
 FREQUENCY, DEGREE = 8, 12
 # A chart reaches so many times as far as the drawings do.
 BEYOND = 3.0
+# An area (volume) below this share of the square (cube) about it is none.
+LEAST_CONTENT = 1e-9
 
 
 @record
@@ -158,6 +160,19 @@ def check_drawings(drawings: Sequence[Drawing]) -> None:
                 f"{len(contour.points)} points, which close no curve; pass None for an "
                 "empty drawing"
             )
+        if _content(contour) <= LEAST_CONTENT * np.ptp(contour.points) ** contour.points.shape[1]:
+            kind = "area" if isinstance(contour, Curve) else "volume"
+            raise InputError(
+                f"the drawing of case {each.case} by rater {each.rater} encloses no {kind}; pass "
+                "None for an empty drawing"
+            )
+
+
+def _content(contour: Curve | Mesh) -> float:
+    """Area or volume inside, worked out near the origin."""
+    if isinstance(contour, Curve):
+        return contour.area
+    return abs(replace(contour, points=contour.points - contour.points.mean(axis=0)).volume)
 
 
 def _same(one: Curve | Mesh, other: Curve | Mesh) -> bool:
@@ -169,12 +184,8 @@ def _common_chart(drawn: Sequence[Drawing]) -> Any:
     dims = contours[0].points.shape[1]
     points = np.concatenate([contour.points for contour in contours])
     reach = BEYOND * float(np.linalg.norm(np.ptp(points, axis=0)))
-    middles = [_middle(contour) for contour in contours]
-    candidates = [np.mean(middles, axis=0), *middles]
-    if dims == 2:
-        candidates += _in_common(contours)
     blind = drawn
-    for centre in candidates:
+    for centre in _candidates(contours, dims):
         unit = contours[0].unit
         if dims == 3:
             chart = sphere_chart(centre, reach, unit, FREQUENCY)
@@ -192,6 +203,15 @@ def _common_chart(drawn: Sequence[Drawing]) -> Any:
     )
 
 
+def _candidates(contours: Sequence[Any], dims: int) -> Iterator[np.ndarray]:
+    """Points that all regions may hold, each worked out only where those before it failed."""
+    middles = [_middle(contour) for contour in contours]
+    yield np.mean(middles, axis=0)
+    yield from middles
+    if dims == 2:
+        yield from _in_common(contours)
+
+
 def _middle(contour: Curve | Mesh) -> np.ndarray:
     if isinstance(contour, Curve):
         return contour.centroid
@@ -203,6 +223,7 @@ def _middle(contour: Curve | Mesh) -> np.ndarray:
 def _in_common(contours: Sequence[Curve]) -> list[np.ndarray]:
     """The middle of what all regions share, and a point inside of it; nothing where they do not."""
     import shapely
+    from shapely.ops import polylabel
 
     shared: Any = shapely.intersection_all(
         [shapely.make_valid(shapely.Polygon(contour.points)) for contour in contours]
@@ -210,8 +231,8 @@ def _in_common(contours: Sequence[Curve]) -> list[np.ndarray]:
     shared = as_polygons(shared)  # regions that touch also share lines and points
     if shared.area <= 0:
         return []
-    inner = shapely.maximum_inscribed_circle(shared)
-    points = [shared.centroid, shapely.Point(inner.coords[0])]
+    largest = max(shared.geoms, key=lambda part: part.area)
+    points = [shared.centroid, polylabel(largest, np.sqrt(largest.area) / 100)]
     return [np.array([point.x, point.y]) for point in points]
 
 

@@ -149,7 +149,7 @@ def in_box(
     def within(points: np.ndarray) -> np.ndarray:
         return ((points >= box[0] - 1e-6) & (points <= box[1] + 1e-6)).all(axis=-1)
 
-    return _voxels_of(within, box, grid)[part]
+    return _voxels_of(within, box, grid.part(part))
 
 
 def ellipsoid_in(box: Float[np.ndarray, "2 3"], grid: Grid) -> Bool[np.ndarray, "i j k"]:
@@ -181,7 +181,9 @@ def _voxels_of(
     for k in range(height.start, height.stop):
         one = (*sides, slice(k, k + 1))
         found[one] = inside(grid.part(one).points())
-    found[tuple(voxels(box.mean(axis=0)[None], grid)[0])] = True
+    middle = voxels(box.mean(axis=0)[None], grid)[0]
+    if ((middle >= 0) & (middle < grid.shape)).all():
+        found[tuple(middle)] = True
     return found
 
 

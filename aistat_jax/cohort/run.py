@@ -281,7 +281,7 @@ def _watch(crew: Crew, say: Callable[[str], None]) -> Iterator[None]:
         looked = now
         try:
             there = crew.client.nthreads()
-        except OSError:  # of a scheduler that is lost, its futures tell
+        except (OSError, AttributeError):  # of a scheduler that is lost, its futures tell
             continue
         if there:
             since, patience, words = now, crew.patience_s, "no worker is left"

@@ -31,26 +31,11 @@ def sample_raters(
     data: DrawnCases, draws: int, seed: int
 ) -> tuple[dict[str, np.ndarray], Diagnostics]:
     """Draws of all sites by importance sampling about the posterior mode, and how far they fit."""
-    from scipy.optimize import minimize
-
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True), one_core.TRACING:
-        starts = _starts(data)
-        start, unravel = ravel_pytree(starts)
-
-        def down(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, slope = _energy(data, unravel(jnp.asarray(x)))
-            return float(value), np.asarray(ravel_pytree(slope)[0])
-
-        mode = np.asarray(minimize(down, np.asarray(start), jac=True, method="L-BFGS-B").x)
-        size = len(mode)
-        columns = [
-            (down(mode + STEP * e)[1] - down(mode - STEP * e)[1]) / (2 * STEP) for e in np.eye(size)
-        ]
-        values, vectors = np.linalg.eigh((np.array(columns) + np.array(columns).T) / 2)
-        # along no direction wider than a prior's unit scale, whatever the curvature says
-        spread = vectors / np.sqrt(np.maximum(values, 0.3))
-        each = jax.vmap(unravel)
+        starts = prior_means(data)
+        mode, spread, unravel = around_mode(data, starts)
+        size, each = len(mode), jax.vmap(unravel)
         degrees = DEGREES + size  # of few degrees a t is far from a normal in many dimensions
         z = rng.standard_normal((PROPOSALS * draws, size))
         z *= np.sqrt(degrees / rng.chisquare(degrees, (len(z), 1)))
@@ -72,6 +57,28 @@ def sample_raters(
     if data.habits:
         samples["habit"] = samples["habit"].reshape(-1, data.raters, data.habits)
     return samples, diagnostics
+
+
+def around_mode(data: DrawnCases, starts: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+    """The posterior mode (dim,), a root of the covariance about it (dim, dim), and what takes
+    places (dim,) to sites like `starts`, unconstrained.
+    """
+    from scipy.optimize import minimize
+
+    start, unravel = ravel_pytree(starts)
+
+    def down(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _energy(data, unravel(jnp.asarray(x)))
+        return float(value), np.asarray(ravel_pytree(slope)[0])
+
+    mode = np.asarray(minimize(down, np.asarray(start), jac=True, method="L-BFGS-B").x)
+    columns = [
+        (down(mode + STEP * e)[1] - down(mode - STEP * e)[1]) / (2 * STEP)
+        for e in np.eye(len(mode))
+    ]
+    values, vectors = np.linalg.eigh((np.array(columns) + np.array(columns).T) / 2)
+    # along no direction wider than a prior's unit scale, whatever the curvature says
+    return mode, vectors / np.sqrt(np.maximum(values, 0.3)), unravel
 
 
 def _chains(
@@ -133,7 +140,7 @@ def _agreement(chains: np.ndarray) -> Diagnostics:
 
 
 @partial(one_core.quick, level=0)
-def _starts(data: DrawnCases) -> dict[str, Array]:
+def prior_means(data: DrawnCases) -> dict[str, Array]:
     """The prior means of all sites, unconstrained."""
     seen = handlers.trace(handlers.seed(rater_program, jax.random.key(0))).get_trace(data)
     return {

@@ -113,9 +113,10 @@ class RaterModel:
         """
         bias, which = self._named("bias"), self._number(rater)
         found = bias[:, which, None] - bias.mean(axis=1)[:, None]
+        chart = next(iter(self.cases.values())).chart
         if not self.habits:
-            return found * np.ones(next(iter(self.cases.values())).chart.sites)
-        basis, _ = basis_of(next(iter(self.cases.values())).chart.dims)
+            return found * np.ones(chart.sites)
+        basis, _ = basis_of(chart.dims)
         local = self.samples["habit"]
         local = local[:, which] - local.mean(axis=1)
         return found + local @ np.asarray(basis.functions)[:, 1 : 1 + self.habits].T
@@ -139,9 +140,10 @@ class RaterModel:
         """What a further drawing of a case looks like: by a rater of `raters`, or by a new one.
 
         `case` as in `consensus`: the drawings that are known. `presence` of the posterior is the
-        probability that the further rater finds anything to draw. Without a `tool` it is any.
-        Bands and all else work as for any posterior.
-        Raises InputError also for a rater or a tool that was not fitted.
+        probability that the further rater finds anything to draw, 1 where no empty drawing was
+        fitted. Without a `tool` it is any. Bands and all else work as for any posterior.
+        Raises InputError also for a rater or a tool that was not fitted, and for an empty drawing
+        where none was.
         """
         who = None if rater is None else self._number(rater)
         if tool is not None and tool not in self.tools:
@@ -150,29 +152,41 @@ class RaterModel:
                 "for any tool"
             )
         what = None if tool is None or len(self.tools) < 2 else self.tools.index(tool)
-        return self._posterior(self._case(case), who, what, draws, plane, seed, drawn=True)
+        found = self._case(case)
+        for drawing in found.drawings:
+            if drawing.contour is None and not self.empties:
+                raise InputError(
+                    f"the drawing of case {drawing.case} by rater {drawing.rater} is empty and "
+                    "none that was fitted is, so that how often nothing is drawn is not known; "
+                    "leave it out, or fit raters with their empty drawings"
+                )
+        return self._posterior(found, who, what, draws, plane, seed, drawn=True)
 
     def evidence(self, drawings: Sequence[Drawing]) -> Evidence:
         """Drawings of a case as evidence, with what was learned of who drew them.
 
-        Each contour, less its rater's bias, is the boundary plus an error of the rater's noise,
-        constant share and correlation (posterior medians): it adds to `intensity` and other
-        evidence. Empty drawings say nothing of where the boundary is.
+        Each contour, less its rater's bias and habit and its tool's bias, is the boundary plus an
+        error of the rater's noise in a case of this size, constant share and correlation (posterior
+        medians): it adds to `intensity` and other evidence. Empty drawings say nothing of where the
+        boundary is.
         Raises InputError where all are empty, for surfaces, and for raters that were not fitted.
         """
         case = self._case(drawings)
         if case.chart.dims == 3:
             raise InputError("drawings are evidence in a slice; pass curves, not meshes")
         middle = {name: float(np.median(v)) for name, v in self.samples.items() if v.ndim == 1}
+        usual = middle["noise"] * (case.size / self.usual) ** middle["size_exponent"]
         found: Evidence | None = None
         for drawing in case.drawings:
             if drawing.contour is None:
                 continue
-            curve, noise, off = drawing.contour, middle["noise"], 0.0
+            curve, noise, off = drawing.contour, usual, np.zeros(case.chart.sites)
             if not self.exchangeable:
                 which = self._number(drawing.rater)
-                off = self.bias[drawing.rater].mean
+                off = self.habit(drawing.rater).mean(axis=0)
                 noise = float(np.median(np.exp(self.samples["spread"][:, which])) * noise)
+            if self.tool:
+                off = off + self.tool[drawing.tool].mean
             values = case.values(case.offsets(curve) - off)
             one = raters_evidence(
                 [case.chart.surface(values)],
@@ -210,7 +224,9 @@ class RaterModel:
                     f"case {case!r} was not fitted; pass its drawings instead of its name"
                 )
             return self.cases[case]
-        found = read_case(_check_case(case))
+        given = _check_case(case)
+        check_drawings(given)
+        found = read_case(given)
         first = next(iter(self.cases.values())).chart
         if (found.chart.unit, found.chart.dims) != (first.unit, first.dims):
             raise InputError(
@@ -315,9 +331,10 @@ def fit_raters(
         raise InputError(
             f"raters are compared with each other, and all drawings are by {drawings[0].rater}"
         )
-    cases = {}
-    for name in dict.fromkeys(each.case for each in drawings):
-        cases[name] = read_case(_check_case([each for each in drawings if each.case == name]))
+    together: dict[str, list[Drawing]] = {}
+    for each in drawings:
+        together.setdefault(each.case, []).append(each)
+    cases = {name: read_case(_check_case(case)) for name, case in together.items()}
     several = [case for case in cases.values() if len(case.rest) > 1]
     if not several:
         raise InputError("no case was drawn by two raters, so that none can be compared")
@@ -350,6 +367,8 @@ def _tails(model: RaterModel, seed: int) -> Tails:
         for n, each in enumerate(case.drawings)
         if each.contour is not None
     ]
+    if len(pairs) < LEAST_FORETOLD:
+        return Tails(1.0, 0.0, 0.0)
     order = np.random.default_rng(seed).permutation(len(pairs))[:MOST_FORETOLD]
     off, sd = [], []
     for drawings, n in (pairs[i] for i in order):
@@ -419,7 +438,6 @@ def _check_case(drawings: Sequence[Drawing]) -> list[Drawing]:
             f"case {names[0]} has no contour, only empty drawings; leave it out: of where its "
             "boundary is nothing is known"
         )
-    check_drawings(drawings)
     return drawings
 
 

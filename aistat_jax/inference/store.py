@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import xarray
 
 FORMAT, SCHEMA = "aistat_jax posterior", 1
-_DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError)
+_DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
@@ -133,6 +133,8 @@ def load_posterior(path: str | os.PathLike[str]) -> list[Posterior]:
         ]
     except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(f"{path}: it needs more memory than there is, or is damaged") from error
     except _DAMAGED as error:
         raise InputError(
             f"{path}: not a whole posterior file ({type(error).__name__}); "
@@ -153,7 +155,7 @@ def posterior_digests(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
             names = json.loads(str(file.attrs["groups"]))
             groups = [file[f"{name}/posterior"] for name in names]
             return [(str(group.attrs["target"]), _digest_of(group)) for group in groups]
-    except _DAMAGED as error:
+    except (*_DAMAGED, MemoryError) as error:
         raise InputError(f"{path}: not a whole posterior file ({type(error).__name__})") from error
 
 

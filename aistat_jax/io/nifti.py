@@ -36,11 +36,12 @@ from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array
 
 PathLike = str | os.PathLike[str]
 
-MOST_PACKED = 1040  # times what gzip can make of bytes
+# How many bytes one packed byte can stand for, at most.
+MOST_PACKED = {".gz": 1040, ".bz2": 50_000, ".zst": 50_000}
 SAME_TRANSFORM = 0.1  # voxels between sform and qform that are rounding
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_OF_AN_ARRAY = (SyntaxError, tokenize.TokenError, MemoryError, RuntimeError, TypeError)
+_OF_AN_ARRAY = (SyntaxError, tokenize.TokenError, RuntimeError, TypeError)
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.error)
 
 
@@ -275,7 +276,7 @@ def _read_nifti(source: Path) -> _Stored:
             f"{source}: the voxel spacing in the header is {tuple(float(p) for p in pixdim)} "
             "and must be positive along every axis; repair the header"
         )
-    mm_per_unit = _MM_PER_UNIT.get(str(header.get_xyzt_units()[0]), 1.0)
+    mm_per_unit = _MM_PER_UNIT.get(_unit_of(header), 1.0)
     _check_claim(file, source, content)
     try:
         values = np.asanyarray(file.dataobj)
@@ -290,16 +291,25 @@ def _read_nifti(source: Path) -> _Stored:
     return _Stored(values, affine, mm_per_unit, codes, qform)
 
 
+def _unit_of(header: Any) -> str:
+    """The unit of length that a header names; "unknown" for a code that is none."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
 def _check_claim(file: Any, source: Path, content: Content) -> None:
     """Refuse a header that claims more voxels than its file can hold, before any room is made."""
     claimed = math.prod(map(int, file.shape)) * file.get_data_dtype().itemsize
     holder = file.file_map["image"].filename  # beside a header, or None where it was unpacked here
     size = Path(holder or source).stat().st_size
-    packed = content.gzipped or str(holder).lower().endswith((".gz", ".bz2"))
-    if not 0 <= claimed <= size * (MOST_PACKED if packed else 1):
+    ending = ".gz" if content.gzipped else Path(str(holder).lower()).suffix
+    packed = ending in MOST_PACKED
+    if not 0 <= claimed <= size * MOST_PACKED.get(ending, 1):
         raise InputError(
-            f"{source}: the header claims {claimed:,} bytes of voxels, and the file holds "
-            f"{size:,}{' packed' if packed else ''}; copy or export the file again"
+            f"{source}: cut short or damaged: the header claims {claimed:,} bytes of voxels, and "
+            f"the file holds {size:,}{' packed' if packed else ''}; copy or export the file again"
         )
 
 
@@ -392,6 +402,11 @@ def _read_npz(source: Path) -> np.ndarray:
         with np.load(source, allow_pickle=False) as arrays:
             names = list(arrays)
             found = [arrays[name] for name in names[:1]]
+    except MemoryError as error:
+        raise InputError(
+            f"{source}: the .npz claims more numbers than there is memory for; save it again if "
+            "it should hold fewer"
+        ) from error
     except (*_UNREADABLE, *_OF_AN_ARRAY, zipfile.BadZipFile) as error:
         raise InputError(
             f"{source}: this is not a readable .npz of numbers; save it again"

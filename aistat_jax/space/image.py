@@ -341,11 +341,13 @@ def as_volume(array: np.ndarray, where: str) -> np.ndarray:
 
     Raises InputError for anything else, naming `where`.
     """
+    if array.size == 0:
+        raise InputError(f"{where}: there is no voxel in shape {array.shape}; export it again")
     if array.ndim == 2:
         return array[:, :, None]
     if array.ndim > 3 and set(array.shape[3:]) == {1}:
         return array.reshape(array.shape[:3])
-    if array.ndim != 3 or array.size == 0:
+    if array.ndim != 3:
         raise InputError(
             f"{where}: the image has shape {tuple(array.shape)} and must have two or three "
             "dimensions; extract a single volume first"

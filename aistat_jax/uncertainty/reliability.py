@@ -16,9 +16,12 @@ BINS, REPLICATES = 10, 1000
 class Reliability(NamedTuple):
     """Mean probability and share that was right in bins of equal counts, lowest first.
 
+    Where equal probabilities fall in two bins, each has of their rights as many as of them.
+
     `error` is the expected calibration error (the mean over all of |share - probability| of their
-    bin), `sd` its standard deviation over units drawn anew with replacement, and `chance` the mean
-    that it has where every probability is right: of few it is not 0.
+    bin; that of voxels, in bins of equal width, is of `voxel_scores`), `sd` its standard deviation
+    over units drawn anew with replacement, and `chance` the mean that it has where every
+    probability is right: of few it is not 0.
     Shapes: predicted, right and count (bin,).
     """
 
@@ -74,6 +77,8 @@ def reliability(
 
 
 def _error(p: np.ndarray, hit: np.ndarray, bins: int) -> tuple[float, tuple[np.ndarray, ...]]:
+    _, of = np.unique(p, return_inverse=True)
+    hit = (np.bincount(of, hit) / np.bincount(of))[of]  # whatever the order of equal ones
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     predicted, share = (np.array([values[part].mean() for part in parts]) for values in (p, hit))
     count = np.array([len(part) for part in parts])

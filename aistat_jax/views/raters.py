@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,9 +55,10 @@ def plot_raters(
         axes[0].set_xlabel(f"u ({model.unit})")
         axes[0].set_ylabel(f"v ({model.unit})")
         if not model.exchangeable:
-            _whiskers(axes[1], model.bias | model.tool, f"bias ({model.unit})")
+            tools = [(f"tool {name}", interval) for name, interval in model.tool.items()]
+            _whiskers(axes[1], [*model.bias.items(), *tools], f"bias ({model.unit})")
             axes[1].axvline(0.0, color="0.25", lw=0.6)
-        _whiskers(axes[-1], model.noise, f"noise, sd ({model.unit})")
+        _whiskers(axes[-1], list(model.noise.items()), f"noise, sd ({model.unit})")
         axes[-1].set_xlim(left=0.0)
         made.headline(title)
         return settle(
@@ -69,11 +71,11 @@ def plot_raters(
         )
 
 
-def _whiskers(axes: Axes, intervals: dict[str, Interval], label: str) -> None:
+def _whiskers(axes: Axes, intervals: Sequence[tuple[str, Interval]], label: str) -> None:
     place = np.arange(len(intervals))[::-1]
-    for at, interval in zip(place, intervals.values(), strict=True):
+    for at, (_, interval) in zip(place, intervals, strict=True):
         axes.plot([interval.lower, interval.upper], [at, at], color=COMPARED[0]["color"], lw=1.2)
         axes.plot(interval.mean, at, "o", color=COMPARED[0]["color"], ms=3.5)
-    axes.set_yticks(place, list(intervals))
+    axes.set_yticks(place, [name for name, _ in intervals])
     axes.set_ylim(-0.6, len(intervals) - 0.4)
     axes.set_xlabel(label)

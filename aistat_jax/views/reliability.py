@@ -29,17 +29,17 @@ def plot_reliability(
 ) -> Figure:
     """Shares that were right against probabilities, and their error, in bins of equal counts.
 
-    `found` has, for the title of every panel, one or two forecasts by name. A bar is the 95%
-    interval of a share (Wilson); on the diagonal probabilities are right. Raises InputError for no
-    panel, or more than two forecasts in one.
+    `found` has, for the title of every panel, forecasts by name, of which there are one or two in
+    all. A bar is the 95% interval of a share (Wilson); on the diagonal probabilities are right.
+    Raises InputError for no panel, an empty one, or a third forecast.
     """
     from matplotlib.lines import Line2D
 
-    if not found or max(map(len, found.values())) > len(LOOKS):
-        raise InputError("give one panel at least, of one or two forecasts each")
+    names = list(dict.fromkeys(name for each in found.values() for name in each))
+    if not found or not all(found.values()) or len(names) > len(LOOKS):
+        raise InputError("give one panel at least, and of one or two forecasts in all")
     columns = min(columns_for(width_mm, 3), len(found))
     rows = -(-len(found) // columns)
-    names = list(dict.fromkeys(name for each in found.values() for name in each))
     with page(width_mm, inches=2.3 * columns + 0.6) as made:
         panels = made.figure.subplots(
             rows, columns, squeeze=False, sharex=True, sharey=True, height_ratios=[2.0] * rows
@@ -49,7 +49,8 @@ def plot_reliability(
         for n, (title, forecasts) in enumerate(found.items()):
             panel = panels.ravel()[n]
             panel.plot([0, 1], [0, 1], color=BAND, lw=1.0)
-            for one, look in zip(forecasts.values(), LOOKS, strict=False):
+            for name, one in forecasts.items():
+                look = LOOKS[names.index(name)]
                 low, high = _wilson(one.right, one.count)
                 panel.vlines(one.predicted, low, high, color=look["color"], lw=0.8, alpha=0.5)
                 panel.plot(one.predicted, one.right, ms=3.5, lw=1.0, **look)

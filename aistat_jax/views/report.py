@@ -173,8 +173,8 @@ def _readings(summary: Mapping[str, Any]) -> str:
     rows = [
         (
             name,
-            f"{number(each['content']['value'])} {each['content']['unit']}, "
-            f"probability {_share(each['probability'])}",
+            f"{number(each['content']['value'])} {each['content']['unit']}"
+            + (f", probability {_share(each['probability'])}" if "probability" in each else ""),
         )
         for name, each in zip(names, found, strict=True)
     ]

@@ -10,6 +10,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax._record import replace
 from aistat_jax.boundary.drawings import Drawing, basis_of, read_case
+from aistat_jax.boundary.opinions import Raters
 from aistat_jax.inference.diagnostics import Diagnostics
 from aistat_jax.inference.rater_program import (
     case_scale,
@@ -20,11 +21,14 @@ from aistat_jax.inference.rater_program import (
     probability_drawn,
     shape_variance,
 )
+from aistat_jax.inference.rater_sampling import around_mode, prior_means
 from aistat_jax.inference.raters import RaterModel, fit_raters, pack
 from aistat_jax.space.basis import host_variance
 from aistat_jax.space.chart import slant
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.sphere import sphere_chart
 from aistat_jax.space.star import star_chart
 
 BIAS = {"Ada": 1.2, "Bea": -0.8, "Cy": 0.0, "Dot": -0.4}
@@ -88,6 +92,14 @@ def test_offsets_are_along_normals_and_come_back():
                        atol=0.05)  # fmt: skip
 
 
+def test_a_point_in_common_is_found_where_no_middle_is():
+    horseshoe = np.array([[0, 0], [30, 0], [30, 20], [25, 20], [25, 4], [5, 4], [5, 20], [0, 20]])
+    tall = np.array([[1, 1], [4, 1], [4, 90], [1, 90]])
+    pair = [Drawing("P", "A", Curve(horseshoe * 1.0)), Drawing("P", "B", Curve(tall * 1.0))]
+    centre = read_case(pair).chart.centre
+    assert all(each.contour.contains(centre[None])[0] for each in pair)
+
+
 def test_likelihood_is_that_of_a_dense_normal():
     given = drawings(3, seed=0)
     given = [each for each in given if (each.case, each.rater) != ("P1", "Cy")]
@@ -125,6 +137,15 @@ def test_everything_turns_and_moves_with_the_drawings():
     first, second = read_case(one), read_case(other)
     assert np.allclose(first.coefficients, second.coefficients, atol=1e-6)
     assert np.isclose(first.size, second.size)
+    angle = 2 * np.pi * 5 / 64  # five of the rays on which drawings are read
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = read_case([replace(each, contour=Curve(each.contour.points @ turn)) for each in one])
+    functions = np.asarray(basis_of(2)[0].functions)
+    assert np.isclose(first.size, turned.size)
+    assert np.allclose(np.roll(first.reference, 5), turned.reference, atol=1e-6)
+    for found in ("coefficients", "circle"):
+        before, after = (getattr(case, found) @ functions.T for case in (first, turned))
+        assert np.allclose(np.roll(before, 5, axis=-1), after, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------- refusals
@@ -154,22 +175,69 @@ def test_refusals():
     refused([replace(good[0], contour=Curve(broken)), *good[1:]], "case P0 by rater Ada has points")
     point = Curve(good[0].contour.points[:2])
     refused([replace(good[0], contour=point), *good[1:]], "2 points, which close no curve")
+    line = Curve(np.array([[0.0, 0.0], [0.1, 0.3], [0.2, 0.6]]) + 7.0)
+    refused([replace(good[0], contour=line), *good[1:]], "case P0 by rater Ada encloses no area")
+    flat = Mesh(np.array([[0.0, 0.0, 90.1], [9.0, 1.0, 90.1], [2.0, 8.0, 90.1], [3.0, 3.0, 90.1]]),
+                np.array([[0, 1, 3], [1, 2, 3], [2, 0, 3], [0, 2, 1]]))  # fmt: skip
+    refused([Drawing("P0", name, flat) for name in ("Ada", "Bea")], "rater Ada encloses no volume")
     refused([], "no drawing has a contour")
 
 
 def test_refusals_of_a_model():
     good = drawings(2, seed=0)
     model = unfitted(good)
+    some = [good[0], replace(good[1], contour=None)]
     for ask, sentence in (
         (lambda: model.predict("P7"), "case 'P7' was not fitted; pass its drawings"),
         (lambda: model.predict("P0", rater="Eve"), "rater 'Eve' is none of those fitted"),
         (lambda: model.predict("P0", tool="pen"), "tool 'pen' is none of those fitted"),
         (lambda: model.predict(good), "drawings of one case are needed, got those of P0, P1"),
         (lambda: model.predict([]), "there are no drawings"),
+        (lambda: model.predict(some), "case P0 by rater Bea is empty and none that was fitted is"),
         (lambda: replace(model, exchangeable=True).bias, "exchangeable raters have no names"),
     ):
         with pytest.raises(aj.InputError, match=sentence):
             ask()
+
+
+# --------------------------------------------------------------------------------- evidence
+
+
+def known(tools: tuple[str, str]) -> RaterModel:
+    """Two raters and two tools of which all is known, with one case that both drew."""
+    given = [replace(each, tool=tools[0]) for each in drawings(1, seed=4)[:2]]
+    habit = np.zeros((1, 2, 6))
+    habit[0, :, 0] = 0.4, -0.4
+    samples = {
+        "noise": [0.2], "constant_share": [0.3], "correlation": [4.0], "size_exponent": [1.0],
+        "hardness": [0.1], "shape_sd": [1.0], "shape_lengthscale": [0.45], "bias": [[0.5, -0.5]],
+        "spread": [[0.3, -0.3]], "tool": [[1.0, -1.0]], "habit": habit,
+    }  # fmt: skip
+    arrays = {name: np.array(value) for name, value in samples.items()}
+    return unfitted(given, samples=arrays, rest=0.0, tools=tools, habits=6)
+
+
+def test_evidence_agrees_with_the_consensus_whoever_drew_and_with_whichever_tool():
+    model = known(("pen", "brush"))
+    drawn = model.cases["P0"].drawings[0]
+    for rater, spread in (("Ada", 0.3), ("Bea", -0.3)):
+        means = []
+        for tool in model.tools:
+            one = [replace(drawn, rater=rater, tool=tool)]
+            (piece,) = model.evidence(one).pieces
+            assert isinstance(piece, Raters)
+            consensus = model.consensus(one)
+            values = consensus.chart.values_of(piece.curves[0])
+            assert np.abs(values - consensus.estimate).max() < 0.1
+            assert np.isclose(piece.sd, 0.2 * np.exp(spread) * read_case(one).size / 15.0)
+            means.append(values.mean())
+        assert means[1] - means[0] > 1.8  # the pen draws 2 mm further out
+
+
+def test_a_tool_named_like_a_rater_has_a_whisker_of_its_own():
+    figure = aj.plot_raters(known(("pen", "Bea")), "P0")
+    labels = [each.get_text() for each in figure.axes[1].get_yticklabels()]
+    assert labels == ["Ada", "Bea", "tool pen", "tool Bea"]
 
 
 # --------------------------------------------------------------------------------- presence
@@ -194,6 +262,65 @@ def test_presence_is_bernoulli_given_that_somebody_drew():
 
 
 # --------------------------------------------------------------------------------- recovery
+
+TOOLED = {"Ada pen": 1.6, "Ada brush": 0.0, "Bea pen": 0.4, "Bea brush": -1.2}
+
+
+def with_tools(cases: int, seed: int) -> list[Drawing]:
+    """Two raters, each with two tools of which one draws 1.6 mm further out."""
+    found = []
+    for each in drawings(cases, seed, bias=TOOLED, noise=dict.fromkeys(TOOLED, 0.4)):
+        rater, tool = each.rater.split()
+        found.append(replace(each, rater=rater, tool=tool))
+    return found
+
+
+def test_about_the_mode_the_tools_differ_by_what_they_do():
+    given = with_tools(4, seed=7)
+    model = unfitted(given, tools=("pen", "brush"), habits=6)
+    data = pack(list(model.cases.values()), model)
+    with jax.enable_x64(True):
+        mode, spread, unravel = around_mode(data, prior_means(data))
+        difference = jax.grad(lambda x: jnp.array([1.0, -1.0]) @ unravel(x)["tool"])
+        along = np.asarray(difference(jnp.asarray(mode)))
+    assert unravel(mode)["habit"].shape == (12,)
+    assert abs(along @ mode - 1.6) < 1.96 * np.linalg.norm(along @ spread) < 0.4
+
+
+@pytest.mark.slow
+def test_a_tools_difference_is_within_its_interval_beside_habits():
+    model = fit_raters(with_tools(5, seed=7), draws=300)
+    assert model.diagnostics.converged
+    assert model.samples["habit"].shape == (300, 2, 6)
+    for found, truth in ((model.tool["pen"], 0.8), (model.bias["Ada"], 0.6)):
+        assert found.lower < truth < found.upper < found.lower + 0.4
+    for drawing in with_tools(1, seed=9):
+        (piece,) = model.evidence([drawing]).pieces
+        consensus = model.consensus([drawing])
+        values = consensus.chart.values_of(piece.curves[0])
+        assert abs(values.mean() - consensus.estimate.mean()) < 0.15
+
+
+@pytest.mark.slow
+def test_surfaces_are_fitted_and_foretold():
+    rng = np.random.default_rng(0)
+    chart = sphere_chart(np.array([5.0, -3.0, 40.0]), 80.0, "mm", 8)
+    functions = np.asarray(chart.basis(4).functions)[:, 1:]
+    given = []
+    for case in range(6):
+        shape = 12 * np.exp(0.2 * rng.standard_normal())
+        shape = shape * (1 + 0.03 * functions @ rng.standard_normal(functions.shape[1]))
+        for rater, bias in (("Ada", 0.8), ("Bea", -0.8)):
+            error = 0.2 * rng.standard_normal()
+            error = error + 0.04 * functions @ rng.standard_normal(functions.shape[1])
+            given.append(Drawing(f"P{case}", rater, chart.surface(shape + bias + error)))
+    model = fit_raters(given[:-2], habit=False, draws=300)
+    found = model.bias["Ada"]
+    assert abs(found.mean - 0.8) < found.upper - found.lower < 0.6
+    ada, bea = given[-2:]
+    foretold = model.predict([bea], rater="Ada", draws=200)
+    truth, known = (foretold.chart.values_of(each.contour) for each in (ada, bea))
+    assert abs((foretold.estimate - truth).mean()) < 0.4 * abs((known - truth).mean())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.io.nifti import read_image
 from tests.io.volumes import SHAPE, affine_of, ball, refuse, save
@@ -106,3 +107,25 @@ def test_a_header_that_claims_ten_gigabytes_is_refused_before_room_is_made(tmp_p
     refuse(path, "the header claims 9,600,000,000 bytes of voxels, and the file holds")
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii.bz2"])
+def test_a_file_that_packs_well_is_read(tmp_path, ending):
+    path = tmp_path / f"mask{ending}"
+    mask = np.zeros((100, 100, 60), np.uint8)
+    mask[20:40, 20:40, 20:40] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    assert read_image(PT=path).primary.values.sum() == 8000
+
+
+def test_a_unit_of_no_known_code_is_taken_for_none(tmp_path):
+    image = nib.Nifti1Image(ball(affine_of()), np.diag([2.0, 2.0, 2.0, 1.0]))
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "unit.nii")
+    assert np.allclose(read_image(PT=tmp_path / "unit.nii").primary.grid.spacing, 2.0)
+
+
+def test_an_image_without_voxels_is_refused():
+    for shape in ((0, 4), (4, 4, 0), (0, 4, 4, 1)):
+        with pytest.raises(InputError, match="there is no voxel"):
+            aj.Image.from_arrays(PT=np.zeros(shape), spacing_mm=2.0)

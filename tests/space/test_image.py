@@ -60,7 +60,7 @@ def test_unusable_spacing_is_refused(spacing):
         (np.ones((4, 4)), "every voxel is 1"),
         (RNG.normal(size=(4, 4, 4, 2)), "two or three dimensions"),
         (RNG.normal(size=4), "two or three dimensions"),
-        (np.zeros((0, 3, 3)), "two or three dimensions"),
+        (np.zeros((0, 3, 3)), "there is no voxel"),
         (np.eye(4, dtype=complex), "not real numbers"),
     ],
 )

@@ -32,6 +32,11 @@ def test_what_is_right_is_within_chance_and_what_is_too_sure_is_not(drawn):
     assert (np.diff(found.predicted) > 0).all()
 
 
+def test_the_order_of_equal_probabilities_changes_nothing():
+    one = reliability([0.5] * 20, [0] * 10 + [1] * 10, bins=2)
+    assert one.error == reliability([0.5] * 20, [0, 1] * 10, bins=2).error == 0.0
+
+
 def test_units_that_go_together_make_the_error_less_sure(drawn):
     p, hit = drawn
     twice = reliability(np.repeat(p, 4), np.repeat(hit, 4), np.repeat(np.arange(600), 4))

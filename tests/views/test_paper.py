@@ -15,6 +15,7 @@ from aistat_jax.uncertainty.calibration import Ranks
 from aistat_jax.uncertainty.coverage import coverage
 from aistat_jax.views.case import plot_case
 from tests.helpers import circle, make_image, make_posterior, make_surface, make_volume
+from tests.inference.test_raters import known
 from tests.views.legible import faults
 
 WIDTHS = (88, 180)
@@ -41,6 +42,7 @@ def drawings() -> dict[str, Any]:
     grades = [aj.grade(p) for p in several]
     drawn = aj.outlines(mask, chart.plane)
     contours = [aj.contour_of(p, reference=drawn) for p in several]
+    odds_held = aj.reliability(np.linspace(0, 1, 40), np.arange(40) % 3 > 0)
     return {
         "contours": lambda **w: aj.plot_contours(
             image, posterior, band, grade, reference=mask, **w
@@ -74,13 +76,19 @@ def drawings() -> dict[str, Any]:
             {"coverage": aj.coverage_margin(posterior), "van Herk": aj.van_herk_margin(posterior)},
             **w,
         ),
+        "raters": lambda **w: aj.plot_raters(known(("pen", "brush")), "P0", **w),
+        "reliability": lambda **w: aj.plot_reliability(
+            {title: {"calibrated": odds_held, "as it was": odds_held} for title in ("seen", "new")},
+            **w,
+        ),
         "case": lambda **w: plot_case(image, contours, **w),
     }  # fmt: skip
 
 
 NAMES = (
     "contours", "probability", "probability_map", "unrolled", "gallery", "comparison", "network",
-    "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "margins", "case",
+    "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "margins",
+    "raters", "reliability", "case",
 )  # fmt: skip
 
 

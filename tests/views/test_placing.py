@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.editing import target_removed
+from aistat_jax.views.live.queue import Order
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
@@ -90,6 +92,24 @@ def test_a_target_is_placed_without_a_mouse(explorer):
     assert explorer.posterior.target_id == "new1"
 
 
+def test_the_middle_that_is_proposed_is_the_one_in_sight(explorer):
+    controls = explorer.controls
+
+    def proposed() -> list[float]:
+        return [float(part) for part in controls.middle.value.split(",")]
+
+    explorer.gestures.key(SimpleNamespace(key="d"))
+    before = proposed()
+    explorer.gestures.key(SimpleNamespace(key="up"))
+    step = explorer.home.grid.spacing[2]
+    np.testing.assert_allclose(np.subtract(proposed(), before), [0.0, 0.0, step], atol=0.06)
+    explorer.look_closer((70.0, 86.0, 54.0, 70.0))
+    np.testing.assert_allclose(proposed()[:2], [78.0, 62.0], atol=0.06)
+    controls.middle.value = "78, 62, 30"  # what was written stays
+    explorer.gestures.key(SimpleNamespace(key="down"))
+    assert controls.middle.value == "78, 62, 30"
+
+
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
@@ -122,3 +142,75 @@ def test_a_drag_in_air_or_in_even_tissue_is_told(fitted):
     explorer.controls.middle.value = "somewhere"
     explorer.desk.place_as_written()
     assert "three numbers" in explorer.line.said
+    explorer.desk.place((1.0, 2.0), 5.0)
+    assert "must be three numbers x, y, z, got (1.0, 2.0)" in explorer.line.said
+
+
+def test_a_file_is_opened_with_references_and_with_models_of_the_same_places_only(fitted, tmp_path):
+    """The name of a placed target that was removed is given again, to one of another place."""
+    image, posteriors = fitted
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    around = np.stack([36 + 13 * np.cos(angles), 60 + 13 * np.sin(angles)], axis=1)
+    explorer = aj.explore(image, posteriors, reference=aj.Curve(around), tolerance_mm=2.0)
+    reference = explorer.references[0]
+    explorer.place_target(OTHER.centre, 10.0)
+    path = tmp_path / "edits.npz"
+    explorer.save_session(path)
+    explorer.open_session(path)  # the same place: with its model
+    assert all(edit.posterior.model is not None for edit in explorer.session.given)
+    explorer.go_to(explorer.session[1])
+    explorer.remove_target()
+    explorer.place_target(FIRST.centre, 11.0)
+    assert explorer.posterior.target_id == "new1"
+    explorer.open_session(path)
+    assert "Clicks on new1 are weighed" in explorer.line.said
+    assert explorer.references == [reference, None]
+    first, placed = (edit.posterior for edit in explorer.session.given)
+    assert first.model is posteriors[0].model
+    assert placed.model is None
+    explorer.go_to(explorer.session[1])
+    explorer.add_click((78.0, 72.0))
+    assert not explorer.line.trouble, explorer.line.said
+    edited = explorer.posterior
+    assert np.linalg.norm(edited.chart.points(edited.estimate).mean(axis=0) - (78, 62)) < 1.5
+
+    bare = aj.explore(image, posteriors, reference=aj.Curve(around), tolerance_mm=2.0)
+    bare.open_session(path)  # a placed target takes nothing from the others
+    assert bare.references[0] is not None
+    assert bare.session.given[0].posterior.model is posteriors[0].model
+
+    read = aj.explore(image, path)  # without any model: by the same rays and harmonics
+    read.go_to(read.session[1])
+    assert "rays=64, harmonics=8" in read.lines
+    read.place_target(FIRST.centre, 12.0)
+    model = read.session.given[2].posterior.model
+    assert model.data.basis.functions.shape == (64, 17)
+
+
+def test_orders_behind_a_removal_find_their_targets(explorer, tmp_path):
+    explorer.place_target(OTHER.centre, 10.0)
+    explorer.place_target(FIRST.centre, 12.0)
+    gate, desk = threading.Event(), explorer.desk
+
+    def held(session, _):
+        gate.wait()
+        return session, "Held."
+
+    desk._put(Order(0, "holding", held))
+    explorer.go_to(explorer.session[1])
+    desk.displace()
+    gone = desk.click((78.0, 72.0))
+    explorer.go_to(explorer.session[2])
+    kept = desk.click((36.0, 73.0))
+    explorer.controls.folder.value = str(tmp_path)
+    saved, written = desk.save(tmp_path / "edits.npz"), desk.export("png")
+    assert desk.waiting(2) == [kept.click]
+    gate.set()
+    desk.queue.join()
+    assert "new1 is not there any more" in str(gone.error)
+    assert (kept.error, saved.error, written.error) == (None, None, None)
+    assert explorer.failure == ""
+    assert [edit.posterior.target_id for edit in explorer.session.given][1:] == ["new2"]
+    assert explorer.session[1].clicks == (kept.click,)
+    assert kept.target == saved.target == 1
+    assert explorer.desk.refused is None

@@ -14,6 +14,7 @@ import numpy as np
 
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
+from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.editing import Click, Edit, Placed, Session
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.views.live.controls import EXPORTS
@@ -49,7 +50,11 @@ class Desk:
 
     def waiting(self, target: int | None) -> list[Click]:
         """Clicks of a target that have not been carried out yet."""
-        return [o.click for o in self.queue.waiting if o.click is not None and o.target == target]
+        return [
+            order.click
+            for order in self.queue.waiting
+            if order.click is not None and order.found(self.session) == target
+        ]
 
     def name(self, target: int) -> str:
         return self.session.given[target].posterior.target_id
@@ -85,6 +90,8 @@ class Desk:
     @told
     def place(self, point: Sequence[float], radius: float) -> Order:
         """A new target in a ball about a patient point (x, y, z), fitted when its turn comes."""
+        if np.shape(point) != (3,):
+            raise InputError(f"the middle of a target must be three numbers x, y, z, got {point}")
         e, radius = self.explorer, round(float(radius), 2)
         x, y, z = _rounded(tuple(point))
         if not (np.isfinite([x, y, z]).all() and np.isfinite(radius) and radius > 0):
@@ -125,7 +132,8 @@ class Desk:
         name, found = self.name(at), self._finder(at)
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
-            return editing.target_removed(session, found(session)), f"Removed {name}."
+            now = _still_there(name, found(session))
+            return editing.target_removed(session, now), f"Removed {name}."
 
         order = Order(0, f"removing {name}", work)
         order.then = lambda: e.take_in(0)
@@ -137,6 +145,7 @@ class Desk:
         if self.refused is None:
             return None
         last, self.refused = self.refused, None
+        last.target = _still_there("what was refused", last.found(self.session))
         words = f"sampling {self.name(last.target)}"
         self.line.say(
             f"Sampling {self.name(last.target)} by chains: how long it has taken is said."
@@ -172,11 +181,13 @@ class Desk:
         if what in ("png", "svg"):
             e.sure(e.target)
         folder, channel, level = e.controls.folder.value, e.controls.channel.value, e.level
-        tolerance = e.controls.tolerance.value
+        tolerance, name, found = e.controls.tolerance.value, self.name(target), self._finder(target)
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
+            now = found(session)
+            focus = _still_there(name, now) if what in ("png", "svg") else now or 0
             with self.line.lock:  # figures are drawn by one thread at a time
-                case = case_of(session, e.image, e.home, e.references, target, level, tolerance)
+                case = case_of(session, e.image, e.home, e.references, focus, level, tolerance)
                 lines = session_lines(session, level, tolerance, channel)
                 return session, f"Wrote {write_export(what, folder, case, lines, channel)}"
 
@@ -206,14 +217,24 @@ class Desk:
                     f"{path}: its boundaries are not of the kind shown here, contours in slices or "
                     "surfaces in space; explore it by itself, aj.explore(image, path)"
                 )
-            models = [e.posterior.model for e in session.given if e.posterior.model is not None]
-            known = [model.target.id for model in models]
-            if known == [edit.posterior.target_id for edit in opened.given]:
-                return sessions.load_session(path, models), f"Opened {path}: {_edits(opened)}."
-            return opened, f"Opened {path}: {_edits(opened)}. {FROM_FILE}"
+            before.append(session)
+            models = _models_for(opened, session)
+            said = f"Opened {path}: {_edits(opened)}."
+            if any(model is not None for model in models):
+                opened = sessions.load_session(path, models)
+            pairs = zip(opened.given, models, strict=True)
+            lost = [edit.posterior.target_id for edit, model in pairs if model is None]
+            if len(lost) == len(models):
+                said = f"{said} {FROM_FILE}"
+            elif lost:
+                said = (
+                    f"{said} Clicks on {', '.join(lost)} are weighed against the draws: the "
+                    "image's evidence is not in a file."
+                )
+            return opened, said
 
-        order = Order(self._target(), "opening", work)
-        order.then = self.explorer.adopt
+        order, before = Order(self._target(), "opening", work), []
+        order.then = lambda: self.explorer.adopt(before[-1])
         return self._put(order)
 
     # ------------------------------------------------------------------------- in the queue
@@ -235,15 +256,15 @@ class Desk:
                 "click on the image"
             )
 
-        found = self._finder(at)
+        name, found = self.name(at), self._finder(at)
 
         def work(session: Session, sample: bool) -> tuple[Session, str]:
-            now = found(session)  # a target before it may have been removed meanwhile
+            now = _still_there(name, found(session))  # one before it may have been removed
             after = make(session, now, sample)
             return after, after[now].said
 
-        order = Order(at, f"refitting {self.name(at)}", work, click)
-        order.then = lambda: e.choose_last(at)
+        order = Order(at, f"refitting {name}", work, click)
+        order.then = lambda: e.choose_last(found(self.session))
         return self._put(order)
 
     def _travelling(
@@ -268,16 +289,18 @@ class Desk:
         order.work, order.then = noted, then
         return order
 
-    def _finder(self, at: int) -> Callable[[Session], int]:
-        """Where a target of today is in a session of later; names may be those of several."""
+    def _finder(self, at: int) -> Callable[[Session], int | None]:
+        """Where a target of today is in a session of later, None where it is gone; names may be
+        those of several."""
         own, placed = self.session.given[at].posterior, self.session.placed_as(at)
         name = self.name(at)
 
-        def found(session: Session) -> int:
+        def found(session: Session) -> int | None:
             same = [n for n, edit in enumerate(session.given) if edit.posterior is own]
-            if not same and placed is not None:
-                raise InputError(f"{name} is not there any more")
-            return same[0] if len(same) == 1 else at
+            if len(same) == 1:
+                return same[0]
+            there = placed is None and at < session.unplaced
+            return at if there and session.given[at].posterior.target_id == name else None
 
         return found
 
@@ -286,6 +309,7 @@ class Desk:
 
     def _put(self, order: Order) -> Order:
         e, state = self.explorer, self.queue.state
+        order.found = self._finder(order.target)
         if self.queue.busy and order.click is not None:
             self.line.say(
                 f"The click on {self.name(order.target)} is taken, and carried out as soon as what "
@@ -300,11 +324,12 @@ class Desk:
     def _heard(self, order: Order) -> None:
         """Show what an order has changed; said with its place where that is not in sight."""
         e = self.explorer
-        edit = order.click is not None
-        there = edit and order.target != e.target and len(self.session) > 1
+        edit, now = order.click is not None, order.found(self.session)
+        order.target = 0 if now is None else now
+        there = edit and now is not None and order.target != e.target and len(self.session) > 1
         name = f"{self.name(order.target)}: " if there else ""
         if order.error is not None:
-            self.refused = order if edit and not order.sample else None
+            self.refused = order if edit and now is not None and not order.sample else None
             e.show_clicks()
             e.paint()
             if isinstance(order.error, InputError):
@@ -318,6 +343,37 @@ class Desk:
         if self.line.said == before:  # else showing it failed, which was said
             self.line.say(f"{name}{order.said}")
         self.queue.compile_ahead(order.target)
+
+
+def _still_there(name: str, now: int | None) -> int:
+    """Where a target is. Raises InputError when it is gone."""
+    if now is None:
+        raise InputError(f"{name} is not there any more")
+    return now
+
+
+def _models_for(opened: Session, known: Session) -> list[BoundaryModel | None]:
+    """Models of a session for the targets of one that was read, None where they are not the same.
+
+    Names of placed targets are given again, so that these must be the same draw by draw.
+    """
+    names = [
+        [edit.posterior.target_id for edit in session.given[: session.unplaced]]
+        for session in (opened, known)
+    ]
+    found: list[BoundaryModel | None] = [None] * opened.unplaced
+    if names[0] == names[1]:
+        found = [edit.posterior.model for edit in known.given[: known.unplaced]]
+    placed = [edit.posterior for edit in known.given[known.unplaced :]]
+    for edit in opened.given[opened.unplaced :]:
+        one = edit.posterior
+        same = [
+            other.model
+            for other in placed
+            if other.target_id == one.target_id and np.array_equal(other.draws, one.draws)
+        ]
+        found.append(same[0] if same else None)
+    return found
 
 
 def _edits(session: Session) -> str:

@@ -234,11 +234,16 @@ class Explorer(View):
         state = self.desk.queue.state
         self.controls.status.value = f'<span class="aistat-status">{safe(state)}</span>'
 
-    def adopt(self) -> None:
-        """Another session has been opened."""
-        if len(self.references) != len(self.session):
-            self.references = [None] * len(self.session)
-            self.others = [None] * len(self.session)
+    def adopt(self, before: Session) -> None:
+        """Another session has been opened; references stay with targets that are in both."""
+        same = [
+            n < len(before)
+            and before.given[n].posterior.target_id == edit.posterior.target_id
+            and before.placed_as(n) == self.session.placed_as(n)
+            for n, edit in enumerate(self.session.given)
+        ]
+        self.references = [self.references[n] if kept else None for n, kept in enumerate(same)]
+        self.others = [self.others[n] if kept else None for n, kept in enumerate(same)]
         self._at = by_slice(self.session, self.home)
         self.chosen = self.desk.refused = None
         c = self.controls
@@ -309,7 +314,7 @@ class Explorer(View):
         finally:
             self.turning = False
 
-    def choose_last(self, target: int) -> None:
+    def choose_last(self, target: int | None) -> None:
         """The click that was put last, where its target is in sight."""
         if target == self.target:
             self.chosen = len(self.clicks) - 1 if self.clicks else None
@@ -346,6 +351,7 @@ class Explorer(View):
         self.scene.show_cross()
         self.show_ray()
         self.show_clicks()
+        self.following.renew_middle()
         self.paint()
 
     @told
@@ -536,6 +542,7 @@ class Explorer(View):
             c.channel.value, whole=c.whole.value,
             posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
         )  # fmt: skip
+        self.following.renew_middle()
 
 
 def _wait_for(order: Order | None) -> None:

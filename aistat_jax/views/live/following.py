@@ -25,6 +25,7 @@ class Following:
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.line = explorer, explorer.line
+        self.proposed = ""  # as the middle of a new target
         e, c = explorer, explorer.controls
 
         def calls(button: widgets.Button, method: Callable[[], Any]) -> None:
@@ -156,7 +157,15 @@ class Following:
     def show_middle(self) -> None:
         """What is proposed as the middle of a new target: the middle of what is seen."""
         e = self.explorer
-        e.controls.middle.value = ", ".join(f"{value:.1f}" for value in e.scene.middle())
+        self.proposed = ", ".join(f"{value:.1f}" for value in e.scene.middle())
+        e.controls.middle.value = self.proposed
+
+    def renew_middle(self) -> None:
+        """The middle of what is seen now, where one is to be placed and none has been written."""
+        c = self.explorer.controls
+        placing = c.mode.value == "place" or c.page == "Target"
+        if placing and c.middle.value == self.proposed:
+            self.show_middle()
 
     @told
     def open_page(self) -> None:

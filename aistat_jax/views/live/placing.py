@@ -6,6 +6,7 @@ found in is the evidence.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,12 @@ from aistat_jax.boundary.model import boundary_model
 from aistat_jax.editing import Placed, Session, target_placed
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import unlinked
 from aistat_jax.space.image import Channel, Image
+
+# Draws are made of harmonics that leave this share of their spread, looked at in so many of them.
+LEFT, DRAWS = 1e-4, 16
+USUAL = {2: 16, 3: 12}  # harmonics, by dimension
 
 
 def placed_target(session: Session, image: Image, home: Channel, placed: Placed) -> Session:
@@ -50,13 +56,36 @@ def placed_target(session: Session, image: Image, home: Channel, placed: Placed)
 
 
 def resolution(posterior: Posterior) -> dict[str, Any]:
-    """Rays and harmonics of a star that was fitted here, as `boundary_model` takes them."""
-    model = posterior.model
-    if model is None or posterior.chart.link != "log":
+    """Rays and harmonics of a star, as `boundary_model` takes them.
+
+    Where the model is lost they are those that the draws are made of.
+    """
+    model, chart = posterior.model, posterior.chart
+    if chart.link != "log":
         return {}
-    count = model.data.basis.functions.shape[1]
-    harmonics = round(count**0.5) - 1 if posterior.chart.dims == 3 else (count - 1) // 2
-    return {"rays": posterior.chart.sites, "harmonics": harmonics}
+    if model is None:
+        harmonics = _harmonics(posterior)
+    else:
+        count = model.data.basis.functions.shape[1]
+        harmonics = round(count**0.5) - 1 if chart.dims == 3 else (count - 1) // 2
+    return {"rays": chart.sites, "harmonics": harmonics}
+
+
+def _harmonics(posterior: Posterior) -> int:
+    """The fewest harmonics that some draws are made of: of others as many as usual, or possible."""
+    chart, possible = posterior.chart, 0
+    drawn = unlinked(chart.link, posterior.draws[:DRAWS]).T
+    apart = drawn - drawn.mean(axis=1, keepdims=True)
+    for harmonics in itertools.count(1):
+        try:
+            functions = np.asarray(chart.basis(harmonics).functions)
+        except InputError:
+            break
+        possible = harmonics
+        rest = apart - functions @ np.linalg.lstsq(functions, apart, rcond=None)[0]
+        if np.abs(rest).max() <= LEFT * np.abs(apart).max():
+            return harmonics
+    return min(possible, USUAL[chart.dims])
 
 
 def placing_lines(placed: Placed, session: Session, target: int) -> list[str]:
@@ -64,7 +93,7 @@ def placing_lines(placed: Placed, session: Session, target: int) -> list[str]:
     first = session.given[0].posterior
     own, solid = session.given[target].posterior, first.chart.dims == 3
     where = "dims=3" if solid else 'slices="point"'
-    settings = "".join(f", {name}={value}" for name, value in resolution(first).items())
+    settings = "".join(f", {name}={value}" for name, value in resolution(own).items())
     return [
         f"target = aj.find_targets(image, point_mm={placed.point}, radius_mm={placed.radius:g}, "
         f"channel={placed.channel!r}, {where})[0]",

@@ -27,8 +27,9 @@ SPARE = 2  # clicks before a bucket is full when the next one is compiled
 class Order:
     """One thing to be done to a session, in `words`; `work` gives the new one, and what is said.
 
-    `target` is the one in sight when it was made, and `click` one that it puts; `then` is done once
-    it is carried out. `error` is why it was not.
+    `target` is the one in sight when it was made, and `found` says where that is in a session of
+    later (None: gone). `click` is one that it puts; `then` is done once it is carried out. `error`
+    is why it was not.
     """
 
     target: int
@@ -39,6 +40,7 @@ class Order:
     then: Callable[[], None] = lambda: None
     said: str = ""
     error: BaseException | None = None
+    found: Callable[[Session], int | None] = lambda session: None
     seconds: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
