@@ -1,15 +1,17 @@
 """How does a labelled validation set become a calibration? By heads that leave patients out.
 
-A contour head learns from all patients where experts drew the edge, given the network's log-odds
-and the image along rays; heads like it learn without a fold of the patients each, and are held
-against that fold. What those say of patients that they have not seen tells how far bands must be
-widened, from where on green holds, and what the card says.
+A contour head of few numbers learns where experts drew the edge, given the network's log-odds and
+the image along rays. What heads say of patients that they have not seen tells how far bands must be
+widened, from where on green holds, and what the card says: either heads that learned without a
+fold of the patients each, and the head that is used learns from all; or the very head that is used,
+which learned from one half and is held against the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,14 +26,9 @@ from aistat_jax.io.nnunet import patient_of
 from aistat_jax.io.outputs import output_log_odds, read_output
 from aistat_jax.nets.edge_law import RAYS, Edge, within
 from aistat_jax.nets.edges import edge_at, output_field
-from aistat_jax.nets.head_training import (
-    Crossed,
-    HeadSettings,
-    Unrolled,
-    crossed_heads,
-    slices_in,
-)
+from aistat_jax.nets.head_training import HeadSettings, Unrolled, slices_in
 from aistat_jax.nets.output_head import OUTPUTS, OutputHead, normalisation_of
+from aistat_jax.nets.ray_learning import Crossed, crossed_heads
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.image import Image
@@ -52,16 +49,24 @@ LEAST_PATIENTS = 10
 """Fewer are refused: each of the folds that a head is judged on holds two or more patients."""
 
 LEVELS = (0.5, 0.8, 0.95)
-SETTINGS = HeadSettings(steps=800, folds=5)
-# How many of a patient's contours, spread evenly, tell how far off a head is; draws of each.
+# Targets as the network finds them, and as many places where nothing was drawn.
+SHOWN = HeadSettings(copies=1, absent=1.0)
+# From how many contours of a case, spread evenly, a head learns, and how many tell how far off it
+# is; draws of each.
 MOST_CONTOURS, DRAWS = 10, 400
 LIMITS = (
     "This holds for patients exchangeable with those calibrated on: the same scanners, protocol, "
-    "readers and version of the network. Of others it says nothing. Bands and grades were measured "
-    "with heads that had not learned from the patient, and are used with one that has learned from "
-    "all; the guarantee of such cross-conformal prediction in finite samples is 1 - 2a where a is "
-    "the risk asked for, and near 1 - a in practice (Barber et al. 2021, Predictive inference with "
-    "the jackknife+, Ann. Statist. 49). For research and teaching; not for clinical use."
+    "readers and version of the network. Of others it says nothing. {how} For research and "
+    "teaching; not for clinical use."
+)
+CROSSED = (
+    "Bands and grades were judged with heads that had not learned from the patient, and are used "
+    "with one that has learned from all: so the coverage asked for is measured, and no theorem in "
+    "finite samples; for that, split the patients."
+)
+SPLIT = (
+    "Bands and grades were judged with the head that is used, on patients that it had not learned "
+    "from: so the coverage asked for holds in finite samples (split conformal prediction)."
 )
 
 
@@ -104,7 +109,9 @@ def calibrate(
     rate: float = 0.05,
     tolerance_mm: float | None = None,
     tolerance_px: float | None = None,
-    settings: HeadSettings = SETTINGS,
+    folds: int = 5,
+    split: bool = False,
+    seed: int = 0,
     progress: Callable[[str, int, int], Any] | None = None,
 ) -> Calibration:
     """Calibrate a network of any make on patients that it has not learned from.
@@ -113,7 +120,8 @@ def calibrate(
     output and in what was drawn. coverage: with which probability a contour of a new patient shall
     lie wholly in its band. rate: of how many new patients' contours green may be wrong, at a
     tolerance which is by default that of the images. progress is called with what is being done,
-    how much of it is, and of how much.
+    how much of it is, and of how much. split: learn from one half of the patients and judge on the
+    other, so that what is promised holds in finite samples; it takes twice as many.
 
     Raises InputError for fewer patients with something drawn than LEAST_PATIENTS, or than
     `patients_needed` of 1 - coverage and of rate; for images, labels or outputs that cannot be
@@ -121,9 +129,9 @@ def calibrate(
     """
     if output not in OUTPUTS:
         raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-    if settings.folds < 2:
-        raise InputError(f"a calibration is judged on at least 2 folds, got {settings.folds}")
-    needed = max(LEAST_PATIENTS, patients_needed(1 - coverage), patients_needed(rate))
+    if folds < 2:
+        raise InputError(f"a calibration is judged on at least 2 folds, got {folds}")
+    needed = max(LEAST_PATIENTS, patients_needed(1 - coverage), patients_needed(rate)) * (1 + split)
     tell = progress or (lambda what, done, of: None)
     _refuse_few({case.whose for case in cases}, needed, coverage, rate)
 
@@ -139,19 +147,34 @@ def calibrate(
             raise InputError(f"the images are in {head.unit}; pass tolerance_{head.unit}")
         tolerance = tolerance if given is None else given
     targets: dict[str, list[Unrolled]] = {}
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(seed)
+    kept = _other_half({case.whose for case in cases}, drawn_of, rng) if split else frozenset()
     for case, read in each("looking along rays"):
+        if case.whose in kept:
+            continue
         seen, grid = output_field(head, read.image, read.log_odds), read.image.primary.grid
-        found = slices_in(seen, read.masks, grid, rng, settings)
-        targets.setdefault(case.whose, []).extend(found)
-    steps = (1 + min(settings.folds, len(drawn_of))) * settings.steps
-    crossed = crossed_heads(head, targets, settings, lambda n, loss: tell("learning", n, steps))
+        found = slices_in(seen, read.masks, grid, rng, SHOWN)
+        few = found[:: -(-len(found) // (2 * MOST_CONTOURS)) or 1]
+        targets.setdefault(case.whose, []).extend(few)
+    learn = partial(tell, "learning")
+    crossed = crossed_heads(head, targets, folds=folds, seed=seed, progress=learn)
     left_out: list[Judged] = []
     for case, read in each("judging patients left out"):
-        left_out += judged(_without(crossed, case.whose), read, case.whose, tolerance)
+        if case.whose in kept or not kept:
+            by = crossed.head if kept else _without(crossed, case.whose)
+            left_out += judged(by, read, case.whose, tolerance)
     band, rule = _promises(left_out, coverage, rate)
-    card = _card(cases, left_out, band, rule) | {"settings": vars(settings)}
-    return Calibration(crossed.net, band, rule, label, tuple(digests), card)
+    learned = [case for case in cases if case.whose not in kept]
+    settings = {"folds": folds, "split": split, "seed": seed}
+    card = _card(learned, left_out, band, rule, SPLIT if split else CROSSED)
+    card |= {"settings": settings}
+    return Calibration(crossed.head, band, rule, label, tuple(digests), card)
+
+
+def _other_half(patients: set[str], drawn_of: set[str], rng: np.random.Generator) -> frozenset[str]:
+    """Half of the patients of whom something was drawn, and of the others, by chance."""
+    parts = (sorted(drawn_of), sorted(patients - drawn_of))
+    return frozenset(str(name) for part in parts for name in rng.permutation(part)[1::2])
 
 
 def read_case(case: LabelledOutput, output: str, label: int) -> Read:
@@ -321,7 +344,7 @@ def _held(seen: Seen, target: Any, contour: Contour, patient: str) -> Judged:
     return Judged(patient, contour, True, tuple(float(within(edge, y, p).mean()) for p in LEVELS))
 
 
-def _without(crossed: Crossed[OutputHead], patient: str) -> OutputHead:
+def _without(crossed: Crossed, patient: str) -> OutputHead:
     """The head that has not learned from a patient; of whom nothing was drawn, any one."""
     return next((head for out, head in crossed.folds if patient in out), crossed.folds[0][1])
 
@@ -364,7 +387,7 @@ def with_absent(found: GreenCases, sure: Sequence[float], patients: Sequence[str
 
 def _card(
     cases: Sequence[LabelledOutput], left_out: Sequence[Judged], band: ConformalBand,
-    rule: GreenRule,
+    rule: GreenRule, how: str,
 ) -> dict[str, Any]:  # fmt: skip
     there = [one for one in left_out if one.seen]
     measured = {
@@ -390,7 +413,7 @@ def _card(
         "patients.",
         "left out": f"{len(there)} contours of {len({o.patient for o in there})} patients, by "
         "heads that had not learned from them; means over patients.",
-        "limits": LIMITS,
+        "limits": LIMITS.format(how=how),
         "measured": measured,
     }
 

@@ -24,7 +24,8 @@ from aistat_jax.case import Settings
 from aistat_jax.io.nifti import PathLike
 from aistat_jax.io.outputs import output_log_odds, read_output
 from aistat_jax.nets.output_head import OutputHead, head_content, head_from
-from aistat_jax.nets.weights import head_skeleton, read_weights, write_weights
+from aistat_jax.nets.ray_head import ray_skeleton
+from aistat_jax.nets.weights import read_weights, write_weights
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.conformal import ConformalBand
 from aistat_jax.uncertainty.contour import Contour
@@ -160,7 +161,7 @@ def load_calibration(folder: str | os.PathLike[str]) -> Calibration:
         )
     try:
         inputs = len(content["channels"]) + 1
-        weights = read_weights(folder / "head.safetensors", head_skeleton(inputs)[1])
+        weights = read_weights(folder / "head.safetensors", ray_skeleton(inputs)[1])
         head = head_from(content, weights)
         band = ConformalBand.from_json(json.dumps(content["band"]))
         rule = GreenRule.from_json(json.dumps(content["rule"]))

@@ -61,9 +61,14 @@ def calibrate(
     tolerance_px: Annotated[
         float | None, typer.Option(help="The same in pixels.", rich_help_panel=_ASK)
     ] = None,
-    steps: Annotated[
-        int, typer.Option(help="Training steps of each head.", rich_help_panel=_ASK)
-    ] = 800,
+    split: Annotated[
+        bool,
+        typer.Option(
+            help="Learn from half of the patients and judge on the other half: what is promised "
+            "then holds in finite samples; .95 needs 38 patients.",
+            rich_help_panel=_ASK,
+        ),
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Make contours with honest error bars of any network's output, from a labelled validation set.
@@ -72,18 +77,12 @@ def calibrate(
     aistat contour IMAGE --probability FILE --calibration FOLDER.
     """
     check_seed(seed)
-    from dataclasses import replace
-
-    from aistat_jax._errors import InputError
     from aistat_jax._files import check_writable
     from aistat_jax._progress import progress_bar
-    from aistat_jax.calibrating import SETTINGS
     from aistat_jax.calibrating import calibrate as calibration_of
     from aistat_jax.calibrations import refuse_taken, save_calibration
     from aistat_jax.cohort.labelled import read_labelled
 
-    if steps < 1:
-        raise InputError(f"--steps {steps} must be at least 1")
     refuse_taken(out)
     check_writable(out)
     cases = read_labelled(manifest)
@@ -105,7 +104,7 @@ def calibrate(
         found = calibration_of(
             cases, output=output, label=label, name=name, coverage=coverage, rate=rate,
             tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
-            settings=replace(SETTINGS, steps=steps, seed=seed), progress=progress,
+            split=split, seed=seed, progress=progress,
         )  # fmt: skip
     save_calibration(found, out)
     say(found.card["left out"])

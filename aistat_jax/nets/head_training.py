@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,11 @@ from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.edge_law import RAYS, RayErrors, fitted_margin, log_marginal, ray_errors
 from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.network import drawn
-from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import contours_from_mask, last_exits
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.star import unit_vectors
-
-Headed = TypeVar("Headed", Net, OutputHead)
 
 # Of a reader's mask with an edge to learn from. With fewer there is no edge, but something there.
 LEAST_PIXELS = 6
@@ -81,18 +78,6 @@ class Unrolled:
     drew: Float[ArrayLike, "*batch reader"]
     presence: Float[ArrayLike, "*batch"]
     astray: Float[ArrayLike, "*batch"]
-
-
-@dataclass(frozen=True, eq=False)
-class Crossed(Generic[Headed]):
-    """Whose head has learned from all patients, and those that learned without a fold of them.
-
-    Each fold is the patients that its head has not learned from, with that head; its margin is
-    the one that was fitted to the errors of all folds.
-    """
-
-    net: Headed
-    folds: tuple[tuple[frozenset[str], Headed], ...]
 
 
 def slices_in(
@@ -233,25 +218,12 @@ def head_loss(head: ContourHead, batch: Unrolled) -> Array:
 
 
 def train_head(
-    net: Headed,
+    net: Net,
     targets: Mapping[str, Sequence[Unrolled]],
     settings: HeadSettings | None = None,
     progress: Callable[[int, float], Any] | None = None,
-) -> Headed:
+) -> Net:
     """The network with a contour head that has learned from targets of other patients than its own.
-
-    See `crossed_heads`, which keeps the heads of the folds too.
-    """
-    return crossed_heads(net, targets, settings, progress).net
-
-
-def crossed_heads(
-    net: Headed,
-    targets: Mapping[str, Sequence[Unrolled]],
-    settings: HeadSettings | None = None,
-    progress: Callable[[int, float], Any] | None = None,
-) -> Crossed[Headed]:
-    """A contour head that has learned from targets of patients, and those without a fold of them.
 
     The U-Net has seen the cases it was trained on: a head that learned from them would think it
     better than it is. `targets` are each patient's, by name. `progress` is called with the step,
@@ -274,27 +246,21 @@ def crossed_heads(
 
     head = learned(0, [t for found in targets.values() for t in found])
     if not settings.folds:
-        return Crossed(replace(net, head=head), ())
+        return replace(net, head=head)
     folds = min(settings.folds, len(drawn_of))
     shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
     errors: list[RayErrors] = []
-    crossed: list[tuple[frozenset[str], Weights]] = []
     for k in range(folds):
-        out = frozenset(str(name) for name in shuffled[k::folds])
+        out = {str(name) for name in shuffled[k::folds]}
         others = learned(k + 1, [t for n, found in targets.items() if n not in out for t in found])
         held_out = [(name, t) for name in targets if name in out for t in targets[name]]
         errors += _errors(replace(net, head=others), held_out, k)
-        crossed.append((out, others))
     joined = RayErrors(*map(np.concatenate, zip(*errors, strict=True)))
-    margin = {"margin": fitted_margin(joined)}
-    return Crossed(
-        replace(net, head=head | margin),
-        tuple((out, replace(net, head=others | margin)) for out, others in crossed),
-    )
+    return replace(net, head=head | {"margin": fitted_margin(joined)})
 
 
 def _errors(
-    net: Net | OutputHead, targets: list[tuple[str, Unrolled]], fold: int, batch: int = 256
+    net: Net, targets: list[tuple[str, Unrolled]], fold: int, batch: int = 256
 ) -> Iterator[RayErrors]:
     """Of a head on targets as the network finds them, each with the name of its patient."""
     seen = [(name, target) for name, target in targets if _tells(target)]
@@ -315,7 +281,7 @@ def _tells(target: Unrolled) -> bool:
 
 
 def _learned(
-    net: Net | OutputHead,
+    net: Net,
     pool: list[Unrolled],
     settings: HeadSettings,
     progress: Callable[[int, float], Any],
@@ -342,24 +308,7 @@ def optimised(
     """A head's weights, drawn at random and then led down a loss of batches."""
     graph, state = nnx.split(head)
     weights = drawn(state, settings.seed)
-    optimiser, step = _stepping(graph, loss_of, replace(settings, seed=0))
-    carried = optimiser.init(weights)
-    for number, batch in zip(range(settings.steps), batches, strict=False):
-        weights, carried, loss = step(weights, carried, batch)
-        if (number + 1) % 50 == 0:
-            progress(number + 1, float(loss))
-    return weights_of(weights)
-
-
-@lru_cache(maxsize=4)
-def _stepping(
-    graph: Any, loss_of: Callable[[Any, Any], Array], settings: HeadSettings
-) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-    """The optimiser of a head and one compiled step of it, the same for the heads of all folds."""
-    warmup = min(100, settings.steps // 4)
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, settings.learning_rate, warmup, settings.steps, 0.0
-    )
+    rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, 100, settings.steps, 0.0)
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=settings.weight_decay)
     )
@@ -370,7 +319,12 @@ def _stepping(
         change, carried = optimiser.update(slope, carried, weights)
         return optax.apply_updates(weights, change), carried, loss
 
-    return optimiser, step
+    carried = optimiser.init(weights)
+    for number, batch in zip(range(settings.steps), batches, strict=False):
+        weights, carried, loss = step(weights, carried, batch)
+        if (number + 1) % 50 == 0:
+            progress(number + 1, float(loss))
+    return weights_of(weights)
 
 
 def _varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:

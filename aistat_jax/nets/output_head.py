@@ -1,7 +1,7 @@
 """What reads the output of a network of any make? A contour head for log-odds beside the image.
 
 Of a network that was trained elsewhere nothing is known but what it says of an image. The head is
-that of contour_head.py; it reads the image's channels, normalised, and the log-odds.
+that of ray_head.py; it reads the image's channels, normalised, and the log-odds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.nets.plan import Normalisation
-from aistat_jax.nets.weights import Weights, filled, head_skeleton
+from aistat_jax.nets.ray_head import ray_skeleton
+from aistat_jax.nets.weights import Weights, filled
 from aistat_jax.space.image import Channel, Image
 
 # What a network is said to give: see `io.outputs`.
@@ -51,11 +52,11 @@ class OutputHead:
         """The head without its weights. Raises InputError where there are none yet."""
         if self.head is None:
             raise InputError(f"the calibration of {self.name} has no contour head yet")
-        return head_skeleton(self.head_inputs)[0]
+        return ray_skeleton(self.head_inputs)[0]
 
     def head_state(self) -> Any:
         """The weights as an nnx state that goes with `head_graph`."""
-        return filled(head_skeleton(self.head_inputs)[1], self.head or {})
+        return filled(ray_skeleton(self.head_inputs)[1], self.head or {})
 
 
 def check_fits(head: OutputHead, image: Image) -> None:
