@@ -61,12 +61,11 @@ LIMITS = (
 )
 CROSSED = (
     "Bands and grades were judged with heads that had not learned from the patient, and are used "
-    "with one that has learned from all: so the coverage asked for is measured, and no theorem in "
-    "finite samples; for that, split the patients."
+    "with one that has learned from all."
 )
 SPLIT = (
     "Bands and grades were judged with the head that is used, on patients that it had not learned "
-    "from: so the coverage asked for holds in finite samples (split conformal prediction)."
+    "from."
 )
 
 

@@ -55,6 +55,20 @@ class Calibration:
     def name(self) -> str:
         return self.head.name
 
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """What holds of new patients, in sentences: by a theorem where patients were split."""
+        band, rule = self.band, self.rule
+        if self.card.get("settings", {}).get("split"):
+            return band.promise, rule.promise
+        return (
+            f"About {band.coverage:.3g} of new patients' contours lie wholly inside their bands, "
+            f"and about {rule.rate:.3g} or fewer are green and wrong, if the patients are "
+            f"exchangeable with the {band.patients} calibrated on (the same scanners, protocol and "
+            "readers). This is by cross-validation and no guarantee in finite samples, which a "
+            "calibration with its patients split has.",
+        )
+
     def refuse_known(self, image: Image) -> None:
         """Raises InputError for an image that the calibration was learned from."""
         if digest_of(image) in self.digests:
@@ -185,8 +199,8 @@ def card_page(calibration: Calibration) -> str:
         f"# Calibration of {head.name}\n\n"
         f"Reads {head.output} of label {calibration.label}, beside {reads}, in {head.unit}. "
         f"{card.get('learned from', '')}\n\n"
-        f"* {calibration.band.promise}\n* {calibration.rule.promise}\n\n"
-        f"{card.get('limits', '')}\n\n"
+        + "".join(f"* {promise}\n" for promise in calibration.promises)
+        + f"\n{card.get('limits', '')}\n\n"
         f"## Measured on patients left out\n\n{card.get('left out', '')}\n\n"
         f"| figure | value |\n|---|---|\n{rows}\n"
     )

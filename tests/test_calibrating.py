@@ -16,7 +16,6 @@ from aistat_jax import calibrating
 from aistat_jax._errors import InputError
 from aistat_jax.calibrating import LEVELS, LabelledOutput, calibrate, judged, read_case
 from aistat_jax.cli import main
-from aistat_jax.nets.head_training import HeadSettings
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.star import star_chart
 
@@ -53,7 +52,7 @@ CASES = [a_case(n) for n in range(20)]
 def unlearned(monkeypatch):
     """Refusals come before a head learns; what gets that far says so."""
 
-    def learn(*given):
+    def learn(*given, **more):
         raise RuntimeError("learning")
 
     monkeypatch.setattr(calibrating, "crossed_heads", learn)
@@ -112,6 +111,13 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
         calibrate(CASES, tolerance_px=1.0)
     with pytest.raises(InputError, match="output must be one of"):
         calibrate(CASES, output="wish")
+    with pytest.raises(InputError, match="at least 2 folds, got 1"):
+        calibrate(CASES, folds=1)
+    # a split takes twice as many
+    with pytest.raises(InputError, match="needs 38 patients .* got 20"):
+        calibrate(CASES, split=True)
+    with pytest.raises(RuntimeError, match="learning"):
+        calibrate(CASES, split=True, coverage=0.9, rate=0.1)
 
 
 @pytest.fixture
@@ -168,24 +174,27 @@ def own_share(case: LabelledOutput, level: float) -> float:
 
 
 @pytest.mark.slow
-def test_a_calibrated_head_holds_patients_left_out_and_their_probabilities_do_not():
-    """Rays of 24 patients never seen within 20 points of nominal (a Monte-Carlo sd of 7, since a
-    patient's rays go together, and heads that learned from 20); the probabilities are not."""
-    settings = HeadSettings(steps=160, folds=2, copies=2, learning_rate=4e-3)
-    found = calibrate(CASES, settings=settings, tolerance_mm=3.0)
-    fresh = [a_case(n) for n in range(100, 124)]
+def test_calibrated_rays_and_bands_hold_for_patients_never_seen_and_probabilities_do_not():
+    """Rays of 40 patients never seen within 12 points of nominal: over calibrations by 20 patients
+    coverage is spread with a sd of 2 or 3 points (docs/mathematics.md), and 40, whose rays go
+    together, tell it to 4; the network's own probabilities are further off."""
+    found = calibrate(CASES, tolerance_mm=3.0)
+    fresh = [a_case(n) for n in range(100, 140)]
     left_out = [
         one
         for case in fresh
         for one in judged(found.head, read_case(case, "probability", 1), case.id, 3.0)
     ]
-    assert len(left_out) >= 24
     there = [one for one in left_out if one.seen]
-    assert len(there) >= 20
+    assert len(there) >= 38
     held = np.array([one.held for one in there]).mean(axis=0)
-    assert np.abs(held - LEVELS).max() < 0.2
+    print(held)
+    assert np.abs(held - LEVELS).max() < 0.12
     bands = [found.band.band(one.contour.posterior) for one in there]
     inside = [b.holds(one.contour.reference) for b, one in zip(bands, there, strict=True)]
+    print(
+        np.mean(inside), np.mean([np.median(b.half_width) for b in bands]), found.card["measured"]
+    )
     assert np.mean(inside) > 0.85
     # negative control: the same test of the network's own probabilities
     own = [np.mean([own_share(case, level) for case in fresh]) for level in LEVELS]

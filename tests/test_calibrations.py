@@ -22,10 +22,9 @@ from aistat_jax.calibrations import (
     save_calibration,
 )
 from aistat_jax.cli import main
-from aistat_jax.nets.contour_head import ContourHead
 from aistat_jax.nets.head_training import seen_place
-from aistat_jax.nets.network import drawn
 from aistat_jax.nets.output_head import SUV, OutputHead
+from aistat_jax.nets.ray_head import RayHead
 from aistat_jax.nets.weights import weights_of
 from aistat_jax.uncertainty.conformal import ConformalBand
 from aistat_jax.uncertainty.contour import contour_of
@@ -38,10 +37,9 @@ RULE = GreenRule(0.9, 0.05, "lesion", 0.0, 0.5, 20, 40, 3.0, "mm")
 
 @cache
 def a_calibration() -> Calibration:
-    """With a head of random weights: what it says is nonsense, but definite."""
+    """With a head that has learned nothing: the network's own edge, give or take 8%."""
     head = OutputHead("theirs", "probability", ("PT",), ("SUV",), (SUV,))
-    _, state = nnx.split(ContourHead(head.head_inputs))
-    weights = weights_of(drawn(state, 1))
+    weights = weights_of(nnx.state(RayHead(head.head_inputs)))
     card = {"measured": {"rays": 0.5}, "limits": "None."}
     return Calibration(with_(head, head=weights), BAND, RULE, card=card)
 
@@ -65,6 +63,10 @@ def test_a_calibration_comes_back_from_its_folder(tmp_path):
         np.testing.assert_array_equal((again.head.head or {})[name], array)
     page = (tmp_path / "cal" / "MODEL_CARD.md").read_text()
     assert "| rays | 0.5 |" in page
+    assert "no guarantee in finite samples" in page
+    assert one.band.promise not in page
+    exact = with_(one, card=one.card | {"settings": {"split": True}})
+    page = (save_calibration(exact, tmp_path / "cal") / "MODEL_CARD.md").read_text()
     assert one.band.promise in page
 
 

@@ -110,6 +110,6 @@ def calibrate(
     say(found.card["left out"])
     for figure, value in found.card["measured"].items():
         say(f"  {figure}: {value:.3g}")
-    say(found.band.promise)
-    say(found.rule.promise)
+    for promise in found.promises:
+        say(promise)
     say(f"wrote to {out}{os.sep}")
