@@ -46,19 +46,18 @@ SHOWN_SD, FIRST_SD, SHIFT_SD, SPREAD_SD, PRESENCE_SD = 1.0, 1.0, 0.1, 0.3, 2.0
 class RaySigns(NamedTuple):
     """What is seen about the network's edge.
 
-    Shapes: edge (target, ray), log radius; shape (target, ray, s), deviations of the edge and of
-    the image's edges from their means; size (target, m) those means; whole (target, w) of the
-    target, the first 1; vague (target, ray, v).
+    edge is a log radius; shape are deviations of the edge and of the image's edges from their
+    means, size those means; whole is of the target, the first 1; vague what makes edges uncertain.
     """
 
-    edge: Array
-    shape: Array
-    size: Array
-    whole: Array
-    vague: Array
+    edge: Float[Any, "target ray"]
+    shape: Float[Any, "target ray s"]
+    size: Float[Any, "target m"]
+    whole: Float[Any, "target w"]
+    vague: Float[Any, "target ray v"]
 
 
-def ray_signs(x: Float[Array, "target ray position feature"], log_radius: Array) -> RaySigns:
+def ray_signs(x: Float[Any, "target ray position feature"], log_radius: Any) -> RaySigns:
     """Signs of unrolled channels and log-odds, the last feature; see `unroll`.
 
     A channel has two edges: where its mass between the levels inside and outside would end, and
