@@ -88,8 +88,10 @@ def ray_signs(x: Float[Any, "target ray position feature"], log_radius: Any) -> 
         beyond = level[..., REACH + NEAR :].mean(axis=(1, 2), keepdims=True)
         contrast = within - beyond
         square = jnp.square(contrast) + LEAST_CONTRAST**2
-        filled = jnp.clip((level - beyond) * contrast / square, 0.0, 1.0)
-        mass = STEP * jnp.sum(filled - (steps < 0) - 0.5 * (steps == 0), axis=-1)
+        certain = jnp.square(contrast) / square
+        filled = (level - beyond) * contrast / jnp.maximum(jnp.square(contrast), 1e-4)
+        mass = jnp.clip(filled, 0.0, 1.0) - (steps < 0) - 0.5 * (steps == 0)
+        mass = certain[..., 0] * STEP * jnp.sum(mass, axis=-1)
         slope = (level[..., :-2] - level[..., 2:]) * contrast / jnp.sqrt(square)
         weight = jnp.square(jnp.maximum(slope, 0.0))
         steep = STEP * (weight @ steps[1:-1].astype(np.float32))
