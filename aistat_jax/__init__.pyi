@@ -18,6 +18,7 @@ from .dicom.structures import (
 )
 from .dicom.phantom import phantom_dicom as phantom_dicom
 from .io.nifti import read_image as read_image, read_mask as read_mask, write_nifti as write_nifti
+from .io.outputs import read_output as read_output
 from .io.surfaces import read_surface as read_surface
 from .data.phantoms import demo_phantom as demo_phantom, pet_ct_phantom as pet_ct_phantom
 from .data.raters import simulate_raters as simulate_raters
@@ -135,6 +136,12 @@ from .planning.expected_coverage import coverage_margin as coverage_margin
 from .planning.recipe import van_herk_margin as van_herk_margin
 from .planning.dose import dose_prescription as dose_prescription, write_dose as write_dose
 from .case import Case as Case, Settings as Settings
+from .calibrations import (
+    Calibration as Calibration,
+    load_calibration as load_calibration,
+    save_calibration as save_calibration,
+)
+from .calibrating import LabelledOutput as LabelledOutput, calibrate as calibrate
 from .pipelines import contour as contour
 from .views.figures import (
     plot_comparison as plot_comparison,

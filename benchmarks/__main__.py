@@ -23,7 +23,7 @@ NAMES = (
     "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances", "real_pet",
     "raters", "reading",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
-    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
+    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones", "foreign",
 )  # fmt: skip
 
 

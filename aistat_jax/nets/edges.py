@@ -19,7 +19,9 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.nets.contour_head import POSITIONS
 from aistat_jax.nets.edge_law import RAYS, Edge
-from aistat_jax.nets.predict import maps
+from aistat_jax.nets.output_head import OutputHead, check_fits
+from aistat_jax.nets.predict import LARGEST_ODDS, maps
+from aistat_jax.nets.prepare import field_of_view, normalise, resample
 from aistat_jax.nets.weights import Net
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Image
@@ -30,12 +32,13 @@ from aistat_jax.space.star import star_chart
 class FeatureField:
     """A network's last features and, after them, its log-odds, on the working grid.
 
-    Shapes: values (i, j, k, feature) float32.
+    Of a network that is known by its output alone the features are the image. `net` is whose head
+    reads them. Shapes: values (i, j, k, feature) float32.
     """
 
     values: Float[np.ndarray, "i j k feature"]
     grid: Grid
-    net: Net = static()
+    net: Net | OutputHead = static()
 
 
 def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
@@ -57,6 +60,33 @@ def feature_field(net: Net, image: Image, label: int = 1) -> FeatureField:
     odds = np.logaddexp.reduce(log_expit(each)) - np.logaddexp.reduce(log_expit(-each))
     prepared, values = said[0][0], np.concatenate([features, odds], axis=-1, dtype=np.float32)
     return FeatureField(values, prepared.grid, net)
+
+
+def output_field(
+    head: OutputHead, image: Image, log_odds: Float[np.ndarray, "i j k"]
+) -> FeatureField:
+    """The image, normalised, and the log-odds of a network of any make, on the primary grid.
+
+    Raises InputError for an image that the head has not learned to read.
+    """
+    check_fits(head, image)
+    grid = image.primary.grid
+    if log_odds.shape != grid.shape:
+        raise InputError(
+            f"the network's output has the grid {log_odds.shape}, and channel "
+            f"{image.primary.name} {grid.shape}; pass what it says of this very image"
+        )
+    values = np.empty((*grid.shape, head.head_inputs), np.float32)
+    for n, (name, normalisation) in enumerate(zip(head.channels, head.normalisations, strict=True)):
+        channel = image[name]
+        if channel.grid.matches(grid):
+            there = channel.values
+        else:
+            there = resample(channel.values, channel.grid, grid, smooth=True)
+            there[~field_of_view(channel.grid, grid)] = channel.values.min()
+        values[..., n] = normalise(normalisation, there, channel.values)
+    values[..., -1] = np.clip(log_odds, -LARGEST_ODDS, LARGEST_ODDS)
+    return FeatureField(values, grid, head)
 
 
 def region_at(

@@ -27,13 +27,7 @@ from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.batches import Learnable, learnable
 from aistat_jax.nets.checkpoints import Point
 from aistat_jax.nets.edges import feature_field
-from aistat_jax.nets.head_training import (
-    HeadSettings,
-    Unrolled,
-    nothing_in,
-    targets_in,
-    train_head,
-)
+from aistat_jax.nets.head_training import HeadSettings, Unrolled, slices_in, train_head
 from aistat_jax.nets.plan import Normalisation, Plan
 from aistat_jax.nets.train import TrainSettings, train
 from aistat_jax.nets.variation import Sometimes, settings_for
@@ -235,7 +229,9 @@ def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
     rng = np.random.default_rng(recipe.head.seed)
     targets: dict[str, list[Unrolled]] = {}
     for case in tqdm(recipe.cases(root, "head"), desc="unrolling", unit="case"):
-        targets.setdefault(case.patient, []).extend(_targets_of(net, case, recipe.head, rng))
+        field, grid = feature_field(net, case.image), case.image.primary.grid
+        found = slices_in(field, case.masks, grid, rng, recipe.head)
+        targets.setdefault(case.patient, []).extend(found)
     heads = 1 + recipe.head.folds
     with tqdm(total=heads * recipe.head.steps, desc=f"{recipe.name} head", unit="step") as bar:
 
@@ -244,25 +240,6 @@ def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
             bar.set_postfix(loss=f"{loss:.3f}")
 
         return train_head(net, targets, recipe.head, show)
-
-
-def _targets_of(
-    net: Net, case: Drawn, settings: HeadSettings, rng: np.random.Generator
-) -> list[Unrolled]:
-    """Every slice's target, and some places without one."""
-    field = feature_field(net, case.image)
-    grid = case.image.primary.grid
-    found: list[Unrolled] = []
-    drawn = [k for k in range(grid.shape[2]) if case.masks[:, :, k].any()]
-    for k in drawn:
-        found += targets_in(field, case.masks[:, :, k], grid.plane(k), rng, settings)
-    for n in range(int(settings.absent * len(found))):
-        k = int(rng.integers(grid.shape[2]))
-        voxels = math.exp(float(found[n].log_radius))
-        radius = voxels * float(np.sqrt(np.prod(field.grid.spacing[:2])))
-        nothing = nothing_in(field, case.masks[:, :, k], grid.plane(k), radius, rng)
-        found += [nothing] if nothing is not None else []
-    return found
 
 
 def learnable_cases(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:

@@ -64,11 +64,11 @@ class Net:
                 f"the network {self.plan.name} has no contour head; use one of those shipped, or "
                 "train a head for it"
             )
-        return _head_skeleton(self.head_inputs)[0]
+        return head_skeleton(self.head_inputs)[0]
 
     def head_state(self) -> Any:
         """The weights of the contour head as an nnx state that goes with `head_graph`."""
-        return filled(_head_skeleton(self.head_inputs)[1], self.head or {})
+        return filled(head_skeleton(self.head_inputs)[1], self.head or {})
 
     @property
     def parameters(self) -> int:
@@ -94,8 +94,6 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
 
     Raises InputError when something is there already that is not a network.
     """
-    from safetensors.numpy import save
-
     folder = Path(folder)
     if folder.exists() and not (folder / "plan.json").is_file():
         raise InputError(f"{folder} exists and holds no network; choose another folder")
@@ -104,7 +102,7 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
         write_whole(staged / "card.json", json.dumps(net.card, indent=1) + "\n")
         parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
         for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
-            write_whole(staged / f"{name}.safetensors", save(weights))
+            write_weights(weights, staged / f"{name}.safetensors")
         ours = ("plan.json", "card.json")
         old = [f for f in files_in(folder) if f in ours or f.endswith(".safetensors")]
         move_in(staged, folder, old, ours)
@@ -144,12 +142,19 @@ def load_net(name: str | os.PathLike[str]) -> Net:
         return Net(plan, members, content)
     straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
     bare = Net(plan, members, content)
-    return replace(bare, head=read_weights(head, _head_skeleton(bare.head_inputs)[1], straight))
+    return replace(bare, head=read_weights(head, head_skeleton(bare.head_inputs)[1], straight))
 
 
 def shipped_nets() -> tuple[str, ...]:
     """Names of the networks that come with the package."""
     return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
+
+
+def write_weights(weights: Weights, file: Path) -> Path:
+    """Weights as safetensors, whole or not at all."""
+    from safetensors.numpy import save
+
+    return write_whole(file, save(weights))
 
 
 def read_weights(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
@@ -184,7 +189,7 @@ def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=32)
-def _head_skeleton(inputs: int) -> tuple[Any, Any]:
+def head_skeleton(inputs: int) -> tuple[Any, Any]:
     """The same of the contour head."""
     return nnx.split(nnx.eval_shape(lambda: ContourHead(inputs)))
 
