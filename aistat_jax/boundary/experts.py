@@ -31,9 +31,10 @@ from aistat_jax.boundary.volume import (
     largest_part,
     unfit,
 )
+from aistat_jax.nets.domain import geometry, tones
 from aistat_jax.nets.surface_head import FARTHEST, SurfaceField
 from aistat_jax.nets.surface_law import ANALYSIS, GROUPS, SurfaceEdge, waves
-from aistat_jax.nets.surface_net import SurfaceNet, surface_at
+from aistat_jax.nets.surface_net import SurfaceNet, look_at_surface, surface_at
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.seen import best_seen
@@ -92,9 +93,14 @@ def expert_read(
     target = _about(region.mask, home.grid)
     field = fields_of(home, places[0], readings, region.mask)
     law, centre, radius = surface_at(net, field, target.centre, target.radius)
+    unlike: tuple[str, ...] = ()
+    if net.domain is not None:
+        seen = look_at_surface(field, law, centre, radius)
+        measured = geometry(home.grid) | tones(home.values, net.quantity)
+        unlike = net.domain.said(net.domain.of_image(measured) + net.domain.of_edge(seen))
     about = replace(
         target, centre=centre, radius=radius, outline=None,
-        doubts=(*region.doubts, *doubted_values(image), *target.doubts),
+        doubts=(*region.doubts, *doubted_values(image), *target.doubts, *unlike),
     )  # fmt: skip
     said = (("inside", hints.inside), ("outside", hints.outside), ("edge", hints.edge))
     clicks = [(about.id, kind, tuple(each.tolist())) for kind, points in said for each in points]

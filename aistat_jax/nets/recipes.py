@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -26,21 +27,25 @@ from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.batches import Learnable, learnable
 from aistat_jax.nets.checkpoints import Point
-from aistat_jax.nets.edges import feature_field
+from aistat_jax.nets.domain import Domain, Measured, measured_for, save_domain
+from aistat_jax.nets.domain_fitting import fit_domain
+from aistat_jax.nets.edges import edge_and_look, feature_field
 from aistat_jax.nets.head_training import (
     HeadSettings,
     Unrolled,
     nothing_in,
+    seen_place,
     targets_in,
     train_head,
 )
 from aistat_jax.nets.plan import Normalisation, Plan
 from aistat_jax.nets.train import TrainSettings, train
 from aistat_jax.nets.variation import Sometimes, settings_for
-from aistat_jax.nets.weights import Net, save_net
+from aistat_jax.nets.weights import Net, load_net, save_net
 from aistat_jax.space.image import Image
 
 PARTS = ("unet", "head", "validation")
+MOST = 8  # of a patient's images, and of an image's slices, that tell what a network was trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +270,47 @@ def _targets_of(
     return found
 
 
+def domain_of(recipe: Recipe, net: Net, root: Path | None) -> Domain:
+    """What a recipe's network was trained on: the cases of its first two parts.
+
+    A patient's images and targets are at most MOST each, evenly spread; targets are seen from where
+    the network sees them.
+    """
+    images: list[tuple[str, Measured]] = []
+    edges: list[tuple[str, np.ndarray]] = []
+    cases = (case for part in PARTS[:2] for case in recipe.cases(root, part))
+    for case in tqdm(_few(cases), desc=f"{recipe.name} domain", unit="case"):
+        images.append((case.patient, measured_for(recipe.plan, case.image)))
+        edges += [(case.patient, look) for look in looks_at(net, case)]
+    units = {
+        name: "sd" if how.kind.startswith("zscore") else quantity
+        for name, quantity, how in zip(
+            recipe.plan.channels, recipe.plan.quantities, recipe.plan.normalisations, strict=True
+        )
+    }
+    return fit_domain(recipe.name, images, edges, unit=recipe.plan.unit, units=units)
+
+
+def _few(cases: Iterable[Drawn]) -> Iterable[Drawn]:
+    """At most MOST cases of each patient, whose cases lie next to each other."""
+    for _, of_it in itertools.groupby(cases, lambda case: case.patient):
+        all_of_it = list(of_it)
+        yield from all_of_it[:: math.ceil(len(all_of_it) / MOST)]
+
+
+def looks_at(net: Net, case: Drawn) -> list[np.ndarray]:
+    """What the features show about the edges of what was drawn, in at most MOST slices."""
+    drawn = [k for k in range(case.masks.shape[2]) if case.masks[:, :, k].any()]
+    if not drawn:
+        return []
+    field, grid, found = feature_field(net, case.image), case.image.primary.grid, []
+    for k in drawn[:: math.ceil(len(drawn) / MOST)]:
+        plane = grid.plane(k)
+        middle, radius = seen_place(field, np.asarray(case.masks[:, :, k].any(axis=-1)), plane)
+        found.append(edge_and_look(field, plane, middle, radius)[1])
+    return found
+
+
 def learnable_cases(recipe: Recipe, root: Path | None, part: str) -> list[Learnable]:
     """The cases of a part as the network learns from them, one with several readers or one."""
     found = []
@@ -303,13 +349,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m aistat_jax.nets.recipes", description=__doc__)
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--data", type=Path, help="folder of the collections (or $AISTAT_DATA)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the network")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="folder for the network")
+    where.add_argument("--domain", type=Path, help="a network's folder: what was it trained on?")
     given = parser.parse_args()
     recipe = RECIPES[given.name]
+    if given.domain is not None:
+        save_domain(domain_of(recipe, load_net(given.domain), given.data), given.domain)
+        return 0
     given.out.mkdir(parents=True, exist_ok=True)
     net = train_unet(recipe, given.data, given.out)
     net = train_recipe_head(recipe, net, given.data)
-    net = replace(net, card=card_of(recipe, net))
+    net = replace(net, card=card_of(recipe, net), domain=domain_of(recipe, net, given.data))
     print(save_net(net, given.out / recipe.name))
     return 0
 
