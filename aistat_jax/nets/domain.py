@@ -7,6 +7,7 @@ every channel), and a Gaussian of what its own features show about an edge. What
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +26,15 @@ from aistat_jax.space.image import Image
 FILES = ("domain.json", "domain.safetensors")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.995)
 MOST_VOXELS = 100_000  # of a channel, whose quantiles need no more
-SPACING, WIDTH, INTENSITY, APPEARANCE = "spacing", "field of view", "intensity", "appearance"
-Measured = dict[tuple[str, str, float], float]
-"""Numbers of an image by what they are: respect, channel, quantile."""
-RESPECTS = (SPACING, WIDTH, INTENSITY, APPEARANCE)
+MOST_SLICES, SCALES = 4, (0.7, 1.5, 3.0, 6.0)  # of textures; pixels
+HALF = (0.15, 0.8)
+SPACING, WIDTH, INTENSITY = "spacing", "field of view", "intensity"
+ANATOMY, INVERTED = "anatomy", "inverted intensity"
+RESPECTS = (SPACING, WIDTH, INVERTED, INTENSITY, ANATOMY)
+# Names of numbers of a channel, before its own.
+QUANTILE, HALF_TONES, TEXTURE, TONES = "quantile ", "half-tones ", "texture ", "tones "
+Measured = dict[str, float]
+"""Numbers of an image by their names: SPACING, WIDTH, and those of channels."""
 
 
 class Departure(NamedTuple):
@@ -45,18 +51,18 @@ class Departure(NamedTuple):
 class Limits:
     """One number over the cases trained on, and from where on another is unlike them.
 
-    `least` and `most` are those of the cases; `low` and `high` the limits. `channel` and `quantile`
-    are of which it is, where it is one of an image's quantiles.
+    `name` is which of those that were measured, `words` what is said of it; `least` and `most` are
+    those of the cases; `low` and `high` the limits.
     """
 
+    name: str
     respect: str
+    words: str
+    unit: str
     least: float
     most: float
     low: float
     high: float
-    unit: str
-    channel: str = ""
-    quantile: float = 0.0
 
     def __call__(self, value: float) -> Departure | None:
         if self.low <= value <= self.high:
@@ -64,30 +70,28 @@ class Limits:
         unit, trained = f" {self.unit}" if self.unit else "", f"{self.least:.3g}"
         if f"{self.most:.3g}" != trained:
             trained += f" to {self.most:.3g}"
-        words = {SPACING: "pixels of", WIDTH: "an image of"}.get(self.respect) or (
-            f"{self.quantile:.3g} quantile of {self.channel}"
-        )
         limit = f"from {self.low:.3g}" if value < self.low else f"up to {self.high:.3g}"
         return Departure(
             self.respect, value, self.low, self.high,
-            f"{words} {value:.3g}{unit}, trained on {trained} (taken {limit})",
+            f"{self.words} {value:.3g}{unit}, trained on {trained} (taken {limit})",
         )  # fmt: skip
 
     def beyond(self, value: float) -> float:
-        """By how many widths of the limits a number lies beyond them."""
-        return max(self.low - value, value - self.high) / max(self.high - self.low, 1e-12)
+        """By how many widths of what was trained on a number lies beyond its limits."""
+        return max(self.low - value, value - self.high) / max(self.most - self.least, 1e-12)
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
     """What a network was trained on, as far as it is kept.
 
-    `limits` are of single numbers. A vector of features x about an edge is at the distance
+    `limits` are of single numbers. `upright` are weights of a channel's texture, whose sum is the
+    number TONES + channel. A vector of features x about an edge is at the distance
     |whiten (x - mean)| / sqrt(its length), at most `furthest` of those trained on. `alarm` is how
-    many of the cases left out of training each of three looks (geometry, intensity, appearance) was
-    made to find fault with.
+    many of the patients left out of training each look was made to find fault with.
 
-    Shapes: mean (feature,), whiten (feature, feature); both empty where no features are kept.
+    Shapes: upright[channel] (texture,); mean (feature,), whiten (feature, feature), both empty
+    where no features are kept.
     """
 
     name: str
@@ -95,14 +99,19 @@ class Domain:
     alarm: float
     limits: tuple[Limits, ...]
     furthest: float
+    upright: dict[str, Float[np.ndarray, " texture"]]
     mean: Float[np.ndarray, " feature"]
     whiten: Float[np.ndarray, "feature feature"]
 
     def of_image(self, measured: Measured) -> tuple[Departure, ...]:
         """What is unusual in what was measured of an image: one of each respect, the furthest."""
         found: dict[str, tuple[float, Departure]] = {}
+        for channel, weights in self.upright.items():
+            keys = [f"{TEXTURE}{channel} {n}" for n in range(len(weights))]
+            score = float(weights @ np.array([measured[key] for key in keys]))
+            measured = measured | {f"{TONES}{channel}": score}
         for each in self.limits:
-            value = measured.get((each.respect, each.channel, each.quantile))
+            value = measured.get(each.name)
             departure = None if value is None else each(value)
             if departure is not None and value is not None:
                 far = each.beyond(value)
@@ -131,7 +140,7 @@ class Domain:
             f"what its features show about this edge is {distance:.1f} standard distances from "
             f"what they showed in training (taken up to {self.furthest:.1f})"
         )
-        return (Departure(APPEARANCE, distance, 0.0, self.furthest, text),)
+        return (Departure(ANATOMY, distance, 0.0, self.furthest, text),)
 
     def said(self, departures: tuple[Departure, ...]) -> tuple[str, ...]:
         """The sentences that make a grade red, one a departure."""
@@ -141,15 +150,21 @@ class Domain:
         )
 
 
-def measured_for(plan: Plan, image: Image) -> Measured:
+def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
     """What is measured of an image for a network: geometry of its slices, values as it sees them.
 
-    Values of a channel are those of its quantity, or, where a network is shown multiples of an
-    image's standard deviation from its mean, those.
+    Values of a channel are those of its quantity. Of a channel that a network is shown in multiples
+    of the image's own standard deviation they are those, and since these say little, its half-tones
+    and texture are measured too. `inverted`: as if what is bright were dark.
     """
     found = geometry(image.primary.grid)
     for name, how in zip(plan.channels, plan.normalisations, strict=True):
-        found |= tones(image[name].values, name, relative=how.kind.startswith("zscore"))
+        values = -image[name].values if inverted else image[name].values
+        if how.kind.startswith("zscore"):
+            sd = float(values.std())
+            values = (values - values.mean()) / (sd if sd > 0 else 1.0)
+            found |= half_tones(values, name) | texture(values, name)
+        found |= tones(values, name)
     return found
 
 
@@ -157,19 +172,53 @@ def geometry(grid: Grid) -> Measured:
     """The side of a pixel of an image's slices (none without spacing), and their largest width."""
     side = float(np.sqrt(np.prod(grid.spacing[:2])))
     width = float((np.array(grid.shape[:2]) * grid.spacing[:2]).max())
-    found = {(WIDTH, "", 0.0): width}
-    return found if grid.unit == "px" else found | {(SPACING, "", 0.0): side}
+    return {WIDTH: width} if grid.unit == "px" else {WIDTH: width, SPACING: side}
 
 
-def tones(values: Float[np.ndarray, "i j k"], name: str, relative: bool = False) -> Measured:
+def tones(values: Float[np.ndarray, "i j k"], channel: str) -> Measured:
     """QUANTILES of a channel."""
-    some = values.ravel()
-    some = np.asarray(some[:: 1 + len(some) // MOST_VOXELS], dtype=float)
-    if relative:
-        sd = float(some.std())
-        some = (some - some.mean()) / (sd if sd > 0 else 1.0)
-    cuts = np.quantile(some, QUANTILES)
-    return {(INTENSITY, name, q): float(c) for q, c in zip(QUANTILES, cuts, strict=True)}
+    cuts = np.quantile(_some(values), QUANTILES)
+    return {f"{QUANTILE}{channel} {q}": float(c) for q, c in zip(QUANTILES, cuts, strict=True)}
+
+
+def half_tones(values: Float[np.ndarray, "i j k"], channel: str) -> Measured:
+    """The share of voxels neither dark nor bright: between HALF of the way from the lowest value to
+    the 90% quantile."""
+    some = _some(values)
+    low, high = float(some.min()), float(np.quantile(some, 0.9))
+    place = (some - low) / max(high - low, 1e-9)
+    return {f"{HALF_TONES}{channel}": float(np.mean((place >= HALF[0]) & (place < HALF[1])))}
+
+
+def texture(values: Float[np.ndarray, "i j k"], channel: str) -> Measured:
+    """What dark, middling and bright parts of slices look like at three scales; for `upright`.
+
+    QUANTILES; and of differences of Gaussians, in each third of the values, log sd, mean over sd
+    and skewness. Means over at most MOST_SLICES slices; and last a constant.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    found = []
+    for k in range(0, values.shape[2], 1 + values.shape[2] // MOST_SLICES):
+        z = np.asarray(values[:, :, k], dtype=float)
+        low, high = np.quantile(z, (1 / 3, 2 / 3))
+        parts = (z <= low, (z > low) & (z < high), z >= high)
+        smooth = [gaussian_filter(z, sd, mode="nearest") for sd in SCALES]
+        one = list(np.quantile(z, QUANTILES))
+        for fine, coarse in itertools.pairwise(smooth):
+            for part in parts:
+                some = (fine - coarse)[part] if part.sum() >= 10 else (fine - coarse).ravel()
+                sd, mean = float(some.std()) + 1e-3, float(some.mean())
+                skewness = float(np.clip(((some - mean) ** 3).mean() / sd**3, -3, 3))
+                one += [float(np.log(sd)), mean / sd, skewness]
+        found.append(one)
+    whole = [*np.mean(found, axis=0), 1.0]
+    return {f"{TEXTURE}{channel} {n}": float(number) for n, number in enumerate(whole)}
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """At most MOST_VOXELS of them."""
+    return np.asarray(values.ravel()[:: 1 + values.size // MOST_VOXELS], dtype=float)
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -185,6 +234,7 @@ def save_domain(domain: Domain, folder: Path) -> None:
     }  # fmt: skip
     write_json("domain", said, folder / FILES[0])
     arrays = {"mean": domain.mean, "whiten": domain.whiten}
+    arrays |= {f"{TONES}{channel}": weights for channel, weights in domain.upright.items()}
     kept = {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()}
     write_whole(folder / FILES[1], save(kept))
 
@@ -204,8 +254,10 @@ def load_domain(folder: str | os.PathLike[str]) -> Domain | None:
     try:
         limits = tuple(Limits(**each) for each in content.pop("limits"))
         found = load_file(arrays)
-        mean, whiten = (np.asarray(found[name], dtype=float) for name in ("mean", "whiten"))
-        domain = Domain(limits=limits, mean=mean, whiten=whiten, **content)
+        found = {name: np.asarray(array, dtype=float) for name, array in found.items()}
+        mean, whiten = found.pop("mean"), found.pop("whiten")
+        upright = {name.removeprefix(TONES): array for name, array in found.items()}
+        domain = Domain(limits=limits, mean=mean, whiten=whiten, upright=upright, **content)
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise broken("domain", said) from error
     if whiten.shape != 2 * mean.shape or not (np.isfinite(whiten).all() & np.isfinite(mean).all()):

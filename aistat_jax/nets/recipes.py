@@ -45,7 +45,9 @@ from aistat_jax.nets.weights import Net, load_net, save_net
 from aistat_jax.space.image import Image
 
 PARTS = ("unet", "head", "validation")
-MOST = 8  # of a patient's images, and of an image's slices, that tell what a network was trained on
+# Of a patient's images, of an image's slices, and of patients that are looked at through a network:
+# so many tell what it was trained on.
+MOST, LOOKED_AT = 6, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,22 +275,30 @@ def _targets_of(
 def domain_of(recipe: Recipe, net: Net, root: Path | None) -> Domain:
     """What a recipe's network was trained on: the cases of its first two parts.
 
-    A patient's images and targets are at most MOST each, evenly spread; targets are seen from where
-    the network sees them.
+    At most MOST images of each patient are measured, evenly spread, and the first of them is looked
+    at through the network, of at most LOOKED_AT patients.
     """
+    plan = recipe.plan
     images: list[tuple[str, Measured]] = []
+    inverted: list[tuple[str, Measured]] = []
     edges: list[tuple[str, np.ndarray]] = []
-    cases = (case for part in PARTS[:2] for case in recipe.cases(root, part))
+    looked: set[str] = set()
+    cases = (case for part in PARTS[1::-1] for case in recipe.cases(root, part))
     for case in tqdm(_few(cases), desc=f"{recipe.name} domain", unit="case"):
-        images.append((case.patient, measured_for(recipe.plan, case.image)))
-        edges += [(case.patient, look) for look in looks_at(net, case)]
+        who = case.patient
+        images.append((who, measured_for(plan, case.image)))
+        if any(how.kind.startswith("zscore") for how in plan.normalisations):
+            inverted.append((who, measured_for(plan, case.image, inverted=True)))
+        if who not in looked and len(looked) < LOOKED_AT:
+            looked.add(who)
+            edges += [(who, look) for look in looks_at(net, case)]
     units = {
         name: "sd" if how.kind.startswith("zscore") else quantity
         for name, quantity, how in zip(
-            recipe.plan.channels, recipe.plan.quantities, recipe.plan.normalisations, strict=True
+            plan.channels, plan.quantities, plan.normalisations, strict=True
         )
     }
-    return fit_domain(recipe.name, images, edges, unit=recipe.plan.unit, units=units)
+    return fit_domain(recipe.name, images, edges, inverted=inverted, unit=plan.unit, units=units)
 
 
 def _few(cases: Iterable[Drawn]) -> Iterable[Drawn]:

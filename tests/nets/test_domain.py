@@ -1,4 +1,4 @@
-"""Is what a network was not trained on found, in the right respect, and what it knows left alone?"""
+"""Is what a network was not trained on found, and in the right respect, and the rest left alone?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax.nets.domain import (
-    APPEARANCE,
+    ANATOMY,
     INTENSITY,
+    INVERTED,
     SPACING,
     WIDTH,
     Domain,
@@ -20,6 +21,7 @@ from aistat_jax.nets.domain import (
 )
 from aistat_jax.nets.domain_fitting import ALARM, fit_domain
 from aistat_jax.nets.edges import ABOUT, about_edge
+from aistat_jax.nets.plan import Normalisation
 from aistat_jax.nets.weights import load_net, save_net, untrained
 from aistat_jax.space.image import Image
 from tests.nets.cases import tiny_plan
@@ -85,7 +87,7 @@ def test_what_is_unlike_training_is_said_in_the_right_respect(known, n):
 
 
 def test_a_sentence_has_the_number_and_what_was_trained_on(known):
-    (found,) = known.of_image({(SPACING, "", 0.0): 8.125})
+    (found,) = known.of_image({SPACING: 8.125})
     assert found.value == 8.125
     assert found.low < 3.9 < 5.5 < found.high < found.value
     (said,) = known.said((found,))
@@ -102,7 +104,7 @@ def test_features_are_known_by_their_distance_and_patients_left_out_set_it(known
     assert 0.2 * ALARM < np.mean(beyond) < 3 * ALARM
     shifted = [known.of_edge(x) for _, x in edges(2, 20, 10, shift=20.0)]
     assert np.mean([bool(found) for found in shifted]) > 0.95
-    assert {found[0].respect for found in shifted if found} == {APPEARANCE}
+    assert {found[0].respect for found in shifted if found} == {ANATOMY}
     assert fit_domain("t", [(f"p{n}", {}) for n in range(9)]).of_edge(np.ones(3)) == ()
     with pytest.raises(InputError, match="measure it again"):
         known.of_edge(np.ones(3))
@@ -116,6 +118,27 @@ def test_without_a_spacing_the_width_stands_in_for_it():
     domain = fit_domain("t", [(f"p{n}", picture(64)) for n in range(9)], unit="px")
     assert not domain.of_image(picture(60))
     assert [each.respect for each in domain.of_image(picture(32))] == [WIDTH]
+
+
+def test_inverted_tones_are_known_where_a_network_sees_only_deviations():
+    """Of 100 new pictures one may be found fault with, and nearly every inverted one must be."""
+    plan = replace(PLAN, normalisations=(Normalisation("zscore"),), unit="px")
+
+    def picture(n: int, turned: bool = False) -> Measured:
+        values = scan(n)[:, :, :1]
+        return measured_for(plan, Image.from_arrays(PT=values), inverted=turned)
+
+    some = range(60)
+    images, turned = ([(f"p{n}", picture(n, way)) for n in some] for way in (False, True))
+    domain = fit_domain("t", images, inverted=turned, unit="px", units={"PT": "sd"})
+    found = [domain.of_image(picture(n, True)) for n in range(1000, 1030)]
+    assert np.mean([INVERTED in {each.respect for each in one} for one in found]) > 0.95
+    assert sum(bool(domain.of_image(picture(n))) for n in range(1000, 1100)) < 9
+    own = Image.from_arrays(PT=scan(1000)[:, :, :1].max() - scan(1000)[:, :, :1])
+    there, here = (
+        domain.of_image(found)[0] for found in (measured_for(plan, own), picture(1000, True))
+    )
+    assert (there.respect, there.text) == (here.respect, here.text)
 
 
 def test_features_are_read_about_an_edge():
