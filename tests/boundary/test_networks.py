@@ -214,9 +214,9 @@ def test_what_a_network_was_not_trained_on_is_a_doubt_of_the_target():
     assert doubts(near, an_image()) == ()
     (said,) = doubts(far, an_image())
     assert "what its features show about this edge" in said
-    coarse = aj.Image.from_arrays(PT=an_image()["PT"].values, spacing_mm=(4.0, 4.0, 2.0))
+    coarse = aj.Image.from_arrays(PT=an_image()["PT"].values, spacing_mm=(3.0, 3.0, 2.0))
     (said,) = doubts(near, coarse)
-    assert said.startswith("outside of what the network tiny was trained on: pixels of 4 mm")
+    assert said.startswith("outside of what the network tiny was trained on: pixels of 3 mm")
     assert Seen(Targets((target,)), a_net(), field).by_network(target).target.doubts == ()
     assert unlike_training(a_net(), coarse) == ()
     posterior = aj.fit(boundary_model(replace(target, doubts=(said,)), prior=prior_of(edge)))
