@@ -53,11 +53,13 @@ def run(quick: bool, name: str) -> Result:
     usual, shifts = make[name](quick)
     limits = 4 if quick else None
     rows, notes = [], []
-    found = [(case.patient, _reasons(net, case, True)) for case in _some(usual, limits)]
+    found = _found(net, _some(usual, limits), True)
     red = [bool(why) for _, why in found]
     rows.append(_row("as they are: red (false alarms)", red, found, at_most=0.05))
+    alarmed = {patient for patient, why in found if why}
+    notes.append(f"As they are: red somewhere in {len(alarmed)} of {len({p for p, _ in found})}.")
     for shift in shifts:
-        found = [(c.patient, _reasons(net, c, shift.look)) for c in _some(shift.cases, limits)]
+        found = _found(net, _some(shift.cases, limits), shift.look)
         right = [bool(why & shift.reasons) for _, why in found]
         rows.append(_row(f"{shift.name}: red for the right reason", right, found, at_least=0.95))
         told = sorted({each for _, why in found for each in why})
@@ -84,7 +86,9 @@ def _row(
 ) -> Row:
     low, high = share_interval(sum(hits), len(hits))
     who = len({patient for patient, _ in found})
-    note = f"{len(hits)} images of {who} patients, 95% interval of a share {low:.2f} to {high:.2f}"
+    note = (
+        f"{len(hits)} contours of {who} patients, 95% interval of a share {low:.2f} to {high:.2f}"
+    )
     return Row(figure, float(np.mean(hits)), at_least=at_least, at_most=at_most, note=note)
 
 
@@ -92,19 +96,25 @@ def _some(cases: Iterable[Drawn], count: int | None) -> Iterator[Drawn]:
     return itertools.islice(cases, count)
 
 
-def _reasons(net: Net | SurfaceNet, case: Drawn, look: bool) -> set[str]:
-    """In what respects a case is found out, as a contour of it would be."""
+def _found(net: Net | SurfaceNet, cases: Iterable[Drawn], look: bool) -> list[tuple[str, set[str]]]:
+    return [(case.patient, why) for case in cases for why in _reasons(net, case, look)]
+
+
+def _reasons(net: Net | SurfaceNet, case: Drawn, look: bool) -> list[set[str]]:
+    """In what respects contours of a case are found out: one for all, or with `look` each."""
     assert net.domain is not None
     if isinstance(net, SurfaceNet):
         measured = measured_in_space(net, case.image.primary)
-        return {each.respect for each in net.domain.of_image(measured)}
+        return [{each.respect for each in net.domain.of_image(measured)}]
     try:
         prepare(net.plan, case.image)
     except InputError:
-        return {DOOR}
+        return [{DOOR}]
     found = {each.respect for each in net.domain.of_image(measured_for(net.plan, case.image))}
-    seen = looks_at(net, case) if look else []
-    return found | {each.respect for one in seen for each in net.domain.of_edge(one)}
+    if not look:
+        return [found]
+    seen = looks_at(net, case)
+    return [found | {each.respect for each in net.domain.of_edge(one)} for one in seen]
 
 
 def _cost(net: Net, case: Drawn) -> Row:
@@ -164,7 +174,7 @@ def _lesions(quick: bool) -> tuple[Iterable[Drawn], list[Shift]]:
     return recipe.cases(root, "validation"), [
         Shift("doubled spacing", map(_doubled, every()), frozenset({SPACING})),
         Shift("a header of twice the spacing", map(_mislabelled, every()), frozenset({SPACING})),
-        Shift("inverted", map(_inverted, every()), frozenset({INTENSITY, INVERTED})),
+        Shift("inverted", map(_inverted, every()), frozenset({DOOR, INTENSITY, INVERTED})),
         Shift("a CT in HU, called a PET", _blocks(1.0, 0.0), frozenset({DOOR, INTENSITY})),
         Shift("a CT scaled to 0 and above, called a PET", _blocks(0.01, 1000.0),
               frozenset({DOOR, INTENSITY})),
