@@ -153,9 +153,9 @@ class Domain:
 def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
     """What is measured of an image for a network: geometry of its slices, values as it sees them.
 
-    Values of a channel are those of its quantity. Of a channel that a network is shown in multiples
-    of the image's own standard deviation they are those, and since these say little, its half-tones
-    and texture are measured too. `inverted`: as if what is bright were dark.
+    Of a channel its values in its quantity; of one that a network is shown in multiples of the
+    image's own standard deviation, of which that says little, half-tones and texture. `inverted`:
+    as if what is bright were dark.
     """
     found = geometry(image.primary.grid)
     for name, how in zip(plan.channels, plan.normalisations, strict=True):
@@ -164,7 +164,8 @@ def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
             sd = float(values.std())
             values = (values - values.mean()) / (sd if sd > 0 else 1.0)
             found |= half_tones(values, name) | texture(values, name)
-        found |= tones(values, name)
+        else:
+            found |= tones(values, name)
     return found
 
 
