@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aistat_jax._errors import InputError
+from aistat_jax.data.collections import SARCOMA
+from aistat_jax.io.nifti import read_image
 from aistat_jax.nets.domain import (
     ANATOMY,
     INTENSITY,
@@ -17,12 +21,14 @@ from aistat_jax.nets.domain import (
     WIDTH,
     Domain,
     Measured,
+    load_domain,
     measured_for,
 )
 from aistat_jax.nets.domain_fitting import ALARM, fit_domain
 from aistat_jax.nets.edges import ABOUT, about_edge
-from aistat_jax.nets.plan import Normalisation
-from aistat_jax.nets.weights import load_net, save_net, untrained
+from aistat_jax.nets.plan import Normalisation, Plan
+from aistat_jax.nets.recipes import RECIPES
+from aistat_jax.nets.weights import SHIPPED, load_net, save_net, untrained
 from aistat_jax.space.image import Image
 from tests.nets.cases import tiny_plan
 
@@ -65,8 +71,12 @@ def known() -> Domain:
     return fit_domain("tiny", images, edges(1, 60, 10), units={"PT": "SUV"})
 
 
+def respects_of(domain: Domain, plan: Plan, what: Image) -> list[str]:
+    return [each.respect for each in domain.of_image(measured_for(plan, what))]
+
+
 def respects(domain: Domain, what: Image) -> list[str]:
-    return [each.respect for each in domain.of_image(measured_for(PLAN, what))]
+    return respects_of(domain, PLAN, what)
 
 
 def test_what_is_like_training_is_left_alone(known):
@@ -169,3 +179,40 @@ def test_a_domain_is_kept_with_its_network(known, tmp_path):
 def test_too_few_patients_say_nothing():
     with pytest.raises(InputError, match="4 patients say too little"):
         fit_domain("t", [(f"p{n}", {}) for n in range(4)])
+
+
+def test_shipped_networks_know_what_they_were_trained_on():
+    """By the numbers alone; what is within all limits is left alone."""
+    for name in ("lesion-pet-2d", "nodule-ct-2d"):
+        domain = load_domain(SHIPPED / name)
+        assert domain is not None
+        assert len(domain.mean) > 0
+        assert domain.of_edge(domain.mean) == ()
+        usual = {each.name: (each.low + each.high) / 2 for each in domain.limits}
+        bare = replace(domain, upright={})
+        assert bare.of_image(usual) == ()
+        for each in domain.limits:
+            (found,) = bare.of_image(usual | {each.name: each.low - 1.0})
+            assert found.respect == each.respect
+    pet = load_domain(SHIPPED / "lesion-pet-2d")
+    assert pet is not None
+    (coarse,) = pet.of_image({SPACING: 8.1})
+    assert coarse.text == "pixels of 8.1 mm, trained on 3.91 to 5.47 (taken up to 6.84)"
+
+
+@pytest.mark.parametrize("name", ["STS_004", "STS_018", "STS_051"])
+def test_patients_left_out_are_left_alone_and_shifted_ones_found_out(name):
+    """Three patients of the validation part."""
+    root = Path(os.environ.get("AISTAT_DATA", "../shared/data"))
+    file = root / SARCOMA / name / "PET_image.nii.gz"
+    if not file.is_file():
+        pytest.skip("the sarcoma collection is absent; set AISTAT_DATA")
+    domain, plan = load_domain(SHIPPED / "lesion-pet-2d"), RECIPES["lesion-pet-2d"].plan
+    assert domain is not None
+    own = read_image(PT=file)
+    pet, spacing = own.primary.values, own.primary.grid.spacing.tolist()
+    assert respects_of(domain, plan, own) == []
+    coarse = Image.from_arrays(PT=pet[::2, ::2, ::2], spacing_mm=[2 * side for side in spacing])
+    assert respects_of(domain, plan, coarse) == [SPACING]
+    turned = Image.from_arrays(PT=pet.max() - pet, spacing_mm=spacing)
+    assert respects_of(domain, plan, turned) == [INTENSITY]
