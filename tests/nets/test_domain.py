@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,12 +199,11 @@ def test_shipped_networks_know_what_they_were_trained_on():
 
 
 @pytest.mark.parametrize("name", ["STS_004", "STS_018", "STS_051"])
-def test_patients_left_out_are_left_alone_and_shifted_ones_found_out(name):
+def test_patients_left_out_are_left_alone_and_shifted_ones_found_out(name, data_root):
     """Three patients of the validation part."""
-    root = Path(os.environ.get("AISTAT_DATA", "../shared/data"))
-    file = root / SARCOMA / name / "PET_image.nii.gz"
+    file = data_root / SARCOMA / name / "PET_image.nii.gz"
     if not file.is_file():
-        pytest.skip("the sarcoma collection is absent; set AISTAT_DATA")
+        pytest.skip("the sarcoma collection is absent")
     domain, plan = load_domain(SHIPPED / "lesion-pet-2d"), RECIPES["lesion-pet-2d"].plan
     assert domain is not None
     own = read_image(PT=file)
