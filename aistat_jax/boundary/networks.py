@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from aistat_jax._errors import InputError
+from aistat_jax._record import replace
 from aistat_jax._typing import Float
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.finders import find_targets
@@ -16,8 +17,16 @@ from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import LearnedPrior
 from aistat_jax.boundary.targets import Target, Targets
 from aistat_jax.nets.contour_head import FARTHEST
+from aistat_jax.nets.domain import Departure, measured_for
 from aistat_jax.nets.edge_law import FINEST, FOURIER, HARMONICS, RAYS, SCALE, Edge, spread
-from aistat_jax.nets.edges import FeatureField, edge_at, feature_field, output_field, region_at
+from aistat_jax.nets.edges import (
+    FeatureField,
+    edge_and_look,
+    edge_at,
+    feature_field,
+    output_field,
+    region_at,
+)
 from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.predict import predict
 from aistat_jax.nets.weights import Net
@@ -39,29 +48,57 @@ def network_logits(net: Net, image: Image) -> Image:
 
 
 class Seen(NamedTuple):
-    """What a network says of an image: where targets are, and the field its head reads them in."""
+    """What a network says of an image: where targets are, and the field its head reads them in.
+
+    `unlike` is in what respects the image is unlike those that the network was trained on.
+    """
 
     targets: Targets
     net: Net | OutputHead
     field: FeatureField
+    unlike: tuple[Departure, ...] = ()
 
     def by_network(self, target: Target) -> BoundaryModel:
         """The boundary, and whether there is one, by the network alone."""
-        prior = network_prior(self.net, self.field, target)
-        return boundary_model(target, prior=prior, presence=presence(self.net, self.field, target))
+        edge, doubted = self.look(target)
+        there = float(expit(edge.presence))
+        return boundary_model(doubted, prior=prior_of(edge), presence=there)
 
     def by_image(self, target: Target, evidence: Evidence) -> BoundaryModel:
         """The boundary by the image, and whether there is one by the network."""
-        there = presence(self.net, self.field, target)
-        return boundary_model(target, evidence, presence=there)
+        edge, doubted = self.look(target)
+        return boundary_model(doubted, evidence, presence=float(expit(edge.presence)))
+
+    def departures(self, target: Target) -> tuple[Departure, ...]:
+        """In what respects the image, and what is seen about a target, are unlike training."""
+        return self._looked_at(target)[1]
+
+    def look(self, target: Target) -> tuple[Edge, Target]:
+        """The edge of a target, and the target with what speaks against asking this network."""
+        edge, found = self._looked_at(target)
+        if self.net.domain is None or not found:
+            return edge, target
+        return edge, replace(target, doubts=(*target.doubts, *self.net.domain.said(found)))
+
+    def _looked_at(self, target: Target) -> tuple[Edge, tuple[Departure, ...]]:
+        edge, seen = edge_and_look(self.field, target.plane, target.centre, target.radius)
+        domain = self.net.domain
+        return edge, self.unlike + (domain.of_edge(seen) if domain is not None else ())
 
 
 def seen_by(net: Net, image: Image, **where: Any) -> Seen:
     """Targets in a mask, or else where a network's log-odds are above 0; see `find_targets`."""
-    field = feature_field(net, image)
+    field, unlike = feature_field(net, image), unlike_training(net, image)
     if where.get("mask") is None:
         image, where = network_logits(net, image), where | {"threshold": 0.0}
-    return Seen(find_targets(image, **where), net, field)
+    return Seen(find_targets(image, **where), net, field, unlike)
+
+
+def unlike_training(net: Net, image: Image) -> tuple[Departure, ...]:
+    """In what respects an image is unlike those that a network was trained on; none if unknown."""
+    if net.domain is None:
+        return ()
+    return net.domain.of_image(measured_for(net.plan, image))
 
 
 def seen_in_output(
@@ -124,7 +161,11 @@ def network_prior(
     Source: `nets.edge_law`; Shah, Wilson & Ghahramani 2014, Student-t processes as
     alternatives to Gaussian processes, AISTATS.
     """
-    edge = _edge(net, image, target)
+    return prior_of(_edge(net, image, target))
+
+
+def prior_of(edge: Edge) -> LearnedPrior:
+    """The law of an edge as the prior of a boundary; see `network_prior`."""
     count = 2 * HARMONICS + 1
     with jax.enable_x64(True):
         factor = np.asarray(spread(edge))[:count, :count] / np.sqrt(RAYS)

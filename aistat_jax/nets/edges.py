@@ -27,6 +27,9 @@ from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Image
 from aistat_jax.space.star import star_chart
 
+# Where, in radii of an edge, features about it are read.
+ABOUT = (0.5, 1.0, 1.6)
+
 
 @record
 class FeatureField:
@@ -130,10 +133,39 @@ def edge_at(field: FeatureField, plane: Plane, centre: ArrayLike, radius: float)
 
     Raises InputError for a network without a contour head.
     """
+    return edge_and_look(field, plane, centre, radius)[0]
+
+
+def edge_and_look(
+    field: FeatureField, plane: Plane, centre: ArrayLike, radius: float
+) -> tuple[Edge, Float[np.ndarray, " feature"]]:
+    """The same, and what the features show about that edge (`about_edge`)."""
     graph, state = field.net.head_graph, field.net.head_state()
     features, log_radius = unroll(field, plane, centre, radius)
     found = read_edges(graph, state, jnp.asarray(features[None]), jnp.float32([log_radius]))
-    return jax.tree.map(partial(np.asarray, dtype=np.float64), found).at(0)
+    edge = jax.tree.map(partial(np.asarray, dtype=np.float64), found).at(0)
+    return edge, about_edge(features, edge.mean, POSITIONS)
+
+
+def about_edge(
+    features: Float[np.ndarray, "ray position feature"],
+    edge: Float[np.ndarray, " ray"],
+    positions: Float[np.ndarray, " position"],
+) -> Float[np.ndarray, " number"]:
+    """Features inside, at and outside of an edge, means over rays: one vector of a target.
+
+    Read at ABOUT times the edge's radius, linear between positions, which are log radii evenly
+    spread as the edge's.
+    """
+    found = []
+    for share in ABOUT:
+        at = (edge + np.log(share) - positions[0]) / (positions[1] - positions[0])
+        at = np.clip(at, 0, len(positions) - 1 - 1e-6)
+        below = at.astype(int)
+        part, rays = (at - below)[:, None], np.arange(len(edge))
+        read = (1 - part) * features[rays, below] + part * features[rays, below + 1]
+        found.append(read.mean(axis=0))
+    return np.concatenate(found).astype(float)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -43,6 +43,10 @@ class OutputHead:
     head: Weights | None = None
 
     @property
+    def domain(self) -> None:
+        """What it was learned from is not kept (`nets.domain`); other quantities are refused."""
+
+    @property
     def head_inputs(self) -> int:
         """How many numbers a voxel the head reads: every channel's, and one log-odds."""
         return len(self.channels) + 1

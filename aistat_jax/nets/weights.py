@@ -21,6 +21,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import files_in, move_in, staged_folder, write_whole
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.domain import FILES, Domain, load_domain, save_domain
 from aistat_jax.nets.network import build, random_net
 from aistat_jax.nets.plan import Plan, load_plan, save_plan
 
@@ -34,13 +35,14 @@ class Net:
 
     members: one dictionary an ensemble member, from a parameter's path ("encoder.0.first.conv.
     kernel") to its float32 array. head: those of the contour head, which reads the features of
-    all members; None without one.
+    all members; None without one. domain: what it was trained on, as far as that is known.
     """
 
     plan: Plan
     members: tuple[Weights, ...]
     card: dict[str, Any] = field(default_factory=dict)
     head: Weights | None = None
+    domain: Domain | None = None
 
     @cached_property
     def graph(self) -> Any:
@@ -103,7 +105,9 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
         parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
         for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
             write_weights(weights, staged / f"{name}.safetensors")
-        ours = ("plan.json", "card.json")
+        if net.domain is not None:
+            save_domain(net.domain, staged)
+        ours = ("plan.json", "card.json", FILES[0])
         old = [f for f in files_in(folder) if f in ours or f.endswith(".safetensors")]
         move_in(staged, folder, old, ours)
     return folder
@@ -138,10 +142,10 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     _, shapes = _skeleton(plan.architecture)
     members = tuple(read_weights(file, shapes) for file in files)
     head = folder / "head.safetensors"
+    bare = Net(plan, members, content, domain=load_domain(folder))
     if not head.is_file():
-        return Net(plan, members, content)
+        return bare
     straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
-    bare = Net(plan, members, content)
     return replace(bare, head=read_weights(head, head_skeleton(bare.head_inputs)[1], straight))
 
 

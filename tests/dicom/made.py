@@ -97,7 +97,7 @@ def save_series(
         said.PixelData = values[:, :, n].T.astype("<i2").tobytes()
         change(said, n)
         said.save_as(
-            folder / f"{(7 * n) % 101:03d}{n // 101 or str()}{modality}.dcm",
+            folder / f"{(7 * n) % 101:03d}{n // 101 or ''}{modality}.dcm",
             enforce_file_format=True,
         )
     return folder
