@@ -170,10 +170,13 @@ def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
 
 
 def geometry(grid: Grid) -> Measured:
-    """The side of a pixel of an image's slices (none without spacing), and their largest width."""
-    side = float(np.sqrt(np.prod(grid.spacing[:2])))
-    width = float((np.array(grid.shape[:2]) * grid.spacing[:2]).max())
-    return {WIDTH: width} if grid.unit == "px" else {WIDTH: width, SPACING: side}
+    """The side of a pixel of an image's slices; without spacing their largest width in its place.
+
+    In mm a wide image is no other image: a network sees it a window at a time, as it is.
+    """
+    if grid.unit == "px":
+        return {WIDTH: float(max(grid.shape[:2]))}
+    return {SPACING: float(np.sqrt(np.prod(grid.spacing[:2])))}
 
 
 def tones(values: Float[np.ndarray, "i j k"], channel: str) -> Measured:

@@ -33,7 +33,7 @@ from aistat_jax.nets.domain import (
 ALARM = 0.01
 # How much larger or smaller than any trained on pixels, and images, may be. Augmentation shows
 # networks zooms of .7 to 1.4. Where pixels are of unknown size, the image's width stands in for it.
-SPACING_FACTOR, WIDTH_FACTOR = 1.25, 2.0
+FACTOR = 1.25
 FOLDS = 5
 # Of the covariance of features, the share that is taken to be the variances' alone; and, of the
 # range of a channel, the least sd of one of its quantiles.
@@ -83,14 +83,11 @@ def fit_domain(
 def _geometry(images: Of, unit: str) -> list[Limits]:
     """What was trained on, widened by a factor."""
     found = []
-    for name, words, factor in (
-        (SPACING, "pixels of", SPACING_FACTOR),
-        (WIDTH, "an image of", SPACING_FACTOR if unit == "px" else WIDTH_FACTOR),
-    ):
+    for name, words in ((SPACING, "pixels of"), (WIDTH, "an image of")):
         values = np.array([measured.get(name, np.nan) for _, measured in images])
         if np.isfinite(values).all():
             low, high = float(values.min()), float(values.max())
-            found.append(Limits(name, name, words, unit, low, high, low / factor, high * factor))
+            found.append(Limits(name, name, words, unit, low, high, low / FACTOR, high * FACTOR))
     return found
 
 

@@ -90,8 +90,12 @@ def test_what_is_unlike_training_is_said_in_the_right_respect(known, n):
     assert respects(known, image(n, pet.max() - pet)) == [INTENSITY]
     hu = 1000.0 * (pet > 0.2) + 40 * pet  # as a CT without its offset
     assert respects(known, image(n, hu)) == [INTENSITY]
-    wide = np.tile(pet, (3, 3, 1))
-    assert WIDTH in respects(known, image(n, wide))
+
+
+def test_a_wide_image_is_no_other_image(known):
+    """In mm: air around a body changes its quantiles, and not what a window of it shows."""
+    around = np.pad(scan(1000), ((48, 48), (48, 48), (0, 0)), mode="reflect")
+    assert respects(known, image(1000, around)) == []
 
 
 def test_a_sentence_has_the_number_and_what_was_trained_on(known):
