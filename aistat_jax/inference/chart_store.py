@@ -47,8 +47,8 @@ def register_chart(name: str) -> Callable[[type[T]], type[T]]:
 
     The class is a record whose fields are arrays, numbers, words, planes or registered charts. A
     program that loads such a file has to have imported the module that registers it.
-    Raises InputError for a class that is no record, and for a name that a class called otherwise
-    has; the same class may be defined again, or in another module.
+    Raises InputError for a class that is no record, and for a name that a class of the package
+    has, or one called otherwise; one's own may be defined again, or in another module.
 
     >>> from aistat_jax._record import record
     >>> @register_chart("half plane")
@@ -63,7 +63,10 @@ def register_chart(name: str) -> Callable[[type[T]], type[T]]:
                 f"{made.__name__} is no record; decorate it with `record` before it is registered"
             )
         known = CHARTS.get(name)
-        if known is not None and known.made.__qualname__ != made.__qualname__:
+        if known is not None and (
+            known.made.__qualname__ != made.__qualname__
+            or known.made.__module__.startswith("aistat_jax.")
+        ):
             raise InputError(
                 f"charts called {name!r} are {_class(known.made)}; choose another name"
             )
@@ -93,6 +96,10 @@ def read_chart(data: xarray.Dataset) -> Any:
     """The chart of a dataset; InputError for a kind that is not registered here."""
     attrs = data.attrs
     kind = str(attrs.get(KIND, "sphere" if "frequency" in attrs else "star"))
+    return _kept(kind, attrs).read(data)
+
+
+def _kept(kind: str, attrs: Mapping[str, Any]) -> Kept:
     if kind not in CHARTS:
         named = f" (class {attrs[CLASS]})" if CLASS in attrs else ""
         raise InputError(
@@ -100,7 +107,7 @@ def read_chart(data: xarray.Dataset) -> Any:
             f"among {', '.join(CHARTS)}; import the module that defines its class, which registers "
             f"it by register_chart({kind!r}), and load the file again"
         )
-    return CHARTS[kind].read(data)
+    return CHARTS[kind]
 
 
 def _class(made: Any) -> str:
@@ -149,7 +156,7 @@ def _field(data: xarray.Dataset, prefix: str, field: Field) -> Any:
     if name in data.coords:
         return data[name].values
     if f"{name}_kind" in data.attrs:
-        return _read(CHARTS[str(data.attrs[f"{name}_kind"])].made, data, f"{name}_")
+        return _read(_kept(str(data.attrs[f"{name}_kind"]), {}).made, data, f"{name}_")
     if f"{at}plane_origin" in data.attrs and name not in data.attrs:
         return _plane(data.attrs, at)
     if field.default is None and name not in data.attrs:

@@ -64,16 +64,21 @@ class Limits:
     low: float
     high: float
 
-    def __call__(self, value: float) -> Departure | None:
-        if self.low <= value <= self.high:
+    def __call__(self, value: float | None) -> Departure | None:
+        """What is said of a number beyond the limits, and of one that an image does not tell."""
+        if value is not None and self.low <= value <= self.high:
             return None
         unit, trained = f" {self.unit}" if self.unit else "", f"{self.least:.3g}"
         if f"{self.most:.3g}" != trained:
             trained += f" to {self.most:.3g}"
+        if value is None:
+            text = f"{self.words} unknown size, trained on {trained}{unit}"
+            return Departure(self.respect, float("nan"), self.low, self.high, text)
         limit = f"from {self.low:.3g}" if value < self.low else f"up to {self.high:.3g}"
+        remedy = "; crop the image" if self.name == WIDTH and value > self.high else ""
         return Departure(
             self.respect, value, self.low, self.high,
-            f"{self.words} {value:.3g}{unit}, trained on {trained} (taken {limit})",
+            f"{self.words} {value:.3g}{unit}, trained on {trained} (taken {limit}){remedy}",
         )  # fmt: skip
 
     def beyond(self, value: float) -> float:
@@ -112,9 +117,11 @@ class Domain:
             measured = measured | {f"{TONES}{channel}": score}
         for each in self.limits:
             value = measured.get(each.name)
-            departure = None if value is None else each(value)
-            if departure is not None and value is not None:
-                far = each.beyond(value)
+            if value is None and each.name != SPACING:
+                continue
+            departure = each(value)
+            if departure is not None:
+                far = np.inf if value is None else each.beyond(value)
                 if far > found.get(each.respect, (-1.0,))[0]:
                     found[each.respect] = far, departure
         return tuple(found[r][1] for r in RESPECTS if r in found)
@@ -157,7 +164,7 @@ def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
     image's own standard deviation, of which that says little, half-tones and texture. `inverted`:
     as if what is bright were dark.
     """
-    found = geometry(image.primary.grid)
+    found = geometry(image.primary.grid, plan.unit)
     for name, how in zip(plan.channels, plan.normalisations, strict=True):
         values = -image[name].values if inverted else image[name].values
         if how.kind.startswith("zscore"):
@@ -169,13 +176,16 @@ def measured_for(plan: Plan, image: Image, inverted: bool = False) -> Measured:
     return found
 
 
-def geometry(grid: Grid) -> Measured:
-    """The side of a pixel of an image's slices; without spacing their largest width in its place.
+def geometry(grid: Grid, unit: str = "mm") -> Measured:
+    """The side of a pixel of an image's slices, none where it has no spacing; for a network that
+    counts in pixels (unit "px") the largest width of slices in pixels, which stands in for it.
 
     In mm a wide image is no other image: a network sees it a window at a time, as it is.
     """
-    if grid.unit == "px":
+    if unit == "px":
         return {WIDTH: float(max(grid.shape[:2]))}
+    if grid.unit == "px":
+        return {}
     return {SPACING: float(np.sqrt(np.prod(grid.spacing[:2])))}
 
 
@@ -221,8 +231,10 @@ def texture(values: Float[np.ndarray, "i j k"], channel: str) -> Measured:
 
 
 def _some(values: np.ndarray) -> np.ndarray:
-    """At most MOST_VOXELS of them."""
-    return np.asarray(values.ravel()[:: 1 + values.size // MOST_VOXELS], dtype=float)
+    """MOST_VOXELS of them at random, always the same ones; all where there are no more."""
+    if values.size > MOST_VOXELS:
+        values = values.ravel()[np.random.default_rng(0).integers(0, values.size, MOST_VOXELS)]
+    return np.asarray(values, dtype=float).ravel()
 
 
 # ------------------------------------------------------------------------------------------ files

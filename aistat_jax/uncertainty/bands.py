@@ -108,7 +108,8 @@ def _largest_deviations(draws: Float[np.ndarray, "draw ray"]) -> Float[np.ndarra
         others = shifted[part != n]
         sd = others.std(axis=0, ddof=1)
         deviation = np.abs(shifted[part == n] - others.mean(axis=0))
-        found[part == n] = (deviation / np.where(sd > 0, sd, np.inf)).max(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[part == n] = np.where(deviation > 0, deviation / sd, 0.0).max(axis=1)
     return found
 
 

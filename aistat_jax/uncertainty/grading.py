@@ -103,8 +103,10 @@ def grade(
     red, where it is doubtful that there is a target at all (presence below 0.95, and 0.5), where
     the image or other evidence has something against the model (`Diagnostics.findings`; the whole
     boundary then has no better colour), where half the 95% interval of the area is more than 25%,
-    and 75%, of its median, and where the tolerance is below half a pixel. A posterior whose
-    diagnostics refuse is red everywhere. The cut-offs are the project's own.
+    and 75%, of its median, and where the tolerance is below half a pixel. Places where a chart
+    has less room than the tolerance are amber at best, and so is a case with more than 5% of
+    them. A posterior whose diagnostics refuse is red everywhere. The cut-offs are the project's
+    own.
 
     Raises InputError for a tolerance that is not positive, a tolerance in another unit than
     the image's, or fewer than 100 draws.
@@ -138,6 +140,8 @@ def _grade_at(
     exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
     local = np.maximum(local, int(tolerance < _at_best(posterior)))
+    confined = _confined(posterior.chart, estimate, tolerance)
+    local = np.maximum(local, confined.astype(int))
     distance, weight = apart
     agreement = float(weight[distance <= tolerance].sum())
     share = posterior.chart.weights(estimate)
@@ -151,6 +155,14 @@ def _grade_at(
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
+    if float(share[confined].sum()) > 1 - CASE_CUTS[0]:
+        case = max(case, 1)
+        reasons = (
+            f"Along {_percent(float(share[confined].sum()))} of its {along} the outline that it "
+            f"started from leaves less room than {tolerance:.1f} {unit}: there it is believed as "
+            "drawn.",
+            *reasons,
+        )
     everywhere = max((c.code for c in cautions if c.everywhere), default=0)
     if everywhere:
         local_trusted_to = np.full_like(local_trusted_to, np.inf)
@@ -181,6 +193,17 @@ def _grade_at(
         unit=unit,
         trusted_to=trusted_to,
     )
+
+
+def _confined(chart: Any, estimate: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sites whose own ends let a boundary leave the estimate by no more than the tolerance.
+
+    None of a chart that goes as far everywhere.
+    """
+    low, high = chart.ends
+    if not (np.ptp(low) > 0 or np.ptp(high) > 0):
+        return np.zeros(len(estimate), bool)
+    return np.minimum(estimate - low, high - estimate) < tolerance
 
 
 _SIZES, _LENGTHS = {2: "area", 3: "volume"}, {2: "length", 3: "surface"}

@@ -98,6 +98,7 @@ def agreement(
 
     A mask knows its boundary to the voxel only, so it lies inside the band when no voxel centre
     within the band's inner edge is out of the mask, and none beyond the outer edge is in it.
+    The band is the contour's own where that is of the `level`, else a simultaneous one.
     Where references are `exact`, those must lie inside the band themselves. Images without spacing
     are compared slice by slice, in pixels. What the contours have missed counts in Dice, and in
     distances of the volume. Shapes: mask (i, j, k). Raises InputError for a level outside (0, 1).

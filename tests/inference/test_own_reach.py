@@ -103,6 +103,23 @@ def test_ends_are_hit_where_the_chart_ends_or_on_much_of_the_surface(model):
         assert "reaches the edge" in reason
 
 
+def test_what_has_no_room_to_be_wrong_is_not_green(model):
+    """A tip that nothing but the rough outline says: its draws cannot leave it."""
+    low, high = model.chart.ends
+    room = np.minimum(-low, high)
+    alone = aj.boundary_model(model.target, chart=model.chart, harmonics=6)
+    drawn = aj.prior_draws(alone, 200)
+    sure = replace(drawn, radii=0.05 * drawn.radii / np.abs(drawn.radii).max())
+    found = aj.grade(sure, tolerance_mm=4.0)
+    assert found.case == "amber"
+    assert (found.local[room < 3.9] > 0).all()
+    assert any("believed as drawn" in reason for reason in found.reasons)
+    # the control: less is asked than there is room for
+    enough = aj.grade(sure, tolerance_mm=float(np.quantile(room, 0.01)) - 0.1)
+    assert not any("believed as drawn" in reason for reason in enough.reasons)
+    assert (enough.local[room > 4.0] == 0).all()
+
+
 def test_it_is_kept_with_its_ends(model, tmp_path):
     alone = aj.boundary_model(model.target, chart=model.chart, harmonics=6)
     posterior = aj.prior_draws(alone, 100)

@@ -21,6 +21,7 @@ from aistat_jax.nets.domain import (
     Measured,
     load_domain,
     measured_for,
+    tones,
 )
 from aistat_jax.nets.domain_fitting import ALARM, fit_domain
 from aistat_jax.nets.edges import ABOUT, about_edge
@@ -125,11 +126,26 @@ def test_features_are_known_by_their_distance_and_patients_left_out_set_it(known
 def test_without_a_spacing_the_width_stands_in_for_it():
     def picture(size: int) -> Measured:
         values = np.random.default_rng(size).normal(size=(size, size, 1))
-        return measured_for(PLAN, Image.from_arrays(PT=values))
+        return measured_for(replace(PLAN, unit="px"), Image.from_arrays(PT=values))
 
     domain = fit_domain("t", [(f"p{n}", picture(64)) for n in range(9)], unit="px")
     assert not domain.of_image(picture(60))
     assert [each.respect for each in domain.of_image(picture(32))] == [WIDTH]
+    assert "crop the image" in domain.of_image(picture(200))[0].text
+
+
+def test_a_pixel_of_unknown_size_is_no_pixel_that_was_trained_on(known):
+    without = Image.from_arrays(PT=scan(1000))
+    (said,) = known.said(known.of_image(measured_for(PLAN, without)))
+    assert "pixels of unknown size, trained on" in said
+
+
+def test_a_sample_of_a_volume_is_of_all_of_its_slices():
+    """The control: every n-th voxel would all lie in one slice of 316 x 316 x 60."""
+    volume = np.full((316, 316, 60), 5.0)
+    volume[..., 0] = 1.0
+    assert volume.ravel()[:: 1 + volume.size // 100_000].mean() == 1.0
+    assert tones(volume, "PT")["quantile PT 0.25"] == 5.0
 
 
 def test_inverted_tones_are_known_where_a_network_sees_only_deviations():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from aistat_jax.editing import Session
 from aistat_jax.uncertainty.contour import Reference
 
@@ -44,7 +46,7 @@ def same_target(before: Session, after: Session, n: int) -> int | None:
     """Which target of `before` is target `n` of `after`; None for one that was not there.
 
     Ids may be those of several, such as posteriors that were given without names: then it is the
-    same posterior, or else the one in the same place of the list.
+    one with the same draws.
     """
     own, placed = after.given[n].posterior, after.placed_as(n)
     same = [m for m, edit in enumerate(before.given) if edit.posterior is own]
@@ -54,4 +56,6 @@ def same_target(before: Session, after: Session, n: int) -> int | None:
             for m, edit in enumerate(before.given)
             if edit.posterior.target_id == own.target_id and before.placed_as(m) == placed
         ]
-    return same[0] if len(same) == 1 else next((m for m in same if m == n), None)
+    if len(same) > 1:
+        same = [m for m in same if np.array_equal(before.given[m].posterior.draws, own.draws)]
+    return same[0] if len(same) == 1 else None
