@@ -43,6 +43,13 @@ class Term(Protocol):
 
 
 @runtime_checkable
+class Contracted(Protocol):
+    """A term whose sums are not plain ones over rays, but weighted in several ways."""
+
+    def contract(self, read: Float[Array, "ray stat"]) -> Float[Array, " sum"]: ...
+
+
+@runtime_checkable
 class Stepped(Protocol):
     """A term that is not differentiable, with a stand-in that is and places proposals."""
 

@@ -34,6 +34,7 @@ from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
 from aistat_jax.boundary.families import BlurredStep, Stepped, Term
 from aistat_jax.boundary.prior import BoundaryPrior, Prior
 from aistat_jax.boundary.targets import AnyTarget
+from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import LINKS, Chart, linked, unlinked
 
@@ -116,7 +117,7 @@ class BoundaryModel:
         heights = [
             float(term.section[0] ** 2 + term.section[1] ** 2)
             for term in self.data.terms
-            if isinstance(term, BlurredStep)
+            if isinstance(term, BlurredStep | UnevenStep)
         ]
         taper = self.target.taper
         return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)

@@ -23,6 +23,7 @@ from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.nested import NestedStep
 from aistat_jax.boundary.targets import Taper
+from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.space.chart import Shares
 
 # Pairs of voxel and ray, times draws, that are held in memory at once.
@@ -39,7 +40,7 @@ class Voxels:
     """
 
     name: str
-    term: BlurredStep | HardStep
+    term: BlurredStep | HardStep | UnevenStep
     shared: Shares
     points: Float[np.ndarray, "voxel dims"]
     values: Float[np.ndarray, " voxel"]
@@ -109,7 +110,7 @@ def voxels_of(model: BoundaryModel) -> list[Voxels]:
         for name, term in zip(piece.channels or ("points",), terms, strict=True):
             if isinstance(term, NestedStep):
                 continue
-            assert isinstance(term, BlurredStep | HardStep)
+            assert isinstance(term, BlurredStep | HardStep | UnevenStep)
             # how many voxels count is known already, and dear to find out
             known = replace(piece, temper=float(term.eta))
             samples = known.samples(name, model.target, model.chart)
@@ -140,7 +141,7 @@ def _blocks(points: np.ndarray, side: float) -> np.ndarray:
 
 
 def inside_shares(
-    term: BlurredStep | HardStep | NestedStep,
+    term: BlurredStep | HardStep | NestedStep | UnevenStep,
     shared: Shares,
     radii: Float[np.ndarray, "draw ray"],
     dims: int = 2,
@@ -158,7 +159,7 @@ def voxels_inside(
 
 
 def seen_edges(
-    term: BlurredStep | HardStep | NestedStep, radii: Float[np.ndarray, "draw ray"]
+    term: BlurredStep | HardStep | NestedStep | UnevenStep, radii: Float[np.ndarray, "draw ray"]
 ) -> Float[np.ndarray, "draw ray"]:
     """Where a term looks for the edge of each boundary."""
     if isinstance(term, HardStep) or term.bending is None:
@@ -173,7 +174,10 @@ def _bent(bending: Any, radii: Any) -> Any:
 
 
 def _shares_within(
-    term: BlurredStep | HardStep | NestedStep, position: np.ndarray, edge: np.ndarray, dims: int
+    term: BlurredStep | HardStep | NestedStep | UnevenStep,
+    position: np.ndarray,
+    edge: np.ndarray,
+    dims: int,
 ) -> np.ndarray:
     """The share of the step at positions (place,), of edges (draw, place) that are there."""
     from scipy.special import ndtr
@@ -201,7 +205,7 @@ def given_boundaries(
         (eta * shared.share, (pairs, voxels.block[shared.voxel])), (len(pairs), blocks)
     )
     by_voxel = csr_array((shared.share, (pairs, shared.voxel)), (len(pairs), len(voxels.values)))
-    law = _Blurred(voxels) if isinstance(voxels.term, BlurredStep) else _Hard(voxels)
+    law = _LAWS[type(voxels.term)](voxels)
     logs, predicted = [], []
     for part in np.array_split(radii, max(1, len(radii) * len(pairs) // CHUNK)):
         inside = inside_shares(voxels.term, shared, part, voxels.points.shape[1])
@@ -254,6 +258,68 @@ class _Blurred:
         mu, delta, sd = (column[:, None] for column in parameters.T)
         noise = rng.standard_normal(inside.shape) / np.sqrt(self.precisions)
         return mu + delta * inside + sd * noise
+
+
+class _Uneven:
+    """y_i ~ N(level at i, sigma^2 / v_i); parameters (draw, level + 1), the last of them sigma."""
+
+    def __init__(self, voxels: Voxels) -> None:
+        assert isinstance(voxels.term, UnevenStep)
+        self.voxels, self.term = voxels, voxels.term
+        shared = voxels.shared
+        self.y, self.v = voxels.counted[shared.voxel], voxels.precisions[shared.voxel]
+        self.weight = float(self.term.eta) * shared.share * self.v
+        fields = np.asarray(self.term.fields)
+        self.of_pair = self.term.level_fields(fields[shared.site], shared.position)
+        self.of_voxel = self.term.level_fields(voxels.at(fields.T).T, voxels.position)
+
+    def parameters(self, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        count = len(self.voxels.values)
+        drawn = []
+        for share in inside:
+            best, rate, factor = self.term.levels_given(
+                design(share, self.of_pair), self.y, self.weight
+            )
+            shape = float(self.term.shape) + 0.5 * float(self.term.eta) * count
+            sd = np.sqrt(rate / rng.gamma(shape))
+            step = np.linalg.solve(factor.T, rng.standard_normal(len(best)))
+            drawn.append(np.append(best + sd * step, sd))
+        return np.array(drawn)
+
+    def _mean(self, inside: np.ndarray, fields: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        within = parameters[:, :-2] @ fields.T
+        return inside * within + (1 - inside) * parameters[:, -2:-1]
+
+    def log_density(self, inside: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        sd = parameters[:, -1:]
+        error = (self.y - self._mean(inside, self.of_pair, parameters)) / sd
+        return 0.5 * (np.log(self.v) - np.log(2 * np.pi) - self.v * error**2) - np.log(sd)
+
+    def predict(
+        self, inside: np.ndarray, parameters: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        noise = rng.standard_normal(inside.shape) / np.sqrt(self.voxels.precisions)
+        return self._mean(inside, self.of_voxel, parameters) + parameters[:, -1:] * noise
+
+
+def design(
+    share: Float[np.ndarray, " place"], fields: Float[np.ndarray, "place field"]
+) -> Float[np.ndarray, "place level"]:
+    """What each level of an uneven step counts at places that lie inside by a share."""
+    return np.column_stack([share[:, None] * fields, 1 - share])
+
+
+def expected(
+    voxels: Voxels, share: Float[np.ndarray, " voxel"]
+) -> Float[np.ndarray, " voxel"] | None:
+    """What uneven levels would have voxels be that lie inside by a share; None for even ones."""
+    if not isinstance(voxels.term, UnevenStep):
+        return None
+    law = _Uneven(voxels)
+    rows = design(share, law.of_voxel)
+    weight = float(voxels.term.eta) * voxels.precisions
+    best, _, _ = voxels.term.levels_given(rows, voxels.counted, weight)
+    return voxels.centre + voxels.scale * (rows @ best)
 
 
 class _Hard:
@@ -316,3 +382,6 @@ class _Hard:
         if self.family == "poisson":
             return rng.poisson(first).astype(float)
         return first + second * rng.standard_normal(inside.shape)
+
+
+_LAWS: dict[type, Any] = {BlurredStep: _Blurred, UnevenStep: _Uneven, HardStep: _Hard}

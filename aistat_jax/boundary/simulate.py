@@ -25,6 +25,7 @@ from aistat_jax.boundary.nested import NestedStep, nested_prior
 from aistat_jax.boundary.observed import inside_shares, pieces_with_terms
 from aistat_jax.boundary.opinions import Anchors, Raters
 from aistat_jax.boundary.samples import poisson_precisions
+from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.data.textures import correlated_noise
 from aistat_jax.space.chart import LINKS, Chart
 from aistat_jax.space.image import Image
@@ -130,7 +131,7 @@ def _intensities(
     correlation_px: float,
 ) -> Intensity:
     def values(name: str, term: Term, points: np.ndarray, width: float, noise: Any) -> np.ndarray:
-        assert isinstance(term, BlurredStep | HardStep | NestedStep)
+        assert isinstance(term, BlurredStep | HardStep | NestedStep | UnevenStep)
         chart = model.chart
         flat = points.reshape(-1, chart.dims)
         shared = chart.share(flat, width)

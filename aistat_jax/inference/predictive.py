@@ -29,7 +29,8 @@ from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.boundary.families import BlurredStep
 from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.observed import Voxels, voxels_inside, voxels_of
+from aistat_jax.boundary.observed import Voxels, expected, voxels_inside, voxels_of
+from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.chart import LINKS, Chart
@@ -132,7 +133,8 @@ def misfit(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, "draw ray"]) -
     level, step = np.linalg.lstsq(rows * np.sqrt(weight)[:, None], y * np.sqrt(weight))[0]
     if step == 0:
         return None
-    residual = y - level - step * share
+    uneven = expected(voxels, share)
+    residual = y - (level + step * share if uneven is None else uneven)
     zones = _zones(voxels, chart, radii.mean(axis=0))
     if not zones:
         return None
@@ -317,7 +319,8 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
 
 def _blur(voxels: Voxels) -> float:
     """How wide the edge is that the model expects: its blur, or a voxel where it has none."""
-    return float(voxels.term.blur) if isinstance(voxels.term, BlurredStep) else voxels.side
+    term = voxels.term
+    return float(term.blur) if isinstance(term, BlurredStep | UnevenStep) else voxels.side
 
 
 def _pooled_sd(groups: list[np.ndarray]) -> float:
