@@ -30,7 +30,14 @@ from aistat_jax.boundary.nested import nested_step
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import AnyTarget, Taper
-from aistat_jax.boundary.uneven import UnevenStep, core_share, uneven_step
+from aistat_jax.boundary.uneven import (
+    CORE_AT,
+    CORE_OVER,
+    SeenAtStart,
+    UnevenStep,
+    core_share,
+    uneven_step,
+)
 from aistat_jax.space.chart import LINKS, Chart, Shares
 from aistat_jax.space.image import Image
 
@@ -100,6 +107,8 @@ class Intensity:
     def _blurred_term(
         self, samples: Samples, y: np.ndarray, shared: Shares, target: AnyTarget, chart: Chart
     ) -> Term:
+        from scipy.special import ndtr
+
         blur = samples.blur
         if blur.within < FINEST_BLUR * chart.reach[1]:
             raise InputError(
@@ -117,14 +126,13 @@ class Intensity:
             if self.levels == "uneven":
                 raise InputError("a ring has one level in its wall; leave levels at 'even'")
             return self._nested_term(samples, chart, shared, statistics, prior)
+        core = np.zeros(len(y))
         if self.levels == "uneven":
             position = np.zeros(len(y))
             position[shared.voxel] = shared.position
-            core = core_share(position, target.radius, chart)
-            cw = w * core
-            statistics = [
-                (w, 1), (cw, 1), (w, 2), (cw, 2), (cw * core, 2), (wy, 1), (wy * core, 1)
-            ]  # fmt: skip
+            middle = float(LINKS[chart.link].times(target.radius, CORE_AT))
+            core = core_share(position, middle, CORE_OVER * target.radius)
+            statistics = [(w, 1), (w, 2), (w * core, 1), (wy, 1)]
         # What a disc would look like is told of radii alone.
         disc = self.curved and chart.link == "log" and target.seen_as_disc(blur.within)
         taper = target.taper
@@ -140,19 +148,14 @@ class Intensity:
         eta = samples.eta
         bending = chart.bending(blur.within, 0.0 if disc else 1.0) if self.curved else None
         if self.levels == "uneven":
-            start = start_of(target, chart)
+            start, pair = start_of(target, chart)[shared.site], shared.voxel
+            share = ndtr((start - shared.position) / blur.within)
+            weight = shared.share * w[pair]
+            seen = SeenAtStart(shared.site, core[pair], share, y[pair], weight, -centre / scale)
             term: BlurredStep | UnevenStep = uneven_step(
-                table,
-                totals,
-                eta,
-                prior,
-                blur.within,
-                chart,
-                target.radius,
-                start,
-                bending,
-                section,
+                table, totals, eta, prior, blur.within, chart, target.radius, seen, bending, section
             )
+            eta = float(term.eta)
         else:
             term = blurred_step(table, totals, eta, prior, blur.within, bending, section)
         weighted = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere

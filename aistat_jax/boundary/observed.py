@@ -23,7 +23,7 @@ from aistat_jax.boundary.intensity import Intensity
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.nested import NestedStep
 from aistat_jax.boundary.targets import Taper
-from aistat_jax.boundary.uneven import UnevenStep
+from aistat_jax.boundary.uneven import UnevenStep, level_rows
 from aistat_jax.space.chart import Shares
 
 # Pairs of voxel and ray, times draws, that are held in memory at once.
@@ -270,7 +270,8 @@ class _Uneven:
         self.y, self.v = voxels.counted[shared.voxel], voxels.precisions[shared.voxel]
         self.weight = float(self.term.eta) * shared.share * self.v
         fields = np.asarray(self.term.fields)
-        self.of_pair = self.term.level_fields(fields[shared.site], shared.position)
+        there = voxels.position[shared.voxel]
+        self.of_pair = self.term.level_fields(fields[shared.site], there)
         self.of_voxel = self.term.level_fields(voxels.at(fields.T).T, voxels.position)
 
     def parameters(self, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -278,7 +279,7 @@ class _Uneven:
         drawn = []
         for share in inside:
             best, rate, factor = self.term.levels_given(
-                design(share, self.of_pair), self.y, self.weight
+                level_rows(share, self.of_pair), self.y, self.weight
             )
             shape = float(self.term.shape) + 0.5 * float(self.term.eta) * count
             sd = np.sqrt(rate / rng.gamma(shape))
@@ -287,8 +288,11 @@ class _Uneven:
         return np.array(drawn)
 
     def _mean(self, inside: np.ndarray, fields: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-        within = parameters[:, :-2] @ fields.T
-        return inside * within + (1 - inside) * parameters[:, -2:-1]
+        (rim, core), (of_rim, of_core) = (
+            np.split(part, 2, axis=1) for part in (parameters[:, :-2], fields)
+        )
+        outside = (1 - inside) * parameters[:, -2:-1]
+        return inside * (rim @ of_rim.T) + core @ of_core.T + outside
 
     def log_density(self, inside: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         sd = parameters[:, -1:]
@@ -302,13 +306,6 @@ class _Uneven:
         return self._mean(inside, self.of_voxel, parameters) + parameters[:, -1:] * noise
 
 
-def design(
-    share: Float[np.ndarray, " place"], fields: Float[np.ndarray, "place field"]
-) -> Float[np.ndarray, "place level"]:
-    """What each level of an uneven step counts at places that lie inside by a share."""
-    return np.column_stack([share[:, None] * fields, 1 - share])
-
-
 def expected(
     voxels: Voxels, share: Float[np.ndarray, " voxel"]
 ) -> Float[np.ndarray, " voxel"] | None:
@@ -316,7 +313,7 @@ def expected(
     if not isinstance(voxels.term, UnevenStep):
         return None
     law = _Uneven(voxels)
-    rows = design(share, law.of_voxel)
+    rows = level_rows(share, law.of_voxel)
     weight = float(voxels.term.eta) * voxels.precisions
     best, _, _ = voxels.term.levels_given(rows, voxels.counted, weight)
     return voxels.centre + voxels.scale * (rows @ best)

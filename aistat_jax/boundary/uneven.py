@@ -1,6 +1,6 @@
 """What does an image say about a boundary if the level inside differs from place to place?
 
-    y_i ~ N(mu (1 - h_i) + h_i (f(a_i) + c(t_i) g(a_i)), sigma^2)
+    y_i ~ N(mu (1 - h_i) + f(a_i) h_i + g(a_i) c(t_i), sigma^2)
 
 h_i the blurred inside of `families.BlurredStep`. f, the level at the rim, and g, by how much the
 core differs from it, are smooth Gaussian processes of direction; c falls from 1 at the centre of
@@ -12,13 +12,14 @@ target was found as (`fitted_strengths`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aistat_jax._record import record, replace, static
+from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.families import StepPrior, leaves
 from aistat_jax.boundary.tables import Table
@@ -30,8 +31,13 @@ LENGTHSCALE = 0.5
 # The core, in shares of the rough radius: half of it begins here, over this sd.
 CORE_AT, CORE_OVER = 0.5, 0.2
 # Variances of the rim's level about its mean, and of the core's step, in units of the noise's.
-RIM = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-CORE = (0.0, 0.3, 3.0, 30.0)
+RIM = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+CORE = (0.0, 1.0, 30.0)
+# What is left over inside never makes a voxel worth less than this share of one of the background.
+LEAST = 0.25
+# Voxels inside and outside that tell how much is left over, and how far they are to lie so; and how
+# many independent ones the belief is worth that there is nothing.
+FEWEST, EDGE, BELIEF = 20, 0.1, 10.0
 # What is as good as known.
 NOTHING = 1e-8
 
@@ -40,11 +46,12 @@ NOTHING = 1e-8
 class UnevenStep:
     """Collapsed Gaussian regression of intensity on smooth levels inside and one outside.
 
-    Table statistics: sum h, sum c h; sum h^2, sum c h^2, sum c^2 h^2; sum y h, sum y c h.
-    totals (3,): n, sum y, sum y^2. Coefficients, all of mean 0: of the rim's fields, of the core's,
-    and the level outside; `precision` (level, level) is that of their prior in units of the
-    noise's. Shapes: fields (ray, field), the first of them 1; products (ray, pair), those of two
-    fields, i <= j. The rest is that of `families.BlurredStep`.
+    Table statistics: sum h, sum h^2, sum c h, sum y h. totals (3,): n, sum y, sum y^2. Levels: of
+    the rim's fields, of the core's, and outside; `mean` and `precision` are those of their prior,
+    the latter in units of the noise's. What no boundary changes: core_gram (field, field), sums of
+    c^2, core_sums (field, 2), of c and of y c. Shapes: fields (ray, field), the first of them 1;
+    products (ray, pair), those of two fields, i <= j. `core` is where it ends, and over how much.
+    The rest is that of `families.BlurredStep`.
     """
 
     table: Table
@@ -60,6 +67,8 @@ class UnevenStep:
     blur: Float[ArrayLike, ""]
     section: Float[ArrayLike, "4"]
     core: Float[ArrayLike, "2"]
+    core_gram: Float[ArrayLike, "field field"]
+    core_sums: Float[ArrayLike, "field 2"]
     bending: Bending | None = None
     differentiable: bool = static(default=True)
 
@@ -68,8 +77,8 @@ class UnevenStep:
 
     def contract(self, read: Float[Array, "ray stat"]) -> Float[Array, " sum"]:
         """Sums over rays of what the tables say, times products of two fields and times one."""
-        pairs = jnp.asarray(self.products).T @ read[:, :5]
-        single = jnp.asarray(self.fields).T @ read[:, 5:]
+        pairs = jnp.asarray(self.products).T @ read[:, :3]
+        single = jnp.asarray(self.fields).T @ read[:, 3:]
         return jnp.concatenate([pairs.ravel(), single.ravel()])
 
     def system(self, sums: Float[Array, " sum"]) -> tuple[Array, Array]:
@@ -78,15 +87,16 @@ class UnevenStep:
         i, j = np.triu_indices(count)
         place = np.zeros((count, count), dtype=int)
         place[i, j] = place[j, i] = np.arange(len(i))
-        split = len(i) * 5
-        pairs, single = sums[:split].reshape(len(i), 5), sums[split:].reshape(count, 2)
-        h, ch, hh, chh, cchh = (pairs[place, k] for k in range(5))
+        split = len(i) * 3
+        pairs, by_h = sums[:split].reshape(len(i), 3), sums[split:]
+        h, hh, ch = (pairs[place, k] for k in range(3))
+        c, yc = jnp.asarray(self.core_sums).T
         n, y, _ = self.totals
-        # outside: 1 - h, and with the fields h (1 - h)
-        beside = jnp.concatenate([h[0] - hh[0], ch[0] - chh[0]])[:, None]
+        beside = jnp.concatenate([h[0] - hh[0], c - ch[0]])[:, None]  # times 1 - h
         out = (n - 2 * h[0, 0] + hh[0, 0])[None, None]
-        matrix = jnp.block([[jnp.block([[hh, chh], [chh, cchh]]), beside], [beside.T, out]])
-        right = jnp.concatenate([single[:, 0], single[:, 1], (y - single[0, 0])[None]])
+        inside = jnp.block([[hh, ch], [ch, jnp.asarray(self.core_gram)]])
+        matrix = jnp.block([[inside, beside], [beside.T, out]])
+        right = jnp.concatenate([by_h, yc, (y - by_h[0])[None]])
         precision, mean = jnp.asarray(self.precision), jnp.asarray(self.mean)
         right = jnp.asarray(self.eta * right + precision @ mean)
         return jnp.asarray(self.eta * matrix + precision), right
@@ -108,10 +118,8 @@ class UnevenStep:
         self, fields: Float[np.ndarray, "place field"], position: Float[np.ndarray, " place"]
     ) -> Float[np.ndarray, "place level"]:
         """What each level inside counts at places with these fields and positions."""
-        from scipy.special import ndtr
-
-        middle, over = np.asarray(self.core)
-        return np.concatenate([fields, ndtr((middle - position) / over)[:, None] * fields], axis=1)
+        at, over = np.asarray(self.core)
+        return core_fields(fields, core_share(position, at, over))
 
     def levels_given(
         self,
@@ -129,13 +137,27 @@ class UnevenStep:
 
 
 def core_share(
-    position: Float[np.ndarray, " voxel"], radius: float, chart: Chart
-) -> Float[np.ndarray, " voxel"]:
-    """c: how far positions belong to the core of a target of a rough radius."""
+    position: Float[np.ndarray, " place"], at: float, over: float
+) -> Float[np.ndarray, " place"]:
+    """c: how far positions belong to the core, half of it at `at`."""
     from scipy.special import ndtr
 
-    middle = LINKS[chart.link].times(radius, CORE_AT)
-    return ndtr((middle - position) / (CORE_OVER * radius))
+    return ndtr((at - position) / over)
+
+
+def core_fields(
+    fields: Float[np.ndarray, "place field"], core: Float[np.ndarray, " place"]
+) -> Float[np.ndarray, "place level"]:
+    """What each level inside counts at places with these fields and shares of the core."""
+    return np.concatenate([fields, core[:, None] * fields], axis=1)
+
+
+def level_rows(
+    share: Float[np.ndarray, " place"], fields: Float[np.ndarray, "place field"]
+) -> Float[np.ndarray, "place level"]:
+    """What each level counts at places that lie inside by a share; fields as of `core_fields`."""
+    rim, core = np.split(fields, 2, axis=1)
+    return np.column_stack([share[:, None] * rim, core, 1 - share])
 
 
 def level_precision(
@@ -169,60 +191,107 @@ def uneven_step(
     blur: float,
     chart: Chart,
     radius: float,
-    start: Float[np.ndarray, " ray"],
+    seen: SeenAtStart,
     bending: Bending | None,
     section: Sequence[float] | None = None,
 ) -> UnevenStep:
-    """The term with its constant, its processes as strong as is likeliest at the boundary `start`.
+    """The term with its constant, its processes as strong as is likeliest at a first boundary.
 
-    `radius` is the target's rough one; the other arguments are those of `families.blurred_step`.
+    `radius` is the target's rough one, `seen` what the voxels show if the boundary is the outline
+    that it was found as; the other arguments are those of `families.blurred_step`.
     """
     basis = chart.basis(HARMONICS[chart.dims])
-    fields = np.asarray(basis.functions)
-    eigenvalues = np.asarray(basis.eigenvalues)
+    fields, eigenvalues = np.asarray(basis.functions), np.asarray(basis.eigenvalues)
+    at, over = float(LINKS[chart.link].times(radius, CORE_AT)), CORE_OVER * radius
+    there = core_fields(fields[seen.site], seen.core)
+    rows = level_rows(seen.share, there)
+    weighted = seen.weight[:, None] * rows
+    gram, right = weighted.T @ rows, weighted.T @ seen.y
+    levels = Levels(
+        *(np.array(part) for part in zip(*_candidates(prior, eigenvalues), strict=True))
+    )
+    mean, precision, constant = levels.likeliest(gram, right, totals, eta, prior)
+    best = np.linalg.solve(eta * gram + precision, eta * right + precision @ mean)
+    eta *= lump_share(seen, seen.y - rows @ best, eta)
+    mean, precision, constant = levels.likeliest(gram, right, totals, eta, prior)
     i, j = np.triu_indices(fields.shape[1])
-    core = (float(LINKS[chart.link].times(radius, CORE_AT)), CORE_OVER * radius)
-    products = fields[:, i] * fields[:, j]
+    law = leaves(eta, mean, precision, prior.shape, prior.rate, constant, blur)
+    cut, ends = leaves(section or np.zeros(4), (at, over))
+    within = there[:, fields.shape[1] :]
+    counted = seen.weight[:, None] * within
+    core_sums = np.stack([counted.sum(axis=0), counted.T @ seen.y], axis=1)
+    return UnevenStep(
+        table, fields, fields[:, i] * fields[:, j], totals, *law,
+        section=cut, core=ends, core_gram=counted.T @ within, core_sums=core_sums, bending=bending,
+    )  # fmt: skip
 
-    def term(rim: float, within: float) -> UnevenStep:
-        mean, precision = level_precision(prior, eigenvalues, rim, within)
-        constant = _constant(precision, totals, eta, prior)
-        cut, middle = leaves(section or np.zeros(4), core)
-        law = leaves(eta, mean, precision, prior.shape, prior.rate, constant, blur)
-        return UnevenStep(
-            table, fields, products, totals, *law, section=cut, core=middle, bending=bending
+
+class SeenAtStart(NamedTuple):
+    """Pairs of voxel and site at a first boundary: how far each lies inside, and what it shows.
+
+    Shapes: all (pair,); `core` how far its voxel belongs to the core, `weight` the share of the
+    voxel times its precision; `zero` what no uptake is in units of y.
+    """
+
+    site: np.ndarray
+    core: np.ndarray
+    share: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    zero: float
+
+
+def lump_share(seen: SeenAtStart, residual: Float[np.ndarray, " pair"], eta: float) -> float:
+    """How much a voxel is worth where lumps finer than the fields are left over, at most 1.
+
+    Residuals inside should vary as much as outside, or, as counts do, in proportion to the level
+    where that is higher inside. What they vary by in addition is alike over a lump, of which a
+    voxel tells its part alone. What is in the core is far from the edge, and left out. Few voxels
+    tell it: against them stands the belief that it is nothing.
+    """
+    rim = (seen.share > 1 - EDGE) & (seen.core < 0.5)
+    variance, level = np.ones(2), np.zeros(2)
+    for k, side in enumerate((seen.share < EDGE, rim)):
+        weight = seen.weight[side]
+        if weight.sum() < FEWEST:
+            return 1.0
+        variance[k] = np.average(np.square(residual[side]), weights=weight)
+        level[k] = np.average(seen.y[side], weights=weight) - seen.zero
+    counts = level[1] / level[0] if level[0] > 0 else np.inf
+    excess = variance[1] / max(variance[0], 1e-300) / max(1.0, counts)
+    told = eta * seen.weight[rim].sum()
+    return float(np.clip((told + BELIEF) / (told * excess + BELIEF), LEAST, 1.0))
+
+
+class Levels(NamedTuple):
+    """Candidates for the prior of the levels: mean (candidate, level) and precision."""
+
+    mean: Float[np.ndarray, "candidate level"]
+    precision: Float[np.ndarray, "candidate level level"]
+
+    def likeliest(
+        self, gram: np.ndarray, right: np.ndarray, totals: np.ndarray, eta: float, prior: StepPrior
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Mean and precision that the voxels find likeliest, and the constant of their term."""
+        from scipy.special import gammaln
+
+        shape, rate, half = float(prior.shape), float(prior.rate), 0.5 * eta * float(totals[0])
+        constant = 0.5 * np.linalg.slogdet(self.precision)[1] + (
+            shape * np.log(rate) + gammaln(shape + half) - gammaln(shape) - half * np.log(2 * np.pi)
         )
-
-    with jax.enable_x64(True):
-        some = replace(term(0.0, 0.0), precision=np.zeros((2 * fields.shape[1] + 1,) * 2))
-        read = some.contract(some.statistics(jnp.asarray(start)))
-        matrix, right = (np.asarray(part) for part in some.system(read))
-    return max(
-        (term(rim, within) for rim in RIM for within in CORE),
-        key=lambda one: _evidence(one, matrix, right),
-    )
-
-
-def _evidence(term: UnevenStep, matrix: np.ndarray, right: np.ndarray) -> float:
-    """The log-likelihood of the term where the voxels' share of the precision is known."""
-    whole = np.linalg.cholesky(matrix + term.precision)
-    before = term.precision @ term.mean
-    half = np.linalg.solve(whole, right + before)
-    left = float(term.eta * term.totals[2] + term.mean @ before - half @ half)
-    shape = float(term.shape + 0.5 * term.eta * term.totals[0])
-    spread = shape * np.log(float(term.rate) + 0.5 * left)
-    return float(term.constant - np.log(np.diag(whole)).sum() - spread)
+        before = np.einsum("cij,cj->ci", self.precision, self.mean)
+        whole, pull = eta * gram + self.precision, eta * right + before
+        best = np.linalg.solve(whole, pull[..., None])[..., 0]
+        left = eta * totals[2] + (self.mean * before - pull * best).sum(axis=1)
+        value = constant - 0.5 * np.linalg.slogdet(whole)[1]
+        value -= (shape + half) * np.log(rate + 0.5 * np.maximum(left, 0.0))
+        k = int(np.argmax(value))
+        return self.mean[k], self.precision[k], float(constant[k])
 
 
-def _constant(precision: np.ndarray, totals: np.ndarray, eta: float, prior: StepPrior) -> float:
-    from scipy.special import gammaln
-
-    half = 0.5 * eta * float(totals[0])
-    shape, rate = float(prior.shape), float(prior.rate)
-    return float(
-        0.5 * np.linalg.slogdet(precision)[1]
-        + shape * np.log(rate)
-        + gammaln(shape + half)
-        - gammaln(shape)
-        - half * np.log(2 * np.pi)
-    )
+def _candidates(
+    prior: StepPrior, eigenvalues: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for rim in RIM:
+        for core in CORE:
+            yield level_precision(prior, eigenvalues, rim, core)

@@ -15,13 +15,12 @@ from aistat_jax._errors import InputError
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import (
     _Uneven,
-    design,
     expected,
     given_boundaries,
     inside_shares,
     voxels_of,
 )
-from aistat_jax.boundary.uneven import UnevenStep
+from aistat_jax.boundary.uneven import UnevenStep, level_rows
 from aistat_jax.data.phantoms import Phantom
 from tests.boundary import brute
 
@@ -57,7 +56,7 @@ def test_uneven_levels_are_prior_times_voxels_over_posterior():
     inside = inside_shares(term, voxels.shared, many)
     law = _Uneven(voxels)
     places = law.parameters(inside, np.random.default_rng(1))
-    best, rate, factor = term.levels_given(design(inside[0], law.of_pair), law.y, law.weight)
+    best, rate, factor = term.levels_given(level_rows(inside[0], law.of_pair), law.y, law.weight)
     shape = float(term.shape) + 0.5 * ETA * len(voxels.values)
 
     def density(at, middle, precision, shape, rate):
