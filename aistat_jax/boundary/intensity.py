@@ -150,10 +150,21 @@ class Intensity:
         if self.levels == "uneven":
             start, pair = start_of(target, chart)[shared.site], shared.voxel
             share = ndtr((start - shared.position) / blur.within)
-            weight = shared.share * w[pair]
-            seen = SeenAtStart(shared.site, core[pair], share, y[pair], weight, -centre / scale)
+            part, zero = shared.share, -centre / scale
+            counted = SeenAtStart(
+                shared.site, core[pair], share, y[pair], part, part * w[pair], zero
+            )
             term: BlurredStep | UnevenStep = uneven_step(
-                table, totals, eta, prior, blur.within, chart, target.radius, seen, bending, section
+                table,
+                totals,
+                eta,
+                prior,
+                blur.within,
+                chart,
+                target.radius,
+                counted,
+                bending,
+                section,
             )
             eta = float(term.eta)
         else:

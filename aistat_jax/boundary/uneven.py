@@ -229,14 +229,15 @@ def uneven_step(
 class SeenAtStart(NamedTuple):
     """Pairs of voxel and site at a first boundary: how far each lies inside, and what it shows.
 
-    Shapes: all (pair,); `core` how far its voxel belongs to the core, `weight` the share of the
-    voxel times its precision; `zero` what no uptake is in units of y.
+    Shapes: all (pair,); `core` how far its voxel belongs to the core, `part` the share of that
+    voxel, `weight` its part times its precision; `zero` what no uptake is in units of y.
     """
 
     site: np.ndarray
     core: np.ndarray
     share: np.ndarray
     y: np.ndarray
+    part: np.ndarray
     weight: np.ndarray
     zero: float
 
@@ -253,13 +254,13 @@ def lump_share(seen: SeenAtStart, residual: Float[np.ndarray, " pair"], eta: flo
     variance, level = np.ones(2), np.zeros(2)
     for k, side in enumerate((seen.share < EDGE, rim)):
         weight = seen.weight[side]
-        if weight.sum() < FEWEST:
+        if seen.part[side].sum() < FEWEST:
             return 1.0
         variance[k] = np.average(np.square(residual[side]), weights=weight)
         level[k] = np.average(seen.y[side], weights=weight) - seen.zero
     counts = level[1] / level[0] if level[0] > 0 else np.inf
     excess = variance[1] / max(variance[0], 1e-300) / max(1.0, counts)
-    told = eta * seen.weight[rim].sum()
+    told = eta * seen.part[rim].sum()
     return float(np.clip((told + BELIEF) / (told * excess + BELIEF), LEAST, 1.0))
 
 
