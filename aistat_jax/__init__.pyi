@@ -18,6 +18,7 @@ from .dicom.structures import (
 )
 from .dicom.phantom import phantom_dicom as phantom_dicom
 from .io.nifti import read_image as read_image, read_mask as read_mask, write_nifti as write_nifti
+from .io.outputs import read_output as read_output
 from .io.surfaces import read_surface as read_surface
 from .data.phantoms import demo_phantom as demo_phantom, pet_ct_phantom as pet_ct_phantom
 from .data.raters import simulate_raters as simulate_raters
@@ -69,6 +70,7 @@ from .inference.earlier import model_from_draws as model_from_draws
 from .inference.log_density import LogDensity as LogDensity, log_density as log_density
 from .inference.own_draws import as_posterior as as_posterior
 from .inference.posterior import Diagnostics as Diagnostics, Posterior as Posterior
+from .inference.chart_store import register_chart as register_chart
 from .inference.store import load_posterior as load_posterior, save_posterior as save_posterior
 from .inference.arviz_groups import to_arviz as to_arviz
 from .uncertainty.bands import (
@@ -134,6 +136,12 @@ from .planning.expected_coverage import coverage_margin as coverage_margin
 from .planning.recipe import van_herk_margin as van_herk_margin
 from .planning.dose import dose_prescription as dose_prescription, write_dose as write_dose
 from .case import Case as Case, Settings as Settings
+from .calibrations import (
+    Calibration as Calibration,
+    load_calibration as load_calibration,
+    save_calibration as save_calibration,
+)
+from .calibrating import LabelledOutput as LabelledOutput, calibrate as calibrate
 from .pipelines import contour as contour
 from .views.figures import (
     plot_comparison as plot_comparison,

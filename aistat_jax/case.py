@@ -174,13 +174,15 @@ def contour_case(
     title: str = "Posterior contours",
     inputs: tuple[str, ...] = (),
     keep_cut_off: bool = False,
+    held: Callable[[Contour], Contour] = lambda contour: contour,
 ) -> Case:
     """Targets to a graded case. Targets cut off or without evidence are left out, and named.
 
     `model_of` states the posterior of each target. `reference` (i, j, k) is a mask to compare with,
     on the grid of the image's first channel; `outlines` its exact outlines slice by slice, if
     known; `whole_volume` compares slices without a target too. A contour that leaves the image is
-    left out, or with `keep_cut_off` kept and red. `near` is the point whose slice the case is shown
+    left out, or with `keep_cut_off` kept and red. `held` holds bands and grades to what is promised
+    of them. `near` is the point whose slice the case is shown
     at. What `find_targets` has left out is named as well.
     Raises NoContourError, an InputError, when no target is left, and InputError for more targets
     than the machine's memory holds.
@@ -215,7 +217,7 @@ def contour_case(
     settings, tolerance = _with_tolerance(settings, image, posteriors)
     given = {f"tolerance_{image.unit}": getattr(settings, f"tolerance_{image.unit}")}
     contours = [
-        contour_of(posterior, level=settings.level, **given)
+        held(contour_of(posterior, level=settings.level, **given))
         for posterior in progress_bar(posteriors, "grading")
     ]
     found = None

@@ -20,12 +20,14 @@ from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.hints import Points, clicks_on
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
-from aistat_jax.boundary.networks import seen_by
+from aistat_jax.boundary.networks import seen_by, seen_in_output
 from aistat_jax.boundary.targets import Targets
+from aistat_jax.calibrations import Calibration, load_calibration
 from aistat_jax.case import EXPERT, Case, NoContourError, Settings, contour_case, image_evidence
 from aistat_jax.data.phantoms import demo_phantom
 from aistat_jax.dicom.marks import read_outlines
 from aistat_jax.io.nifti import read_image, read_mask
+from aistat_jax.nets.output_head import check_fits
 from aistat_jax.nets.surface_net import SurfaceNet, is_surface_net, load_surface_net
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
@@ -49,6 +51,8 @@ def contour(
     mask: Mask | None = None,
     threshold: float | None = None,
     net: str | Net | SurfaceNet | None = None,
+    probability: np.ndarray | PathLike | None = None,
+    calibration: Calibration | PathLike | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
     dims: int | str | None = None,
@@ -70,6 +74,8 @@ def contour(
     (`net`, a shipped one's name or a folder), which then reads the boundary too; a point chooses
     among what a threshold or a network finds. A network that reads whole surfaces
     ("lesion-pet-3d") needs a point, and says where an expert would draw the lesion around it.
+    `probability` is what another network says of this image (a file, or an array on its grid; see
+    `io.outputs`), which the `calibration` that `calibrate` made for that network reads.
     Points outside of the lesion (`outside_mm`) and on its edge (`edge_mm`) tell readings of the
     image apart, and are evidence of the boundary with a standard deviation of 1 mm. Where there are
     two readings of a point, the case keeps the `second`, and which point would tell. See
@@ -93,8 +99,10 @@ def contour(
     more = {name: value for name, value in more.items() if value is not None}
     head = surface_net(net)
     net = net if head is None else head  # read once
-    asked = point_mm, mask, threshold, net, settings, dims, chart, radius_mm, tuple(more), slices
-    check_question(*asked)
+    reader = net if calibration is None else "calibration"
+    asked = point_mm, mask, threshold, reader, settings, dims, chart, radius_mm, tuple(more), slices
+    check_output(net, probability, calibration)
+    check_question(*asked, word="net" if calibration is None else "calibration")
     dims = DIMS if dims is None else dims
     picture, files = _read(image, ct)
     settings = settings.of(picture)
@@ -114,7 +122,24 @@ def contour(
     names = names_of(files) or tuple(f"channel {name}" for name in picture.names)
     model_of: Callable[[Any], BoundaryModel]
     read = image_evidence(picture, settings.blur_mm or settings.blur_px)
-    if net is None:
+    held: dict[str, Any] = {}
+    if calibration is not None and probability is not None:
+        known_by = (
+            calibration if isinstance(calibration, Calibration) else load_calibration(calibration)
+        )
+        known_by.refuse_known(picture)
+        check_fits(known_by.head, picture)
+        odds = known_by.log_odds(probability, picture)
+        files += [] if isinstance(probability, np.ndarray) else [Path(probability)]
+        names = (*(names_of(files) or names), f"calibration of {known_by.name}")
+        with about(f"network {known_by.name}"):
+            seen = seen_in_output(
+                known_by.head, picture, odds, **where | {"dims": 2, "chart": "star"}
+            )
+        targets, model_of = seen.targets, seen.by_network
+        targets = _by_network(targets, dims, chart, (2, "a network reads contours slice by slice"))
+        settings, held = known_by.settings(settings), {"held": known_by.hold}
+    elif net is None:
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
         model_of = partial(_model_of, targets, read)
@@ -135,7 +160,7 @@ def contour(
         title=title or (f"Contours of {names[0]}" if head is None else
                         f"{EXPERT}: {names[0]}"),
         inputs=names if head is None else (*names, f"network {head.name}"),
-        near=_first(point_mm, box_mm), keep_cut_off=head is not None,
+        near=_first(point_mm, box_mm), keep_cut_off=head is not None, **held,
     )  # fmt: skip
     try:
         return fitted(targets, model_of=model_of)
@@ -191,6 +216,18 @@ def _first(point_mm: Points | None, box_mm: Points | None) -> np.ndarray | None:
     return None if box_mm is None else np.asarray(box_mm, dtype=float).reshape(2, 3).mean(axis=0)
 
 
+def check_output(net: Any, probability: Any, calibration: Any) -> None:
+    """Refuse the output of another network without its calibration, and beside a network."""
+    if (probability is None) != (calibration is None):
+        missing = "calibration" if calibration is None else "probability"
+        there = "probability" if calibration is None else "calibration"
+        raise InputError(
+            f"{there} is read together with {missing}; pass both, or calibrate the network first"
+        )
+    if calibration is not None and net is not None:
+        raise InputError("calibration reads another network's output; drop net")
+
+
 def check_question(
     point_mm: Any,
     mask: Any,
@@ -202,10 +239,12 @@ def check_question(
     radius_mm: float | None = None,
     more: Sequence[str] = (),
     slices: str | Sequence[int] = "all",
+    word: str = "net",
 ) -> None:
     """Refuse a target that is named in no way, or in two that exclude each other.
 
-    `more` are the names of what else was said beside a point.
+    `more` are the names of what else was said beside a point; `word` is what `net` is called in
+    refusals.
     """
     head = surface_net(net)
     unmarked = mask is None and threshold is None and (net is None or head is not None)
@@ -214,7 +253,7 @@ def check_question(
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
-        raise InputError("net finds the target itself; drop threshold")
+        raise InputError(f"{word} finds the target itself; drop threshold")
     if head is not None:
         every = isinstance(slices, str) and slices == "all"
         if point_mm is None or mask is not None or not every or dims == 2:
@@ -223,18 +262,18 @@ def check_question(
                 "neither mask, slices nor dims=2"
             )
     elif net is not None and dims not in (None, 2, "auto"):
-        raise InputError("net reads contours slice by slice; drop dims, or net")
+        raise InputError(f"{word} reads contours slice by slice; drop dims, or {word}")
     several = head is None and isinstance(point_mm, np.ndarray | list | tuple) and _many(point_mm)
     if net is not None and several:
-        raise InputError("net takes one point of a target; pass one point_mm")
+        raise InputError(f"{word} takes one point of a target; pass one point_mm")
     if net is not None and (radius_mm is not None or (more and head is None)):
         named_too = ["radius_mm"] * (radius_mm is not None) + list(more if head is None else ())
-        raise InputError(f"net finds the target itself; drop {' and '.join(named_too)}")
+        raise InputError(f"{word} finds the target itself; drop {' and '.join(named_too)}")
     if net is not None and chart not in ("star", "auto"):
-        raise InputError("net reads radii from a centre; drop chart, or net")
+        raise InputError(f"{word} reads radii from a centre; drop chart, or {word}")
     for name in ("blur_mm", "blur_px"):
         if net is not None and getattr(settings, name) is not None:
-            raise InputError(f"net reads the edge itself, whatever the blur; drop {name}")
+            raise InputError(f"{word} reads the edge itself, whatever the blur; drop {name}")
     enough = len(named) == 1 or named == {"point_mm", "threshold"}
     if not enough and (named or net is None):
         raise InputError(

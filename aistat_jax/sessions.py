@@ -23,7 +23,8 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file
 from aistat_jax._record import replace as replaced
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.editing import Click, Edit, Placed, Session, session_of
+from aistat_jax.editing import Placed, Session, session_of
+from aistat_jax.edits import Click, Edit
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import from_dataset, to_dataset
 from aistat_jax.uncertainty.grading import grade

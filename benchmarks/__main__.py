@@ -21,9 +21,10 @@ NAMES = (
     "surfaces", "charts:sphere", "charts:offset curve", "charts:offset mesh", "charts:ring",
     "charts:voxels", "objects", "representation", "trust", "uneven", "readings", "surface_head",
     "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances", "real_pet",
-    "raters",
+    "raters", "reading",
+    "shift:lesion-pet-2d", "shift:lesion-pet-3d", "shift:nodule-ct-2d", "shift:phantom-petct-2d",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
-    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
+    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones", "foreign",
 )  # fmt: skip
 
 

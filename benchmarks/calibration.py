@@ -23,7 +23,7 @@ from aistat_jax.boundary.families import BlurredStep, StepPrior
 from aistat_jax.boundary.intensity import intensity, point_intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.prior import Prior
-from aistat_jax.boundary.simulate import blurred_values
+from aistat_jax.boundary.redrawn import blurred_values
 from aistat_jax.boundary.targets import Target
 from aistat_jax.data.simulators import interpolate_radii
 from aistat_jax.data.textures import correlated_noise

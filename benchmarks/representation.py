@@ -3,7 +3,9 @@
 For every drawn mask the Dice of the nearest boundary of a chart, as a model of the usual order can
 have it: the star and offsets from a curve in slices, the star and offsets from a mesh in space.
 The reference of the offsets is the mask itself, smoothed by their own rule. A shape that a chart
-refuses counts as 0. Components of a mask are shapes of their own.
+refuses counts as 0. Components of a mask are shapes of their own. A voxel counts as inside where
+its centre is, of the mask as it was drawn, steps from slice to slice and all: what no smooth
+surface can follow counts against every chart.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from benchmarks.patients import collections
 # Components of fewer pixels, or voxels, are drawn too coarsely to have a shape.
 PIXELS, VOXELS = 20, 100
 GOOD, MEDIAN, SHARE = 0.95, 0.985, 0.95
+# Shapes that are named where too many are held badly.
+WORST = 5
 # Slices that are looked at of one mask in space.
 SLICES = 3
 
@@ -204,18 +208,22 @@ def run(quick: bool) -> Result:
     for name in COLLECTIONS:
         drawn = some(masks(root, name), 12 if quick else None)
         parts = (part for one in drawn for cut in slices(one) for part in components(cut, PIXELS))
-        tables = [("slices", [in_slice(part) for part in some(parts, flat)])]
+        cuts = some(parts, flat)
+        tables = [("slices", cuts, [in_slice(part) for part in cuts])]
         if drawn and drawn[0].grid.shape[2] > 1:
             whole = (part for one in drawn for part in components(one, VOXELS))
-            tables.append(("in space", [in_space(part) for part in some(whole, solid)]))
-        for where, found in tables:
+            shapes = some(whole, solid)
+            tables.append(("in space", shapes, [in_space(part) for part in shapes]))
+        for where, shapes, found in tables:
             if not found:
                 continue
             details += [_detail(name, chart, [one[chart] for one in found]) for chart in found[0]]
             chosen = np.array([max(each.values()) for each in found])
             what, good = f"{name}, {where}", float((chosen >= GOOD).mean())
             rows.append(Row(f"{what}: median", float(np.median(chosen)), at_least=MEDIAN))
-            rows.append(Row(f"{what}: share at least {GOOD}", good, at_least=SHARE))
+            worst = [f"{shapes[i].name} {chosen[i]:.3f}" for i in np.argsort(chosen)[:WORST]]
+            note = "; ".join(worst) if good < SHARE else ""
+            rows.append(Row(f"{what}: share at least {GOOD}", good, at_least=SHARE, note=note))
     notes = [
         "Of the better of the two charts; below, each by itself.",
         "Best Dice that a boundary of a chart can reach, by basis functions of the usual order.",

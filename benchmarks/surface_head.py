@@ -5,12 +5,14 @@ Patients are left out: the head has learned from four fifths of the others, how 
 are from how far off such heads are on patients left out, and the weights of the readings from all
 other patients.
 
-`python -m benchmarks.surface_head` learns from all, and keeps the head that ships.
+`python -m benchmarks.surface_head` learns from all, and keeps the head that ships;
+`python -m benchmarks.surface_head domain` only keeps what it was trained on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import cache
 from typing import Any
 
@@ -19,17 +21,26 @@ import numpy as np
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._files import write_whole
-from aistat_jax.boundary.experts import FIELDS, QUANTITY, VARIES, fields_of
+from aistat_jax.boundary.experts import (
+    FIELDS,
+    QUANTITY,
+    VARIES,
+    expert_read,
+    fields_of,
+    measured_in_space,
+)
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.meant import chosen
 from aistat_jax.boundary.readings import weighed_by
 from aistat_jax.io.nifti import read_image, read_mask
-from aistat_jax.nets.surface_net import SurfaceNet, save_surface_net
+from aistat_jax.nets.domain import Domain, save_domain
+from aistat_jax.nets.domain_fitting import fit_domain
+from aistat_jax.nets.surface_net import SurfaceNet, load_surface_net, save_surface_net
 from aistat_jax.nets.surface_training import SETTINGS, CrossFitted, Lesion, train_surface
 from aistat_jax.nets.weights import SHIPPED
 from aistat_jax.space.image import Image
 from benchmarks._table import Result, Row
-from benchmarks.patients import patients
+from benchmarks.patients import patients, starts
 from benchmarks.readings import Asked, asked, weights_without
 
 NAME, POOR = "lesion-pet-3d", 0.5
@@ -152,8 +163,23 @@ def run(quick: bool) -> Result:
     return Result(title, rows, notes, details)
 
 
+def domain_of(net: SurfaceNet) -> Domain:
+    """What a head was trained on: all patients, each looked at from its deepest point."""
+    images, edges = [], []
+    for folder in patients():
+        image, mask = picture(folder.name)
+        channel = image.primary
+        images.append((folder.name, measured_in_space(net, channel)))
+        point = channel.grid.to_world(starts(mask, channel)["deepest"])
+        edges.append((folder.name, expert_read(net, image, point.tolist()).seen))
+    return fit_domain(net.name, images, edges, units={net.quantity: net.quantity})
+
+
 def main() -> None:
     """Learn from all patients, and keep the head with what is known of it."""
+    if sys.argv[1:] == ["domain"]:
+        save_domain(domain_of(load_surface_net(NAME)), SHIPPED / NAME)
+        return
     rows = run(False).rows
     net = learned().net
     card = {
@@ -167,7 +193,8 @@ def main() -> None:
         "limits": "for research and teaching; not for clinical use",
         "patients left out": {row.figure: round(row.measured, 3) for row in rows},
     }
-    folder = save_surface_net(dataclasses.replace(net, card=card), SHIPPED / NAME)
+    net = dataclasses.replace(net, card=card, domain=domain_of(net))
+    folder = save_surface_net(net, SHIPPED / NAME)
     write_whole(folder / "MODEL_CARD.md", page_of(card))
 
 

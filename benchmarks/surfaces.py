@@ -1,8 +1,7 @@
-"""Do the posteriors of surfaces mean what they say, and what do they cost?
+"""Do volumes of surfaces hold, and what do surfaces cost?
 
-Calibration is that of `calibration`, on a star in space: truths from the prior, intensities from
-the model at points on the rays, ranks of the truths among posterior draws. Balls seen through a
-point spread, in noise that neighbours share in all three directions, tell whether volumes hold.
+Balls seen through a point spread, in noise that neighbours share in all three directions; whether
+whole surfaces hold, `charts` tells.
 """
 
 from __future__ import annotations
@@ -18,24 +17,17 @@ import numpy as np
 
 from aistat_jax._record import replace
 from aistat_jax.boundary.finders import find_targets
-from aistat_jax.boundary.intensity import intensity, point_intensity
-from aistat_jax.boundary.model import BoundaryModel, boundary_model
-from aistat_jax.boundary.simulate import blurred_values
-from aistat_jax.boundary.volume import VolumeTarget
+from aistat_jax.boundary.intensity import intensity
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.data.textures import correlated_noise
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.inference.prior import prior_draws
 from aistat_jax.space.image import Image
-from aistat_jax.uncertainty.calibration import sbc_ranks
 from aistat_jax.uncertainty.probability import area_posterior
 from benchmarks._table import Result, Row, share_interval
-from benchmarks.calibration import BLUR, FALSE_ALARM, PRIOR, STEP, held
 
-RADIUS, RADIUS_MAX, POINTS_A_RAY = 10.0, 40.0, 24
 BALLS, SPACING, CORRELATION = (8.0, 12.0, 20.0), (3.0, 3.0, 4.0), 1.0
-TARGET = VolumeTarget(np.full(3, 47.5), RADIUS)
 SCRIPT = """
 import json, os, resource, sys, time
 import numpy as np
@@ -70,59 +62,14 @@ print(json.dumps({"read": read, "first": seconds[0], "warm": float(np.median(sec
 
 
 def run(quick: bool) -> Result:
-    few = 12 if quick else 300
-    rows = [*_calibration(few), *_volumes(5 if quick else 50), *_cost(quick)]
+    rows = [*_volumes(5 if quick else 50), *_cost(quick)]
     notes = [
-        f"Prior and intensities as in `calibration`, on 642 rays and harmonics to degree 12; alarm "
-        f"at a family-wise p below {FALSE_ALARM:g}. Balls: uptake 8 in 1, point spread 3 mm, "
+        f"Balls: uptake 8 in 1, point spread 3 mm, "
         f"voxels of {SPACING} mm, noise of sd 0.3 alike within {CORRELATION:g} voxel along every "
         "axis; the surface is sought from a point. Costs: two channels of PET and CT, degree 12, "
         "in a process of its own; memory is the process's, image and all.",
     ]
-    return Result("Surfaces: calibration, volumes and cost", rows, notes)
-
-
-def simulate(seed: int) -> tuple[BoundaryModel, dict[str, Any]]:
-    """A surface from the prior, intensities at points on its rays, and the model fitted to them."""
-    from scipy.special import ndtr
-
-    rng = np.random.default_rng([seed, 3])
-    prior = boundary_model(TARGET, prior=PRIOR, radius_max=RADIUS_MAX)
-    truth = prior_draws(prior, 1, seed)
-    radii, chart = truth.draws[0], prior.chart
-    place = np.arange(POINTS_A_RAY) + rng.uniform(size=(chart.sites, POINTS_A_RAY))
-    position = RADIUS_MAX * place / POINTS_A_RAY
-    inside = ndtr((np.minimum(radii, RADIUS_MAX)[:, None] - position) / BLUR)
-    values = blurred_values(rng, inside, STEP)
-    points = chart.centre + position[..., None] * chart.directions[:, None]
-    evidence = point_intensity(
-        points.reshape(-1, 3), values.ravel(), family="blurred", blur=BLUR, prior=STEP
-    )
-    model = boundary_model(TARGET, evidence, prior=PRIOR, radius_max=RADIUS_MAX)
-    return model, {"radii": radii} | {n: float(v.ravel()[0]) for n, v in truth.samples.items()
-                                      if n in ("amplitude", "lengthscale")}  # fmt: skip
-
-
-def _calibration(count: int) -> list[Row]:
-    pairs = [simulate(seed) for seed in range(count)]
-    fitted = fit_many([model for model, _ in pairs])
-    true = [truth for _, truth in pairs]
-    sites = {name: np.array([[t[name] for t in true]]) for name in ("amplitude", "lengthscale")}
-    truths = replace(fitted[0], radii=np.stack([t["radii"] for t in true])[None], samples=sites)
-    rows = []
-    for name, shrink in (("Laplace", 1.0), ("control, posterior scaled by 0.7", 0.7)):
-        good = shrink == 1
-        ranks = sbc_ranks(fitted, truths, shrink=shrink)
-        hold = held(fitted, truths.draws, shrink)
-        rows += [
-            Row(f"{name}: ranks uniform, family-wise p", ranks.p,
-                at_least=FALSE_ALARM if good else None, at_most=None if good else FALSE_ALARM,
-                note=f"{count} prior draws"),
-            _share(f"{name}: 95% simultaneous band holds the surface", list(hold),
-                   (0.93, 0.97) if good else (None, 0.93)),
-        ]  # fmt: skip
-    others = float(np.mean([post.method != "laplace" for post in fitted]))
-    return [*rows, Row("share sampled by chains or particles", others)]
+    return Result("Surfaces: volumes and cost", rows, notes)
 
 
 def _share(name: str, held: list[bool], asked: tuple[float | None, float | None]) -> Row:

@@ -26,7 +26,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 def inputs(folder: Path) -> tuple[Path, str]:
     """A small PET, and a point in its lesion."""
     from aistat_jax.data.phantoms import pet_ct_phantom
-    from tests.test_cli import save
+    from tests.cli.scans import save
 
     phantom = pet_ct_phantom(
         3, dims=3, shape=(30, 28, 3), spacing_mm=(4.0, 4.0, 4.0), radius_mm=24.0, amplitude=0.08
@@ -223,9 +223,9 @@ def tell(name: str, status: int, said: str, found: str, **more: object) -> None:
 
 
 def circles(models: list, settings: object) -> list:
-    from tests import test_cli
+    from tests.cli import scans
 
-    return test_cli.circles(models, settings)
+    return scans.circles(models, settings)
 
 
 if __name__ == "__main__":

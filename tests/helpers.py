@@ -164,9 +164,13 @@ def tube_depth(
     middle: float = 22.0,
     half: float = 8.0,
     gap: float = 1.0,
+    tip: float | None = None,
 ) -> np.ndarray:
-    """How deep points (..., 3) lie in a bent tube, round at both ends; negative outside."""
+    """How deep points (..., 3) lie in a bent tube, round at both ends; negative outside. With a
+    `tip` it tapers from `half` in the middle to that at its ends, as a mandible does."""
     offset = points - np.asarray(centre)
     along = np.clip(np.arctan2(offset[..., 1], offset[..., 0]), gap - np.pi, np.pi - gap)
     foot = middle * np.stack([np.cos(along), np.sin(along), 0 * along], axis=-1)
+    if tip is not None:
+        half = half - (half - tip) * (along / (np.pi - gap)) ** 2
     return half - np.linalg.norm(offset - foot, axis=-1)

@@ -10,7 +10,7 @@ import aistat_jax as aj
 from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.opinions import CLICK_BUCKET, anchors
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click, Edit, remarks, tensions
 from aistat_jax.inference.posterior import Finding
 
 
@@ -158,11 +158,9 @@ def test_a_click_that_costs_certainty_or_makes_a_spike_is_said(session):
             before.posterior.radii - before.posterior.estimate)
     )  # fmt: skip
     click = (Click(place(session, 20, 0.1)),)
-    costly = editing.Edit(0, click, wide, before.grade)
-    assert "costs certainty" in " ".join(editing.remarks(before, costly, session.sd))
-    assert (
-        editing.remarks(before, editing.Edit(0, click, before.posterior, before.grade), 0.5) == []
-    )
+    costly = Edit(0, click, wide, before.grade)
+    assert "costs certainty" in " ".join(remarks(before, costly, session.sd))
+    assert remarks(before, Edit(0, click, before.posterior, before.grade), 0.5) == []
 
 
 def test_nothing_is_compiled_after_the_warm_up(session):
@@ -197,16 +195,12 @@ def test_nothing_is_compiled_after_the_warm_up(session):
 
 
 def test_a_click_that_is_not_followed_is_named(session):
-    edit = editing.Edit(
-        0, (Click(place(session, 20, 5.0)),), session[0].posterior, session[0].grade
-    )
-    (sentence,) = editing.tensions(edit, 0.2)
+    edit = Edit(0, (Click(place(session, 20, 5.0)),), session[0].posterior, session[0].grade)
+    (sentence,) = tensions(edit, 0.2)
     assert "disagree" in sentence
     assert "5.0 mm" in sentence
-    near = editing.Edit(
-        0, (Click(place(session, 20, 0.1)),), session[0].posterior, session[0].grade
-    )
-    assert editing.tensions(near, 0.5) == []
+    near = Edit(0, (Click(place(session, 20, 0.1)),), session[0].posterior, session[0].grade)
+    assert tensions(near, 0.5) == []
 
 
 def test_clicks_fill_buckets_and_the_filling_says_nothing(session):

@@ -9,7 +9,7 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax import editing
-from aistat_jax.editing import Click, Edit
+from aistat_jax.edits import Click, Edit
 from tests.helpers import make_posterior
 
 

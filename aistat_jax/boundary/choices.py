@@ -131,10 +131,10 @@ def _offsets(
     except InputError as error:
         return str(error).removeprefix(f"target {name}: ")
     voxel = float(np.prod(where.spacing) ** (1 / len(where.spacing)))
-    room, away = made.room(where.points()[component])
+    room, held_points = made.room(where.points()[component])
     if roomy and room < min(voxel, ROOM_SHARE * made.radius):
         return f"normals of its outline cross {room:.2g} {made.unit} from it"
-    held = float((away <= room).mean())
+    held = float(held_points.mean())
     if held >= SEEN_SHARE:
         return made
     return f"{_OFFSETS} reach {_percent(held)}" if roomy else _doubted(made, held, _OFFSETS)

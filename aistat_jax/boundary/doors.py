@@ -17,7 +17,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float
-from aistat_jax.boundary.families import Contracted, FunctionTerm, Term
+from aistat_jax.boundary.families import Called, Contracted, Term, function_name
 from aistat_jax.boundary.prior import BoundaryPrior
 
 _UNTRACEABLE = (
@@ -29,16 +29,8 @@ _UNTRACEABLE = (
 
 
 def name_of(term: Any) -> str:
-    """A term by its name: that of the function it was made of, or of its class."""
-    if isinstance(term, FunctionTerm):
-        return function_name(term.function)
-    return type(term).__name__
-
-
-def function_name(function: Any) -> str:
-    """What a function is called, also one that is partly applied."""
-    inner = getattr(function, "func", function)
-    return getattr(inner, "__name__", type(inner).__name__)
+    """A term by its own name, such as that of the function it was made of, or by its class."""
+    return term.name if isinstance(term, Called) else type(term).__name__
 
 
 def one_number(value: Any, name: str) -> Float[Array, ""]:

@@ -16,7 +16,8 @@ from aistat_jax.space.chart import slant
 from aistat_jax.space.curve import Curve, as_polygons
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
-from aistat_jax.space.sphere import sphere_analysis, sphere_basis, sphere_chart
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.sphere_sites import sphere_analysis, sphere_basis
 from aistat_jax.space.star import star_chart
 
 # Sites and order of the basis on which drawings are read, by dimension.

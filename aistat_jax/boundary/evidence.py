@@ -36,6 +36,18 @@ class Piece(Protocol):
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]: ...
 
 
+@runtime_checkable
+class Named(Protocol):
+    """One name a term, as in "PT and the term `mine` contradict each other".
+
+    An empty name is no source: clicks are made to overrule. Terms of other pieces are called by the
+    class of the piece.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
 @record
 class Evidence:
     """A sum of pieces; `a + b` adds two."""
@@ -55,7 +67,16 @@ class Evidence:
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         """The terms of every piece for one target."""
-        return tuple(term for piece in self.pieces for term in piece.tabulate(target, chart))
+        found: list[Term] = []
+        for piece in self.pieces:
+            terms = tuple(piece.tabulate(target, chart))
+            if isinstance(piece, Named) and len(piece.names) != len(terms):
+                raise InputError(
+                    f"evidence of kind {type(piece).__name__} has {len(terms)} terms and "
+                    f"{len(piece.names)} names; let `names` have one for each"
+                )
+            found += terms
+        return tuple(found)
 
 
 NOTHING = Evidence(())

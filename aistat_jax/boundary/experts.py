@@ -31,9 +31,10 @@ from aistat_jax.boundary.volume import (
     largest_part,
     unfit,
 )
+from aistat_jax.nets.domain import Measured, geometry, tones
 from aistat_jax.nets.surface_head import FARTHEST, SurfaceField
 from aistat_jax.nets.surface_law import ANALYSIS, GROUPS, SurfaceEdge, waves
-from aistat_jax.nets.surface_net import SurfaceNet, surface_at
+from aistat_jax.nets.surface_net import SurfaceNet, look_at_surface, surface_at
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.seen import best_seen
@@ -48,10 +49,14 @@ QUANTITY = "SUV"
 
 
 class Read(NamedTuple):
-    """What a point is taken for, with the law of the surface that an expert would draw."""
+    """What a point is taken for, with the law of the surface that an expert would draw.
+
+    `seen` is what the fields show about that surface (`nets.edges.about_edge`).
+    """
 
     targets: Targets
     law: SurfaceEdge
+    seen: Float[np.ndarray, " feature"]
 
     def by_expert(self, target: Any) -> BoundaryModel:
         """The boundary an expert would draw, by the head and the points that were given."""
@@ -92,14 +97,23 @@ def expert_read(
     target = _about(region.mask, home.grid)
     field = fields_of(home, places[0], readings, region.mask)
     law, centre, radius = surface_at(net, field, target.centre, target.radius)
+    seen, unlike = look_at_surface(field, law, centre, radius), ()
+    if net.domain is not None:
+        measured = measured_in_space(net, home)
+        unlike = net.domain.said(net.domain.of_image(measured) + net.domain.of_edge(seen))
     about = replace(
         target, centre=centre, radius=radius, outline=None,
-        doubts=(*region.doubts, *doubted_values(image), *target.doubts),
+        doubts=(*region.doubts, *doubted_values(image), *target.doubts, *unlike),
     )  # fmt: skip
     said = (("inside", hints.inside), ("outside", hints.outside), ("edge", hints.edge))
     clicks = [(about.id, kind, tuple(each.tolist())) for kind, points in said for each in points]
     found = Targets((about,), clicks=tuple(clicks if hints.more else ()), second=region.second)
-    return Read(found, law)
+    return Read(found, law, seen)
+
+
+def measured_in_space(net: SurfaceNet, channel: Channel) -> Measured:
+    """What is measured of a channel for a surface head (`nets.domain`)."""
+    return geometry(channel.grid) | tones(channel.values, net.quantity)
 
 
 def _about(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> VolumeTarget:

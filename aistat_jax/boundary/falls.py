@@ -12,7 +12,8 @@ import numpy as np
 
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.regions import distances
-from aistat_jax.space.sphere import sphere_basis, sphere_chart, sphere_sites
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.sphere_sites import sphere_basis, sphere_sites
 
 # 362 directions, harmonics of log radius to degree 8, places every 2 mm out to 110.
 FREQUENCY, DEGREE, STEP, FARTHEST = 6, 8, 2.0, 110.0

@@ -22,7 +22,11 @@ from jax.scipy.special import gammaln
 
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
+from aistat_jax.boundary.discs import Blur, disc_shares
+from aistat_jax.boundary.edges import bent, straight
+from aistat_jax.boundary.levels import Levels, Seen, SideLevels, StepLevels
 from aistat_jax.boundary.tables import Table
+from aistat_jax.boundary.targets import Taper
 from aistat_jax.space.chart import Bending
 
 
@@ -50,10 +54,30 @@ class Contracted(Protocol):
 
 
 @runtime_checkable
+class Called(Protocol):
+    """A term with a name of its own; others are called by their class."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@runtime_checkable
 class Stepped(Protocol):
     """A term that is not differentiable, with a stand-in that is and places proposals."""
 
     def smoothed(self) -> Term: ...
+
+
+@runtime_checkable
+class Thick(Protocol):
+    """A term of an image whose point spread reaches across its slices: a squared height.
+
+    `height` (in the square of the chart's unit) is the mean square of the heights above the slice
+    that its pixels mix; 0 of an image that is not thick.
+    """
+
+    @property
+    def height(self) -> float: ...
 
 
 @record
@@ -98,6 +122,24 @@ class BlurredStep:
     def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
         """Where the edge of a boundary is looked for."""
         return radii if self.bending is None else self.bending(radii)
+
+    @property
+    def width(self) -> float:
+        return float(self.blur)
+
+    @property
+    def height(self) -> float:
+        return float(self.section[0] ** 2 + self.section[1] ** 2)
+
+    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
+        return bent(self.bending, radii)
+
+    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
+        """That of a straight step, or of a disc where the table is one's."""
+        return step_shares(position, edge, dims, self.width, self.section, self.bending)
+
+    def levels(self, seen: Seen) -> Levels:
+        return StepLevels(self.prior, float(self.eta), seen)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundary), intensities integrated out (Bayesian linear regression)."""
@@ -172,6 +214,20 @@ class HardStep:
     def smoothed(self) -> HardStep:
         """The differentiable stand-in used to place proposals."""
         return replace(self, table=self.surrogate, differentiable=True)
+
+    @property
+    def width(self) -> float:
+        return 0.0
+
+    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
+        return radii
+
+    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
+        """0 or 1."""
+        return (position < edge).astype(float)
+
+    def levels(self, seen: Seen) -> Levels:
+        return SideLevels(self.family, np.asarray(self.hyper), float(self.eta), seen)
 
 
 def _gaussian(s: Float[Array, " stat"], hyper: Float[ArrayLike, "4"]) -> Float[Array, ""]:
@@ -285,12 +341,39 @@ class FunctionTerm:
     function: Callable[..., Any] = static()
     differentiable: bool = static(default=True)
 
+    @property
+    def name(self) -> str:
+        """What the function is called, also one that is partly applied."""
+        return function_name(self.function)
+
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return jnp.diag(jnp.asarray(radii))  # whose sums over the rays are the radii
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Any:
         """Whatever the function returns, which `doors.value_of` holds to be one number."""
         return self.function(sums, *self.values)
+
+
+def step_shares(
+    position: np.ndarray,
+    edge: np.ndarray,
+    dims: int,
+    blur: float,
+    section: Float[ArrayLike, "4"],
+    bending: Bending | None,
+) -> np.ndarray:
+    """The share of a step at positions, of edges: of a straight one, or of a disc's section."""
+    if bending is None or float(bending.shrinkage) > 0:
+        return straight(position, edge, blur)
+    across, offset, slope, bend = (float(v) for v in np.asarray(section))
+    taper = Taper(slope, bend) if slope or bend else None
+    return disc_shares(position, edge, Blur(blur, across, offset), taper, dims)
+
+
+def function_name(function: Any) -> str:
+    """What a function is called, also one that is partly applied."""
+    inner = getattr(function, "func", function)
+    return getattr(inner, "__name__", type(inner).__name__)
 
 
 def leaves(*values: object) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.boundary.answers import Read, Truth
 from aistat_jax.boundary.discs import Blur, disc_table
 from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
@@ -27,17 +28,13 @@ from aistat_jax.boundary.families import (
     leaves,
 )
 from aistat_jax.boundary.nested import nested_step
+from aistat_jax.boundary.observed import Voxels
+from aistat_jax.boundary.redrawn import intensities
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import AnyTarget, Taper
-from aistat_jax.boundary.uneven import (
-    CORE_AT,
-    CORE_OVER,
-    SeenAtStart,
-    UnevenStep,
-    core_share,
-    uneven_step,
-)
+from aistat_jax.boundary.uneven import CORE_AT, CORE_OVER, SeenAtStart, UnevenStep, uneven_step
+from aistat_jax.boundary.uneven_levels import core_share
 from aistat_jax.space.chart import LINKS, Chart, Shares
 from aistat_jax.space.image import Image
 
@@ -74,6 +71,36 @@ class Intensity:
         names = self.channels if self.image is not None else ("points",)
         read = (self.samples(name, target, chart) for name in names)
         return tuple(self._term(samples, target, chart) for samples in read)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its channels; scattered points are a source without a name."""
+        return self.channels if self.image is not None else ("the intensity",)
+
+    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Intensity:
+        """With new values: those of a slice, of a box around a surface, or of its points."""
+        return intensities(rng, self, read, truth)
+
+    def counted(self, read: Read) -> list[Voxels]:
+        """Read again from its image; none of a ring, whose voxels have three levels."""
+        if LINKS[read.chart.link].layers > 1:
+            return []
+        return [
+            self._voxels(name, term, read)
+            for name, term in zip(self.channels or ("points",), read.terms, strict=True)
+        ]
+
+    def _voxels(self, name: str, term: Any, read: Read) -> Voxels:
+        # how many voxels count is known already, and dear to find out
+        known = replace(self, temper=float(term.eta))
+        samples = known.samples(name, read.target, read.chart)
+        values = np.asarray(samples.values, dtype=float)
+        centre, scale = self.standard(values)
+        return Voxels(
+            name, term, read.chart.share(samples.points, samples.footprint), samples.points,
+            values, samples.precisions, samples.footprint, centre, scale,
+            None if self.image is None else self.image[name],
+        )  # fmt: skip
 
     def samples(self, name: str, target: AnyTarget, chart: Chart) -> Samples:
         """What is counted of one channel, or of the scattered points."""

@@ -31,10 +31,9 @@ from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.doors import check_terms, checked_prior
 from aistat_jax.boundary.evidence import NOTHING, Evidence, log_likelihood
-from aistat_jax.boundary.families import BlurredStep, Stepped, Term
+from aistat_jax.boundary.families import Stepped, Term, Thick
 from aistat_jax.boundary.prior import BoundaryPrior, Prior
 from aistat_jax.boundary.targets import AnyTarget
-from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import LINKS, Chart, linked, unlinked
 
@@ -114,11 +113,7 @@ class BoundaryModel:
         Images through a point spread of sd b across the slices add bend b^2 / 2 to it, and the
         bend of a target that few slices show is uncertain.
         """
-        heights = [
-            float(term.section[0] ** 2 + term.section[1] ** 2)
-            for term in self.data.terms
-            if isinstance(term, BlurredStep | UnevenStep)
-        ]
+        heights = [term.height for term in self.data.terms if isinstance(term, Thick)]
         taper = self.target.taper
         return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)
 

@@ -15,6 +15,7 @@ from jax.scipy.stats import norm
 
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
+from aistat_jax.boundary.edges import bent, straight
 from aistat_jax.boundary.families import StepPrior, leaves
 from aistat_jax.boundary.tables import Table
 from aistat_jax.space.chart import Bending
@@ -59,6 +60,17 @@ class NestedStep:
                 jnp.concatenate([nothing, read[rays:], 0.0 * lost[:, None]], axis=1),
             ]
         )
+
+    @property
+    def width(self) -> float:
+        return float(self.blur)
+
+    def edges(self, radii: Float[np.ndarray, "draw site"]) -> Float[np.ndarray, "draw site"]:
+        return bent(self.bending, radii)
+
+    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
+        """Of one of the two boundaries: that of a straight step."""
+        return straight(position, edge, self.width)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         """log p(y | boundaries), intensities integrated out (Bayesian linear regression).

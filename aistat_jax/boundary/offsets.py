@@ -16,22 +16,24 @@ from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_cont
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.mesh import Mesh, surface_from_mask
+from aistat_jax.space.mesh_reach import NARROW_SHARE, checked_normals
+from aistat_jax.space.mesh_reference import smooth_surface
 from aistat_jax.space.offset import OffsetChart, offset_chart
-from aistat_jax.space.offset_mesh import OffsetMeshChart, checked_normals, offset_mesh_chart
+from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
 from aistat_jax.space.reference import checked_curve
 from aistat_jax.space.sphere import DEGREE
-from aistat_jax.space.surfaces import mode_count, smooth_surface
+from aistat_jax.space.surfaces import mode_count
 
 # Harmonics come in multiples of this, so that targets of about one form share what is compiled.
 HARMONICS_BUCKET, MOST_HARMONICS = 8, 64
 SITES_A_HARMONIC = 8
 # A mask of fewer pixels, or voxels, has no outline to speak of.
 MIN_PIXELS, MIN_VOXELS = 6, 30
-# Of a mesh: so many vertices, twice as many where normals of the coarser one cross too soon; at
+# Of a mesh: so many vertices, twice as many where normals of a coarser one cross too soon; at
 # most as many modes as a star in space has, and where nobody says as many as harmonics to this
 # degree: with more, the weights of a Laplace fit often do not hold. Meshes of one size share what
 # is compiled.
-VERTICES, USUAL_DEGREE = (1000, 2000), 9
+VERTICES, USUAL_DEGREE = (1000, 2000, 4000), 9
 # Sd, in voxels, of what rounds the steps of a reference that a prior's mean follows.
 FINE = 0.5
 # Voxels beside a mask that its outline is made in.
@@ -112,13 +114,13 @@ class OffsetTarget:
 
     def room(
         self, points: Float[np.ndarray, "point 2"]
-    ) -> tuple[float, Float[np.ndarray, " point"]]:
-        """How far normals run, at most its radius, to the side on which they cross first; and how
-        far points lie outside of the smoothed reference, 0 within."""
+    ) -> tuple[float, Bool[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first; and which
+        points lie within the smoothed reference, or no farther outside than that."""
         chart = self.chart(self.radius)
         away, outside = np.zeros(len(points)), ~chart.curve.contains(points)
         away[outside] = chart.curve.distance_to(points[outside])
-        return min(-chart.low, chart.high), away
+        return min(-chart.low, chart.high), away <= min(-chart.low, chart.high)
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
@@ -203,14 +205,17 @@ class OffsetVolumeTarget:
 
     def room(
         self, points: Float[np.ndarray, "point 3"]
-    ) -> tuple[float, Float[np.ndarray, " point"]]:
-        """How far normals run, at most its radius, to the side on which they cross first; and
-        about how far points lie outside of the reference, along the nearest vertex's normal."""
+    ) -> tuple[float, Bool[np.ndarray, " point"]]:
+        """How far normals run, at most its radius, to the side on which they cross first, on all
+        but NARROW_SHARE of the surface; and which points lie within the reference or no farther
+        outside, about, than the normal of the nearest vertex runs."""
         from scipy.spatial import KDTree
 
         mesh, normals, low, high = checked_normals(self.reference, self.radius, self.voxel)
         near = np.asarray(KDTree(mesh.points).query(points)[1])
-        return min(low, high), np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
+        away = np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
+        narrower = np.minimum(low, high)
+        return float(np.quantile(narrower, NARROW_SHARE)), away <= narrower[near]
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax._record import record, static
+from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.doors import check_function, function_name
+from aistat_jax.boundary.answers import Observation, Read, Truth
+from aistat_jax.boundary.doors import check_function
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
 from aistat_jax.boundary.families import (
     AnchorTerm,
@@ -20,6 +21,7 @@ from aistat_jax.boundary.families import (
     FunctionTerm,
     LinearTable,
     Term,
+    function_name,
     leaves,
 )
 from aistat_jax.boundary.sameness import first_of
@@ -108,6 +110,36 @@ class Raters:
         )
         return (ContourTerm(*leaves(mean, whiten, len(radii), constant)),)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("the raters",)
+
+    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Raters:
+        """As many raters again, who draw anew."""
+        spread, radii = np.linalg.inv(_whiten(read)), truth.values
+        drawn = radii + rng.standard_normal((len(self.curves), len(radii))) @ spread.T
+        floor = 0.05 * radii
+        curves = tuple(read.chart.surface(np.maximum(each, floor)) for each in drawn)
+        return replace(self, curves=curves)
+
+    def observations(
+        self, rng: np.random.Generator, read: Read, draws: np.ndarray, chosen: np.ndarray
+    ) -> list[Observation]:
+        """One a rater."""
+        drawn = np.stack([read.chart.values_of(curve) for curve in self.curves])
+        whiten = _whiten(read)
+        constant = np.log(np.diag(whiten)).sum() - 0.5 * len(whiten) * np.log(2 * np.pi)
+        error = (drawn - draws[:, None]) @ whiten.T
+        noise = rng.standard_normal((len(chosen), *drawn.shape)) @ np.linalg.inv(whiten).T
+        logs = constant - 0.5 * np.square(error).sum(axis=-1)
+        predicted = draws[chosen, None] + noise
+        return [Observation("raters", logs, "rater", drawn, predicted, "rater")]
+
+
+def _whiten(read: Read) -> np.ndarray:
+    term: Any = read.terms[0]
+    return np.asarray(term.whiten)
+
 
 def raters(
     curves: Sequence[Curve],
@@ -151,6 +183,47 @@ class Anchors:
         radius = np.append(radius, np.full(spare, -1e6))
         sd, side = np.append(self.sd, np.ones(spare)), np.append(self.side, np.ones(spare))
         return (AnchorTerm(*leaves(weights, radius, sd, side)),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """No source: clicks are made to overrule."""
+        return ("",)
+
+    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Anchors:
+        """Clicks on the edge fall elsewhere along their rays; the others are answered anew."""
+        clicks, chart = len(self.points), read.chart
+        edge = (_weights(read) @ truth.values)[:clicks]
+        shown = chart.position(self.points)
+        error = self.sd * rng.standard_normal(clicks)
+        place = np.where(self.side == 0, np.maximum(edge + error, 0.0), shown)
+        side = np.where(self.side == 0, 0.0, np.where(shown <= edge + error, 1.0, -1.0))
+        moved = (place - shown)[:, None] * chart.outward(self.points)
+        return replace(self, points=self.points + moved, side=side)
+
+    def observations(
+        self, rng: np.random.Generator, read: Read, draws: np.ndarray, chosen: np.ndarray
+    ) -> list[Observation]:
+        """One a click. Those inside or outside are answers, not places: nothing is predicted where
+        there are any."""
+        from scipy import stats
+
+        count = len(self.points)
+        if count == 0:
+            return []
+        edge = (draws @ _weights(read).T)[:, :count]
+        seen = read.chart.position(self.points)
+        z = (edge - seen) / self.sd
+        sides = stats.norm.logcdf(self.side * z)
+        logs = np.where(self.side == 0, stats.norm.logpdf(z) - np.log(self.sd), sides)
+        if (self.side != 0).any():
+            return [Observation("clicks", logs, "click", None, None, "click")]
+        predicted = edge[chosen] + self.sd * rng.standard_normal((len(chosen), count))
+        return [Observation("clicks", logs, "click", seen, predicted, "click")]
+
+
+def _weights(read: Read) -> np.ndarray:
+    term: Any = read.terms[0]
+    return np.asarray(term.weights)
 
 
 def anchors(
@@ -203,6 +276,10 @@ class Own:
         start = np.repeat(np.asarray(rough, dtype=float), chart.sites // layers)
         check_function(self.function, values, start)
         return (FunctionTerm(values, self.function, self.differentiable),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (f"the term `{function_name(self.function)}`",)
 
 
 def term(

@@ -35,8 +35,11 @@ AMPLITUDE, AMPLITUDE_LOG_SD = 0.15, 0.6
 LENGTHSCALE, LENGTHSCALE_LOG_SD = 0.45, 0.4
 # A target's rough radius is thought right to within about a third.
 MEAN_LOG_SD = 0.3
-# A mean that follows a reference keeps to this share of a chart's reach.
-EXPECTED = 0.8
+# A mean that follows a reference keeps to this share of a chart's reach, and has at least this
+# share of it to move in.
+EXPECTED, TIGHTEST = 0.8, 1e-3
+# A boundary at its end is told as one at this share of the room.
+FULLEST = 0.999
 # How many rough radii away evidence is read.
 REACH = 2.2
 
@@ -96,7 +99,9 @@ class Prior:
     `lengthscale` the median angular lengthscale in radians; each has a log-normal hyperprior
     with the given log-sd, unless named in `fixed`. `mean_log_sd` is the sd of the mean log
     radius about the target's rough radius. `shape` (ray,) is added to the log radius (zeros, or
-    a population mean). `smoothness` is the Matern nu; infinity is the squared exponential.
+    a population mean). `smoothness` is the Matern nu; infinity is the squared exponential. Of a
+    chart whose sites have ends of their own, `room` (end, site) is how far each may move down and
+    up: a field f becomes room tanh(f / room), which is f where there is room.
     """
 
     amplitude: float = AMPLITUDE
@@ -107,6 +112,7 @@ class Prior:
     shape: Float[np.ndarray, " ray"] | None = None
     smoothness: float = 1.5
     fixed: tuple[str, ...] = static(default=())
+    room: Float[ArrayLike, "end site"] | None = None
 
     def check(self) -> Prior:
         """This prior with floats for numbers, or InputError when a scale is not a positive one."""
@@ -133,9 +139,14 @@ class Prior:
         level = np.repeat(unlinked(chart.link, link.times(size, 1.0)), chart.sites // link.layers)
         expected = target.expected(chart, basis)
         if expected is not None:
-            low, high = (EXPECTED * end for end in chart.reach)
+            low, high = (EXPECTED * end for end in chart.ends)
             level = unlinked(chart.link, np.clip(expected, low, high))
-        return prior, level + prior.shape_on(chart.sites), basis
+        level = level + prior.shape_on(chart.sites)
+        low, high = chart.ends
+        if chart.link == "identity" and (np.ptp(low) > 0 or np.ptp(high) > 0):
+            least = TIGHTEST * (high - low)
+            prior = replace(prior, room=np.maximum([level - low, high - level], least))
+        return prior, level, basis
 
     def scale(self, basis: Basis) -> Float[Array, " basis"]:
         """Of the mean, then a Matern spectrum; samples "amplitude" and "lengthscale"."""
@@ -157,12 +168,25 @@ class Prior:
     def bend(
         self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
     ) -> Float[Array, " site"]:
-        return jnp.asarray(field)
+        field = jnp.asarray(field)
+        if self.room is None:
+            return field
+        room = self._room(field)
+        return room * jnp.tanh(field / room)
 
     def straighten(
         self, field: Float[ArrayLike, " site"], sd: Float[Array, " site"]
     ) -> Float[Array, " site"]:
-        return jnp.asarray(field)
+        field = jnp.asarray(field)
+        if self.room is None:
+            return field
+        room = self._room(field)
+        return room * jnp.arctanh(jnp.clip(field / room, -FULLEST, FULLEST))
+
+    def _room(self, field: Float[Array, " site"]) -> Float[Array, " site"]:
+        """To the side that each site moves to."""
+        down, up = jnp.asarray(self.room)
+        return jnp.where(field < 0, down, up)
 
     def on_size(self, unsure: float, share: float) -> Prior:
         """This prior of a target whose log size is `unsure`, in units of a chart's predictor.
@@ -178,8 +202,8 @@ class Prior:
         )
 
     def shared(self) -> Prior:
-        """How surely each size is known beforehand is its own target's affair."""
-        return replace(self, mean_log_sd=1.0)
+        """How surely each size is known beforehand, and the room, are its own target's affair."""
+        return replace(self, mean_log_sd=1.0, room=None)
 
     def shape_on(self, sites: int) -> Float[np.ndarray, " site"]:
         """What the prior mean differs by from place to place, or InputError for other sites."""

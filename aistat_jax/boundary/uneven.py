@@ -7,7 +7,7 @@ core differs from it, are smooth Gaussian processes of direction; c falls from 1
 the chart to 0 at the rim. Their coefficients, mu and sigma^2 are integrated out exactly: all that
 is needed are sums over rays of the same kind of tables, times products of the fields' functions.
 How strong the processes are against the noise is chosen by marginal likelihood at the outline the
-target was found as (`fitted_strengths`).
+target was found as (`Candidates`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import numpy as np
 
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.families import StepPrior, leaves
+from aistat_jax.boundary.edges import bent
+from aistat_jax.boundary.families import StepPrior, leaves, step_shares
+from aistat_jax.boundary.levels import Seen
 from aistat_jax.boundary.tables import Table
+from aistat_jax.boundary.uneven_levels import LevelPrior, UnevenLevels, core_fields, level_rows
 from aistat_jax.space.chart import LINKS, Bending, Chart
 
 # Harmonics of direction (degrees on a sphere), and their angular lengthscale, as a prior's.
@@ -114,50 +117,26 @@ class UnevenStep:
         rate = jnp.asarray(self.rate + 0.5 * left)
         return jnp.asarray(self.constant - determinant - shape * jnp.log(rate))
 
-    def level_fields(
-        self, fields: Float[np.ndarray, "place field"], position: Float[np.ndarray, " place"]
-    ) -> Float[np.ndarray, "place level"]:
-        """What each level inside counts at places with these fields and positions."""
-        at, over = np.asarray(self.core)
-        return core_fields(fields, core_share(position, at, over))
+    @property
+    def width(self) -> float:
+        return float(self.blur)
 
-    def levels_given(
-        self,
-        rows: Float[np.ndarray, "place level"],
-        y: Float[np.ndarray, " place"],
-        weight: Float[np.ndarray, " place"],
-    ) -> tuple[np.ndarray, float, np.ndarray]:
-        """Of a regression on rows: mean of the levels, rate of the noise, and chol of precision."""
+    @property
+    def height(self) -> float:
+        return float(self.section[0] ** 2 + self.section[1] ** 2)
+
+    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
+        return bent(self.bending, radii)
+
+    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
+        return step_shares(position, edge, dims, self.width, self.section, self.bending)
+
+    def levels(self, seen: Seen) -> UnevenLevels:
+        """The law of its levels inside, which differ, and of the one outside."""
         mean, precision = np.asarray(self.mean), np.asarray(self.precision)
-        factor = np.linalg.cholesky(rows.T @ (weight[:, None] * rows) + precision)
-        right = rows.T @ (weight * y) + precision @ mean
-        half = np.linalg.solve(factor, right)
-        left = weight @ y**2 + mean @ precision @ mean - half @ half
-        return np.linalg.solve(factor.T, half), float(self.rate + 0.5 * left), factor
-
-
-def core_share(
-    position: Float[np.ndarray, " place"], at: float, over: float
-) -> Float[np.ndarray, " place"]:
-    """c: how far positions belong to the core, half of it at `at`."""
-    from scipy.special import ndtr
-
-    return ndtr((at - position) / over)
-
-
-def core_fields(
-    fields: Float[np.ndarray, "place field"], core: Float[np.ndarray, " place"]
-) -> Float[np.ndarray, "place level"]:
-    """What each level inside counts at places with these fields and shares of the core."""
-    return np.concatenate([fields, core[:, None] * fields], axis=1)
-
-
-def level_rows(
-    share: Float[np.ndarray, " place"], fields: Float[np.ndarray, "place field"]
-) -> Float[np.ndarray, "place level"]:
-    """What each level counts at places that lie inside by a share; fields as of `core_fields`."""
-    rim, core = np.split(fields, 2, axis=1)
-    return np.column_stack([share[:, None] * rim, core, 1 - share])
+        prior = LevelPrior(mean, precision, float(self.shape), float(self.rate))
+        at, over = (float(v) for v in np.asarray(self.core))
+        return UnevenLevels(prior, float(self.eta), np.asarray(self.fields), (at, over), seen)
 
 
 def level_precision(
@@ -207,7 +186,7 @@ def uneven_step(
     rows = level_rows(seen.share, there)
     weighted = seen.weight[:, None] * rows
     gram, right = weighted.T @ rows, weighted.T @ seen.y
-    levels = Levels(
+    levels = Candidates(
         *(np.array(part) for part in zip(*_candidates(prior, eigenvalues), strict=True))
     )
     mean, precision, constant = levels.likeliest(gram, right, totals, eta, prior)
@@ -264,7 +243,7 @@ def lump_share(seen: SeenAtStart, residual: Float[np.ndarray, " pair"], eta: flo
     return float(np.clip((told + BELIEF) / (told * excess + BELIEF), LEAST, 1.0))
 
 
-class Levels(NamedTuple):
+class Candidates(NamedTuple):
     """Candidates for the prior of the levels: mean (candidate, level) and precision."""
 
     mean: Float[np.ndarray, "candidate level"]

@@ -148,6 +148,23 @@ def contour(
     ] = None,
     threshold: Threshold = None,
     net: Net = None,
+    probability: Annotated[
+        Path | None,
+        typer.Option(
+            help="What another network says of IMAGE: probabilities, log-odds or a mask on its "
+            "grid, as its calibration was made of; or nnU-Net's .npz.",
+            metavar="FILE",
+            rich_help_panel=FIND,
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder that aistat calibrate made for that network.",
+            metavar="FOLDER",
+            rich_help_panel=FIND,
+        ),
+    ] = None,
     slices: Slices = "all",
     dims: Dims = None,
     chart: Chart = "star",
@@ -210,13 +227,18 @@ def contour(
     from aistat_jax import pipelines
 
     space, kind = dims_of(dims), chart_of(chart)
-    flags = "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm"
+    flags = (
+        "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm",
+        "probability", "calibration",
+    )  # fmt: skip
     said = {"outside_mm": outside, "edge_mm": edge, "box_mm": box}
     said = {name: value for name, value in said.items() if value}
     point = point or None
     with in_flags(*flags, **POINTS):
         wanted = space, kind, radius_mm, tuple(said), slices
-        pipelines.check_question(point, mask, threshold, net, settings, *wanted)
+        pipelines.check_output(net, probability, calibration)
+        word, reader = ("net", net) if calibration is None else ("calibration", "calibration")
+        pipelines.check_question(point, mask, threshold, reader, settings, *wanted, word=word)
     if slices == "point" and point is None and box is None:
         raise InputError("--slices point needs --point X,Y,Z; use all or slice numbers")
     if ct is not None and channel_name == "CT":
@@ -242,7 +264,11 @@ def contour(
         "contour",
         digest(image),
         NAMELESS if anonymous else name,
-        at=digest(*_asked(point, box, mask, threshold, net), mask_roi or ""),
+        at=digest(
+            *_asked(point, box, mask, threshold, net),
+            mask_roi or "",
+            *(part for part in (probability, calibration) if part is not None),
+        ),
     )
     default = Path("aistat-out") / (NAMELESS if anonymous else stem_of(image))
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
@@ -253,7 +279,8 @@ def contour(
     ):  # fmt: skip
         case = pipelines.contour(
             {channel_name: image}, ct=ct, point_mm=place_mm, radius_mm=radius_mm, mask=mask,
-            threshold=threshold, net=net, slices=chosen, dims=space, chart=kind,
+            threshold=threshold, net=net, probability=probability, calibration=calibration,
+            slices=chosen, dims=space, chart=kind,
             reference=reference, mask_roi=mask_roi, reference_roi=reference_roi, **more,
             settings=settings,
         )  # fmt: skip

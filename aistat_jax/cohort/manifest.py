@@ -78,7 +78,7 @@ def read_manifest(
 
     Raises InputError naming the file and the row for anything that cannot be used.
     """
-    rows = _rows(path)
+    rows = rows_of(path)
     channels = [name for name in rows[0][1] if name not in WORDS]
     if not channels:
         raise InputError(
@@ -109,7 +109,7 @@ def read_manifest(
     return tuple(cases)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def rows_of(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Rows with their line in the file, all of one shape, without those that are empty."""
     try:
         text = path.read_text(encoding="utf-8-sig")

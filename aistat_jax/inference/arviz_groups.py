@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.families import AnchorTerm, ContourTerm
-from aistat_jax.boundary.observed import given_boundaries, pieces_with_terms, voxels_of
-from aistat_jax.boundary.opinions import Anchors, Raters
+from aistat_jax.boundary.answers import Observation, Observed, pieces_read
+from aistat_jax.boundary.observed import given_boundaries, voxels_of
 from aistat_jax.inference.log_density import log_densities, log_density
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.prior import prior_draws
 from aistat_jax.inference.store import NOTED, to_dataset
-from aistat_jax.space.chart import Chart
 
 GROUPS = (
     "posterior",
@@ -136,7 +133,7 @@ def _observations(posterior: Posterior, seed: int) -> dict[str, dict[str, Any]]:
     chosen = (draws * np.arange(chains)[:, None] + few).ravel()
     radii = posterior.draws
 
-    def add(found: _Found) -> None:
+    def add(found: Observation) -> None:
         name = found.name
         while name in groups["log_likelihood"]:
             name += "_"
@@ -158,71 +155,13 @@ def _observations(posterior: Posterior, seed: int) -> dict[str, dict[str, Any]]:
             zip("uv" if voxels.points.shape[1] == 2 else "xyz", voxels.points.T, strict=True)
         )
         add(
-            _Found(
+            Observation(
                 voxels.name, given.block_log_likelihood, "block", voxels.values,
                 given.predicted[chosen], "voxel", axes,
             )
         )  # fmt: skip
-    for piece, terms in pieces_with_terms(model):
-        if isinstance(piece, Raters):
-            assert isinstance(terms[0], ContourTerm)
-            add(_raters(rng, piece, terms[0], model.chart, radii, chosen))
-        elif isinstance(piece, Anchors) and len(piece.points):
-            assert isinstance(terms[0], AnchorTerm)
-            add(_clicks(rng, piece, terms[0], model.chart, radii, chosen))
+    for piece, read in pieces_read(model):
+        if isinstance(piece, Observed):
+            for found in piece.observations(rng, read, radii, chosen):
+                add(found)
     return groups
-
-
-class _Found(NamedTuple):
-    """Of one source: its name, log-likelihoods (draw, unit), and what was seen and predicted.
-
-    `seen` is (part,) or (part, ray), `predicted` has the chosen draws in front.
-    """
-
-    name: str
-    logs: np.ndarray
-    unit: str
-    seen: np.ndarray | None
-    predicted: np.ndarray | None
-    part: str
-    places: Mapping[str, np.ndarray] = MappingProxyType({})
-
-
-def _raters(
-    rng: np.random.Generator,
-    piece: Raters,
-    term: ContourTerm,
-    chart: Chart,
-    radii: np.ndarray,
-    chosen: np.ndarray,
-) -> _Found:
-    drawn = np.stack([chart.values_of(curve) for curve in piece.curves])
-    whiten = np.asarray(term.whiten)
-    constant = np.log(np.diag(whiten)).sum() - 0.5 * len(whiten) * np.log(2 * np.pi)
-    error = (drawn - radii[:, None]) @ whiten.T
-    noise = rng.standard_normal((len(chosen), *drawn.shape)) @ np.linalg.inv(whiten).T
-    logs = constant - 0.5 * np.square(error).sum(axis=-1)
-    return _Found("raters", logs, "rater", drawn, radii[chosen, None] + noise, "rater")
-
-
-def _clicks(
-    rng: np.random.Generator,
-    piece: Anchors,
-    term: AnchorTerm,
-    chart: Chart,
-    radii: np.ndarray,
-    chosen: np.ndarray,
-) -> _Found:
-    """Clicks inside or outside are answers, not places: nothing is predicted where there are."""
-    from scipy import stats
-
-    count = len(piece.points)
-    edge = (radii @ np.asarray(term.weights).T)[:, :count]
-    seen = chart.position(piece.points)
-    z = (edge - seen) / piece.sd
-    sides = stats.norm.logcdf(piece.side * z)
-    logs = np.where(piece.side == 0, stats.norm.logpdf(z) - np.log(piece.sd), sides)
-    if (piece.side != 0).any():
-        return _Found("clicks", logs, "click", None, None, "click")
-    noise = piece.sd * rng.standard_normal((len(chosen), count))
-    return _Found("clicks", logs, "click", seen, edge[chosen] + noise, "click")

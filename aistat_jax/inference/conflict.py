@@ -16,10 +16,8 @@ from itertools import combinations
 import numpy as np
 
 from aistat_jax._record import replace
-from aistat_jax.boundary.families import AnchorTerm, FunctionTerm, Term
-from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.answers import names_of, pieces_read
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.observed import pieces_with_terms
 from aistat_jax.inference.posterior import Finding, Posterior
 
 DEVIATIONS = 3.0
@@ -30,21 +28,8 @@ FEWEST = 30.0
 
 def sources_of(model: BoundaryModel) -> list[tuple[str, int]]:
     """The names of a model's sources, and which of its terms each is."""
-    found: list[tuple[str, int]] = []
-    at = 0
-    for piece, terms in pieces_with_terms(model):
-        names = piece.channels if isinstance(piece, Intensity) else ()
-        for k, term in enumerate(terms):
-            if not isinstance(term, AnchorTerm):
-                found.append((names[k] if k < len(names) else _name(piece, term), at))
-            at += 1
-    return found
-
-
-def _name(piece: object, term: Term) -> str:
-    if isinstance(term, FunctionTerm):
-        return f"the term `{getattr(term.function, '__name__', 'function')}`"
-    return f"the {type(piece).__name__.lower()}"
+    names = [name for piece, read in pieces_read(model) for name in names_of(piece, read)]
+    return [(name, at) for at, name in enumerate(names) if name]
 
 
 def conflicts(

@@ -90,15 +90,25 @@ def mixed(found: Diagnostics) -> bool:
 
 
 def chart_reasons(radii: np.ndarray, chart: Chart) -> list[str]:
-    """Sentences about boundaries that run into the limits of their chart."""
+    """Sentences about boundaries that run into the limits of their chart.
+
+    At any site that was looked at as far as the chart reaches; where normals cross sooner, and a
+    boundary is held, on so much of it.
+    """
     reasons = []
-    low, high = chart.reach
-    at_edge = radii > low + 0.97 * (high - low)
-    where = f"{high:.0f} {chart.unit} from the centre"
-    if low < 0:  # a star ends at its centre, where nothing is left of it
-        at_edge |= radii < low + 0.03 * (high - low)
-        where = f"{low:.1f} to {high:.1f} {chart.unit} from the reference"
-    if float(at_edge.mean(axis=(0, 1)).max()) > EDGE_SHARE:
+    low, high = chart.ends
+    width = high - low
+    if np.ptp(low) > 0 or np.ptp(high) > 0:  # where one end is near and the other is far
+        width = 2 * np.minimum(high, -low)
+    at_edge = radii > high - 0.03 * width
+    at_reach = at_edge & (high == high.max())
+    where = f"{high.max():.0f} {chart.unit} from the centre"
+    if (low < 0).all():  # a star ends at its centre, where nothing is left of it
+        at_low = radii < low + 0.03 * width
+        at_edge |= at_low
+        at_reach |= at_low & (low == low.min())
+        where = f"{low.min():.1f} to {high.max():.1f} {chart.unit} from the reference"
+    if max(float(at_reach.mean(axis=(0, 1)).max()), float(at_edge.mean())) > EDGE_SHARE:
         reasons.append(f"the boundary reaches the edge of the region searched ({where})")
     if not np.isfinite(radii).all():
         reasons.append("some draws are not finite")

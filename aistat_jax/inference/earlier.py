@@ -52,7 +52,7 @@ def model_from_draws(posterior: Posterior) -> BoundaryModel:
     >>> model = model_from_draws(posterior) + anchors([(3.0, 20.0)])  # doctest: +SKIP
     """
     chart = posterior.chart
-    low, high = chart.reach
+    low, high = chart.ends
     drawn = unlinked(chart.link, np.maximum(posterior.draws, low + 1e-9 * (high - low)))
     mean = drawn.mean(axis=0)
     variance, along = np.linalg.eigh(np.cov(drawn.T))

@@ -12,6 +12,9 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.boundary.model import BoundaryModel
+from aistat_jax.space.curve import MultiPolygon
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.outlines import region_in
 
 
 class Finding(NamedTuple):
@@ -88,6 +91,10 @@ class Posterior:
     def estimate(self) -> Float[np.ndarray, " ray"]:
         """Posterior mean radius along each ray."""
         return self.draws.mean(axis=0)
+
+    def region(self, plane: Plane | None = None) -> MultiPolygon:
+        """The inside of the estimate in a plane, as shapely polygons; see `to_shapely`."""
+        return region_in(self.chart, self.estimate, plane)
 
     def curves(self, count: int) -> list[Any]:
         """`count` posterior contours, spread evenly over the draws: curves, or meshes in space."""

@@ -26,11 +26,9 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Bool, Float, Int
-from aistat_jax.boundary.families import BlurredStep
-from aistat_jax.boundary.intensity import Intensity
+from aistat_jax.boundary.answers import pictures
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import Voxels, expected, voxels_inside, voxels_of
-from aistat_jax.boundary.uneven import UnevenStep
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.chart import LINKS, Chart
@@ -95,28 +93,21 @@ def image_findings(
     chosen = radii[np.linspace(0, len(radii) - 1, count).round().astype(int)]
     seen = voxels_of(model)
     found = [misfit(voxels, model.chart, chosen) for voxels in seen]
-    channels = [
-        model.target.part_of(piece.image[name], BEYOND_CHART * model.chart.reach[1])
-        for piece in model.evidence.pieces
-        if isinstance(piece, Intensity) and piece.image is not None
-        for name in piece.channels
-    ]
-    pixels = [voxels for voxels in seen if voxels.side > 0]
-    for channel, voxels in zip(channels, pixels, strict=True):
-        found.append(further_out(channel, model.chart, chosen, _blur(voxels)))
+    pixels = [(voxels, voxels.channel) for voxels in seen if voxels.channel is not None]
+    for voxels, channel in pixels:
+        around = model.target.part_of(channel, BEYOND_CHART * model.chart.reach[1])
+        found.append(further_out(around, model.chart, chosen, _blur(voxels)))
     if seen:
         found += [off_the_region(model, radii), two_parts(model, radii)]
-    finest = min((voxels.side for voxels in pixels), default=None)
+    finest = min((voxels.side for voxels, _ in pixels), default=None)
     return tuple(f for f in found if f is not None), finest
 
 
 def _finest_pixel(model: BoundaryModel) -> float | None:
     """The side of the finest pixel that a model counts, None where it reads no image."""
     sides = [
-        np.prod(model.target.part_of(piece.image[name], model.chart.reach[1]).sides)
-        for piece in model.evidence.pieces
-        if isinstance(piece, Intensity) and piece.image is not None
-        for name in piece.channels
+        np.prod(model.target.part_of(image[name], model.chart.reach[1]).sides)
+        for image, name in pictures(model)
     ]
     return float(min(sides) ** (1 / model.chart.dims)) if sides else None
 
@@ -204,7 +195,7 @@ def further_out(
     points, values, distance = points[looked_at], values[looked_at], distance[looked_at]
     edge = radii.mean(axis=0)[chart.nearest(points)]
     near = edge + 2 * blur
-    start = chart.reach[0]
+    start = chart.ends[0][chart.nearest(points)]
     around = (distance > near) & (distance <= near + np.maximum(blur, 0.3 * (edge - start)))
     beyond = (distance > np.maximum(0.8 * end, near + blur)) & (distance <= BEYOND_CHART * end)
     within = distance < start + 0.7 * (edge - start)
@@ -290,8 +281,9 @@ class Zone(NamedTuple):
 def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> list[Zone]:
     """The zones that hold enough voxels."""
     distance, edge, blur = voxels.position, voxels.at(radii), _blur(voxels)
-    depth, deep = edge - distance, edge - chart.reach[0]
-    middle = chart.reach[0] + 0.5 * deep
+    depth, start = edge - distance, voxels.at(chart.ends[0])
+    deep = edge - start
+    middle = start + 0.5 * deep
     core = (distance <= middle) & (depth >= 1.5 * blur)
     within = depth >= blur
     rim = within & (distance > middle)
@@ -319,8 +311,7 @@ def _zones(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, " ray"]) -> li
 
 def _blur(voxels: Voxels) -> float:
     """How wide the edge is that the model expects: its blur, or a voxel where it has none."""
-    term = voxels.term
-    return float(term.blur) if isinstance(term, BlurredStep | UnevenStep) else voxels.side
+    return voxels.term.width or voxels.side
 
 
 def _pooled_sd(groups: list[np.ndarray]) -> float:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +20,8 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._files import replaced_file, why
 from aistat_jax._signals import undisturbed
+from aistat_jax.inference.chart_store import read_chart, written_chart
 from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
-from aistat_jax.space.chart import Chart
-from aistat_jax.space.grid import Plane
-from aistat_jax.space.offset import OffsetChart
-from aistat_jax.space.offset_mesh import OffsetMeshChart
-from aistat_jax.space.ring import RingChart
-from aistat_jax.space.sphere import SphereChart
-from aistat_jax.space.star import StarChart
 
 if TYPE_CHECKING:
     import xarray
@@ -38,12 +31,6 @@ _DAMAGED = (OSError, KeyError, ValueError, TypeError, RuntimeError)
 RESERVED = ("radii", "chain", "draw", "ray", "basis")
 # What a sampler noted stands among the draws in a file, under a name no site has.
 NOTED = "sample_stats."
-# Charts that are kept field by field, by the name that stands for them in a file.
-CHARTS: dict[str, Any] = {
-    "offset": OffsetChart,
-    "offset mesh": OffsetMeshChart,
-    "ring": RingChart,
-}
 
 
 def save_posterior(
@@ -197,7 +184,7 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
         "chain": np.arange(chains),
         "draw": np.arange(draws),
     }
-    kept, arrays = _kept_chart(chart)
+    kept, arrays = written_chart(chart)
     attrs = _attributes(posterior) | kept | {"sites": json.dumps(names)}
     return Dataset(variables, coordinates | arrays, attrs)
 
@@ -205,7 +192,7 @@ def to_dataset(posterior: Posterior) -> xarray.Dataset:
 def from_dataset(data: xarray.Dataset) -> Posterior:
     """The Posterior of a dataset made by `to_dataset`."""
     attrs = data.attrs
-    chart = _chart(data)
+    chart = read_chart(data)
 
     def optional(name: str, kind: type) -> Any:
         return kind(attrs[name]) if name in attrs else None
@@ -239,88 +226,6 @@ def from_dataset(data: xarray.Dataset) -> Posterior:
             if str(name).startswith(NOTED)
         },
     )
-
-
-def _chart(data: xarray.Dataset) -> Any:
-    attrs = data.attrs
-    if "chart" in attrs:
-        kind = str(attrs["chart"])
-        if kind not in CHARTS:
-            raise InputError(
-                f"the file holds a posterior on a chart of the kind {kind!r}, which is not among "
-                f"{', '.join(CHARTS)}; add it to inference.store.CHARTS"
-            )
-        made = CHARTS[kind]
-        return made(**{field.name: _field(data, field.name) for field in fields(made)})
-    centre, reach = np.array(attrs["centre"], dtype=float), float(attrs["radius_max"])
-    if "frequency" in attrs:
-        return SphereChart(centre, reach, str(attrs["unit"]), int(attrs["frequency"]))
-    return StarChart(centre, data["ray"].values, reach, _plane(attrs))
-
-
-def _field(data: xarray.Dataset, name: str) -> Any:
-    """A field of a chart: an array, a number or word, or its plane."""
-    if name == "plane":
-        return _plane(data.attrs)
-    if f"chart_{name}" in data.coords:
-        return data[f"chart_{name}"].values
-    value = data.attrs[f"chart_{name}"]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _plane(attrs: Mapping[str, Any]) -> Plane:
-    return Plane(
-        np.array(attrs["plane_origin"], dtype=float),
-        np.array(attrs["plane_spacing"], dtype=float),
-        float(attrs["plane_offset"]),
-        float(attrs["plane_thickness"]),
-        np.array(attrs["plane_frame"], dtype=float).reshape(3, 3),
-        (int(attrs["plane_shape"][0]), int(attrs["plane_shape"][1])),
-        str(attrs["unit"]),
-        int(attrs["plane_index"]),
-    )
-
-
-def _kept_chart(chart: Chart) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A chart as attributes and coordinates; InputError for one of a kind not in CHARTS."""
-    if isinstance(chart, StarChart | SphereChart):
-        found = {"centre": chart.centre, "radius_max": chart.radius_max, "unit": chart.unit}
-        if isinstance(chart, SphereChart):
-            directions = {"direction": (("ray", "axis"), chart.directions)}
-            return found | {"frequency": chart.frequency}, directions
-        named = {"units": "rad", "long_name": "angle of the ray"}
-        return found | _plane_attributes(chart.plane), {"ray": ("ray", chart.angles, named)}
-    known = [name for name, made in CHARTS.items() if type(chart) is made]
-    if not known:
-        raise InputError(
-            f"a posterior on a {type(chart).__name__} cannot be kept in a file; add it to "
-            "inference.store.CHARTS"
-        )
-    attrs: dict[str, Any] = {"chart": known[0]}
-    coordinates: dict[str, Any] = {}
-    for field in fields(CHARTS[known[0]]):
-        value = getattr(chart, field.name)
-        if isinstance(value, Plane):
-            attrs |= _plane_attributes(value)
-        elif isinstance(value, np.ndarray):
-            dims = tuple(f"chart_{field.name}_{axis}" for axis in range(value.ndim))
-            coordinates[f"chart_{field.name}"] = (dims, value)
-        else:
-            attrs[f"chart_{field.name}"] = value
-    return attrs, coordinates
-
-
-def _plane_attributes(plane: Plane) -> dict[str, Any]:
-    return {
-        "unit": plane.unit,
-        "plane_origin": plane.origin,
-        "plane_spacing": plane.spacing,
-        "plane_offset": plane.offset,
-        "plane_thickness": plane.thickness,
-        "plane_frame": plane.frame.ravel(),
-        "plane_shape": np.array(plane.shape),
-        "plane_index": plane.index,
-    }
 
 
 def _attributes(posterior: Posterior) -> dict[str, Any]:

@@ -143,13 +143,32 @@ def read_as_drawn(path: PathLike) -> tuple[np.ndarray, Grid]:
     """
     source = _existing(path)
     if source.suffix.lower() in (".png", ".npz"):
-        affine, mm_per_unit, unit = np.eye(4), 1.0, "px"
-        stored = _read_pixels(source)
-    else:
-        stored, affine, mm_per_unit, *_ = _read_nifti(source)
-        unit = "mm"
+        return _placed(_read_pixels(source), np.eye(4), "px", source)
+    stored = _read_nifti(source)
+    return _placed(stored.values, stored.world, "mm", source)
+
+
+def read_stack(path: PathLike) -> tuple[np.ndarray, Grid]:
+    """The same of a NIfTI that may hold several numbers a voxel along its last axis, (i, j, k, c).
+
+    Where it holds one the shape is (i, j, k).
+    """
+    source = _existing(path)
+    stored = _read_nifti(source)
+    values = stored.values
+    if values.ndim == 5 and values.shape[3] == 1:  # a vector, as NIfTI has it
+        values = values[:, :, :, 0]
+    if values.ndim != 4 or values.shape[3] == 1:
+        return _placed(values, stored.world, "mm", source)
+    each = [_placed(values[..., c], stored.world, "mm", source) for c in range(values.shape[3])]
+    return np.stack([volume for volume, _ in each], axis=-1), each[0][1]
+
+
+def _placed(
+    stored: np.ndarray, world: np.ndarray, unit: str, source: Path
+) -> tuple[np.ndarray, Grid]:
+    """Stored voxels in canonical order, and their grid."""
     volume = as_volume(stored, str(source))
-    world = affine * np.array([[mm_per_unit]] * 3 + [[1.0]])
     check_affine(world, str(source))
     axes = canonical_axes(world)
     shape = (volume.shape[0], volume.shape[1], volume.shape[2])
@@ -217,6 +236,11 @@ class _Stored(NamedTuple):
     mm_per_unit: float
     codes: tuple[int, int]
     qform: np.ndarray | None
+
+    @property
+    def world(self) -> np.ndarray:
+        """The affine in millimetres."""
+        return self.affine * np.array([[self.mm_per_unit]] * 3 + [[1.0]])
 
 
 def _read_nifti(source: Path) -> _Stored:

@@ -30,7 +30,7 @@ from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import contours_from_mask, last_exits
-from aistat_jax.space.grid import Plane
+from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.star import unit_vectors
 
 # Of a reader's mask with an edge to learn from. With fewer there is no edge, but something there.
@@ -78,6 +78,29 @@ class Unrolled:
     drew: Float[ArrayLike, "*batch reader"]
     presence: Float[ArrayLike, "*batch"]
     astray: Float[ArrayLike, "*batch"]
+
+
+def slices_in(
+    field: FeatureField,
+    masks: Bool[np.ndarray, "i j k reader"],
+    grid: Grid,
+    rng: np.random.Generator,
+    settings: HeadSettings,
+) -> list[Unrolled]:
+    """The target of every slice of an image in which something was drawn, and places without one.
+
+    grid: the primary channel's, on which the masks are.
+    """
+    found: list[Unrolled] = []
+    for k in np.flatnonzero(masks.any(axis=(0, 1, 3))):
+        found += targets_in(field, masks[:, :, k], grid.plane(k), rng, settings)
+    for n in range(int(settings.absent * len(found))):
+        k = int(rng.integers(grid.shape[2]))
+        voxels = math.exp(float(found[n].log_radius))
+        radius = voxels * float(np.sqrt(np.prod(field.grid.spacing[:2])))
+        nothing = nothing_in(field, masks[:, :, k], grid.plane(k), radius, rng)
+        found += [nothing] if nothing is not None else []
+    return found
 
 
 def targets_in(

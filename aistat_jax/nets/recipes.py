@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -26,21 +27,26 @@ from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.batches import Learnable, learnable
 from aistat_jax.nets.checkpoints import Point
-from aistat_jax.nets.edges import feature_field
+from aistat_jax.nets.domain import Domain, Measured, measured_for, save_domain
+from aistat_jax.nets.domain_fitting import fit_domain
+from aistat_jax.nets.edges import edge_and_look, feature_field
 from aistat_jax.nets.head_training import (
     HeadSettings,
     Unrolled,
-    nothing_in,
-    targets_in,
+    seen_place,
+    slices_in,
     train_head,
 )
 from aistat_jax.nets.plan import Normalisation, Plan
 from aistat_jax.nets.train import TrainSettings, train
 from aistat_jax.nets.variation import Sometimes, settings_for
-from aistat_jax.nets.weights import Net, save_net
+from aistat_jax.nets.weights import Net, load_net, save_net
 from aistat_jax.space.image import Image
 
 PARTS = ("unet", "head", "validation")
+# Of a patient's images, of an image's slices, and of patients that are looked at through a network:
+# so many tell what it was trained on.
+MOST, LOOKED_AT = 6, 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +241,9 @@ def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
     rng = np.random.default_rng(recipe.head.seed)
     targets: dict[str, list[Unrolled]] = {}
     for case in tqdm(recipe.cases(root, "head"), desc="unrolling", unit="case"):
-        targets.setdefault(case.patient, []).extend(_targets_of(net, case, recipe.head, rng))
+        field, grid = feature_field(net, case.image), case.image.primary.grid
+        found = slices_in(field, case.masks, grid, rng, recipe.head)
+        targets.setdefault(case.patient, []).extend(found)
     heads = 1 + recipe.head.folds
     with tqdm(total=heads * recipe.head.steps, desc=f"{recipe.name} head", unit="step") as bar:
 
@@ -246,22 +254,52 @@ def train_recipe_head(recipe: Recipe, net: Net, root: Path | None) -> Net:
         return train_head(net, targets, recipe.head, show)
 
 
-def _targets_of(
-    net: Net, case: Drawn, settings: HeadSettings, rng: np.random.Generator
-) -> list[Unrolled]:
-    """Every slice's target, and some places without one."""
-    field = feature_field(net, case.image)
-    grid = case.image.primary.grid
-    found: list[Unrolled] = []
-    drawn = [k for k in range(grid.shape[2]) if case.masks[:, :, k].any()]
-    for k in drawn:
-        found += targets_in(field, case.masks[:, :, k], grid.plane(k), rng, settings)
-    for n in range(int(settings.absent * len(found))):
-        k = int(rng.integers(grid.shape[2]))
-        voxels = math.exp(float(found[n].log_radius))
-        radius = voxels * float(np.sqrt(np.prod(field.grid.spacing[:2])))
-        nothing = nothing_in(field, case.masks[:, :, k], grid.plane(k), radius, rng)
-        found += [nothing] if nothing is not None else []
+def domain_of(recipe: Recipe, net: Net, root: Path | None) -> Domain:
+    """What a recipe's network was trained on: the cases of its first two parts.
+
+    At most MOST images of each patient are measured, evenly spread, and the first of them is looked
+    at through the network, of at most LOOKED_AT patients.
+    """
+    plan = recipe.plan
+    images: list[tuple[str, Measured]] = []
+    inverted: list[tuple[str, Measured]] = []
+    edges: list[tuple[str, np.ndarray]] = []
+    looked: set[str] = set()
+    cases = (case for part in PARTS[1::-1] for case in recipe.cases(root, part))
+    for case in tqdm(_few(cases), desc=f"{recipe.name} domain", unit="case"):
+        who = case.patient
+        images.append((who, measured_for(plan, case.image)))
+        if any(how.kind.startswith("zscore") for how in plan.normalisations):
+            inverted.append((who, measured_for(plan, case.image, inverted=True)))
+        if who not in looked and len(looked) < LOOKED_AT:
+            looked.add(who)
+            edges += [(who, look) for look in looks_at(net, case)]
+    units = {
+        name: "sd" if how.kind.startswith("zscore") else quantity
+        for name, quantity, how in zip(
+            plan.channels, plan.quantities, plan.normalisations, strict=True
+        )
+    }
+    return fit_domain(recipe.name, images, edges, inverted=inverted, unit=plan.unit, units=units)
+
+
+def _few(cases: Iterable[Drawn]) -> Iterable[Drawn]:
+    """At most MOST cases of each patient, whose cases lie next to each other."""
+    for _, of_it in itertools.groupby(cases, lambda case: case.patient):
+        all_of_it = list(of_it)
+        yield from all_of_it[:: math.ceil(len(all_of_it) / MOST)]
+
+
+def looks_at(net: Net, case: Drawn) -> list[np.ndarray]:
+    """What the features show about the edges of what was drawn, in at most MOST slices."""
+    drawn = [k for k in range(case.masks.shape[2]) if case.masks[:, :, k].any()]
+    if not drawn:
+        return []
+    field, grid, found = feature_field(net, case.image), case.image.primary.grid, []
+    for k in drawn[:: math.ceil(len(drawn) / MOST)]:
+        plane = grid.plane(k)
+        middle, radius = seen_place(field, np.asarray(case.masks[:, :, k].any(axis=-1)), plane)
+        found.append(edge_and_look(field, plane, middle, radius)[1])
     return found
 
 
@@ -303,13 +341,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m aistat_jax.nets.recipes", description=__doc__)
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--data", type=Path, help="folder of the collections (or $AISTAT_DATA)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the network")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="folder for the network")
+    where.add_argument("--domain", type=Path, help="a network's folder: what was it trained on?")
     given = parser.parse_args()
     recipe = RECIPES[given.name]
+    if given.domain is not None:
+        save_domain(domain_of(recipe, load_net(given.domain), given.data), given.domain)
+        return 0
     given.out.mkdir(parents=True, exist_ok=True)
     net = train_unet(recipe, given.data, given.out)
     net = train_recipe_head(recipe, net, given.data)
-    net = replace(net, card=card_of(recipe, net))
+    net = replace(net, card=card_of(recipe, net), domain=domain_of(recipe, net, given.data))
     print(save_net(net, given.out / recipe.name))
     return 0
 

@@ -28,7 +28,7 @@ from jax.scipy.special import gammaln
 
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.space.basis import spectral_variance
-from aistat_jax.space.sphere import sphere_analysis, sphere_basis, sphere_sites
+from aistat_jax.space.sphere_sites import sphere_analysis, sphere_basis, sphere_sites
 
 FREQUENCY, DEGREE, NU = 4, 7, 1.5
 SITES = sphere_sites(FREQUENCY)

@@ -19,9 +19,13 @@ from flax import nnx
 
 from aistat_jax._errors import InputError
 from aistat_jax._files import files_in, move_in, staged_folder, write_whole
-from aistat_jax._typing import ArrayLike
+from aistat_jax._typing import ArrayLike, Float
+from aistat_jax.nets.domain import FILES as DOMAIN_FILES
+from aistat_jax.nets.domain import Domain, load_domain, save_domain
+from aistat_jax.nets.edges import about_edge
 from aistat_jax.nets.surface_head import (
     LOOKS,
+    POSITIONS,
     SurfaceField,
     SurfaceHead,
     middle_of,
@@ -40,7 +44,7 @@ class SurfaceNet:
 
     quantity is that of the channel it reads, features the names of the fields; factors (2,) are
     how many times as large as it says its errors of size, and of form and detail, are on patients
-    left out.
+    left out; domain what it was trained on, as far as that is known.
     """
 
     name: str
@@ -49,6 +53,7 @@ class SurfaceNet:
     head: Weights
     factors: tuple[float, float] = (1.0, 1.0)
     card: dict[str, Any] = field(default_factory=dict)
+    domain: Domain | None = None
 
     @cached_property
     def parts(self) -> tuple[Any, Any]:
@@ -84,6 +89,14 @@ def surface_at(
     return scaled, middle, size
 
 
+def look_at_surface(
+    read: SurfaceField, law: SurfaceEdge, centre: ArrayLike, radius: float
+) -> Float[np.ndarray, " feature"]:
+    """What the fields show about the surface that a head has said (`edges.about_edge`)."""
+    features, _ = unroll_in_space(read, centre, radius)
+    return about_edge(features, np.asarray(law.mean), POSITIONS)
+
+
 @partial(jax.jit, static_argnums=0)
 def read_surfaces(
     graph: Any, state: Any, features: ArrayLike, log_radius: ArrayLike
@@ -110,7 +123,11 @@ def save_surface_net(net: SurfaceNet, folder: str | os.PathLike[str]) -> Path:
         write_whole(staged / "surface.json", json.dumps(said, indent=1) + "\n")
         write_whole(staged / "card.json", json.dumps(net.card, indent=1) + "\n")
         write_whole(staged / "head.safetensors", save(net.head))
-        move_in(staged, folder, [f for f in files_in(folder) if f in FILES], FILES[:2])
+        if net.domain is not None:
+            save_domain(net.domain, staged)
+        ours = (*FILES, *DOMAIN_FILES)
+        first = (*FILES[:2], DOMAIN_FILES[0])
+        move_in(staged, folder, [f for f in files_in(folder) if f in ours], first)
     return folder
 
 
@@ -139,7 +156,7 @@ def load_surface_net(name: str | os.PathLike[str]) -> SurfaceNet:
     if schema != SCHEMA:
         raise InputError(f"{file}: schema {schema} is of another version; train it again")
     head = read_weights(folder / "head.safetensors", skeleton(len(features))[1])
-    return SurfaceNet(*known, features, head, (size, rest), content)
+    return SurfaceNet(*known, features, head, (size, rest), content, load_domain(folder))
 
 
 def _folder(name: str | os.PathLike[str]) -> Path:

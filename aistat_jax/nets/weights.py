@@ -21,6 +21,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._files import files_in, move_in, staged_folder, write_whole
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.domain import FILES, Domain, load_domain, save_domain
 from aistat_jax.nets.network import build, random_net
 from aistat_jax.nets.plan import Plan, load_plan, save_plan
 
@@ -34,13 +35,14 @@ class Net:
 
     members: one dictionary an ensemble member, from a parameter's path ("encoder.0.first.conv.
     kernel") to its float32 array. head: those of the contour head, which reads the features of
-    all members; None without one.
+    all members; None without one. domain: what it was trained on, as far as that is known.
     """
 
     plan: Plan
     members: tuple[Weights, ...]
     card: dict[str, Any] = field(default_factory=dict)
     head: Weights | None = None
+    domain: Domain | None = None
 
     @cached_property
     def graph(self) -> Any:
@@ -64,11 +66,11 @@ class Net:
                 f"the network {self.plan.name} has no contour head; use one of those shipped, or "
                 "train a head for it"
             )
-        return _head_skeleton(self.head_inputs)[0]
+        return head_skeleton(self.head_inputs)[0]
 
     def head_state(self) -> Any:
         """The weights of the contour head as an nnx state that goes with `head_graph`."""
-        return filled(_head_skeleton(self.head_inputs)[1], self.head or {})
+        return filled(head_skeleton(self.head_inputs)[1], self.head or {})
 
     @property
     def parameters(self) -> int:
@@ -94,8 +96,6 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
 
     Raises InputError when something is there already that is not a network.
     """
-    from safetensors.numpy import save
-
     folder = Path(folder)
     if folder.exists() and not (folder / "plan.json").is_file():
         raise InputError(f"{folder} exists and holds no network; choose another folder")
@@ -104,8 +104,10 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
         write_whole(staged / "card.json", json.dumps(net.card, indent=1) + "\n")
         parts = {f"member-{n}": weights for n, weights in enumerate(net.members)}
         for name, weights in (parts | ({"head": net.head} if net.head else {})).items():
-            write_whole(staged / f"{name}.safetensors", save(weights))
-        ours = ("plan.json", "card.json")
+            write_weights(weights, staged / f"{name}.safetensors")
+        if net.domain is not None:
+            save_domain(net.domain, staged)
+        ours = ("plan.json", "card.json", FILES[0])
         old = [f for f in files_in(folder) if f in ours or f.endswith(".safetensors")]
         move_in(staged, folder, old, ours)
     return folder
@@ -140,16 +142,23 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     _, shapes = _skeleton(plan.architecture)
     members = tuple(read_weights(file, shapes) for file in files)
     head = folder / "head.safetensors"
+    bare = Net(plan, members, content, domain=load_domain(folder))
     if not head.is_file():
-        return Net(plan, members, content)
+        return bare
     straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
-    bare = Net(plan, members, content)
-    return replace(bare, head=read_weights(head, _head_skeleton(bare.head_inputs)[1], straight))
+    return replace(bare, head=read_weights(head, head_skeleton(bare.head_inputs)[1], straight))
 
 
 def shipped_nets() -> tuple[str, ...]:
     """Names of the networks that come with the package."""
     return tuple(sorted(path.parent.name for path in SHIPPED.glob("*/plan.json")))
+
+
+def write_weights(weights: Weights, file: Path) -> Path:
+    """Weights as safetensors, whole or not at all."""
+    from safetensors.numpy import save
+
+    return write_whole(file, save(weights))
 
 
 def read_weights(file: Path, shapes: Any, missing: Weights | None = None) -> Weights:
@@ -184,7 +193,7 @@ def _skeleton(architecture: Architecture) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=32)
-def _head_skeleton(inputs: int) -> tuple[Any, Any]:
+def head_skeleton(inputs: int) -> tuple[Any, Any]:
     """The same of the contour head."""
     return nnx.split(nnx.eval_shape(lambda: ContourHead(inputs)))
 

@@ -117,7 +117,7 @@ def _family(
     within = middle + STRETCH[::-1, None] * (among[0] - middle)
     if LINKS[chart.link].layers == 2:
         within = within[:0]  # the edges of a ring would cross
-    low, high = chart.reach
+    low, high = chart.ends
     high = np.maximum(high, draws.max(axis=0))
     if chart.link == "log":
         low = np.maximum(low, 1e-3 * middle)

@@ -62,7 +62,7 @@ def van_herk_margin(
     systematic = np.hypot(draws.std(axis=0, ddof=1), setup)
     outer = median + outwards(chart) * (SYSTEMATIC * systematic + RANDOM * random)
     if chart.link != "identity":
-        outer = np.maximum(outer, chart.reach[0])
+        outer = np.maximum(outer, chart.ends[0])
     covers = covers_of(chart, draws, outer, share)
     return SafetyMargin(
         chart, median, outer, None, covers, None, "van Herk", share, None, posterior.target_id

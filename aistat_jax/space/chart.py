@@ -120,6 +120,11 @@ class Chart(Protocol):
     def reach(self) -> tuple[float, float]: ...
 
     @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        """How far each site was looked at: nowhere beyond the reach, see `even_ends`."""
+        ...
+
+    @property
     def link(self) -> str: ...
 
     @property
@@ -233,6 +238,14 @@ class Chart(Protocol):
     def bending(self, blur: float, shrinkage: float = 1.0) -> Bending:
         """Where boundaries seem to lie under a Gaussian point spread of sd `blur`."""
         ...
+
+
+def even_ends(
+    reach: tuple[float, float], sites: int
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+    """The `ends` of a chart all of whose sites were looked at as far as its reach."""
+    low, high = reach
+    return np.full(sites, float(low)), np.full(sites, float(high))
 
 
 def interpolated(

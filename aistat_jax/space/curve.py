@@ -52,6 +52,10 @@ class Curve:
     def perimeter(self) -> float:
         return float(np.linalg.norm(self.edges, axis=1).sum())
 
+    def region(self, plane: Plane | None = None) -> MultiPolygon:
+        """What it encloses in its own plane, by the even-odd rule, as shapely polygons."""
+        return region_of([self])
+
     @property
     def is_ccw(self) -> bool:
         return self.signed_area > 0

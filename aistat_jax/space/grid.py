@@ -58,6 +58,10 @@ class Plane:
         v = self.origin[1] + self.spacing[1] * np.arange(self.shape[1])[box[1]]
         return np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1)
 
+    def places(self, dims: int) -> Float[np.ndarray, "nu nv dims"]:
+        """Every pixel centre as a chart of so many dimensions counts: in the plane, or in space."""
+        return self.points() if dims == 2 else self.to_world(self.points())
+
     def to_world(self, uv: ArrayLike) -> Float[np.ndarray, "*batch 3"]:
         """Patient coordinates (..., 3) of in-plane points (..., 2)."""
         uv = np.asarray(uv, dtype=float)
@@ -149,6 +153,14 @@ class Grid:
     def points(self) -> Float[np.ndarray, "i j k 3"]:
         """World coordinates of every voxel centre."""
         return self.to_world(np.moveaxis(np.indices(self.shape), 0, -1))
+
+    def places(self, dims: int) -> Float[np.ndarray, "i j k 3"]:
+        """Every voxel centre, for a chart in space. Raises InputError for one in a plane."""
+        if dims == 2:
+            raise InputError(
+                "a contour in a slice has no volume; say where with a plane of the grid"
+            )
+        return self.points()
 
     def part(self, box: tuple[slice, ...]) -> Grid:
         """The voxels in a box, slices of whole numbers, of the same grid."""

@@ -14,6 +14,8 @@ from aistat_jax.space.surfaces import prism
 FAR, BESIDE = 1.2, 2.0
 # A triangle is looked for among those around so many of the nearest vertices, first and then.
 NEAREST = (1, 6)
+# Prisms go on so much farther than boundaries do.
+BEYOND = 1.1
 
 
 class Foot(NamedTuple):
@@ -32,24 +34,36 @@ class Foot(NamedTuple):
 class Prisms(NamedTuple):
     """A mesh whose triangles are carried along normals, as far as a reach (low, high).
 
-    Shapes: reference, normals (site, 3); faces (face, 3).
+    With `limits`, each corner only as far as its own. Shapes: reference, normals (site, 3); faces
+    (face, 3); limits (site, 2) or None.
     """
 
     reference: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
     reach: tuple[float, float]
+    limits: np.ndarray | None = None
 
 
 def feet(prisms: Prisms, points: np.ndarray) -> Foot:
-    """The foot of each point; elsewhere the nearest vertex and the distance from it."""
+    """The foot of each point; elsewhere the nearest vertex and the distance from it.
+
+    Where corners have limits of their own, what has no foot for being beyond those is told to be
+    beyond the reach: it lies on one side of every boundary.
+    """
     from scipy.spatial import KDTree
 
-    reference, faces, normals, (low, high) = prisms
+    reference, faces, normals, (low, high), limits = prisms
     tree = KDTree(reference)
     away, near = (np.asarray(v) for v in tree.query(points))
     side = np.einsum("pi,pi->p", points - reference[near], normals[near])
-    position = np.where(side < 0, -away, away)
+    beyond = away
+    if limits is not None:
+        own = np.where(side < 0, -limits[near, 0], limits[near, 1])
+        beyond = np.where(
+            away > own, np.maximum(away, BEYOND * np.where(side < 0, -low, high)), away
+        )
+    position = np.where(side < 0, -beyond, beyond)
     face = np.full(len(points), -1)
     site = np.repeat(near[:, None], 3, axis=1)
     share = np.tile([1.0, 0.0, 0.0], (len(points), 1))
@@ -71,13 +85,15 @@ def feet(prisms: Prisms, points: np.ndarray) -> Foot:
 
 def _under(prisms: Prisms, points: np.ndarray, candidates: Int[np.ndarray, "point most"]) -> Foot:
     """The candidate (-1: none) in whose prism each point lies, nearest to the surface."""
-    reference, faces, normals, (low, high) = prisms
+    reference, faces, normals, (low, high), limits = prisms
     count, many = candidates.shape
     rows, columns = np.nonzero(candidates >= 0)
     corners = faces[candidates[rows, columns]]
     share, t = prism(points[rows], reference[corners], normals[corners])
     t = np.where((share >= -1e-7).all(axis=1), t, np.inf)
-    t = np.where((t >= 1.1 * low) & (t <= 1.1 * high), t, np.inf)
+    if limits is not None:
+        low, high = np.einsum("pc,pcs->sp", share, limits[corners])
+    t = np.where((t >= BEYOND * low) & (t <= BEYOND * high), t, np.inf)
     distance = np.full((count, many), np.inf)
     distance[rows, columns] = np.abs(t)
     best = distance.argmin(axis=1)
@@ -106,7 +122,8 @@ class _Looked:
 
     def __init__(self, prisms: Prisms, points: np.ndarray) -> None:
         self.prisms, self.points = prisms, points
-        self.key = points.shape, points.tobytes(), prisms.reference.tobytes(), prisms.reach
+        own = b"" if prisms.limits is None else prisms.limits.tobytes()
+        self.key = points.shape, points.tobytes(), prisms.reference.tobytes(), prisms.reach, own
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -12,7 +12,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, circle_basis, equal_angles
-from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.chart import Points, Shares, even_ends
 from aistat_jax.space.closed import distance_to_polygons, half_edges, shared_along
 from aistat_jax.space.curve import Curve, cross
 from aistat_jax.space.directions import direction_words
@@ -74,6 +74,10 @@ class OffsetChart:
     @property
     def reach(self) -> tuple[float, float]:
         return self.low, self.high
+
+    @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        return even_ends(self.reach, self.sites)
 
     @property
     def link(self) -> str:

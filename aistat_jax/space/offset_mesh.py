@@ -10,23 +10,16 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis
-from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.chart import Points, Shares, even_ends
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import words_in_space
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.mesh_bending import OffsetMeshBending
 from aistat_jax.space.mesh_feet import Foot, Prisms, remembered_feet
-from aistat_jax.space.surfaces import (
-    crossings,
-    mesh_modes,
-    mesh_reaches,
-    mode_count,
-    vertex_normals,
-)
+from aistat_jax.space.mesh_reach import checked_normals
+from aistat_jax.space.surfaces import crossings, mesh_modes, mode_count, vertex_normals
 
-# Boundaries keep to this share of the surface's reach, and a chart reaches at least so many voxels.
-KEPT, LEAST = 0.9, 0.25
 # A voxel wider than this many times the distance between sites is cut into eight.
 WIDE = 1.2
 # Points compared with every draw at a time.
@@ -39,11 +32,13 @@ class OffsetMeshChart:
 
     A `chart.Chart` whose sites are the vertices. Two corners and their normals span a side of the
     prism on a triangle, in which a point's place and distance are found. Values are positive
-    outside, and keep to (low, high).
+    outside, and keep to (low, high), or, where normals cross sooner in some places than in others,
+    each to its own `limits`.
 
     Shapes: reference, normals (site, 3) in patient coordinates; faces (face, 3); modes (site, mode)
     eigenfunctions of the Laplace-Beltrami operator of mean square one, eigenvalues (mode,) in units
-    of the ball of the mesh's volume; mass (site,) the area each vertex stands for.
+    of the ball of the mesh's volume; mass (site,) the area each vertex stands for; limits (site, 2)
+    or None.
     """
 
     reference: Float[np.ndarray, "site 3"]
@@ -55,6 +50,7 @@ class OffsetMeshChart:
     low: float
     high: float
     unit: str = static(default="mm")
+    limits: Float[np.ndarray, "site 2"] | None = None
 
     @property
     def dims(self) -> int:
@@ -69,12 +65,18 @@ class OffsetMeshChart:
         return self.low, self.high
 
     @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        if self.limits is None:
+            return even_ends(self.reach, self.sites)
+        return self.limits[:, 0], self.limits[:, 1]
+
+    @property
     def link(self) -> str:
         return "identity"
 
     @property
     def extent(self) -> float:
-        return float(self.content(np.full(self.sites, self.high)))
+        return float(self.content(self.ends[1]))
 
     @property
     def directions(self) -> Float[np.ndarray, "site 3"]:
@@ -109,7 +111,7 @@ class OffsetMeshChart:
 
     def foot(self, points: Float[np.ndarray, "point 3"]) -> Foot:
         """Under which triangle each point lies; elsewhere the nearest vertex and distance."""
-        prisms = Prisms(self.reference, self.faces, self.normals, self.reach)
+        prisms = Prisms(self.reference, self.faces, self.normals, self.reach, self.limits)
         return remembered_feet(prisms, points)
 
     def _flat(self, points: Points) -> tuple[Foot, tuple[int, ...]]:
@@ -211,7 +213,7 @@ class OffsetMeshChart:
         return self.surface(values).section(plane)
 
     def _crossings(self, surface: Mesh) -> Float[np.ndarray, " site"]:
-        return crossings(surface, self.reference, self.normals, self.low, self.high)
+        return crossings(surface, self.reference, self.normals, *self.ends)
 
     def sees(self, surface: Mesh) -> bool:
         """Whether at least half of the normals meet a closed surface within the reach."""
@@ -234,9 +236,10 @@ class OffsetMeshChart:
         if missed.any():
             from scipy.spatial import KDTree
 
+            low, high = self.ends
             near = KDTree(self.reference[~missed]).query(self.reference[missed])[1]
-            outside = values[~missed][near] > 0.5 * (self.low + self.high)
-            values[missed] = np.where(outside, self.high, self.low)
+            outside = values[~missed][near] > 0.5 * (low + high)[~missed][near]
+            values[missed] = np.where(outside, high[missed], low[missed])
         return values
 
     def inside(
@@ -367,42 +370,21 @@ class OffsetMeshChart:
         return OffsetMeshBending(change, self.modes, shift, np.asarray(float(shrinkage)))
 
 
-def checked_normals(
-    mesh: Mesh, reach: float, voxel: float
-) -> tuple[Mesh, Float[np.ndarray, "site 3"], float, float]:
-    """A closed mesh, its outward normals, and how far in and out boundaries may lie from it.
-
-    As far as `reach`, or as the normals do not cross. `voxel` is the side of the voxels that will
-    be read. Raises InputError for a mesh with holes or edges of more than two triangles, one so
-    small or narrow that its normals cross within LEAST voxels, and a reach that is not positive.
-    """
-    if not reach > 0:
-        raise InputError(f"the chart's reach must be positive, got {reach}")
-    mesh = mesh.check()
-    if not mesh.volume > 0:
-        raise InputError("the mesh is inside out, or empty; turn its triangles counter-clockwise")
-    normals = vertex_normals(mesh.points, mesh.faces)
-    inner, outer = mesh_reaches(mesh, normals)
-    low, high = (float(min(reach, KEPT * limit)) for limit in (inner, outer))
-    if min(low, high) < LEAST * voxel:
-        raise InputError(
-            f"normals of the reference cross {min(low, high):.2g} {mesh.unit} from it, less than "
-            f"{LEAST} of a voxel ({voxel:.3g} {mesh.unit}): it is too small or too narrow for "
-            "offsets; use a finer image, or contour it slice by slice"
-        )
-    return mesh, normals, low, high
-
-
-def offset_mesh_chart(mesh: Mesh, reach: float, voxel: float, modes: int) -> OffsetMeshChart:
+def offset_mesh_chart(
+    mesh: Mesh, reach: float, voxel: float, modes: int, *, even: bool = False
+) -> OffsetMeshChart:
     """The normals of a closed mesh, as far as `reach` to both sides or as they do not cross.
 
-    `modes` is how many eigenfunctions are kept. Raises InputError for what `checked_normals`
-    refuses.
+    Where that leaves all of them little room and some of them more, each has its own
+    (`mesh_reach.checked_normals`), unless `even`. `modes` is how many eigenfunctions are kept.
+    Raises InputError for what `checked_normals` refuses.
     """
-    mesh, normals, low, high = checked_normals(mesh, reach, voxel)
+    mesh, normals, low, high = checked_normals(mesh, reach, voxel, even=even)
     mass, functions, eigenvalues = mesh_modes(mesh, modes)
     radius = (0.75 * mesh.volume / np.pi) ** (1 / 3)
+    alike = np.ptp(low) == np.ptp(high) == 0
     return OffsetMeshChart(
         mesh.points, mesh.faces, normals, mass, functions, eigenvalues * radius**2,
-        -low, high, mesh.unit,
+        -float(low.max()), float(high.max()), mesh.unit,
+        None if alike else np.stack([-low, high], axis=1),
     )  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.space.curve import Curve, contours_from_mask
+from aistat_jax._typing import Float
+from aistat_jax.space.curve import Curve, MultiPolygon, contours_from_mask, region_of
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel
 
@@ -48,6 +51,18 @@ def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
             f"{_article(type(region).__name__)}"
         )
     return tuple(contours_from_mask(_slice_of(region, plane), plane))
+
+
+def region_in(chart: Any, values: Float[np.ndarray, " site"], plane: Plane | None) -> MultiPolygon:
+    """The inside of a boundary in a plane, by default that of its chart, as shapely polygons.
+
+    Raises InputError for a surface without a plane.
+    """
+    if plane is None and chart.dims == 3:
+        raise InputError(
+            "a surface has no slice of its own; say which plane, as image[name].grid.plane(k)"
+        )
+    return region_of(chart.sections(np.asarray(values), chart.plane if plane is None else plane))
 
 
 def _slice_of(mask: np.ndarray, plane: Plane) -> np.ndarray:

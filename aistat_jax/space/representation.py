@@ -35,6 +35,6 @@ def represented(
         expected = None if target is None else target.expected(chart, basis)
         known = 0.0 if expected is None else unlinked(chart.link, expected)
         fitted = known + functions @ np.linalg.lstsq(functions, predictor - known)[0]
-        values = np.asarray(linked(chart.link, fitted))
+        values = np.clip(linked(chart.link, fitted), *chart.ends)
     inside = chart.inside(values[None], points)[0]
     return 2 * float((inside & mask).sum()) / float(inside.sum() + mask.sum())

@@ -11,7 +11,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, repeated
-from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.chart import Points, Shares, even_ends
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.star import StarBending, StarChart, star_chart
@@ -77,6 +77,10 @@ class RingChart:
     @property
     def reach(self) -> tuple[float, float]:
         return 0.0, self.radius_max
+
+    @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        return even_ends(self.reach, self.sites)
 
     @property
     def link(self) -> str:

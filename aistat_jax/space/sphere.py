@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +11,20 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis
-from aistat_jax.space.chart import Points, Shares
+from aistat_jax.space.chart import Points, Shares, even_ends
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import words_in_space
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.sphere_sites import (
+    edge_products,
+    meeting,
+    pair_angles,
+    solid_angles,
+    sphere_analysis,
+    sphere_basis,
+    sphere_sites,
+)
 
 # Edges of the icosahedron are cut into so many: 10 n^2 + 2 rays.
 FREQUENCY = 8
@@ -30,21 +38,6 @@ MOST_CUT = 8
 AT_ONCE = 4096
 # Radii whose cubes are summed at a time: they stay in a core's cache.
 CACHED = 40_000
-
-
-class Sites(NamedTuple):
-    """Nearly even directions: the corners of an icosahedron whose faces are cut into triangles.
-
-    Shapes: directions (site, 3), triangles (face, 3) counter-clockwise from outside; share (site,)
-    of the sphere that each stands for; corners (20, 3, 3) of the icosahedron; number (20, n + 1,
-    n + 1) of the site at each place (i, j) of each of its faces.
-    """
-
-    directions: np.ndarray
-    triangles: np.ndarray
-    share: np.ndarray
-    corners: np.ndarray
-    number: np.ndarray
 
 
 @record
@@ -73,6 +66,10 @@ class SphereChart:
     @property
     def reach(self) -> tuple[float, float]:
         return 0.0, self.radius_max
+
+    @property
+    def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        return even_ends(self.reach, self.sites)
 
     @property
     def link(self) -> str:
@@ -206,7 +203,7 @@ class SphereChart:
         """Whether the centre lies inside of a closed surface: it then fills the sky."""
         corners = surface.points[surface.faces] - self.centre
         corners = corners / np.maximum(np.linalg.norm(corners, axis=-1, keepdims=True), 1e-300)
-        return float(_solid_angles(corners).sum()) > 2 * np.pi
+        return float(solid_angles(corners).sum()) > 2 * np.pi
 
     def values_of(self, surface: Mesh) -> Float[np.ndarray, " ray"]:
         """Where each ray leaves a closed surface for the last time.
@@ -265,7 +262,7 @@ class SphereChart:
         products of three of its values at the corners: cubes, squares times a neighbour, and the
         product of all three.
         """
-        angle, beside = _cubic(self.frequency)
+        angle, beside = pair_angles(self.frequency)
         triangles = self.triangles.T
         radii = np.asarray(values, dtype=float)
         found = []
@@ -283,7 +280,7 @@ class SphereChart:
     def weights(self, values: Float[np.ndarray, "*batch ray"]) -> Float[np.ndarray, "*batch ray"]:
         """A third of the triangles that meet at each ray."""
         area = np.linalg.norm(self._across(values), axis=-1) / 2
-        return area @ _corners(self.frequency) / 3
+        return area @ meeting(self.frequency) / 3
 
     def gap(
         self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
@@ -298,7 +295,7 @@ class SphereChart:
 
     def _normals(self, values: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray 3"]:
         """Unit normals at the rays, outwards: of the triangles around them by their areas."""
-        meet, across = _corners(self.frequency), self._across(values)
+        meet, across = meeting(self.frequency), self._across(values)
         total = np.stack([across[..., i] @ meet for i in range(3)], axis=-1)
         return total / np.linalg.norm(total, axis=-1, keepdims=True)
 
@@ -311,7 +308,7 @@ class SphereChart:
         """
         radii = np.asarray(values, dtype=float)
         a, b, c = (radii[..., self.triangles[:, i]] for i in range(3))
-        ab, bc, ca = _between(self.frequency)
+        ab, bc, ca = edge_products(self.frequency)
         return (a * b)[..., None] * ab + (b * c)[..., None] * bc + (c * a)[..., None] * ca
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
@@ -380,121 +377,6 @@ def _finer(frequency: int) -> tuple[np.ndarray, np.ndarray]:
     """The three rays around each vertex that a surface is drawn with, and their weights."""
     chart = SphereChart(np.zeros(3), 1.0, frequency=frequency)
     return chart._around(sphere_sites(FINER * frequency).directions)
-
-
-@cache
-def _between(frequency: int) -> Float[np.ndarray, "3 face 3"]:
-    """Cross products of the directions of each triangle's corners, by turns."""
-    sites = sphere_sites(frequency)
-    a, b, c = (sites.directions[sites.triangles[:, i]] for i in range(3))
-    return np.stack([np.cross(a, b), np.cross(b, c), np.cross(c, a)])
-
-
-@cache
-def _corners(frequency: int) -> Any:
-    """Which triangles meet at each ray: sparse (face, ray), ones."""
-    from scipy.sparse import csr_array
-
-    triangles = sphere_sites(frequency).triangles
-    face = np.repeat(np.arange(len(triangles)), 3)
-    return csr_array((np.ones(len(face)), (face, triangles.ravel())))
-
-
-@cache
-def _cubic(frequency: int) -> tuple[np.ndarray, Any]:
-    """Solid angles of the triangles, and for each pair of rays those of the triangles at both."""
-    from scipy.sparse import diags_array
-
-    sites = sphere_sites(frequency)
-    angle, meet = _solid_angles(sites.directions[sites.triangles]), _corners(frequency)
-    return angle, (meet.T @ diags_array(angle) @ meet).tocsr()
-
-
-@cache
-def sphere_sites(frequency: int) -> Sites:
-    """The directions of a star in space, and how they hang together."""
-    corners = _icosahedron()
-    n = frequency
-    places = [(i, j) for i in range(n + 1) for j in range(n + 1 - i)]
-    number = np.full((20, n + 1, n + 1), -1)
-    directions: dict[tuple[float, ...], int] = {}
-    for face, (a, b, c) in enumerate(corners):
-        for i, j in places:
-            point = i * a + j * b + (n - i - j) * c
-            point /= np.linalg.norm(point)
-            key = tuple(np.round(point, 9) + 0.0)
-            number[face, i, j] = directions.setdefault(key, len(directions))
-    triangles = []
-    for at in number:
-        for i, j in places:
-            if i + j < n:
-                triangles.append((at[i + 1, j], at[i, j + 1], at[i, j]))
-            if i + j < n - 1:
-                triangles.append((at[i + 1, j], at[i + 1, j + 1], at[i, j + 1]))
-    points = np.array(list(directions))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    faces = np.array(triangles)
-    outward = np.linalg.det(points[faces]) > 0
-    faces = np.where(outward[:, None], faces, faces[:, ::-1])
-    third = np.repeat(_solid_angles(points[faces]) / 3, 3)
-    share = np.bincount(faces.ravel(), third, len(points)) / (4 * np.pi)
-    return Sites(points, faces, share, corners, number)
-
-
-@cache
-def sphere_basis(frequency: int, degree: int) -> Basis:
-    """Real spherical harmonics to a degree, of mean square one, on the rays of a star in space.
-
-    Eigenvalues l (l + 1). Raises InputError when the rays are too few to tell them apart.
-    """
-    from scipy.special import sph_harm_y
-
-    directions = sphere_sites(frequency).directions
-    if not degree >= 1 or 2 * (degree + 1) ** 2 > len(directions):
-        raise InputError(
-            f"spherical harmonics of degree {degree} need at least {2 * (degree + 1) ** 2} rays, "
-            f"got {len(directions)}; use a lower degree or a higher frequency"
-        )
-    x, y, z = directions.T
-    polar, azimuth = np.arccos(np.clip(z, -1, 1)), np.arctan2(y, x)
-    columns, eigenvalues = [], []
-    for order in range(degree + 1):
-        for m in range(-order, order + 1):
-            harmonic = sph_harm_y(order, abs(m), polar, azimuth)
-            part = harmonic.real if m >= 0 else harmonic.imag
-            columns.append(np.sqrt(4 * np.pi * (1 if m == 0 else 2)) * part)
-            eigenvalues.append(float(order * (order + 1)))
-    return Basis(np.stack(columns, axis=1), np.array(eigenvalues), 2, degree)
-
-
-@cache
-def sphere_analysis(frequency: int, degree: int) -> Float[np.ndarray, "basis ray"]:
-    """What takes values on the rays to coefficients of harmonics, by weighted least squares."""
-    functions = np.asarray(sphere_basis(frequency, degree).functions)
-    weighted = functions * sphere_sites(frequency).share[:, None]
-    return np.linalg.solve(weighted.T @ functions, weighted.T)
-
-
-def _icosahedron() -> Float[np.ndarray, "20 3 3"]:
-    """Corners of its faces, counter-clockwise from outside, on the unit sphere."""
-    from scipy.spatial import ConvexHull
-
-    golden = (1 + np.sqrt(5)) / 2
-    one = np.array([(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)])
-    points = np.concatenate([np.roll(one, k, axis=1) for k in range(3)])
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    corners = points[ConvexHull(points).simplices]
-    outward = np.linalg.det(corners) > 0
-    return np.where(outward[:, None, None], corners, corners[:, ::-1])
-
-
-def _solid_angles(corners: Float[np.ndarray, "face 3 3"]) -> Float[np.ndarray, " face"]:
-    """Of triangles on the unit sphere, negative where seen from outside (Van Oosterom & Strackee
-    1983, eq. 8)."""
-    a, b, c = np.moveaxis(corners, 1, 0)
-    product = np.linalg.det(corners)
-    dots = sum(np.einsum("fi,fi->f", *pair) for pair in ((a, b), (b, c), (c, a)))
-    return 2 * np.arctan2(product, 1 + dots)
 
 
 def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -10,8 +10,12 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import MultiPolygon, as_polygons
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.outlines import region_in
 
 _MINIMUM_DRAWS = 100
+_FOLDS = 5
 
 
 @record
@@ -37,6 +41,15 @@ class Band:
         return self.chart.unit
 
     @property
+    def sites(self) -> int:
+        return len(self.lower)
+
+    def region(self, plane: Plane | None = None) -> MultiPolygon:
+        """What lies between its edges in a plane, as shapely polygons; see `to_shapely`."""
+        upper, lower = (region_in(self.chart, edge, plane) for edge in (self.upper, self.lower))
+        return as_polygons(upper.difference(lower))
+
+    @property
     def half_width(self) -> Float[np.ndarray, " ray"]:
         """The larger of the distances from the centre to the two edges, along each ray."""
         return np.maximum(self.upper - self.centre, self.centre - self.lower)
@@ -58,24 +71,45 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     """Band that holds the whole boundary at once with posterior probability `level`.
 
     The half-width at each ray is the posterior sd there times the `level` quantile, over
-    draws, of the largest standardised deviation (Syring & Li 2017, sec. 2.3), so that the
-    band holds the smallest number of draws that is at least `level` of them. The centre is
-    the posterior mean radius; the lower edge stops where the chart begins (radius 0).
+    draws, of the largest standardised deviation (Syring & Li 2017, sec. 2.3). Each draw is
+    standardised by the mean and sd of draws that it has no part in (`_FOLDS` parts): by those of
+    all draws, itself among them, it would look nearer than a new one, and over hundreds of
+    sites a 95% band would be one of 92%. The centre is the posterior mean radius; the lower
+    edge stops where the chart begins (radius 0).
 
     Raises InputError for a level outside (0, 1) or fewer than 100 draws.
     """
     draws = _checked_draws(posterior, level)
     centre, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    deviation = np.abs(draws - centre) / np.where(sd > 0, sd, np.inf)
-    multiple = np.quantile(deviation.max(axis=1), level, method="inverted_cdf")
+    multiple = np.quantile(_largest_deviations(draws), level, method="inverted_cdf")
     return Band(
-        lower=np.maximum(centre - multiple * sd, posterior.chart.reach[0]),
+        lower=np.maximum(centre - multiple * sd, posterior.chart.ends[0]),
         centre=centre,
         upper=centre + multiple * sd,
         chart=posterior.chart,
         level=float(level),
         kind="simultaneous",
     )
+
+
+def _largest_deviations(draws: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, " draw"]:
+    """Of each draw the largest of |draw - mean| / sd, by mean and sd of the other parts' draws.
+
+    A part is a run of draws, since those of a chain are like their neighbours; a draw that
+    importance sampling repeats is in one part, whole.
+    """
+    _, first, same = np.unique(draws.sum(axis=1), return_index=True, return_inverse=True)
+    if len(first) < _FOLDS:  # hardly a posterior, but a band
+        first, same = np.arange(len(draws)), np.arange(len(draws))
+    part = np.argsort(np.argsort(first))[same] * _FOLDS // len(first)
+    shifted = draws - draws.mean(axis=0)
+    found = np.empty(len(draws))
+    for n in range(_FOLDS):
+        others = shifted[part != n]
+        sd = others.std(axis=0, ddof=1)
+        deviation = np.abs(shifted[part == n] - others.mean(axis=0))
+        found[part == n] = (deviation / np.where(sd > 0, sd, np.inf)).max(axis=1)
+    return found
 
 
 def pointwise_band(posterior: Posterior, level: float = 0.95) -> Band:

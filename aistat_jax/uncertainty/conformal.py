@@ -85,7 +85,7 @@ class ConformalBand:
             upper = old.centre + self.margin * (old.upper - old.centre)
         return replace(
             old,
-            lower=np.maximum(np.minimum(lower, old.centre), posterior.chart.reach[0]),
+            lower=np.maximum(np.minimum(lower, old.centre), posterior.chart.ends[0]),
             upper=np.maximum(upper, old.centre),
             level=self.coverage,
             kind="conformal",

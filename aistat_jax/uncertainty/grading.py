@@ -59,6 +59,10 @@ class Grade:
     trusted_to: float | None = static(default=None)
 
     @property
+    def sites(self) -> int:
+        return len(self.local)
+
+    @property
     def tolerance_mm(self) -> float:
         if self.unit != "mm":
             raise InputError(

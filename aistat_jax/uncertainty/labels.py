@@ -28,7 +28,7 @@ def label_map(posteriors: Sequence[Posterior], channel: Channel) -> Int[np.ndarr
     for number, posterior in enumerate(posteriors, start=1):
         chart, draws = posterior.chart, posterior.draws
         chosen = draws[np.linspace(0, len(draws) - 1, min(DRAWS, len(draws))).round().astype(int)]
-        edge = chart.points(np.minimum(draws.max(axis=0), chart.reach[1]))
+        edge = chart.points(np.minimum(draws.max(axis=0), chart.ends[1]))
         middle = 0.5 * (edge.min(axis=0) + edge.max(axis=0))
         reach = float(np.linalg.norm(edge - middle, axis=-1).max())
         part = channel.slice_at(chart.plane).around(middle, reach)

@@ -66,16 +66,11 @@ def _share(
 def _points(posterior: Posterior, where: Plane | Grid | None) -> Float[np.ndarray, "*grid dims"]:
     """Voxel centres of a slice or volume, in the coordinates of the boundary's chart."""
     chart = posterior.chart
-    if chart.dims == 3:
-        if where is None:
-            raise InputError(
-                "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"
-            )
-        return where.points() if isinstance(where, Grid) else where.to_world(where.points())
-    if isinstance(where, Grid):
-        raise InputError("a contour in a slice has no volume; say where with a plane of the grid")
-    plane: Plane = chart.plane if where is None else where
-    return plane.points()
+    if chart.dims == 3 and where is None:
+        raise InputError(
+            "a surface has no slice of its own; say where: image.primary.grid, or a plane of it"
+        )
+    return (chart.plane if where is None else where).places(chart.dims)
 
 
 def sample_masks(

@@ -107,7 +107,9 @@ def agreement(
     for n, contour in enumerate(contours):
         if contour.reference is None:
             continue
-        band = simultaneous_band(contour.posterior, level)
+        band = contour.band
+        if band.level != level:
+            band = simultaneous_band(contour.posterior, level)
         if exact:
             inside.append(band.holds(contour.reference))
         elif isinstance(contour.reference, Curve):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.curve import Curve, as_polygons, region_of
+from aistat_jax.space.curve import Curve, region_of
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
@@ -24,6 +24,13 @@ else:
     MultiPolygon = Any
 
 KINDS = ("estimate", "lower", "upper")
+
+
+@runtime_checkable
+class Regional(Protocol):
+    """What covers a region of a plane: a posterior, a band, a curve."""
+
+    def region(self, plane: Plane | None = None) -> MultiPolygon: ...
 
 
 @record
@@ -79,10 +86,9 @@ def check_surface(posterior: Posterior, *others: Any) -> None:
     for other in others:
         if other is None:
             continue
-        at = other.lower if isinstance(other, Band) else other.local
-        if len(at) != posterior.chart.sites:
+        if other.sites != posterior.chart.sites:
             raise InputError(
-                f"the {type(other).__name__.lower()} has {len(at)} sites and the surface "
+                f"the {type(other).__name__.lower()} has {other.sites} sites and the surface "
                 f"{posterior.chart.sites}; make it of this posterior"
             )
 
@@ -191,32 +197,20 @@ def section_rows(
     return rows
 
 
-def to_shapely(
-    shape: Posterior | Band | Curve | Sequence[Curve], plane: Plane | None = None
-) -> MultiPolygon:
+def to_shapely(shape: Regional | Sequence[Curve], plane: Plane | None = None) -> MultiPolygon:
     """A region in a plane as shapely polygons with holes, in the plane's coordinates (u, v).
 
     Of a posterior it is the inside of its estimate; of a band what lies between its edges; of
     curves what they enclose, by the even-odd rule. A contour in a slice has a plane of its own, a
     surface has to be told one. Empty where the plane meets nothing.
 
-    Raises InputError for a surface without a plane.
+    Whatever else has a method `region(plane)` is asked it. Raises InputError for a surface without
+    a plane.
 
     >>> square = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 3.0], [0.0, 3.0]])
     >>> to_shapely([Curve(square), Curve(square / 3 + 1)]).area
     8.0
     """
-    if isinstance(shape, Posterior):
-        return _cut(shape.chart, shape.estimate, plane)
-    if isinstance(shape, Band):
-        upper, lower = (_cut(shape.chart, edge, plane) for edge in (shape.upper, shape.lower))
-        return as_polygons(upper.difference(lower))
-    return region_of([shape] if isinstance(shape, Curve) else list(shape))
-
-
-def _cut(chart: Any, values: np.ndarray, plane: Plane | None) -> MultiPolygon:
-    if plane is None and chart.dims == 3:
-        raise InputError(
-            "a surface has no slice of its own; say which plane, as image[name].grid.plane(k)"
-        )
-    return region_of(chart.sections(np.asarray(values), chart.plane if plane is None else plane))
+    if isinstance(shape, Regional):
+        return shape.region(plane)
+    return region_of(list(shape))

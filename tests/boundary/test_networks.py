@@ -16,13 +16,20 @@ import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.boundary.evidence import log_likelihood
+from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.networks import (
+    Seen,
     network_logits,
     network_prior,
+    prior_of,
+    unlike_training,
 )
+from aistat_jax.boundary.targets import Targets
 from aistat_jax.nets.contour_head import ContourHead
+from aistat_jax.nets.domain import measured_for
+from aistat_jax.nets.domain_fitting import fit_domain
 from aistat_jax.nets.edge_law import FOURIER, RAYS, SCALE, Edge, covariance, spread
-from aistat_jax.nets.edges import FeatureField, edge_at, feature_field
+from aistat_jax.nets.edges import FeatureField, edge_and_look, edge_at, feature_field
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import Net, load_net, save_net, untrained, weights_of
 from aistat_jax.space.basis import circle_basis, equal_angles
@@ -184,3 +191,35 @@ def test_a_network_keeps_its_head_on_disk_and_one_without_is_refused(tmp_path):
         network_prior(bare, an_image(), a_target())
     with pytest.raises(InputError, match="3D"):
         feature_field(untrained(tiny_plan(dims=3)), an_image())
+
+
+def test_what_a_network_was_not_trained_on_is_a_doubt_of_the_target():
+    """And of a network whose training is not known, nothing is said."""
+    field, target = feature_field(a_net(), an_image()), a_target()
+    edge, seen = edge_and_look(field, target.plane, target.centre, target.radius)
+    images = [
+        (f"p{n}", measured_for(a_net().plan, pet(np.random.default_rng(n)))) for n in range(9)
+    ]
+    near = [(f"p{n}", seen + 0.1 * np.sin(np.arange(len(seen)) + n)) for n in range(9)]
+    far = [(patient, look + 100.0) for patient, look in near]
+
+    def doubts(edges: list[tuple[str, np.ndarray]], image: aj.Image) -> tuple[str, ...]:
+        net = with_(a_net(), domain=fit_domain("tiny", images, edges, units={"PT": "SUV"}))
+        about = Seen(Targets((target,)), net, field, unlike_training(net, image))
+        model = about.by_network(target)
+        assert len(about.departures(target)) == len(model.target.doubts)
+        assert about.by_image(target, aj.intensity(image)).target.doubts == model.target.doubts
+        return model.target.doubts
+
+    assert doubts(near, an_image()) == ()
+    (said,) = doubts(far, an_image())
+    assert "what its features show about this edge" in said
+    coarse = aj.Image.from_arrays(PT=an_image()["PT"].values, spacing_mm=(3.0, 3.0, 2.0))
+    (said,) = doubts(near, coarse)
+    assert said.startswith("outside of what the network tiny was trained on: pixels of 3 mm")
+    assert Seen(Targets((target,)), a_net(), field).by_network(target).target.doubts == ()
+    assert unlike_training(a_net(), coarse) == ()
+    posterior = aj.fit(boundary_model(replace(target, doubts=(said,)), prior=prior_of(edge)))
+    grade = aj.grade(posterior, tolerance_mm=50.0)
+    assert grade.case == "red"
+    assert "Outside of what the network tiny" in grade.reasons[0]

@@ -13,8 +13,6 @@ import aistat_jax as aj
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import (
     Voxels,
-    _Blurred,
-    _Hard,
     given_boundaries,
     inside_shares,
     voxels_of,
@@ -75,7 +73,7 @@ def test_a_blurred_step_is_prior_times_voxels_over_posterior(kind):
     """Candidate's formula: at whatever intensities, the collapsed likelihood comes out."""
     voxels, radii, value = setting(kind)
     given = given_boundaries(voxels, np.stack([radii] * 5), np.random.default_rng(1))
-    law = _Blurred(voxels)
+    law = voxels.levels()
     inside = inside_shares(voxels.term, voxels.shared, np.stack([radii] * 5))
     places = law.parameters(inside, np.random.default_rng(1))
     x = np.stack([np.ones_like(inside[0]), inside[0]], axis=1)
@@ -108,7 +106,7 @@ def test_hard_steps_are_prior_times_voxels_over_posterior(kind):
 
     voxels, radii, value = setting(kind)
     family, hyper = kind.removeprefix("hard "), HYPER[kind.removeprefix("hard ")]
-    law = _Hard(voxels)
+    law = voxels.levels()
     inside = (voxels.shared.position < radii[voxels.shared.site]).astype(float)[None]
     (place,) = law.parameters(inside, np.random.default_rng(1))
     given = given_boundaries(voxels, radii[None], np.random.default_rng(1))

@@ -12,15 +12,16 @@ from scipy import stats
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
+from aistat_jax.boundary.answers import Counted, Read
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import (
-    _Uneven,
     expected,
     given_boundaries,
     inside_shares,
     voxels_of,
 )
-from aistat_jax.boundary.uneven import UnevenStep, level_rows
+from aistat_jax.boundary.uneven import UnevenStep
+from aistat_jax.boundary.uneven_levels import LevelPrior, UnevenLevels
 from aistat_jax.data.phantoms import Phantom
 from tests.boundary import brute
 
@@ -54,13 +55,13 @@ def test_uneven_levels_are_prior_times_voxels_over_posterior():
     many = np.stack([radii] * 3)
     given = given_boundaries(voxels, many, np.random.default_rng(1))
     inside = inside_shares(term, voxels.shared, many)
-    law = _Uneven(voxels)
+    law = voxels.levels()
+    assert isinstance(law, UnevenLevels)
     places = law.parameters(inside, np.random.default_rng(1))
-    best, rate, factor = term.levels_given(level_rows(inside[0], law.of_pair), law.y, law.weight)
-    shape = float(term.shape) + 0.5 * ETA * len(voxels.values)
 
-    def density(at, middle, precision, shape, rate):
+    def density(at, prior: LevelPrior):
         *levels, sd = at
+        middle, precision, shape, rate = prior
         error = np.asarray(levels) - middle
         normal = 0.5 * np.linalg.slogdet(precision / (2 * np.pi * sd**2))[1]
         normal -= 0.5 * error @ precision @ error / sd**2
@@ -68,8 +69,8 @@ def test_uneven_levels_are_prior_times_voxels_over_posterior():
         return normal + noise.logpdf(sd**2)
 
     for place, block in zip(places, given.block_log_likelihood, strict=True):
-        before = density(place, term.mean, term.precision, float(term.shape), float(term.rate))
-        after = density(place, best, factor @ factor.T, shape, rate)
+        before = density(place, law.prior)
+        after = density(place, law.given(inside[0]))
         assert abs(before + block.sum() - after - value) < 1e-5 * abs(value)
         assert abs(before + block[1:].sum() - after - value) > 1e-3
 
@@ -130,3 +131,24 @@ def test_what_is_expected_follows_the_levels():
 def test_what_levels_may_be(how):
     with pytest.raises(InputError, match="levels"):
         aj.intensity(aj.pet_ct_phantom(0).image, "PT", **how)
+
+
+def test_simulated_levels_differ_as_their_prior_says():
+    (radii,) = brute.boundaries(small().chart, 1)
+    spread = {}
+    for levels in ("even", "uneven"):
+        model = small(levels, bump=4.0)
+        (voxels,) = voxels_of(model)
+        share = inside_shares(voxels.term, voxels.shared, radii[None])[0]
+        share = np.bincount(voxels.shared.voxel, voxels.shared.share * share)
+        ends = voxels.points[:, 0] - model.chart.centre[0]
+        gaps = []
+        for seed in range(12):
+            (piece,) = aj.simulate(model, radii, seed=seed).pieces
+            assert isinstance(piece, Counted)
+            read = Read(tuple(model.data.terms), model.target, model.chart)
+            values = piece.counted(read)[0].values
+            right, left = (values[(share > 0.95) & (k * ends > 2.0)] for k in (1, -1))
+            gaps.append((right.mean() - left.mean()) / np.hypot(right.std(), left.std()))
+        spread[levels] = np.std(gaps)
+    assert spread["uneven"] > 2 * spread["even"]

@@ -14,7 +14,7 @@ from aistat_jax.cli import main
 from aistat_jax.cli.options import names_of, stem_of
 from aistat_jax.nets.weights import save_net, untrained
 from aistat_jax.views import outputs
-from tests import test_cli
+from tests.cli import scans
 from tests.cli.datasets import ball, save, write_balls
 from tests.ends import inputs
 from tests.nets.cases import tiny_plan
@@ -32,7 +32,7 @@ def brief(folder: Path, case, **options) -> list[str]:
 @pytest.fixture
 def scan(tmp_path, monkeypatch):
     """A PET and a point in it; fits are circles and files are few, in a folder of one's own."""
-    monkeypatch.setattr(case, "_fit", test_cli.circles)
+    monkeypatch.setattr(case, "_fit", scans.circles)
     monkeypatch.setattr(outputs, "write_files", brief)
     monkeypatch.chdir(tmp_path)
     path, point = inputs(tmp_path / "data")
@@ -43,7 +43,7 @@ def scan(tmp_path, monkeypatch):
         if name.endswith((".nii.gz", ".nii")):
             shutil.copy(path, name)
         else:
-            image = test_cli.pet_ct_phantom(3, shape=(30, 28), spacing_mm=(4.0, 4.0)).image
+            image = scans.pet_ct_phantom(3, shape=(30, 28), spacing_mm=(4.0, 4.0)).image
             np.savez(name, image["PT"].values[:, :, 0])
         where = ["--point", at, "--slices", "point", "--draws", "100"]
         assert main(["contour", name, *where, *options]) == status

@@ -110,9 +110,9 @@ class Circles(WorkerPlugin):
 
     def setup(self, worker: object) -> None:
         from aistat_jax import case
-        from tests import test_cli
+        from tests.cli import scans
 
-        case._fit = test_cli.circles
+        case._fit = scans.circles
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from aistat_jax import case
 from aistat_jax.cli import main
 from aistat_jax.cohort import workers
 from aistat_jax.cohort.task import WITHHELD
-from tests import test_cli
+from tests.cli import scans
 
 pytest.importorskip("distributed", reason="needs the extra: pip install 'aistat_jax[cohort]'")
 
@@ -39,7 +39,7 @@ def manifest(tmp_path) -> Path:
 
 @pytest.fixture
 def run(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(case, "_fit", test_cli.circles)
+    monkeypatch.setattr(case, "_fit", scans.circles)
     monkeypatch.setattr(workers, "LocalWorkers", Here)
 
     def cohort(*more: str) -> Path:

@@ -26,7 +26,7 @@ from aistat_jax.cohort import workers
 from aistat_jax.cohort.task import Task, contour_task, is_done
 from aistat_jax.cohort.workers import worker_environment
 from aistat_jax.data.phantoms import pet_ct_phantom
-from tests import test_cli
+from tests.cli import scans
 from tests.cli.datasets import save
 from tests.cli.test_ends import disk  # noqa: F401
 from tests.ends import fill
@@ -80,7 +80,7 @@ def wait_for(out: Path, count: int, process: subprocess.Popen, timeout_s: float 
 @pytest.fixture
 def here(monkeypatch):
     """`aistat cohort` in this process, with fits that are circles."""
-    monkeypatch.setattr(case, "_fit", test_cli.circles)
+    monkeypatch.setattr(case, "_fit", scans.circles)
     monkeypatch.setattr(workers, "LocalWorkers", Here)
 
     def cohort(manifest: Path, out: Path, *more: str) -> int:

@@ -96,7 +96,10 @@ def save_series(
             pet_words(said)
         said.PixelData = values[:, :, n].T.astype("<i2").tobytes()
         change(said, n)
-        said.save_as(folder / f"{(7 * n) % 101:03d}{modality}.dcm", enforce_file_format=True)
+        said.save_as(
+            folder / f"{(7 * n) % 101:03d}{n // 101 or ''}{modality}.dcm",
+            enforce_file_format=True,
+        )
     return folder
 
 

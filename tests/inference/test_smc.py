@@ -10,7 +10,7 @@ from aistat_jax.inference import smc
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.transport import Transport, find_transport
-from benchmarks.surfaces import simulate
+from benchmarks.charts import simulate
 from tests.inference.cases import soft_model
 
 # What 400 draws of the prior, from which the start is made, may be off by: a false alarm rate of
@@ -67,7 +67,7 @@ def test_a_start_from_what_the_evidence_says_does_not(monkeypatch):
 def test_a_thousand_particles_are_as_wide_as_a_posterior_of_171_dimensions(monkeypatch):
     """Beside weighted draws that are worth over 1,500. The control shrinks no covariance, with 260
     particles a population in place of 256, so that it is compiled anew."""
-    model, _ = simulate(12)
+    model, _ = simulate("sphere", 3)
     laplace = fit(model, draws=4000, fallback=False)
     assert laplace.diagnostics.khat is not None
     assert laplace.diagnostics.khat < 0.5

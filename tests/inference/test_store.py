@@ -142,7 +142,7 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path):
         ("schema", 0, "of schema 0, which this version does not read"),
         ("schema", SCHEMA + 1, f"newer version .schema {SCHEMA + 1}.; update"),
         ("schema", "old", "not a whole posterior file"),
-        ("chart", "torus", "of the kind 'torus', which is not among offset"),
+        ("chart", "torus", "of the kind 'torus', which is not among star"),
         ("seed", 1, None),  # the control
     ],
 )

@@ -100,16 +100,33 @@ def test_a_filtering_is_the_sum_it_stands_for(rng, filtering):
 
 
 @pytest.mark.parametrize(
-    ("shape", "strides"),
-    [((1, 128, 96, 2), (1, 1)), ((1, 264, 166, 2), (2, 2)), ((9, 40, 48, 2), (1, 1)),
-     ((12, 48, 48, 2), (2, 1)), ((1, 197, 89, 2), (1, 1)), ((9, 40, 48, 6), (1, 1)),
-     ((1, 264, 166, 6), (2, 2)), ((1, 197, 89, 4), (1, 1))],
+    ("shape", "strides", "window"),
+    [((1, 64, 48, 2), (1, 1), (3, 3)), ((1, 132, 82, 2), (2, 2), (3, 3)),
+     ((9, 20, 24, 6), (1, 1), (3, 3)), ((12, 24, 24, 2), (2, 1), (3, 3)),
+     ((1, 97, 43, 4), (1, 1), (3, 3)), ((1, 64, 48, 6), (1, 1), (5, 3)),
+     ((1, 2, 1500, 4), (1, 1), (3, 3))],
 )  # fmt: skip
-def test_the_kernel_gradient_by_blocks_is_the_native_one(rng, shape, strides):
-    x, w = _arrays(rng, shape, (3, 3, shape[-1], 4))
+def test_the_kernel_gradient_by_blocks_is_the_native_one(rng, shape, strides, window):
+    """Blocks of rows, of images, of single rows; at the edges of the array there are zeros."""
+    x, w = _arrays(rng, shape, (*window, shape[-1], 4))
     out = convolution._native(x, w, strides)
     assert out[..., 0].size > convolution.BLOCK
-    _agree(rng, partial(by_rows, strides=strides), strides, x, w, 1e-4)
+    _agree(rng, partial(by_rows, strides=strides), strides, x, w, 1e-5)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("features", [2, 6])
+def test_so_it_is_in_a_single_block(rng, features, strides):
+    x, w = _arrays(rng, (2, 6, 8, features), (3, 3, features, 4))
+    _agree(rng, partial(by_rows, strides=strides), strides, x, w, 1e-5)
+    # negative control: an edge that counts twice
+    native = partial(convolution._native, strides=strides)
+    (out,) = _arrays(rng, native(x, w).shape)
+    found, wrong = (
+        jax.vjp(f, w)[1](out)[0]
+        for f in (partial(by_rows, x, strides=strides), lambda w: native(x.at[:, 0].mul(2), w))
+    )
+    assert float(jnp.abs(found - wrong).max()) > 0.1
 
 
 @pytest.mark.parametrize("dims", [2, 3])

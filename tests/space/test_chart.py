@@ -14,7 +14,7 @@ from aistat_jax.boundary.model import BoundaryData, boundary_program
 from aistat_jax.boundary.prior import Prior
 from aistat_jax.boundary.tables import smooth_table
 from aistat_jax.inference.laplace import laplace_one
-from aistat_jax.space.chart import Chart, Shares, interpolated, linked, unlinked
+from aistat_jax.space.chart import Chart, Shares, even_ends, interpolated, linked, unlinked
 from aistat_jax.space.star import StarChart
 from tests.boundary import brute
 
@@ -115,6 +115,10 @@ class Offset:
     @property
     def reach(self) -> tuple[float, float]:
         return -self.width, self.width
+
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        return even_ends(self.reach, self.star.sites)
 
     def position(self, points: np.ndarray) -> np.ndarray:
         return self.star.position(points) - self.radius

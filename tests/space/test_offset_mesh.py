@@ -11,14 +11,12 @@ from aistat_jax._record import replace
 from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh, surface_from_mask
+from aistat_jax.space.mesh_reach import mesh_reaches
+from aistat_jax.space.mesh_reference import smooth_surface
 from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
-from aistat_jax.space.sphere import sphere_chart, sphere_sites
-from aistat_jax.space.surfaces import (
-    mesh_reaches,
-    mode_count,
-    smooth_surface,
-    vertex_normals,
-)
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.sphere_sites import sphere_sites
+from aistat_jax.space.surfaces import mode_count, vertex_normals
 from tests.helpers import tube_depth
 
 GRID = Grid(np.diag([2.0, 2.0, 3.0, 1.0]), (40, 40, 16))
@@ -190,17 +188,21 @@ def test_what_is_no_reference_is_refused(chart):
         chart.values_of(far)
 
 
-def test_a_mesh_is_finer_only_where_the_normals_of_a_coarse_one_cross():
+def test_a_mesh_is_finer_only_where_a_coarse_one_folds_or_is_too_flat():
     x, y, z = np.moveaxis(GRID.points(), -1, 0)
     within = (np.abs(x - 40) < 32) & (np.abs(y - 40) < 22)
     plate = (np.abs(z - 24 - 7 * np.sin(x / 7)) < 4) & within
 
     def reach(mesh):
-        return min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces)))
+        return min(mesh_reaches(mesh, vertex_normals(mesh.points, mesh.faces)).least)
 
     coarse, fine = smooth_surface(plate, GRID, 150), smooth_surface(plate, GRID, 150, 700)
     assert (len(coarse.points), len(fine.points)) == (150, 700)
     assert reach(coarse) < 0.5 < 2.0 < reach(fine)
-    tube = smooth_surface(MASK, GRID, 150, 700)  # the control: a coarse mesh will do
-    assert len(tube.points) == 150
+    tube = smooth_surface(MASK, GRID, 900, 1200)  # the control: a coarse mesh will do
+    assert len(tube.points) == 900
     assert reach(tube) > 4.0
+    rough = smooth_surface(MASK, GRID, 150)  # its flat triangles lose too much of a tube
+    assert reach(rough) > 4.0
+    assert len(smooth_surface(MASK, GRID, 150, 900).points) == 900
+    assert rough.volume < 0.95 * tube.volume

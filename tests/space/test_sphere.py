@@ -10,7 +10,8 @@ from aistat_jax._errors import InputError
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh, surface_from_mask
-from aistat_jax.space.sphere import sphere_basis, sphere_chart, sphere_sites
+from aistat_jax.space.sphere import sphere_chart
+from aistat_jax.space.sphere_sites import sphere_basis, sphere_sites
 
 R = 20.0
 

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from scipy.stats import binom
 
 import aistat_jax as aj
-from aistat_jax.boundary.simulate import blurred_values
+from aistat_jax.boundary.redrawn import blurred_values
 from benchmarks.calibration import FALSE_ALARM, STEP, held
 from tests.boundary.test_offsets import PLANE
 from tests.helpers import horseshoe_curve

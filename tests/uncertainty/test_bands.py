@@ -15,16 +15,41 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_simultaneous_band_holds_exactly_its_share_of_the_draws(level):
+def test_simultaneous_band_holds_its_share_of_the_draws(level):
+    """A few more than its share: of those that made it, as many as new ones would be (below)."""
     posterior = make_posterior(draws=1000, swell=2.0)
     held = simultaneous_band(posterior, level).contains(posterior.draws).mean()
-    assert held == pytest.approx(level, abs=1e-12)
+    assert level <= held + 0.01 < level + 0.03
 
 
-def test_share_is_the_next_one_up_when_the_draws_do_not_divide():
-    posterior = make_posterior(draws=333)
-    held = simultaneous_band(posterior, 0.95).contains(posterior.draws).sum()
-    assert held == int(np.ceil(0.95 * 333))
+def test_a_band_over_many_sites_holds_its_share_of_new_boundaries():
+    """60 bands of 300 draws at 500 sites that know nothing of each other; the sd of the mean share
+    is 0.003. The control judges draws by a mean and an sd that they had a part in."""
+    rng = np.random.default_rng(0)
+    posterior = make_posterior(rays=500, draws=300)
+    fresh = 10 + rng.standard_normal((2000, 500))
+    held, naive = [], []
+    for _ in range(60):
+        draws = 10 + rng.standard_normal((300, 500))
+        posterior.radii[:] = draws.reshape(posterior.radii.shape)
+        held.append(simultaneous_band(posterior).contains(fresh).mean())
+        centre, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        multiple = np.quantile((np.abs(draws - centre) / sd).max(axis=1), 0.95)
+        naive.append((np.abs(fresh - centre) < multiple * sd).all(axis=1).mean())
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
+    assert np.mean(naive) < 0.935
+
+
+def test_draws_that_importance_sampling_repeats_are_judged_by_others():
+    """300 draws, each twice or more, and in any order: as wide as from those 300 alone."""
+    rng = np.random.default_rng(1)
+    single, several = make_posterior(draws=300), make_posterior(draws=900)
+    draws = single.draws.copy()
+    several.radii[:] = draws[rng.permutation(np.repeat(np.arange(300), 3))].reshape(
+        several.radii.shape
+    )
+    widths = [simultaneous_band(one).half_width for one in (single, several)]
+    np.testing.assert_allclose(widths[0], widths[1], rtol=0.03)
 
 
 def test_pointwise_band_does_not_hold_the_boundary_simultaneously():
@@ -79,7 +104,7 @@ def test_a_ray_without_spread_is_allowed():
     posterior.radii[..., 5] = 10.0
     band = simultaneous_band(posterior)
     assert band.half_width[5] == pytest.approx(0.0, abs=1e-9)
-    assert band.contains(posterior.draws).mean() == pytest.approx(0.95)
+    assert band.contains(posterior.draws).mean() == pytest.approx(0.95, abs=0.01)
 
 
 @pytest.mark.parametrize("make", [simultaneous_band, pointwise_band])

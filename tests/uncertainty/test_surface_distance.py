@@ -360,7 +360,7 @@ def test_two_balls_in_256_voxels_take_a_fifth_of_the_time(theirs):
 
 
 def ball(radius: float, centre=(0.0, 0.0, 0.0), frequency: int = 12) -> Mesh:
-    from aistat_jax.space.sphere import sphere_sites
+    from aistat_jax.space.sphere_sites import sphere_sites
 
     sites = sphere_sites(frequency)
     return Mesh(radius * sites.directions + np.array(centre), sites.triangles)

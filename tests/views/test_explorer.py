@@ -15,7 +15,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax import editing
 from aistat_jax._errors import InputError
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.views import explore as doors
 
 pytest.importorskip("ipympl")

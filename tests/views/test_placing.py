@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import aistat_jax as aj
+from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.data.balls import Ball, image_of_balls
-from aistat_jax.editing import target_removed
+from aistat_jax.editing import Placed, session_of, target_removed
+from aistat_jax.views.live.drawn import Drawn
 from aistat_jax.views.live.queue import Order
+from tests.helpers import make_image, make_posterior
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
@@ -185,6 +189,39 @@ def test_a_file_is_opened_with_references_and_with_models_of_the_same_places_onl
     read.place_target(FIRST.centre, 12.0)
     model = read.session.given[2].posterior.model
     assert model.data.basis.functions.shape == (64, 17)
+
+
+def test_references_stay_with_their_targets_when_one_before_them_is_removed(monkeypatch):
+    monkeypatch.setattr(editing, "warm_up", lambda *_: None)
+    posteriors = [make_posterior(draws=100, seed=n) for n in range(4)]
+    named = [aj.replace(p, target_id=name) for p, name in zip(posteriors, "abcd", strict=True)]
+    placed = tuple(Placed((64.0, 64.0, at), 14.0, "PT") for at in (0.0, 1.0, 2.0))
+    session = replace(session_of(named, tolerance_mm=2.0), placed=placed)
+    curves = [aj.Curve(np.eye(3)[:, :2] * size) for size in (1.0, 2.0, 3.0, 4.0)]
+    explorer = aj.explore(make_image(), session, reference=curves)
+    for gone, left in ((1, [0, 2, 3]), (2, [0, 2])):
+        explorer.go_to(explorer.session[gone])
+        explorer.remove_target()
+        names = [edit.posterior.target_id for edit in explorer.session.given]
+        assert names == ["abcd"[n] for n in left]
+        assert explorer.references == [curves[n] for n in left]
+
+
+def test_references_are_joined_by_id_and_where_names_are_alike_by_place():
+    posteriors = [make_posterior(draws=100, seed=n) for n in range(3)]
+    named = [aj.replace(p, target_id=name) for p, name in zip(posteriors, "abc", strict=True)]
+    session = session_of(named, tolerance_mm=2.0)
+    drawn = Drawn(session, ["A", "B", "C"], [(), None, None])
+    turned = session_of(named[::-1], tolerance_mm=2.0)
+    assert drawn.references(session) == ["A", "B", "C"]
+    assert drawn.references(turned) == ["C", "B", "A"]
+    assert drawn.others(turned) == [None, None, ()]
+    read = session_of([aj.replace(p, seed=9) for p in named[1:]], tolerance_mm=2.0)
+    assert drawn.references(read) == ["B", "C"]  # other records of the same names
+    alike = session_of(posteriors, tolerance_mm=2.0)
+    again = session_of([aj.replace(p, seed=9) for p in posteriors[:2]], tolerance_mm=2.0)
+    assert Drawn(alike, ["A", "B", "C"]).references(again) == ["A", "B"]
+    assert Drawn(session, ["A", "B", "C"]).references(alike) == [None] * 3
 
 
 def test_orders_behind_a_removal_find_their_targets(explorer, tmp_path):

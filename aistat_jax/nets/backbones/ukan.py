@@ -6,7 +6,8 @@ every 2 x 2), then two tokenised KAN stages (equations 4 to 6): a strided convol
 a layer norm, and Z' = Z + DwConv(KAN(LN(Z))) three KAN layers deep. On the way up (equations 8 and
 9) two convolutions, twice as large by interpolation, the skip added; the two coarsest with a
 tokenised KAN block again; then a convolution to log-odds. C = 128 with 160 and 256 token features
-is the paper's U-KAN of 6.35 million parameters.
+is the paper's U-KAN of 6.35 million parameters. The 14.02 GFLOPs at 256^2 beside them in the paper
+are near those of twice the width with splines not counted, as the released code is set by default.
 
 Its batch norms are instance norms here, as everywhere in this package: what is said of an image
 must not depend on others, and the number of parameters is the same.

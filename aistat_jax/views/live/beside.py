@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Polygon
 
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
@@ -213,7 +213,7 @@ class ProfilePanel:
             self.words.set_text("point at the boundary to see the image along a ray")
             return
         chart = posterior.chart
-        low, high = chart.reach
+        low, high = (end[ray] for end in chart.ends)
         reach = np.linspace(low, high, _POINTS)
         self.profile.set_data(reach, shown.at(chart.line(ray, reach)))
         radii = posterior.draws[:, ray]

@@ -15,7 +15,8 @@ import numpy as np
 from aistat_jax import editing, sessions
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.editing import Click, Edit, Placed, Session
+from aistat_jax.editing import Placed, Session
+from aistat_jax.edits import Click, Edit, where
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.views.live.controls import EXPORTS
 from aistat_jax.views.live.exports import case_of, session_lines, write_export
@@ -187,7 +188,9 @@ class Desk:
             now = found(session)
             focus = _still_there(name, now) if what in ("png", "svg") else now or 0
             with self.line.lock:  # figures are drawn by one thread at a time
-                case = case_of(session, e.image, e.home, e.references, focus, level, tolerance)
+                case = case_of(
+                    session, e.image, e.home, e.drawn.references(session), focus, level, tolerance
+                )
                 lines = session_lines(session, level, tolerance, channel)
                 return session, f"Wrote {write_export(what, folder, case, lines, channel)}"
 
@@ -217,7 +220,6 @@ class Desk:
                     f"{path}: its boundaries are not of the kind shown here, contours in slices or "
                     "surfaces in space; explore it by itself, aj.explore(image, path)"
                 )
-            before.append(session)
             models = _models_for(opened, session)
             said = f"Opened {path}: {_edits(opened)}."
             if any(model is not None for model in models):
@@ -233,8 +235,8 @@ class Desk:
                 )
             return opened, said
 
-        order, before = Order(self._target(), "opening", work), []
-        order.then = lambda: self.explorer.adopt(before[-1])
+        order = Order(self._target(), "opening", work)
+        order.then = self.explorer.adopt
         return self._put(order)
 
     # ------------------------------------------------------------------------- in the queue
@@ -252,7 +254,7 @@ class Desk:
         solid = click is not None and len(click.point) == 3
         if click is not None and solid and not e.home.grid.contains(np.array(click.point)):
             raise InputError(
-                f"the click at {editing.where(click.point)} {e.home.unit} lies outside the image; "
+                f"the click at {where(click.point)} {e.home.unit} lies outside the image; "
                 "click on the image"
             )
 
@@ -317,7 +319,7 @@ class Desk:
             )
         self.queue.put(order)
         e.show_clicks()
-        e.paint()
+        e.picture.paint()
         return order
 
     @told
@@ -331,7 +333,7 @@ class Desk:
         if order.error is not None:
             self.refused = order if edit and now is not None and not order.sample else None
             e.show_clicks()
-            e.paint()
+            e.picture.paint()
             if isinstance(order.error, InputError):
                 raise InputError(f"{name}{order.error}")
             raise order.error

@@ -11,16 +11,17 @@ and in nothing else here: targets in sight are those of the slice, in space all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from aistat_jax._errors import InputError
-from aistat_jax.editing import Click, Edit, Session
+from aistat_jax.editing import Session
+from aistat_jax.edits import Click, Edit
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.image import Channel, ChannelSlice, Image
+from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, Reference
@@ -29,9 +30,11 @@ from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.layers import Limits
 from aistat_jax.views.live.controls import HELLO, LINKED, make_controls
 from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
+from aistat_jax.views.live.drawn import Drawn
 from aistat_jax.views.live.exports import figure_of, python_lines
 from aistat_jax.views.live.following import Following
 from aistat_jax.views.live.gestures import Gestures
+from aistat_jax.views.live.picture import Picture
 from aistat_jax.views.live.queue import Order
 from aistat_jax.views.live.room import Room
 from aistat_jax.views.live.scene import Scene
@@ -61,8 +64,7 @@ class Explorer(View):
         channel: str,
         others: Sequence[Reference] = (),
     ) -> None:
-        self.image, self.home, self.references = image, home, list(references)
-        self.others = list(others) or [None] * len(session)
+        self.image, self.home, self.drawn = image, home, Drawn(session, references, others)
         self.line, self.failure = Line(), ""
         self.desk = Desk(self, session)
         self.ray: int | None = None
@@ -90,6 +92,7 @@ class Explorer(View):
         self.layout.width = "100%"
         self.add_class("aistat")
         self.set_window()
+        self.picture = Picture(self)
         self.gestures, self.signing = Gestures(self), Signing(self)
         self.following = Following(self)
         self.show_slice()
@@ -108,6 +111,16 @@ class Explorer(View):
     def session(self) -> Session:
         """Every edit that was carried out."""
         return self.desk.queue.session
+
+    @property
+    def references(self) -> list[Any]:
+        """What each target is compared with, None where there is nothing."""
+        return self.drawn.references(self.session)
+
+    @property
+    def others(self) -> list[Reference]:
+        """What another reading of the image shows of each target."""
+        return self.drawn.others(self.session)
 
     @property
     def target(self) -> int | None:
@@ -234,16 +247,8 @@ class Explorer(View):
         state = self.desk.queue.state
         self.controls.status.value = f'<span class="aistat-status">{safe(state)}</span>'
 
-    def adopt(self, before: Session) -> None:
-        """Another session has been opened; references stay with targets that are in both."""
-        same = [
-            n < len(before)
-            and before.given[n].posterior.target_id == edit.posterior.target_id
-            and before.placed_as(n) == self.session.placed_as(n)
-            for n, edit in enumerate(self.session.given)
-        ]
-        self.references = [self.references[n] if kept else None for n, kept in enumerate(same)]
-        self.others = [self.others[n] if kept else None for n, kept in enumerate(same)]
+    def adopt(self) -> None:
+        """Another session has been opened."""
         self._at = by_slice(self.session, self.home)
         self.chosen = self.desk.refused = None
         c = self.controls
@@ -259,9 +264,6 @@ class Explorer(View):
 
     def take_in(self, target: int) -> None:
         """Targets have been placed, or taken away; look at one."""
-        none = [None] * len(self.session)
-        self.references = [*self.references, *none][: len(self.session)]
-        self.others = [*self.others, *none][: len(self.session)]
         self._at = by_slice(self.session, self.home)
         self.chosen = self.desk.refused = None
         c = self.controls
@@ -300,7 +302,7 @@ class Explorer(View):
             self.scene.active = n
             self.turn_slider()
             self.scene.show_cross()
-            self.paint()
+            self.picture.paint()
 
     def turn_slider(self) -> None:
         """The slider says which plane of the active stack is shown."""
@@ -346,13 +348,13 @@ class Explorer(View):
         """The planes that have moved, and the cross-hair in all."""
         moved = [n for n, at in enumerate(self.scene.numbers) if abs(at - before[n]) > 1e-9]
         self.turn_slider()
-        self.show_images()
-        self._show_cuts(moved)
+        self.picture.show_images()
+        self.picture.show_cuts(moved)
         self.scene.show_cross()
-        self.show_ray()
+        self.picture.show_ray()
         self.show_clicks()
         self.following.renew_middle()
-        self.paint()
+        self.picture.paint()
 
     @told
     def show_slice(self) -> None:
@@ -364,110 +366,25 @@ class Explorer(View):
         with self.controls.target.hold_trait_notifications():
             self.controls.target.options = [(self.desk.name(n), n) for n in here]
         self.controls.target.layout.display = "flex" if len(here) > 1 else "none"
-        self.show_images()
+        self.picture.show_images()
         self.scene.panel.say("" if self.posterior else self._nothing_here())
         self.show_target(painted=False)
         self.frame()
 
     def show_target(self, painted: bool = True) -> None:
         """The target in the slice as it is now."""
-        self._show_cuts(range(len(self.scene.panels)))
+        self.picture.show_cuts(range(len(self.scene.panels)))
         self.scene.show_cross()
-        self.show_grade()
-        self.show_ray()
+        self.picture.show_grade()
+        self.picture.show_ray()
         self.show_clicks()
         self.show_words()
         if painted:
-            self.paint()
-
-    def _show_cuts(self, panels: Iterable[int]) -> None:
-        """What some of the planes show of the target."""
-        c, posterior, target = self.controls, self.posterior, self.target
-        for panel in (self.scene.panels[n] for n in panels):
-            panel.show_posterior(posterior, self.grade)
-            panel.show_bundle(posterior, c.bundle.value)
-            panel.show_draw(posterior, c.draw.value)
-            panel.show_reference(None if target is None else self.references[target])
-            panel.show_other(None if target is None else self.others[target])
-            panel.show_band(posterior, self.band)
-
-    def show_grade(self) -> None:
-        """What is beside the planes: half-widths by grade, or the grade in words."""
-        if self.scene.ring is not None:
-            self.scene.ring.show_tolerance(self.grade)
-            self.scene.ring.show(self.band, self.grade)
-        if self.scene.words is not None:
-            self.scene.words.show(self.posterior, self.grade)
-
-    def _shown(self) -> set[str]:
-        """What is in the picture, for its legend."""
-        c, posterior, grade = self.controls, self.posterior, self.grade
-        if posterior is None or grade is None or self.target is None:
-            return set()
-        there = {
-            "band": True, "surely": not self.scene.linked, "perhaps": not self.scene.linked,
-            "bundle": c.bundle.value, "draw": c.draw.value, "ray": self.ray is not None,
-            "reference": self.references[self.target] is not None,
-            "other": self.others[self.target] not in (None, ()),
-            "click": self.clicks,
-        }  # fmt: skip
-        grades = {name for name, part in grade.fraction.items() if part > 0}
-        return grades | {name for name, seen in there.items() if seen}
-
-    def paint(self) -> None:
-        self.scene.paint(self._shown())
-
-    def show_images(self) -> None:
-        c = self.controls
-        overlay = None if c.overlay.value == "none" else c.overlay.value
-        try:
-            self.scene.show_images(c.channel.value, overlay, c.opacity.value)
-        except InputError as refusal:
-            self.line.say(str(refusal), trouble=True)
-
-    def _seen(self) -> ChannelSlice | Channel | None:
-        """The image where rays run: the slice that is shown, None where the channel has none."""
-        name = self.controls.channel.value
-        if self.scene.linked:
-            return self.image[name]
-        try:
-            return self.scene.slice_of(0, name)
-        except InputError:
-            return None
-
-    def show_band(self) -> None:
-        for panel in self.scene.panels:
-            panel.show_band(self.posterior, self.band)
-        self.show_grade()
-        self.show_ray()
-
-    def show_ray(self) -> None:
-        band, posterior, ray = self.band, self.posterior, self.ray
-        for panel in self.scene.panels:
-            panel.show_ray(posterior, ray, self.gestures.radius)
-        if self.scene.ring is not None:
-            self.scene.ring.show_ray(band, ray)
-        near = self._radii_near(ray)
-        self.scene.profile.show(posterior, band, self._seen(), ray, near, self.grade)
-
-    def _radii_near(self, ray: int | None) -> list[float]:
-        """Radii of the clicks that are nearest to a ray, or to one next to it."""
-        if self.posterior is None or ray is None or not self.clicks:
-            return []
-        chart, points = self.posterior.chart, [click.point for click in self.clicks]
-        away = chart.distance(self.posterior.estimate)[ray]
-        close = away[chart.nearest(points)] <= 1.5 * away[away > 0].min()
-        return chart.position(points)[close].tolist()
+            self.picture.paint()
 
     def show_clicks(self) -> None:
-        waiting = self.desk.waiting(self.target)
-        for panel in self.scene.panels:
-            panel.show_clicks(self.gestures.clicks_in_hand(), self.chosen)
-            panel.show_waiting(waiting)
-        if self.scene.ring is not None:
-            clicks = () if self.posterior is None else self.clicks
-            self.scene.ring.show_clicks(self.posterior and self.posterior.chart, clicks)
-        c = self.controls
+        waiting, c = self.desk.waiting(self.target), self.controls
+        self.picture.show_clicks(waiting)
         orders = self.desk.queue.waiting
         c.undo.disabled = not (self.session.done or orders)
         c.redo.disabled = not (self.session.undone or orders)
@@ -520,8 +437,8 @@ class Explorer(View):
         """Choose the ray whose profile is shown."""
         if ray != self.ray:
             self.ray = ray
-            self.show_ray()
-            self.paint()
+            self.picture.show_ray()
+            self.picture.paint()
 
     def set_window(self) -> None:
         """The window's slider for the channel that is shown: its range, and where it stands."""
@@ -540,7 +457,8 @@ class Explorer(View):
         c = self.controls
         self.scene.frame(
             c.channel.value, whole=c.whole.value,
-            posterior=self.posterior, grade=self.grade, level=c.level.max, shown=self._shown(),
+            posterior=self.posterior, grade=self.grade, level=c.level.max,
+            shown=self.picture.shown(),
         )  # fmt: skip
         self.following.renew_middle()
 

@@ -11,7 +11,8 @@ from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax._folders import runs_in
 from aistat_jax.case import Case, Settings
 from aistat_jax.dicom.anonymous import is_anonymous
-from aistat_jax.editing import Edit, Session
+from aistat_jax.editing import Session
+from aistat_jax.edits import Edit
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import save_posterior
 from aistat_jax.signature_file import RECORD

@@ -74,25 +74,25 @@ class Following:
         e = self.explorer
         for panel in e.scene.panels:
             panel.show_draw(e.posterior, e.controls.draw.value)
-        e.paint()
+        e.picture.paint()
 
     @told
     def follow_tolerance(self) -> None:
         e = self.explorer
         for panel in e.scene.panels:
             panel.show_posterior(e.posterior, e.grade)
-        e.show_grade()
+        e.picture.show_grade()
         e.show_words()
         ring = e.scene.ring
         if ring is not None and ring.axes.get_ylim()[1] < e.controls.tolerance.value:
             return e.frame()
-        e.paint()
+        e.picture.paint()
 
     @told
     def follow_level(self) -> None:
         e = self.explorer
-        e.show_band()
-        e.paint()
+        e.picture.show_band()
+        e.picture.paint()
         e.show_page()
 
     @told
@@ -100,14 +100,14 @@ class Following:
         e = self.explorer
         for panel in e.scene.panels:
             panel.show_bundle(e.posterior, e.controls.bundle.value)
-        e.paint()
+        e.picture.paint()
 
     @told
     def follow_channel(self) -> None:
         e = self.explorer
         e.set_window()
-        e.show_images()
-        e.show_ray()
+        e.picture.show_images()
+        e.picture.show_ray()
         e.frame()
         e.show_page()
 
@@ -115,8 +115,8 @@ class Following:
     def follow_look(self) -> None:
         e = self.explorer
         e.scene.windows[e.controls.channel.value] = e.controls.window.value
-        e.show_images()
-        e.paint()
+        e.picture.show_images()
+        e.picture.paint()
 
     @told
     def follow_frame(self) -> None:
@@ -128,7 +128,7 @@ class Following:
         e.chosen = None
         if e.scene.linked and e.posterior is not None:
             e.scene.look_at(place_of(e.posterior))
-            e.show_images()
+            e.picture.show_images()
             e.turn_slider()
         e.show_target()
 

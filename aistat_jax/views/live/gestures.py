@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.views.live.told import told
 from aistat_jax.views.unrolled import site_at
 
@@ -87,7 +87,7 @@ class Gestures:
         if near is not None:
             self._held, e.chosen = (e.target or 0, e.clicks[near]), near
             e.show_clicks()
-            return e.paint()
+            return e.picture.paint()
         if e.scene.linked and mode == "look" and event.button == 1:
             return e.look_at(e.scene.point(panel, self._to))
         if mode == "look" or event.button != 1:
@@ -117,7 +117,7 @@ class Gestures:
                 panel.show_box(self._from, at)
             else:
                 panel.show_clicks(self.clicks_in_hand(), e.chosen)
-            e.paint()
+            e.picture.paint()
         elif self._pulled:
             (u_min, u_max), (v_min, v_max) = map(
                 sorted, (panel.axes.get_xlim(), panel.axes.get_ylim())
@@ -140,10 +140,10 @@ class Gestures:
             (a, b), (c, d) = self._from, self._to
             if far:
                 return e.look_closer((min(a, c), max(a, c), min(b, d), max(b, d)), self._panel)
-            return e.paint()
+            return e.picture.paint()
         if ball:
             panel.show_box(None, None)
-            e.paint()
+            e.picture.paint()
             if not far:
                 return e.line.say("Press on the middle of a lesion and drag to its edge.")
             radius = float(np.hypot(*np.subtract(self._to, self._from)))
@@ -153,7 +153,7 @@ class Gestures:
         if far:
             return e.desk.move(*held, e.scene.point(self._panel, self._to))
         e.show_clicks()
-        return e.paint()
+        return e.picture.paint()
 
     @told
     def scroll(self, event: Any) -> Any:
@@ -212,7 +212,7 @@ class Gestures:
             e.chosen = (-1 if e.chosen is None else e.chosen) + 1
             e.chosen %= len(e.clicks)
             e.show_clicks()
-            e.paint()
+            e.picture.paint()
         elif key in ("u", "r"):
             (e.desk.undo if key == "u" else e.desk.redo)()
         elif key == " ":
@@ -231,8 +231,8 @@ class Gestures:
             return
         start = float(e.posterior.estimate[e.ray]) if self.radius is None else self.radius
         self.radius = max(0.0, start + way * e.session.sd / 2)
-        e.show_ray()
-        e.paint()
+        e.picture.show_ray()
+        e.picture.paint()
 
     def _click_on_the_ray(self) -> None:
         e, mode = self.explorer, self.explorer.controls.mode.value

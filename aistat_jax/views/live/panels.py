@@ -16,7 +16,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
-from aistat_jax.editing import Click
+from aistat_jax.edits import Click
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import ChannelSlice
@@ -253,7 +253,7 @@ class SlicePanel:
             self.edges.set_segments([])
             self.levels.set_segments([])
             return
-        low, _ = band.chart.reach
+        low, _ = band.chart.ends
         lower = band.lower
         if band.chart.dims == 3:  # a surface that has shrunk to its centre has no section
             lower = np.maximum(lower, low + 1e-3 * (band.centre - low))
@@ -308,7 +308,7 @@ class SlicePanel:
         line = at = NOWHERE
         if posterior is not None and ray is not None:
             chart = posterior.chart
-            low, far = chart.reach[0], posterior.draws[:, ray].max()
+            low, far = chart.ends[0][ray], posterior.draws[:, ray].max()
             line = on_plane(chart.line(ray, np.array([low, far + 0.15 * (far - low)])), self.plane)
             if radius is not None:
                 at = on_plane(chart.line(ray, np.array([radius])), self.plane)

@@ -17,7 +17,8 @@ from typing import Any
 
 from aistat_jax import editing
 from aistat_jax.boundary.opinions import CLICK_BUCKET
-from aistat_jax.editing import Click, Session
+from aistat_jax.editing import Session
+from aistat_jax.edits import Click
 
 TICK = 1.0  # seconds between two looks at what is being done
 SPARE = 2  # clicks before a bucket is full when the next one is compiled

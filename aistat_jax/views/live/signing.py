@@ -90,7 +90,8 @@ class Signing(widgets.VBox):
 
         def work(session: Session, _: bool) -> tuple[Session, str]:
             def write() -> None:
-                case = case_of(session, e.image, e.home, e.references, target, level, tolerance)
+                drawn = e.drawn.references(session)
+                case = case_of(session, e.image, e.home, drawn, target, level, tolerance)
                 lines = session_lines(session, level, tolerance, channel)
                 write_export("all", folder, case, lines, channel)
 

@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from aistat_jax._errors import InputError
-from aistat_jax.editing import Click, where
+from aistat_jax.edits import Click, where
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.views.checks import plot_chain_ranks, plot_traces
 from aistat_jax.views.page import figure, picture, safe
