@@ -17,7 +17,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array, Float
-from aistat_jax.boundary.families import Called, Term, function_name
+from aistat_jax.boundary.families import Called, Contracted, Term, function_name
 from aistat_jax.boundary.prior import BoundaryPrior
 
 _UNTRACEABLE = (
@@ -65,6 +65,8 @@ def value_of(term: Term, radii: Float[Array, " ray"]) -> Float[Array, ""]:
     # A product with ones sums over rays: XLA would fuse jnp.sum with the look-up, ten times slower.
     name = name_of(term)
     statistics = per_ray(term.statistics(radii), len(radii), name)
+    if isinstance(term, Contracted):
+        return one_number(term.log_likelihood(term.contract(statistics)), name)
     sums = jnp.einsum("rs,r->s", statistics, jnp.ones_like(radii))
     return one_number(term.log_likelihood(sums), name)
 

@@ -47,6 +47,13 @@ class Term(Protocol):
 
 
 @runtime_checkable
+class Contracted(Protocol):
+    """A term whose sums are not plain ones over rays, but weighted in several ways."""
+
+    def contract(self, read: Float[Array, "ray stat"]) -> Float[Array, " sum"]: ...
+
+
+@runtime_checkable
 class Called(Protocol):
     """A term with a name of its own; others are called by their class."""
 
@@ -129,11 +136,7 @@ class BlurredStep:
 
     def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
         """That of a straight step, or of a disc where the table is one's."""
-        if self.bending is None or float(self.bending.shrinkage) > 0:
-            return straight(position, edge, self.width)
-        across, offset, slope, bend = (float(v) for v in np.asarray(self.section))
-        taper = Taper(slope, bend) if slope or bend else None
-        return disc_shares(position, edge, Blur(self.width, across, offset), taper, dims)
+        return step_shares(position, edge, dims, self.width, self.section, self.bending)
 
     def levels(self, seen: Seen) -> Levels:
         return StepLevels(self.prior, float(self.eta), seen)
@@ -349,6 +352,22 @@ class FunctionTerm:
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Any:
         """Whatever the function returns, which `doors.value_of` holds to be one number."""
         return self.function(sums, *self.values)
+
+
+def step_shares(
+    position: np.ndarray,
+    edge: np.ndarray,
+    dims: int,
+    blur: float,
+    section: Float[ArrayLike, "4"],
+    bending: Bending | None,
+) -> np.ndarray:
+    """The share of a step at positions, of edges: of a straight one, or of a disc's section."""
+    if bending is None or float(bending.shrinkage) > 0:
+        return straight(position, edge, blur)
+    across, offset, slope, bend = (float(v) for v in np.asarray(section))
+    taper = Taper(slope, bend) if slope or bend else None
+    return disc_shares(position, edge, Blur(blur, across, offset), taper, dims)
 
 
 def function_name(function: Any) -> str:

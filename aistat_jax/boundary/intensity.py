@@ -20,6 +20,7 @@ from aistat_jax.boundary.discs import Blur, disc_table
 from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
     STATISTICS,
+    BlurredStep,
     HardStep,
     StepPrior,
     Term,
@@ -32,6 +33,8 @@ from aistat_jax.boundary.redrawn import intensities
 from aistat_jax.boundary.samples import Samples, channel_samples
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import AnyTarget, Taper
+from aistat_jax.boundary.uneven import CORE_AT, CORE_OVER, SeenAtStart, UnevenStep, uneven_step
+from aistat_jax.boundary.uneven_levels import core_share
 from aistat_jax.space.chart import LINKS, Chart, Shares
 from aistat_jax.space.image import Image
 
@@ -62,6 +65,7 @@ class Intensity:
     temper: float | str = static(default="auto")
     curved: bool = static(default=False)
     noise: str = static(default="constant")
+    levels: str = static(default="even")
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         names = self.channels if self.image is not None else ("points",)
@@ -130,6 +134,8 @@ class Intensity:
     def _blurred_term(
         self, samples: Samples, y: np.ndarray, shared: Shares, target: AnyTarget, chart: Chart
     ) -> Term:
+        from scipy.special import ndtr
+
         blur = samples.blur
         if blur.within < FINEST_BLUR * chart.reach[1]:
             raise InputError(
@@ -144,7 +150,16 @@ class Intensity:
         w, wy = samples.precisions, samples.precisions * y
         statistics = [(w, 1), (w, 2), (wy, 1)]
         if LINKS[chart.link].layers > 1:
+            if self.levels == "uneven":
+                raise InputError("a ring has one level in its wall; leave levels at 'even'")
             return self._nested_term(samples, chart, shared, statistics, prior)
+        core = np.zeros(len(y))
+        if self.levels == "uneven":
+            position = np.zeros(len(y))
+            position[shared.voxel] = shared.position
+            middle = float(LINKS[chart.link].times(target.radius, CORE_AT))
+            core = core_share(position, middle, CORE_OVER * target.radius)
+            statistics = [(w, 1), (w, 2), (w * core, 1), (wy, 1)]
         # What a disc would look like is told of radii alone.
         disc = self.curved and chart.link == "log" and target.seen_as_disc(blur.within)
         taper = target.taper
@@ -159,9 +174,30 @@ class Intensity:
             section = (blur.across, blur.offset, taper.slope, taper.bend)
         eta = samples.eta
         bending = chart.bending(blur.within, 0.0 if disc else 1.0) if self.curved else None
-        term = blurred_step(table, totals, eta, prior, blur.within, bending, section)
-        uneven = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
-        return replace(term, constant=np.asarray(term.constant + uneven))
+        if self.levels == "uneven":
+            start, pair = start_of(target, chart)[shared.site], shared.voxel
+            share = ndtr((start - shared.position) / blur.within)
+            part, zero = shared.share, -centre / scale
+            counted = SeenAtStart(
+                shared.site, core[pair], share, y[pair], part, part * w[pair], zero
+            )
+            term: BlurredStep | UnevenStep = uneven_step(
+                table,
+                totals,
+                eta,
+                prior,
+                blur.within,
+                chart,
+                target.radius,
+                counted,
+                bending,
+                section,
+            )
+            eta = float(term.eta)
+        else:
+            term = blurred_step(table, totals, eta, prior, blur.within, bending, section)
+        weighted = 0.5 * eta * np.log(w).sum()  # noise that is not equal everywhere
+        return replace(term, constant=np.asarray(term.constant + weighted))
 
     def _nested_term(
         self, samples: Samples, chart: Chart, shared: Shares, statistics: Any, prior: StepPrior
@@ -216,6 +252,7 @@ def intensity(
     hyper: tuple[float, float, float, float] | None = None,
     curved: bool = True,
     noise: str = "constant",
+    levels: str = "even",
 ) -> Evidence:
     """Evidence of one or several image channels, each on its native grid.
 
@@ -229,7 +266,9 @@ def intensity(
     for those whose sections change from slice to slice, the image of a disc stands in for the
     step (discs.py). `noise` of a blurred
     step is "constant" or "poisson" (variance proportional to the mean; better for noise that is
-    uncorrelated, worse for lesions of uneven uptake).
+    uncorrelated, worse for lesions of uneven uptake). `levels` are "even", one inside and one
+    outside, or "uneven": inside, the level is a smooth field of direction, and a core may differ
+    from the rim, as in lesions of uneven uptake or with a necrosis (uneven.py).
 
     Raises InputError for an unknown channel or family, a blur or a prior that is not positive,
     or a temper outside (0, 1].
@@ -239,7 +278,9 @@ def intensity(
     names = image.names if channels is None else tuple(channels)
     for name in names:
         check_channel(image, name)
-    piece = Intensity(image, None, None, prior, hyper, names, family, blur, temper, curved, noise)
+    piece = Intensity(
+        image, None, None, prior, hyper, names, family, blur, temper, curved, noise, levels
+    )
     return Evidence((_checked(piece),))
 
 
@@ -277,6 +318,14 @@ def point_intensity(
     return Evidence((_checked(piece),))
 
 
+def start_of(target: AnyTarget, chart: Chart) -> Float[np.ndarray, " ray"]:
+    """The outline that a target was found as, or a round boundary of its rough radius."""
+    least = LINKS[chart.link].times(target.radius, 0.2)
+    if target.outline is None:
+        return np.full(chart.sites, LINKS[chart.link].times(target.radius, 1.0))
+    return np.maximum(chart.values_of(target.outline), least)
+
+
 def _checked(piece: Intensity) -> Intensity:
     if piece.family != "blurred" and piece.family not in STATISTICS:
         raise InputError(
@@ -285,6 +334,10 @@ def _checked(piece: Intensity) -> Intensity:
         )
     if piece.noise not in ("constant", "poisson"):
         raise InputError(f"noise must be 'constant' or 'poisson', got {piece.noise!r}")
+    if piece.levels not in ("even", "uneven"):
+        raise InputError(f"levels must be 'even' or 'uneven', got {piece.levels!r}")
+    if piece.levels == "uneven" and piece.family != "blurred":
+        raise InputError(f"uneven levels need the family 'blurred', got {piece.family!r}")
     if piece.blur is not None and not (np.isfinite(piece.blur) and piece.blur > 0):
         raise InputError(f"blur must be positive, got {piece.blur}")
     temper = piece.temper

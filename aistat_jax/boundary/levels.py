@@ -43,8 +43,15 @@ class Levels(Protocol):
 
 
 @runtime_checkable
+class Varied(Protocol):
+    """`Levels` that differ inside: what voxels that lie inside by a share are expected to be."""
+
+    def expected(self, inside: Float[np.ndarray, " voxel"]) -> Float[np.ndarray, " voxel"]: ...
+
+
+@runtime_checkable
 class Step(Edged, Protocol):
-    """An `Edged` term with one level inside and one outside, which it can draw back (`levels`)."""
+    """An `Edged` term whose levels inside and outside it can draw back (`levels`)."""
 
     eta: Any
 

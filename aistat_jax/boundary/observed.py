@@ -15,7 +15,7 @@ import numpy as np
 from aistat_jax._typing import Float, Int
 from aistat_jax.boundary.answers import Counted, pieces_read
 from aistat_jax.boundary.edges import Edged
-from aistat_jax.boundary.levels import Levels, Seen, Step
+from aistat_jax.boundary.levels import Levels, Seen, Step, Varied
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.chart import Shares
 from aistat_jax.space.image import Channel
@@ -122,6 +122,16 @@ def voxels_inside(
     """How far each voxel lies inside each boundary, at the mean of the rays that it meets."""
     edges = voxels.at(voxels.term.edges(radii))
     return voxels.term.within(voxels.position, edges, voxels.points.shape[1])
+
+
+def expected(
+    voxels: Voxels, share: Float[np.ndarray, " voxel"]
+) -> Float[np.ndarray, " voxel"] | None:
+    """What levels that differ would have voxels be that lie so far inside; None for even ones."""
+    law = voxels.levels()
+    if not isinstance(law, Varied):
+        return None
+    return voxels.centre + voxels.scale * law.expected(share)
 
 
 def given_boundaries(

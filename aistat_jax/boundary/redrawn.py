@@ -12,11 +12,12 @@ from aistat_jax._typing import Float
 from aistat_jax.boundary.answers import Read, Truth
 from aistat_jax.boundary.evidence import BACKGROUND
 from aistat_jax.boundary.families import StepPrior
+from aistat_jax.boundary.levels import Seen
 from aistat_jax.boundary.nested import nested_prior
 from aistat_jax.boundary.observed import inside_shares
 from aistat_jax.boundary.samples import poisson_precisions
 from aistat_jax.data.textures import correlated_noise
-from aistat_jax.space.chart import LINKS
+from aistat_jax.space.chart import LINKS, Shares
 
 if TYPE_CHECKING:
     from aistat_jax.boundary.intensity import Intensity
@@ -40,6 +41,8 @@ def intensities(rng: np.random.Generator, piece: Intensity, read: Read, truth: T
         wanted = truth.levels_of(name)
         if layers > 1:
             return _ring(rng, piece, insides, wanted, noise)
+        if piece.levels == "uneven" and wanted is None:
+            return _uneven(rng, piece, term, shared, insides[0], noise)
         if piece.family == "blurred":
             return _step(rng, piece, insides[0], wanted, noise)
         return _sides(rng, piece, insides[0] > 0.5, wanted, noise)
@@ -75,14 +78,36 @@ def blurred_values(
     return level + delta * inside + sd * noise
 
 
-def _step(
-    rng: np.random.Generator, piece: Intensity, inside: np.ndarray, levels: Any, noise: Any
+def _uneven(
+    rng: np.random.Generator,
+    piece: Intensity,
+    term: Any,
+    shared: Shares,
+    inside: np.ndarray,
+    noise: Any,
 ) -> np.ndarray:
-    if levels is None and piece.prior is None:
+    """Levels from their prior, as strong as the term found them: stated ones would be even."""
+    _check_prior(piece)
+    share = inside.reshape(1, -1)
+    law = term.levels(Seen(np.zeros(share.size), np.ones(share.size), shared))
+    drawn = law.prior.drawn(rng)
+    noise = rng.standard_normal(inside.shape) if noise is None else noise
+    return law.mean(share, drawn[None]).reshape(inside.shape) + drawn[-1] * noise
+
+
+def _check_prior(piece: Intensity) -> None:
+    if piece.prior is None:
         raise InputError(
             "the levels have no prior in the image's units; state levels=(outside, inside, sd), "
             "or give intensity a prior"
         )
+    if piece.noise == "poisson":
+        raise InputError("noise that grows with uptake needs stated levels=(outside, inside, sd)")
+
+
+def _step(
+    rng: np.random.Generator, piece: Intensity, inside: np.ndarray, levels: Any, noise: Any
+) -> np.ndarray:
     if noise is None:
         noise = rng.standard_normal(inside.shape)
     if levels is not None:
@@ -92,9 +117,8 @@ def _step(
             precisions = poisson_precisions(mean)
             noise = noise / np.sqrt(precisions / precisions.mean())
         return mean + sd * noise
+    _check_prior(piece)
     assert piece.prior is not None
-    if piece.noise == "poisson":
-        raise InputError("noise that grows with uptake needs stated levels=(outside, inside, sd)")
     return blurred_values(rng, inside, piece.prior, noise)
 
 

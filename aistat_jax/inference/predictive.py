@@ -28,7 +28,7 @@ import numpy as np
 from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.boundary.answers import pictures
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.boundary.observed import Voxels, voxels_inside, voxels_of
+from aistat_jax.boundary.observed import Voxels, expected, voxels_inside, voxels_of
 from aistat_jax.inference.posterior import Finding
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.chart import LINKS, Chart
@@ -124,7 +124,8 @@ def misfit(voxels: Voxels, chart: Chart, radii: Float[np.ndarray, "draw ray"]) -
     level, step = np.linalg.lstsq(rows * np.sqrt(weight)[:, None], y * np.sqrt(weight))[0]
     if step == 0:
         return None
-    residual = y - level - step * share
+    uneven = expected(voxels, share)
+    residual = y - (level + step * share if uneven is None else uneven)
     zones = _zones(voxels, chart, radii.mean(axis=0))
     if not zones:
         return None
