@@ -20,6 +20,7 @@ from aistat_jax.views import explore as doors
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
+from aistat_jax.views.live.drawn import Drawn
 from aistat_jax.views.live.stage import quick_png
 from aistat_jax.views.live.told import spans
 
@@ -396,9 +397,11 @@ def test_posteriors_side_by_side_follow_one_slider(fitted):
 def test_a_second_reading_is_dashed(explorer):
     panel, target = explorer.scene.panels[0], explorer.target
     assert len(panel.other.get_segments()) == 0
-    explorer.others[target] = (explorer.posterior.chart.surface(explorer.posterior.draws[0]),)
+    plain, readings = explorer.drawn, [None] * len(explorer.session)
+    readings[target] = (explorer.posterior.chart.surface(explorer.posterior.draws[0]),)
+    explorer.drawn = Drawn(explorer.session, explorer.references, readings)
     explorer.show_target()
     assert len(panel.other.get_segments()) == 2
-    explorer.others[target] = None
+    explorer.drawn = plain
     explorer.show_target()
     assert len(panel.other.get_segments()) == 0
