@@ -241,9 +241,8 @@ def _refuse_unmeant(label: Any, band: ConformalBand, rule: GreenRule, card: Any)
     ):
         if not right:
             raise InputError(f"a calibration cannot have the {what} {given}; calibrate again")
-    parts = [card] + [card.get(part, {}) for part in ("settings", "measured")] * (
-        type(card) is dict
-    )
+    inner = [card.get(part, {}) for part in ("settings", "measured")] if type(card) is dict else []
+    parts = [card, *inner]
     if not all(isinstance(part, dict) for part in parts):
         raise InputError("card.json is no card; calibrate again")
 

@@ -27,7 +27,9 @@ def targets_of(scramble: tuple[str, ...] = ()) -> dict[str, list[Unrolled]]:
         there = name != "without"
         share = float(there) if name not in scramble else 1.0 - there
         drew = np.array([float(there)])
-        found[name] = [Unrolled(x, np.log(8.0), drawn[None], drew, share, 0.0)]
+        found[name] = [
+            Unrolled(x, np.asarray(np.log(8.0)), drawn[None], drew, np.asarray(share), np.zeros(()))
+        ]
     return found
 
 
