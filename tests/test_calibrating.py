@@ -177,17 +177,20 @@ def test_a_split_normalises_by_the_patients_it_learns_from_alone(monkeypatch):
     assert told(learned)[0].normalisations != head.normalisations
 
 
-def test_what_gives_no_contour_is_counted():
+def test_what_gives_no_contour_is_counted(monkeypatch):
     head = OutputHead("theirs", "probability", ("PT",), ("SUV",), (SUV,))
     read = read_case(CASES[0], "probability", 1)
     nothing = read._replace(log_odds=np.full_like(read.log_odds, -1.0))
     assert judged(head, nothing, "p", 3.0).lost[NOTHING_FOUND] == 1
-    one = np.full_like(read.log_odds, -9.0)
-    one[5, 5] = 9.0
-    assert judged(head, read._replace(log_odds=one), "p", 3.0).lost[TOO_SMALL] == 1
     # negative control: what is large enough is contoured, for which this head has no weights
     with pytest.raises(InputError, match="has no contour head yet"):
         judged(head, read, "p", 3.0)
+
+    def small(*given):
+        raise InputError("too small")
+
+    monkeypatch.setattr(calibrating, "seen_in_output", small)
+    assert judged(head, read, "p", 3.0).lost[TOO_SMALL] == 1
 
 
 @pytest.mark.slow

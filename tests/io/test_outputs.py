@@ -125,7 +125,7 @@ def test_a_pictures_array_has_its_rows_from_the_top(tmp_path):
 
 
 def test_a_map_that_is_zero_everywhere_is_a_probability_of_nothing():
-    like = Image.from_arrays(PT=np.zeros((4, 4, 1)), spacing_mm=2.0).primary
+    like = Image.from_arrays(PT=np.arange(16.0).reshape(4, 4, 1), spacing_mm=2.0).primary
     assert (output_log_odds(np.zeros((4, 4, 1)), like) < -10).all()
     # negative control: with one voxel of 1 it is a mask
     spot = np.zeros((4, 4, 1))

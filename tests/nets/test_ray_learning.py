@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from aistat_jax.nets import ray_learning
 from aistat_jax.nets.contour_head import POSITIONS
@@ -23,7 +24,7 @@ def targets_of(scramble: tuple[str, ...] = ()) -> dict[str, list[Unrolled]]:
         edge = 0.1 * rng.standard_normal() + 0.03 * rng.standard_normal(RAYS)
         odds = -30 * (POSITIONS - edge[:, None])
         x = np.stack([1 / (1 + np.exp(-odds)), odds], axis=-1)
-        drawn = edge + (0.4 if name in scramble else 0.05)
+        drawn = edge + (0.4 if name in scramble else 0.05) + 0.05 * rng.standard_normal(RAYS)
         there = name != "without"
         share = float(there) if name not in scramble else 1.0 - there
         drew = np.array([float(there)])
@@ -33,8 +34,12 @@ def targets_of(scramble: tuple[str, ...] = ()) -> dict[str, list[Unrolled]]:
     return found
 
 
+# Of so few steps degrees of freedom may be odd ones, and errors' variances with them.
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_head_without_a_fold_knows_nothing_of_its_patients(monkeypatch):
-    monkeypatch.setattr(ray_learning, "STEPS", 8)
+    monkeypatch.setattr(ray_learning, "STEPS", 3)
+    # the margin, which is of the other folds' errors, is left aside
+    monkeypatch.setattr(ray_learning, "spread_margin", lambda found: np.zeros(4, np.float32))
     plain = crossed_heads(HEAD, targets_of(), folds=2)
     # every patient is in one fold, with or without anything drawn
     assert sorted(name for out, _ in plain.folds for name in out) == sorted(NAMES)
