@@ -29,10 +29,13 @@ from aistat_jax.nets.weights import read_weights, write_weights
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.conformal import ConformalBand
 from aistat_jax.uncertainty.contour import Contour
+from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.risk_control import GreenRule
+from aistat_jax.uncertainty.tolerance import RADIUS_SHARE, radius_of
 
 KIND, SCHEMA = "calibration", 1
 FILES = ("calibration.json", "card.json", "head.safetensors", "MODEL_CARD.md")
+A_CONTOUR = "A contour is that of one slice, held against what one reader drew there."
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +62,25 @@ class Calibration:
     def promises(self) -> tuple[str, ...]:
         """What holds of new patients, in sentences: by a theorem where patients were split."""
         band, rule = self.band, self.rule
+        who = "(the same scanners, protocol and readers)"
+        lie = "whose centre lies in what was drawn"
         if self.card.get("settings", {}).get("split"):
-            return band.promise, rule.promise
+            return (
+                f"With probability {band.coverage:.3g} or more one of a new patient's contours "
+                f"{lie}, taken at random, has all of it inside its band, if the patient is "
+                f"exchangeable with the {band.patients} calibrated on {who}.",
+                f"The expected share of a new patient's contours that are green and wrong is at "
+                f"most {rule.rate:.3g}, if the patient is exchangeable with the {rule.patients} "
+                f"calibrated on {who}.",
+                A_CONTOUR,
+            )
         return (
-            f"About {band.coverage:.3g} of new patients' contours lie wholly inside their bands, "
-            f"and about {rule.rate:.3g} or fewer are green and wrong, if the patients are "
-            f"exchangeable with the {band.patients} calibrated on (the same scanners, protocol and "
-            "readers). This is by cross-validation and no guarantee in finite samples, which a "
-            "calibration with its patients split has.",
+            f"About {band.coverage:.3g} of new patients' contours {lie} have all of it inside "
+            f"their bands, and about {rule.rate:.3g} or fewer of all contours are green and wrong, "
+            f"if the patients are exchangeable with the {band.patients} calibrated on {who}. This "
+            "is by cross-validation and no guarantee in finite samples, which a calibration with "
+            "its patients split has.",
+            A_CONTOUR,
         )
 
     def refuse_known(self, image: Image) -> None:
@@ -87,7 +101,9 @@ class Calibration:
         )
 
     def settings(self, settings: Settings) -> Settings:
-        """Those of a case, with the tolerance of the rule where nobody has said another."""
+        """Those of a case, with the rule's tolerance and the band's level where nobody said one."""
+        if settings.level is None:
+            settings = settings_with(settings, level=self.band.coverage)
         name = f"tolerance_{self.rule.unit}"
         if getattr(settings, name) is not None or self.rule.tolerance is None:
             return settings
@@ -96,21 +112,46 @@ class Calibration:
     def hold(self, contour: Contour) -> Contour:
         """A contour with the band, and no better a grade, than the calibration promises.
 
-        At another level than its own the band stays as it is; at another tolerance the grade does,
-        and says so.
+        At another level than its own the band stays the model's own, and the grade says so; at
+        another tolerance, or one of more than a quarter of the contour's radius, nothing is green.
         """
         band, grade, rule = contour.band, contour.grade, self.rule
         if band.level == self.band.coverage:
             band = self.band.band(contour.posterior)
+        else:
+            grade = _with_reason(
+                grade,
+                f"The calibration promises nothing of bands at {band.level:.3g}; it was made at "
+                f"{self.band.coverage:.3g}, and this band is the model's own.",
+            )
         if (grade.tolerance, grade.unit) == (rule.tolerance, rule.unit):
             grade = rule.hold(grade)
         elif grade.case == "green":
+            at = (
+                "another statistic" if rule.tolerance is None else f"{rule.tolerance:g} {rule.unit}"
+            )
             reason = (
                 f"The calibration promises nothing of green at {grade.tolerance:g} {grade.unit}; "
-                f"it was made at {rule.tolerance:g} {rule.unit}."
+                f"it was made at {at}."
             )
-            grade = replace(grade, reasons=(reason, *grade.reasons))
-        return replace(contour, band=band, grade=grade)
+            grade = replace(_with_reason(grade, reason), case="amber")
+        return held_to_size(replace(contour, band=band, grade=grade))
+
+
+def held_to_size(contour: Contour) -> Contour:
+    """A contour, amber where it is green by a tolerance of more than a quarter of its radius."""
+    grade, radius = contour.grade, radius_of(contour.posterior)
+    if grade.case != "green" or grade.tolerance <= RADIUS_SHARE * radius:
+        return contour
+    reason = (
+        f"A tolerance of {grade.tolerance:g} {grade.unit} is more than a quarter of this contour's "
+        f"radius, {radius:.3g} {grade.unit}, so that its agreement says little."
+    )
+    return replace(contour, grade=replace(_with_reason(grade, reason), case="amber"))
+
+
+def _with_reason(grade: Grade, reason: str) -> Grade:
+    return replace(grade, reasons=(reason, *grade.reasons))
 
 
 def digest_of(image: Image) -> str:
@@ -179,13 +220,31 @@ def load_calibration(folder: str | os.PathLike[str]) -> Calibration:
         head = head_from(content, weights)
         band = ConformalBand.from_json(json.dumps(content["band"]))
         rule = GreenRule.from_json(json.dumps(content["rule"]))
-        known = int(content["label"]), tuple(map(str, content["images"]))
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        _refuse_unmeant(content["label"], band, rule, card)
+        known = content["label"], tuple(map(str, content["images"]))
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: the calibration is not whole; calibrate again") from error
     return Calibration(head, band, rule, *known, card)
+
+
+def _refuse_unmeant(label: Any, band: ConformalBand, rule: GreenRule, card: Any) -> None:
+    """Raises InputError for what no calibration has."""
+    shares = {"coverage": band.coverage, "level": band.level, "rate": rule.rate}
+    for what, given, right in (
+        ("label", label, type(label) is int and label >= 1),
+        ("margin", band.margin, band.margin >= 0),
+        ("tolerance", rule.tolerance, rule.tolerance is None or rule.tolerance > 0),
+        *((what, share, 0 < share < 1) for what, share in shares.items()),
+    ):
+        if not right:
+            raise InputError(f"a calibration cannot have the {what} {given}; calibrate again")
+    inner = [card.get(part, {}) for part in ("settings", "measured")] if type(card) is dict else []
+    parts = [card, *inner]
+    if not all(isinstance(part, dict) for part in parts):
+        raise InputError("card.json is no card; calibrate again")
 
 
 def card_page(calibration: Calibration) -> str:

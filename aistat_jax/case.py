@@ -40,6 +40,8 @@ _CUT_OFF = (
     f"{_BEYOND}; "
     "pass an image that covers the whole target, or choose other slices (of a surface: dims=2)"
 )
+LEVEL = 0.95
+"""That of a band where nobody says another."""
 # Of the machine's memory, what tables and draws of all targets may take.
 MOST_OF_MEMORY = 0.6
 _FAILED = "its fit failed: some draws of the posterior are not finite; leave this target out"
@@ -65,14 +67,15 @@ class NoContourError(InputError):
 class Settings:
     """How a case is fitted and graded.
 
-    `method` is one of `fit`, or its short name; `level` is the band's. A tolerance, and a blur (the
+    `method` is one of `fit`, or its short name; `level` is the band's,
+    without one 0.95, or that of a calibration. A tolerance, and a blur (the
     sd of the point spread), are in mm, or in px for images without spacing; without a tolerance it
     is the image's own (`default_tolerance`). Raises InputError for a value that cannot be meant.
     """
 
     method: str | Method = "laplace"
     draws: int = 1000
-    level: float = 0.95
+    level: float | None = None
     tolerance_mm: float | None = None
     tolerance_px: float | None = None
     blur_mm: float | None = None
@@ -81,7 +84,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         method_of(self.method)
-        if not 0 < self.level < 1:
+        if self.level is not None and not 0 < self.level < 1:
             raise InputError(
                 f"level {self.level:g} must lie strictly between 0 and 1, such as 0.95"
             )
@@ -215,9 +218,11 @@ def contour_case(
     if not posteriors:
         raise NoContourError(inputs[0] if inputs else title, *(*skipped, *unfit)[0])
     settings, tolerance = _with_tolerance(settings, image, posteriors)
+    level = LEVEL if settings.level is None else settings.level
+    settings = replace(settings, level=level)
     given = {f"tolerance_{image.unit}": getattr(settings, f"tolerance_{image.unit}")}
     contours = [
-        held(contour_of(posterior, level=settings.level, **given))
+        held(contour_of(posterior, level=level, **given))
         for posterior in progress_bar(posteriors, "grading")
     ]
     found = None

@@ -75,7 +75,8 @@ def contour(
     among what a threshold or a network finds. A network that reads whole surfaces
     ("lesion-pet-3d") needs a point, and says where an expert would draw the lesion around it.
     `probability` is what another network says of this image (a file, or an array on its grid; see
-    `io.outputs`), which the `calibration` that `calibrate` made for that network reads.
+    `io.outputs`), which the `calibration` that `calibrate` made for that network reads; the band's
+    level and the tolerance are then the calibration's where `settings` says none.
     Points outside of the lesion (`outside_mm`) and on its edge (`edge_mm`) tell readings of the
     image apart, and are evidence of the boundary with a standard deviation of 1 mm. Where there are
     two readings of a point, the case keeps the `second`, and which point would tell. See
@@ -250,6 +251,8 @@ def check_question(
     unmarked = mask is None and threshold is None and (net is None or head is not None)
     if "box_mm" in more and point_mm is None and unmarked:
         point_mm = "the middle of the box"
+    if word == "calibration" and mask is not None:
+        raise InputError("calibration speaks of targets that its network finds; drop mask")
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:

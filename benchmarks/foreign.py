@@ -5,7 +5,8 @@ a slice. It is calibrated on the patients that its own contour head learned from
 the four readers of patients that no part has seen, beside that head, which reads features too, and
 beside the probabilities as they come and by temperature scaling (Guo et al. 2017). Then what fewer
 patients buy, over calibrations by some drawn at random; and, over random splits of the patients,
-how often bands whose factor comes of 20 or 30 hold the boundaries of the others.
+how often bands whose factor comes of 20 or 30 hold the boundaries of the others. Asked is no more
+than docs/mathematics.md claims: that intervals and bands of 95% hold so much or more.
 """
 
 from __future__ import annotations
@@ -94,8 +95,7 @@ def run(quick: bool) -> Result:
     rows += own_rows("probabilities as they come", told, readers, 1.0)
     rows += own_rows(f"temperature {temperature:.2f}", told, readers, temperature)
     ours, theirs = (row.measured for row in rows if "half-width of its own" in row.figure)
-    rows.append(Row("half-width of the own bands: calibrated over shipped", ours / theirs,
-                    at_most=1.0))  # fmt: skip
+    rows.append(Row("half-width of the own bands: calibrated over shipped", ours / theirs))
     fields_of = zip(cases["head"], fields["head"], strict=True)
     targets = targets_of(calibration.head, fields_of)
     replicates = QUICK_REPLICATES if quick else REPLICATES
@@ -194,7 +194,7 @@ def head_rows(
     rows.append(share_row(f"{who}: its own 95% band holds a reader's boundary", own))
     if promised is not None:
         figure = f"{who}: calibrated 95% band holds a reader's boundary as drawn"
-        rows.append(share_row(figure, drawn, at_least=0.93, at_most=0.97))
+        rows.append(share_row(figure, drawn, at_least=0.95 - SLACK))
     wide = np.median(widths, axis=0)
     rows.append(Row(f"{who}: half-width of its own band over the rough radius", float(wide[0])))
     if promised is not None:
@@ -327,7 +327,7 @@ def ray_rows(who: str, held: dict[float, list[tuple[str, float]]], asked: bool) 
     return [
         share_row(
             f"{who}: rays within their {level:.0%} interval", found,
-            **({"at_least": level - SLACK, "at_most": level + SLACK} if asked else {}),
+            **({"at_least": level - SLACK} if asked and level == max(LEVELS) else {}),
         )
         for level, found in held.items()
     ]  # fmt: skip

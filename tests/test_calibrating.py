@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace as with_
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,8 +15,17 @@ from scipy.special import expit
 import aistat_jax as aj
 from aistat_jax import calibrating
 from aistat_jax._errors import InputError
-from aistat_jax.calibrating import LEVELS, LabelledOutput, calibrate, judged, read_case
+from aistat_jax.calibrating import (
+    LEVELS,
+    NOTHING_FOUND,
+    TOO_SMALL,
+    LabelledOutput,
+    calibrate,
+    judged,
+    read_case,
+)
 from aistat_jax.cli import main
+from aistat_jax.nets.output_head import SUV, OutputHead
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.star import star_chart
 
@@ -65,7 +75,9 @@ def test_too_few_patients_are_refused_with_the_number_and_its_reason(unlearned):
         calibrate(CASES[:18])
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:18], coverage=0.94, rate=0.06)
-    with pytest.raises(InputError, match="needs 10 patients .* got 9 .*two or more"):
+    with pytest.raises(
+        InputError, match="needs 10 patients .* got 9 .*folds would hold fewer than two"
+    ):
         calibrate(CASES[:9], coverage=0.8, rate=0.2)
     # slices of one patient are no patients, whether the column says it or the name
     with pytest.raises(InputError, match="got 1 "):
@@ -111,13 +123,84 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
         calibrate(CASES, tolerance_px=1.0)
     with pytest.raises(InputError, match="output must be one of"):
         calibrate(CASES, output="wish")
+    unmeant: list[tuple[dict[str, Any], str]] = [
+        ({"label": 0}, "label must be the whole number of a class from 1, got 0"),
+        ({"coverage": 1.0}, "coverage must lie strictly between 0 and 1, got 1"),
+        ({"coverage": float("nan")}, "coverage must lie strictly"),
+        ({"rate": 0.0}, "rate must lie strictly"),
+        ({"tolerance_mm": -1.0}, "tolerance_mm must be a positive length, got -1"),
+        ({"tolerance_px": float("nan")}, "tolerance_px must be a positive length"),
+    ]
+    for given, words in unmeant:
+        with pytest.raises(InputError, match=words):
+            calibrate(CASES, **given)
+    with pytest.raises(InputError, match="an id each, and two are called case000"):
+        calibrate([*CASES, with_(CASES[1], id="case000")])
     with pytest.raises(InputError, match="at least 2 folds, got 1"):
         calibrate(CASES, folds=1)
     # a split takes twice as many
-    with pytest.raises(InputError, match="needs 38 patients .* got 20"):
+    with pytest.raises(InputError, match=r"needs 38 patients .* got 20 .*coverage of 0.9 and"):
         calibrate(CASES, split=True)
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES, split=True, coverage=0.9, rate=0.1)
+
+
+class Told(Exception):
+    """What a head would have learned from."""
+
+
+def test_a_split_normalises_by_the_patients_it_learns_from_alone(monkeypatch):
+    """Neither the values nor the tolerance of the half that is judged on reach the head."""
+
+    def learn(head, targets, **more):
+        raise Told(head, frozenset(targets))
+
+    monkeypatch.setattr(calibrating, "crossed_heads", learn)
+
+    def in_ct(case: LabelledOutput, factor: float, spacing: float) -> LabelledOutput:
+        values = factor * case.image["PT"].values
+        return with_(case, image=aj.Image.from_arrays(CT=values, spacing_mm=spacing))
+
+    def told(louder: frozenset[str]) -> tuple:
+        cases = [in_ct(c, 5.0 if c.id in louder else 1.0, SPACING) for c in CASES]
+        with pytest.raises(Told) as error:
+            calibrate(cases, split=True, coverage=0.9, rate=0.1)
+        return error.value.args
+
+    head, learned = told(frozenset())
+    judged_on = frozenset(case.id for case in CASES) - learned
+    assert len(learned) == len(judged_on) == 10
+    again, same = told(judged_on)
+    assert same == learned
+    assert again.normalisations == head.normalisations
+    # negative control: values of the half that is learned from do reach it
+    assert told(learned)[0].normalisations != head.normalisations
+
+
+def test_what_gives_no_contour_is_counted(monkeypatch):
+    head = OutputHead("theirs", "probability", ("PT",), ("SUV",), (SUV,))
+    read = read_case(CASES[0], "probability", 1)
+    nothing = read._replace(log_odds=np.full_like(read.log_odds, -1.0))
+    assert judged(head, nothing, "p", 3.0).lost[NOTHING_FOUND] == 1
+    # negative control: what is large enough is contoured, for which this head has no weights
+    with pytest.raises(InputError, match="has no contour head yet"):
+        judged(head, read, "p", 3.0)
+
+    def small(*given):
+        raise InputError("too small")
+
+    monkeypatch.setattr(calibrating, "seen_in_output", small)
+    assert judged(head, read, "p", 3.0).lost[TOO_SMALL] == 1
+
+
+@pytest.mark.slow
+def test_a_split_calibration_is_exact_of_patients_it_has_not_learned_from():
+    found = calibrate(CASES, split=True, coverage=0.9, rate=0.1, tolerance_mm=3.0, folds=2)
+    assert found.promises[0].startswith("With probability 0.9 or more")
+    assert "exchangeable with the 10 calibrated on" in found.promises[0]
+    assert "Learned from 10 images of 10 patients" in found.card["learned from"]
+    assert np.isfinite(found.band.margin)
+    assert len(found.digests) == 20
 
 
 @pytest.fixture
@@ -153,6 +236,8 @@ def test_a_manifest_names_files_by_case_and_patient(manifest, capsys):
         ([[r[0], r[1], *r[3:]] for r in rows], "no column of images"),
         ([*rows, ["x", "p", "gone.nii", "gone.nii", "gone.nii"]], "there is no .*gone.nii"),
         ([*rows, ["x", "p", rows[1][2], "", rows[1][4]]], "the cell is empty"),
+        ([*rows, ["x", "", *rows[1][2:]]], r"row \d+ .x.: patient: the cell is empty; say whose"),
+        ([[r[0], *r[2:]] for r in rows], "no column patient"),
     ):
         with pytest.raises(InputError, match=words):
             read_labelled(written(path, bad))
@@ -183,7 +268,7 @@ def test_calibrated_rays_and_bands_hold_for_patients_never_seen_and_probabilitie
     left_out = [
         one
         for case in fresh
-        for one in judged(found.head, read_case(case, "probability", 1), case.id, 3.0)
+        for one in judged(found.head, read_case(case, "probability", 1), case.id, 3.0).contours
     ]
     there = [one for one in left_out if one.seen]
     assert len(there) >= 22

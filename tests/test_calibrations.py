@@ -67,7 +67,11 @@ def test_a_calibration_comes_back_from_its_folder(tmp_path):
     assert one.band.promise not in page
     exact = with_(one, card=one.card | {"settings": {"split": True}})
     page = (save_calibration(exact, tmp_path / "cal") / "MODEL_CARD.md").read_text()
-    assert one.band.promise in page
+    assert "no guarantee" not in page
+    for words in ("With probability 0.95 or more one of a new patient's contours whose centre lies "
+                  "in what was drawn", "green and wrong is at most 0.05",
+                  "that of one slice, held against what one reader drew"):  # fmt: skip
+        assert words in page
 
 
 def test_a_folder_that_is_no_calibration_or_of_another_version_is_refused(tmp_path):
@@ -87,6 +91,29 @@ def test_a_folder_that_is_no_calibration_or_of_another_version_is_refused(tmp_pa
     file.write_text(json.dumps({n: v for n, v in said.items() if n != "band"}))
     with pytest.raises(InputError, match="not whole"):
         load_calibration(folder)
+    band, rule = said["band"], said["rule"]
+    weird = [said["normalisations"][0] | {"kind": "weird"}]
+    for bad, words in (
+        ({"label": 0}, "the label 0"),
+        ({"label": float("inf")}, "the label inf"),
+        ({"label": "1"}, "the label 1"),
+        ({"band": band | {"coverage": 5.0}}, "the coverage 5"),
+        ({"band": band | {"margin": -1.0}}, "the margin -1"),
+        ({"rule": rule | {"rate": 2.0}}, "the rate 2"),
+        ({"rule": rule | {"tolerance": -3.0}}, "the tolerance -3"),
+        ({"normalisations": weird}, "not whole"),
+    ):
+        file.write_text(json.dumps(said | bad))
+        with pytest.raises(InputError, match=words):
+            load_calibration(folder)
+    file.write_text(json.dumps(said))
+    for card in ([], {"measured": []}, {"settings": 1}):
+        (folder / "card.json").write_text(json.dumps(card))
+        with pytest.raises(InputError, match=r"card.json is no card"):
+            load_calibration(folder)
+    # negative control: nothing of it is refused as it was
+    (folder / "card.json").write_text(json.dumps({}))
+    assert load_calibration(folder).band == BAND
 
 
 def test_an_output_is_contoured_with_the_band_and_tolerance_of_its_calibration(tmp_path):
@@ -96,24 +123,42 @@ def test_an_output_is_contoured_with_the_band_and_tolerance_of_its_calibration(t
     plain = aj.simultaneous_band(case[0].posterior)
     assert case[0].band.kind == "conformal"
     assert case[0].grade.tolerance == 3.0
+    assert case.settings.level == 0.95
     upper = case[0].band.upper - plain.centre
     np.testing.assert_allclose(upper, 1.5 * (plain.upper - plain.centre))
-    # at another level the band is the model's own, and at another tolerance green is not promised
-    other = aj.Settings(draws=200, level=0.8, tolerance_mm=60.0)
+    # the level is the calibration's own where nobody says one
+    at90 = with_(a_calibration(), band=with_(BAND, coverage=0.9, level=0.9))
+    case = aj.contour(image, probability=p, calibration=at90, settings=settings)
+    assert (case[0].band.kind, case[0].band.level, case.settings.level) == ("conformal", 0.9, 0.9)
+    # at another the band is the model's own, and says so
+    other = aj.Settings(draws=200, level=0.8)
     loose = aj.contour(image, probability=p, calibration=a_calibration(), settings=other)
-    assert loose[0].band.kind == "simultaneous"
+    assert (loose[0].band.kind, loose[0].band.level) == ("simultaneous", 0.8)
+    said = " ".join(loose[0].grade.reasons)
+    assert "nothing of bands at 0.8; it was made at 0.95" in said
 
 
 def test_green_is_held_to_the_rule():
-    sure = contour_of(make_posterior(sd=0.01), tolerance_mm=3.0)
+    sure = contour_of(make_posterior(axes=(14.0, 12.0), sd=0.01), tolerance_mm=3.0)
     assert sure.grade.case == "green"
     assert a_calibration().hold(sure).grade.case == "green"
     strict = with_(a_calibration(), rule=with_(RULE, threshold=1.0))
     assert strict.hold(sure).grade.case == "amber"
     other = contour_of(make_posterior(sd=0.01), tolerance_mm=4.0)
-    held = strict.hold(other).grade
-    assert held.case == "green"
-    assert "promises nothing of green at 4 mm; it was made at 3 mm" in held.reasons[0]
+    assert other.grade.case == "green"
+    held = a_calibration().hold(other).grade
+    assert held.case == "amber"
+    said = " ".join(held.reasons)
+    assert "promises nothing of green at 4 mm; it was made at 3 mm" in said
+
+
+def test_green_is_not_had_by_a_tolerance_of_more_than_a_quarter_of_the_radius():
+    for axes, case in (((14.0, 11.0), "green"), ((11.0, 9.0), "amber")):
+        sure = contour_of(make_posterior(axes=axes, sd=0.01), tolerance_mm=3.0)
+        assert sure.grade.case == "green"
+        held = a_calibration().hold(sure).grade
+        assert held.case == case
+        assert ("a quarter of this contour's radius" in " ".join(held.reasons)) == (case == "amber")
 
 
 def test_a_calibration_refuses_what_it_is_not_for():
@@ -139,6 +184,7 @@ def test_a_calibration_refuses_what_it_is_not_for():
     refused("pass both, or calibrate", probability=None)
     refused("pass both, or calibrate", calibration=None)
     refused("drop net", net="lesion-pet-2d")
+    refused("targets that its network finds; drop mask", mask=p > 0.5)
     refused("calibration finds the target itself; drop threshold", threshold=1.0)
     refused("calibration reads contours slice by slice", dims=3)
 

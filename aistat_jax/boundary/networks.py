@@ -112,8 +112,8 @@ def seen_in_output(
     if where.get("mask") is None:
         if not (log_odds > 0).any():
             raise InputError(
-                f"{head.name} finds nothing: its probability is nowhere above one half; pass a "
-                "mask of what to contour"
+                f"{head.name} finds nothing: its probability is nowhere above one half, so that "
+                "there is nothing to contour"
             )
         affine, in_px = image.primary.grid.affine, image.unit == "px"
         odds = channel_from_array(_as_learned(log_odds), affine, name=head.name, in_px=in_px)

@@ -13,6 +13,10 @@ from aistat_jax.cli.terminal import say
 
 _READ = "What the network gives"
 _ASK = "What is asked of the calibration"
+# What sentences call these options, where they are not about labels and outputs themselves.
+ARGUMENTS = {
+    "output must": "--output must", "pass output": "pass --output", "label must": "--label must",
+}  # fmt: skip
 
 
 def calibrate(
@@ -32,15 +36,17 @@ def calibrate(
             rich_help_panel=_READ,
         ),
     ] = "probability",
-    label: Annotated[int, typer.Option(help="Of which class, from 1.", rich_help_panel=_READ)] = 1,
+    label: Annotated[
+        int, typer.Option(help="Of which class, from 1.", min=1, rich_help_panel=_READ)
+    ] = 1,
     name: Annotated[
         str, typer.Option(help="What the network is called.", rich_help_panel=_READ)
     ] = "the network",
     coverage: Annotated[
         float,
         typer.Option(
-            help="Probability that a new patient's contour lies in its band; .95 needs 19 "
-            "patients, .9 needs 10.",
+            help="Probability that what was drawn lies in the band of a new patient's contour, of "
+            "contours whose centre lies in what was drawn; .95 needs 19 patients, .9 needs 10.",
             rich_help_panel=_ASK,
         ),
     ] = 0.95,
@@ -74,7 +80,8 @@ def calibrate(
     """Make contours with honest error bars of any network's output, from a labelled validation set.
 
     The patients must be others than the network has learned from. The folder is then used by
-    aistat contour IMAGE --probability FILE --calibration FOLDER.
+    aistat contour IMAGE --probability FILE --calibration FOLDER. On small lung nodules (median
+    radius 4 voxels) 50% intervals held .59 to .67 of rays, and bands were too wide to be of use.
     """
     check_seed(seed)
     from aistat_jax._files import check_writable
@@ -90,7 +97,7 @@ def calibrate(
     doing = ""
     with (
         progress_bar(None, "calibrating") as bar,
-        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px"),
+        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px", **ARGUMENTS),
     ):
 
         def progress(what: str, done: int, of: int, bar: Any = bar) -> None:

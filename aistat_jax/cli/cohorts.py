@@ -74,7 +74,7 @@ def cohort(
         ),
     ] = None,
     method: Method = "laplace",
-    level: Level = 0.95,
+    level: Level = None,
     tolerance_mm: ToleranceMm = None,
     tolerance_px: TolerancePx = None,
     draws: Draws = 1000,

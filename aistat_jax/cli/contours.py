@@ -65,7 +65,7 @@ def demo(
     ),
     seed: Seed = 0,
     method: Method = "laplace",
-    level: Level = 0.95,
+    level: Level = None,
     tolerance_mm: ToleranceMm = None,
     draws: Draws = 1000,
 ) -> None:
@@ -177,7 +177,7 @@ def contour(
         typer.Option(help="The name of the region in it that is the reference.", metavar="NAME"),
     ] = None,
     method: Method = "laplace",
-    level: Level = 0.95,
+    level: Level = None,
     tolerance_mm: ToleranceMm = None,
     tolerance_px: TolerancePx = None,
     draws: Draws = 1000,

@@ -20,7 +20,12 @@ Method = Annotated[
     typer.Option(help="laplace (fast), nuts, vi or smc.", metavar="NAME", rich_help_panel=FIT),
 ]
 Level = Annotated[
-    float, typer.Option(help="Probability that the band holds the boundary.", rich_help_panel=FIT)
+    float | None,
+    typer.Option(
+        help="Probability that the band holds the boundary (default: 0.95, or that of a "
+        "calibration).",
+        rich_help_panel=FIT,
+    ),
 ]
 Draws = Annotated[int, typer.Option(help="Posterior draws, at least 100.", rich_help_panel=FIT)]
 ToleranceMm = Annotated[

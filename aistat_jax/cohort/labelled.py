@@ -1,6 +1,6 @@
 """Which cases does a manifest for calibration name? A CSV file with a row a case.
 
-The column `id` names the case, `patient` whose it is (told from the id where there is none),
+The column `id` names the case, `patient` whose it is,
 `probability` holds files of what the network says, whatever it is, and `label` files of what an
 expert drew; every other column is a channel, such as PT or CT, the primary one first. Paths are
 relative to the manifest's own folder.
@@ -23,7 +23,7 @@ def read_labelled(path: Path) -> tuple[LabelledOutput, ...]:
     """The cases of a manifest. Raises InputError naming the file, and the row where it is one's."""
     rows = rows_of(path)
     head = list(rows[0][1])
-    for word in WORDS[2:]:
+    for word in WORDS[1:]:
         if word not in head:
             raise InputError(
                 f"{path}: there is no column {word} among {', '.join(head[:6])}; columns that are "
@@ -36,6 +36,11 @@ def read_labelled(path: Path) -> tuple[LabelledOutput, ...]:
         )
     check_ids([row["id"] for _, row in rows], str(path))
     for number, row in rows:
+        if not row["patient"]:
+            raise InputError(
+                f"{path}: row {number} ({row['id']}): patient: the cell is empty; say whose image "
+                "it is, as patients and not images are counted"
+            )
         for column in (*WORDS[2:], *channels):
             file = path.parent / row[column]
             if not row[column] or not file.exists():
@@ -47,7 +52,7 @@ def read_labelled(path: Path) -> tuple[LabelledOutput, ...]:
     return tuple(
         LabelledOutput(
             row["id"], {name: path.parent / row[name] for name in channels},
-            path.parent / row["probability"], path.parent / row["label"], row.get("patient", ""),
+            path.parent / row["probability"], path.parent / row["label"], row["patient"],
         )
         for _, row in rows
     )  # fmt: skip

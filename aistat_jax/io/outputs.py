@@ -80,7 +80,7 @@ def output_log_odds(
         raise InputError(f"there is no label {label} among {classes} classes, of which 0 is none")
     if output == "mask":
         return _of_mask(values, like, label)
-    if np.isin(values, (0.0, 1.0)).all():
+    if (values == 1).any() and np.isin(values, (0.0, 1.0)).all():
         raise InputError(
             "every voxel is 0 or 1, so this is a mask and no more; pass output as mask, or what "
             f"the network says before it is rounded ({output})"

@@ -43,7 +43,7 @@ RAYS, HARMONICS, NU = 64, 16, 1.5
 FINEST = {"size": 0, "form": 5, "detail": RAYS // 2}
 # Of how many patients a margin may be believed, and how far from none its numbers may go: errors
 # with tails lighter than a normal's would take scale and tail to infinity together.
-LEAST_PATIENTS, FARTHEST_BEND = 5, 1.0
+LEAST_FOR_MARGIN, FARTHEST_BEND = 5, 1.0
 MARGIN_SD = 0.3
 
 
@@ -197,11 +197,11 @@ def fitted_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
 
     By a composite likelihood: rays count as if they were independent (Varin, Reid & Firth 2011, An
     overview of composite likelihood methods). Fitted without a fold of the patients it must make
-    the rays of that fold likelier, by more than two standard errors over at least LEAST_PATIENTS:
+    the rays of that fold likelier, by more than two standard errors over at least LEAST_FOR_MARGIN:
     of few it is better not to believe it. No number goes further than FARTHEST_BEND.
     """
     names = np.unique(found.patient)
-    if len(names) < LEAST_PATIENTS:
+    if len(names) < LEAST_FOR_MARGIN:
         return np.zeros(4, np.float32)
     gain = np.zeros(len(found.error))
     for k in np.unique(found.fold):

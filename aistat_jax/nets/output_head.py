@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax.io.outputs import OUTPUTS
 from aistat_jax.nets.plan import Normalisation
 from aistat_jax.nets.ray_head import ray_skeleton
 from aistat_jax.nets.weights import Weights, filled
-from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.image import Image
 
-# What a network is said to give: see `io.outputs`.
-OUTPUTS = ("probability", "log-odds", "mask")
 # Of the channels near what was drawn, the shares of values below and above which they are clipped.
 CLIPPED = 0.5, 99.5
+# How a channel may be normalised.
+KINDS = ("ct", "suv", "zscore")
 SUV = Normalisation("suv", 0.0, 40.0, 0.0, 4.0)
 
 
@@ -29,9 +30,9 @@ SUV = Normalisation("suv", 0.0, 40.0, 0.0, 4.0)
 class OutputHead:
     """A contour head for the output of one network, and what it reads.
 
-    output: one of OUTPUTS. channels, the primary one first, with the quantity of each and how its
-    values are normalised; unit of the images, "mm" or "px". head: the weights, None before there
-    are any.
+    output: one of `io.outputs.OUTPUTS`. channels, the primary one first, with the quantity of each
+    and how its values are normalised; unit of the images, "mm" or "px". head: the weights, None
+    before there are any.
     """
 
     name: str
@@ -84,11 +85,11 @@ def check_fits(head: OutputHead, image: Image) -> None:
             )
 
 
-def normalisation_of(channel: Channel, values: np.ndarray) -> Normalisation:
+def normalisation_of(quantity: str, values: np.ndarray) -> Normalisation:
     """How a channel is normalised, told from its quantity and values near what was drawn."""
-    if channel.quantity == "SUV":
+    if quantity == "SUV":
         return SUV
-    if channel.quantity != "HU":
+    if quantity != "HU":
         return Normalisation("zscore")
     low, high = np.percentile(values, CLIPPED)
     within = np.clip(values, low, high)
@@ -117,4 +118,8 @@ def head_from(content: Mapping[str, Any], head: Weights | None) -> OutputHead:
     )  # fmt: skip
     if not len(found.channels) == len(found.quantities) == len(found.normalisations) > 0:
         raise ValueError("channels")
+    for how in found.normalisations:
+        numbers = np.array([how.low, how.high, how.centre, how.scale], dtype=float)
+        if how.kind not in KINDS or not np.isfinite(numbers).all():
+            raise ValueError(how.kind)
     return found

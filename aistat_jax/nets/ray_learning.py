@@ -4,7 +4,8 @@ Rays, slices and readers of a patient go together: their mean log likelihood cou
 beside the prior of the coefficients, so that many slices of few patients are not taken for much.
 Heads that learned without a fold of the patients tell how far off such heads are on patients they
 have not seen, and with it the margin: its scale and tail alone. Where the edge lies and which way
-it leans are not corrected by errors of other heads than the one that is used.
+it leans are not corrected by errors of other heads than the one that is used. A fold's own head has
+the margin of the other folds' errors.
 """
 
 from __future__ import annotations
@@ -29,19 +30,23 @@ from aistat_jax.nets.ray_head import RayHead, RaySigns, log_prior, ray_signs, ra
 from aistat_jax.nets.weights import weights_of
 
 # Steps of the search for the mode, at most.
-STEPS = 200
+STEPS = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Crossed:
     """A head that has learned from all patients, and those that learned without a fold of them.
 
-    Each fold is the patients that its head has not learned from, with that head; all have the
-    margin that was fitted to the errors of all folds.
+    Each fold is the patients that its head has not learned from, with that head, whose margin was
+    fitted to the errors of the other folds' heads. These heads have learned from its patients, so
+    that of the judged patient a margin (two numbers) is not wholly free, and all else is. Every
+    patient of the targets is in one fold, whether or not anything was drawn of it.
+    unsettled: of how many heads the search for the mode ended before its tolerance was reached.
     """
 
     head: OutputHead
     folds: tuple[tuple[frozenset[str], OutputHead], ...]
+    unsettled: int = 0
 
 
 class Pool(NamedTuple):
@@ -78,25 +83,35 @@ def crossed_heads(
             f"drawn of {len(drawn_of)}"
         )
     tell, pool = progress or (lambda done, of: None), pooled(targets)
-    folds = min(folds, len(drawn_of))
-    order = np.random.default_rng(seed).permutation(drawn_of)
-    whole = _learned(head, pool, np.ones(len(pool.patient), bool))
+    folds, rng = min(folds, len(drawn_of)), np.random.default_rng(seed)
+    # Dealt out one kind after the other, so that something was drawn in every fold.
+    others = [name for name in targets if name not in set(drawn_of)]
+    order = [str(name) for part in (drawn_of, others) for name in rng.permutation(part)]
+    whole, settled = _learned(head, pool, np.ones(len(pool.patient), bool))
+    unsettled = int(not settled)
     tell(1, 1 + folds)
     errors: list[RayErrors] = []
     crossed: list[tuple[frozenset[str], OutputHead]] = []
     for k in range(folds):
-        out = frozenset(str(name) for name in order[k::folds])
+        out = frozenset(order[k::folds])
         left = np.isin(pool.patient, list(out))
-        other = _learned(head, pool, ~left, whole)
+        other, settled = _learned(head, pool, ~left)
+        unsettled += not settled
         errors.append(_errors(other, pool, left, k))
         crossed.append((out, other))
         tell(2 + k, 1 + folds)
-    margin = spread_margin(RayErrors(*map(np.concatenate, zip(*errors, strict=True))))
 
-    def held(one: OutputHead) -> OutputHead:
+    def held(one: OutputHead, some: Sequence[RayErrors]) -> OutputHead:
+        margin = spread_margin(RayErrors(*map(np.concatenate, zip(*some, strict=True))))
         return replace(one, head=(one.head or {}) | {"margin": margin})
 
-    return Crossed(held(whole), tuple((out, held(one)) for out, one in crossed))
+    return Crossed(
+        held(whole, errors),
+        tuple(
+            (out, held(one, errors[:k] + errors[k + 1 :])) for k, (out, one) in enumerate(crossed)
+        ),
+        unsettled,
+    )
 
 
 def pooled(targets: Mapping[str, Sequence[Unrolled]]) -> Pool:
@@ -122,14 +137,14 @@ def pooled(targets: Mapping[str, Sequence[Unrolled]]) -> Pool:
     )  # fmt: skip
 
 
-def _learned(
-    head: OutputHead, pool: Pool, use: np.ndarray, start: OutputHead | None = None
-) -> OutputHead:
-    """The posterior mode of the targets in use."""
+def _learned(head: OutputHead, pool: Pool, use: np.ndarray) -> tuple[OutputHead, bool]:
+    """The posterior mode of the targets in use, and whether the search for it has ended well.
+
+    It starts from a head that has learned nothing. Raises InputError where it is led astray.
+    """
     from scipy.optimize import minimize
 
     unflatten, flat = _flat(head.head_inputs)
-    flat = ravel_pytree(start.head_state())[0] if start else flat
     weights = _shares(pool.drew * use[:, None], pool), _shares(use[:, None], pool)[:, 0]
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -141,7 +156,10 @@ def _learned(
 
     found = minimize(loss, np.asarray(flat, float), jac=True, method="L-BFGS-B",
                      options={"maxiter": STEPS, "ftol": 1e-7})  # fmt: skip
-    return replace(head, head=weights_of(unflatten(jnp.asarray(found.x, jnp.float32))))
+    if not np.isfinite(found.x).all():
+        raise InputError("no head can be learned: its density is not finite; check images, labels")
+    learned = replace(head, head=weights_of(unflatten(jnp.asarray(found.x, jnp.float32))))
+    return learned, bool(found.success)
 
 
 @lru_cache(maxsize=32)

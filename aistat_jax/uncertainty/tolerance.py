@@ -85,7 +85,7 @@ def _of_image(channel: Channel, solid: bool) -> Tolerance:
 
 def _lesion_radii(posteriors: Sequence[Posterior]) -> list[float]:
     """The radius of every lesion; of what lies on one another in neighbouring slices one."""
-    radii = [_radius(p) for p in posteriors]
+    radii = [radius_of(p) for p in posteriors]
     lesion = list(range(len(posteriors)))
     for n, one in enumerate(posteriors):
         for m, other in enumerate(posteriors[:n]):
@@ -94,8 +94,8 @@ def _lesion_radii(posteriors: Sequence[Posterior]) -> list[float]:
     return [max(r for r, of in zip(radii, lesion, strict=True) if of == n) for n in set(lesion)]
 
 
-def _radius(posterior: Posterior) -> float:
-    """That of a disc, or ball, of as much content for its boundary."""
+def radius_of(posterior: Posterior) -> float:
+    """The radius of a disc, or ball, of as much content for its boundary."""
     chart, estimate = posterior.chart, np.asarray(posterior.estimate, dtype=float)
     return chart.dims * float(chart.content(estimate)) / float(chart.weights(estimate).sum())
 

@@ -122,3 +122,13 @@ def test_a_pictures_array_has_its_rows_from_the_top(tmp_path):
     np.savez(tmp_path / "cell.npz", probabilities=np.stack([1 - p, p])[:, None])
     found = expit(read_output(tmp_path / "cell.npz", like))
     np.testing.assert_allclose(found, (like.values + 1) / 30, atol=1e-6)
+
+
+def test_a_map_that_is_zero_everywhere_is_a_probability_of_nothing():
+    like = Image.from_arrays(PT=np.arange(16.0).reshape(4, 4, 1), spacing_mm=2.0).primary
+    assert (output_log_odds(np.zeros((4, 4, 1)), like) < -10).all()
+    # negative control: with one voxel of 1 it is a mask
+    spot = np.zeros((4, 4, 1))
+    spot[1, 1] = 1.0
+    with pytest.raises(InputError, match="this is a mask and no more"):
+        output_log_odds(spot, like)
