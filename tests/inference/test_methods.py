@@ -346,7 +346,7 @@ def test_a_bent_posterior_falls_back_to_nuts():
 def test_a_mode_that_does_not_matter_is_left_for_where_particles_find_the_posterior():
     """An amplitude two prior sds above its mean: the first expansion has it smaller than the mean.
 
-    The control is that first expansion, whose band misses the truth.
+    The control is that first expansion, which is elsewhere.
     """
     image, truth = pixel_image(1, 2.0)
     target = aj.Target(truth["centre"], 14.0, image.primary.grid.plane(0))
@@ -359,9 +359,12 @@ def test_a_mode_that_does_not_matter_is_left_for_where_particles_find_the_poster
     assert kept.diagnostics.khat > 2
     assert (found.method, found.diagnostics.converged) == ("laplace", True)
     other = fit(model, "smc", draws=4000)
-    assert np.abs((found.estimate - other.estimate) / other.draws.std(axis=0)).max() < 0.5
-    held = [aj.simultaneous_band(p).contains(truth["radii"]) for p in (kept, found)]
-    assert held == [False, True]
+    off = [
+        float(np.abs((p.estimate - other.estimate) / other.draws.std(axis=0)).max())
+        for p in (found, kept)
+    ]
+    assert off[0] < 0.5 < 1.0 < off[1]
+    assert aj.simultaneous_band(found).contains(truth["radii"])
 
 
 def test_particles_that_found_another_mode_take_the_place_of_laplace_and_run_once(monkeypatch):
