@@ -63,7 +63,7 @@ def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) 
     Far enough is `mesh_reach.enough`. It has the first of so many `vertices`; the next where they
     are more than a voxel apart and no smoothing does both, or they are COARSE. Where none does,
     each normal runs as far as it can: the mesh is the least smoothed of the finest tried that
-    hardly any normal of is too short (`mesh_reach.NARROW_SHARE`) and that holds all but MISSED of
+    hardly any normal of is too short (5% of the surface) and that holds all but MISSED of
     the outline, or the one that does both most nearly.
     """
     voxel, outline = float(np.prod(grid.spacing) ** (1 / 3)), surface_from_mask(mask, grid)
