@@ -95,8 +95,35 @@ class StepPrior:
     rate: Float[ArrayLike, ""]
 
 
+class BlurredEdge:
+    """What terms of one blurred edge share: where they look for it, and how it looks."""
+
+    bending: Bending | None
+    blur: Float[ArrayLike, ""]
+    section: Float[ArrayLike, "4"]
+
+    def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
+        """Where the edge of a boundary is looked for."""
+        return radii if self.bending is None else self.bending(radii)
+
+    @property
+    def width(self) -> float:
+        return float(self.blur)
+
+    @property
+    def height(self) -> float:
+        return float(self.section[0] ** 2 + self.section[1] ** 2)
+
+    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
+        return bent(self.bending, radii)
+
+    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
+        """That of a straight step, or of a disc where the table is one's."""
+        return step_shares(position, edge, dims, self.width, self.section, self.bending)
+
+
 @record
-class BlurredStep:
+class BlurredStep(BlurredEdge):
     """Collapsed Gaussian regression of intensity on the blurred inside.
 
     Table statistics: sum h, sum h^2, sum y h. totals (3,): n, sum y, sum y^2. constant holds
@@ -118,25 +145,6 @@ class BlurredStep:
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return self.table(self.apparent(radii))
-
-    def apparent(self, radii: Float[ArrayLike, " ray"]) -> Float[ArrayLike, " ray"]:
-        """Where the edge of a boundary is looked for."""
-        return radii if self.bending is None else self.bending(radii)
-
-    @property
-    def width(self) -> float:
-        return float(self.blur)
-
-    @property
-    def height(self) -> float:
-        return float(self.section[0] ** 2 + self.section[1] ** 2)
-
-    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
-        return bent(self.bending, radii)
-
-    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
-        """That of a straight step, or of a disc where the table is one's."""
-        return step_shares(position, edge, dims, self.width, self.section, self.bending)
 
     def levels(self, seen: Seen) -> Levels:
         return StepLevels(self.prior, float(self.eta), seen)

@@ -21,8 +21,7 @@ import numpy as np
 
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
-from aistat_jax.boundary.edges import bent
-from aistat_jax.boundary.families import StepPrior, leaves, step_shares
+from aistat_jax.boundary.families import BlurredEdge, StepPrior, leaves
 from aistat_jax.boundary.levels import Seen
 from aistat_jax.boundary.tables import Table
 from aistat_jax.boundary.uneven_levels import LevelPrior, UnevenLevels, core_fields, level_rows
@@ -46,7 +45,7 @@ NOTHING = 1e-8
 
 
 @record
-class UnevenStep:
+class UnevenStep(BlurredEdge):
     """Collapsed Gaussian regression of intensity on smooth levels inside and one outside.
 
     Table statistics: sum h, sum h^2, sum c h, sum y h. totals (3,): n, sum y, sum y^2. Levels: of
@@ -76,7 +75,7 @@ class UnevenStep:
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
-        return self.table(radii if self.bending is None else self.bending(radii))
+        return self.table(self.apparent(radii))
 
     def contract(self, read: Float[Array, "ray stat"]) -> Float[Array, " sum"]:
         """Sums over rays of what the tables say, times products of two fields and times one."""
@@ -116,20 +115,6 @@ class UnevenStep:
         determinant = jnp.sum(jnp.log(jnp.diagonal(factor)))
         rate = jnp.asarray(self.rate + 0.5 * left)
         return jnp.asarray(self.constant - determinant - shape * jnp.log(rate))
-
-    @property
-    def width(self) -> float:
-        return float(self.blur)
-
-    @property
-    def height(self) -> float:
-        return float(self.section[0] ** 2 + self.section[1] ** 2)
-
-    def edges(self, radii: Float[np.ndarray, "draw ray"]) -> Float[np.ndarray, "draw ray"]:
-        return bent(self.bending, radii)
-
-    def within(self, position: np.ndarray, edge: np.ndarray, dims: int) -> np.ndarray:
-        return step_shares(position, edge, dims, self.width, self.section, self.bending)
 
     def levels(self, seen: Seen) -> UnevenLevels:
         """The law of its levels inside, which differ, and of the one outside."""
