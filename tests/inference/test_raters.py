@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,13 @@ def drawings(
     return found
 
 
+@pytest.fixture
+def double() -> Iterator[None]:
+    """The precision in which raters are fitted: constants of a module are traced in one alone."""
+    with jax.enable_x64(True):
+        yield
+
+
 def unfitted(given: list[Drawing], **settings: object) -> RaterModel:
     """What `fit_raters` knows before it samples, for identities that need no draws."""
     names = dict.fromkeys(each.case for each in given)
@@ -100,6 +109,7 @@ def test_a_point_in_common_is_found_where_no_middle_is():
     assert all(each.contour.contains(centre[None])[0] for each in pair)
 
 
+@pytest.mark.usefixtures("double")
 def test_likelihood_is_that_of_a_dense_normal():
     given = drawings(3, seed=0)
     given = [each for each in given if (each.case, each.rater) != ("P1", "Cy")]
@@ -129,7 +139,7 @@ def test_likelihood_is_that_of_a_dense_normal():
             here = off[case, :rows].T
             square = np.einsum("kd,kd->", here, np.linalg.solve(cov, here[..., None])[..., 0])
             dense[node] -= 0.5 * (square + np.linalg.slogdet(cov)[1].sum())
-        assert np.allclose(found[:, case], dense, rtol=2e-3)
+        assert np.allclose(found[:, case], dense, rtol=1e-9)
 
 
 def test_everything_turns_and_moves_with_the_drawings():
@@ -243,6 +253,7 @@ def test_a_tool_named_like_a_rater_has_a_whisker_of_its_own():
 # --------------------------------------------------------------------------------- presence
 
 
+@pytest.mark.usefixtures("double")
 def test_presence_is_bernoulli_given_that_somebody_drew():
     given = drawings(6, seed=5, drawn=0.5)
     model = unfitted(given, empties=True)
