@@ -7,6 +7,7 @@ folders alone.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import threading
@@ -109,6 +110,7 @@ def contour_task(task: Task) -> Outcome:
                 )
             told |= _spent(*start)
         _make_room(task.memory)
+        _keep_what_is_loaded()
         return Outcome(task.case.id, "done", **told)
 
 
@@ -236,6 +238,16 @@ def _spent(clock: float, processor: float) -> dict[str, float]:
     }
 
 
+@cache
+def _keep_what_is_loaded() -> None:
+    """After the first case, what it loaded and compiled is no longer searched for garbage.
+
+    That is some 400,000 objects that stay, and a twelfth of the time of a small case.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _make_room(memory: int | None) -> None:
     """Forget compiled programs where a worker nears its limit."""
     if memory is None:
@@ -243,11 +255,10 @@ def _make_room(memory: int | None) -> None:
     import psutil
 
     if psutil.Process().memory_info().rss > _MOST_OF_MEMORY * memory:
-        import gc
-
         import jax
 
         jax.clear_caches()
+        gc.unfreeze()
         gc.collect()
 
 
