@@ -47,10 +47,8 @@ LEAST_PATIENTS = 10
 
 LIMITS = (
     "This holds for patients exchangeable with those calibrated on: the same scanners, protocol, "
-    "readers and version of the network. Of others it says nothing. {how} On slices of small lung "
-    "nodules (median radius 4 voxels) intervals of 50% held .59 to .67 of the rays of new "
-    "patients, and bands, 1.6 to 2.0 in log radius to either side, were too wide to be of use. For "
-    "research and teaching; not for clinical use."
+    "readers and version of the network. Of others it says nothing, nor of what the network "
+    "misses, which has no contour. {how} For research and teaching; not for clinical use."
 )
 CROSSED = (
     "Bands and grades were judged with heads that had not learned from the patient, and are used "
