@@ -141,7 +141,8 @@ from .calibrations import (
     load_calibration as load_calibration,
     save_calibration as save_calibration,
 )
-from .calibrating import LabelledOutput as LabelledOutput, calibrate as calibrate
+from .calibrating import calibrate as calibrate
+from .validation_set import LabelledOutput as LabelledOutput
 from .pipelines import contour as contour
 from .views.figures import (
     plot_comparison as plot_comparison,

@@ -24,7 +24,8 @@ NAMES = (
     "real_pet:slices", "real_pet:chosen", "real_pet:told", "raters", "reading",
     "shift:lesion-pet-2d", "shift:lesion-pet-3d", "shift:nodule-ct-2d", "shift:phantom-petct-2d",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
-    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones", "foreign",
+    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
+    "foreign:monai", "foreign:nodule-ct-2d", "foreign:phantom-petct-2d",
 )  # fmt: skip
 
 

@@ -80,8 +80,8 @@ def calibrate(
     """Make contours with honest error bars of any network's output, from a labelled validation set.
 
     The patients must be others than the network has learned from. The folder is then used by
-    aistat contour IMAGE --probability FILE --calibration FOLDER. On small lung nodules (median
-    radius 4 voxels) 50% intervals held .59 to .67 of rays, and bands were too wide to be of use.
+    aistat contour IMAGE --probability FILE --calibration FOLDER. What the network misses has no
+    contour, and nothing is promised of it.
     """
     check_seed(seed)
     from aistat_jax._files import check_writable

@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from aistat_jax._errors import InputError
-from aistat_jax.calibrating import LabelledOutput
 from aistat_jax.cohort.cases import check_ids
 from aistat_jax.cohort.manifest import rows_of
+from aistat_jax.validation_set import LabelledOutput
 
 WORDS = ("id", "patient", "probability", "label")
 """Columns that are no channel."""
