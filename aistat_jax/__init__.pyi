@@ -117,6 +117,10 @@ from .uncertainty.selective import RiskCoverage as RiskCoverage, risk_coverage a
 from .uncertainty.grading import Grade as Grade, grade as grade
 from .uncertainty.tolerance import Tolerance as Tolerance, default_tolerance as default_tolerance
 from .uncertainty.contour import Contour as Contour, contour_of as contour_of
+from .uncertainty.contributions import (
+    Contributions as Contributions,
+    contributions as contributions,
+)
 from .uncertainty.triage import triage as triage
 from .uncertainty.by_patient import patients_needed as patients_needed
 from .uncertainty.conformal import (
