@@ -171,6 +171,7 @@ from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore
 from .views.surfaces import plot_surface as plot_surface
 from .views.margins import plot_margins as plot_margins
+from .views.contributions import plot_contributions as plot_contributions
 from .views.raters import plot_raters as plot_raters
 from .views.surface_files import write_sections as write_sections, write_surface as write_surface
 from .views.style import save_figure as save_figure

@@ -193,9 +193,9 @@ def contributions(
 
     `posterior` is what `fit` returned, or that of a contour of a case: `case["z003"].posterior`.
     Its model is fitted again by a `method` of `fit`, without each source, with each alone and with
-    none, with as many draws and the same seed; `level` is that of the bands. Sources are the model's terms by
-    name: channels, raters, log-odds, terms of one's own. Clicks are no source. A program of one's
-    own has to weigh its evidence by `observe`.
+    none, with as many draws and the same seed; `level` is that of the bands. Sources are the
+    model's terms by name: channels, raters, log-odds, terms of one's own. Clicks are no source. A
+    program of one's own has to weigh its evidence by `observe`.
 
     Raises InputError for a posterior that was read from a file and has no model, for one without
     any source, and for what `simultaneous_band` refuses.
@@ -255,8 +255,9 @@ class _Fits:
             weights = np.ones(len(self.model.data.terms)) if given is None else np.array(given)
             weights[list(self.whole - some)] = 0.0
             part = replace(self.model, data=replace(self.model.data, weights=weights))
-            sizes = {"draws": self.draws, "seed": self.seed}
-            self._known[some] = fit(part, self.method, **sizes, compare=False)
+            self._known[some] = fit(
+                part, self.method, draws=self.draws, seed=self.seed, compare=False
+            )
         return self._known[some]
 
     def evidence(self, posterior: Posterior) -> tuple[float, float] | None:
