@@ -100,7 +100,7 @@ def _lines(found: Contributions) -> list[_Line]:
 
 def _said(one: Contribution) -> str:
     p = "p < 0.001" if one.conflict < 0.001 else f"p = {one.conflict:.2g}"
-    return f"without {one.name}, which adds {one.adds.nats:.1f} nats, agrees {p}"
+    return f"without {one.name}, which adds {one.adds.nats:.1f} nats (agreement {p})"
 
 
 def _by_direction(axes: Axes, lines: Sequence[_Line], made: Page) -> None:
