@@ -51,7 +51,7 @@ from aistat_jax._typing import Array, Float
 from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.families import Tempered
 from aistat_jax.boundary.model import BoundaryModel
-from aistat_jax.inference.conflict import sources_of
+from aistat_jax.inference.conflict import FEWEST, sources_of
 from aistat_jax.inference.fit import fit
 from aistat_jax.inference.methods import Method, by_laplace
 from aistat_jax.inference.posterior import Posterior
@@ -66,6 +66,8 @@ else:
 
 # Orders of the functions in which sources are held against each other, by dimension: nine each.
 COARSE = {2: 4, 3: 2}
+# Directions with less than this share of the largest variance are none of a model's.
+SMALLEST = 1e-8
 BATCH = 64  # draws whose likelihood is computed at once
 
 
@@ -317,23 +319,24 @@ def gaussian_divergence(
     other: Float[np.ndarray, "dim dim"],
 ) -> float:
     """KL(N(mean, covariance) || N(other_mean, other)) in nats."""
-    gap = mean - other_mean
-    inside = np.trace(np.linalg.solve(other, covariance)) + gap @ np.linalg.solve(other, gap)
-    volumes = np.linalg.slogdet(other)[1] - np.linalg.slogdet(covariance)[1]
-    return float(0.5 * (inside - len(gap) + volumes))
+    white = _whitening(other)
+    gap, inside = white @ (mean - other_mean), white @ covariance @ white.T
+    return float(0.5 * (np.trace(inside) + gap @ gap - len(gap) - np.linalg.slogdet(inside)[1]))
 
 
 def conflict_p(alone: Posterior, rest: Posterior, base: Posterior) -> float:
     """How often a source and all the rest, were both right, would be as far apart as they are.
 
     `base` is the posterior of what both have in common. What the means are off for want of
-    effective draws is added to the law of their difference.
+    effective draws is added to the law of their difference. Not a number where either has fewer
+    than FEWEST of them.
     """
-    chart = alone.chart
+    few = [posterior.diagnostics.ess_min for posterior in (alone, rest)]
     (one, first), (two, second), (_, common) = (
-        _moments(chart, posterior.draws) for posterior in (alone, rest, base)
+        _moments(alone.chart, posterior.draws) for posterior in (alone, rest, base)
     )
-    few = [max(posterior.diagnostics.ess_min, 1.0) for posterior in (alone, rest)]
+    if not (min(few) >= FEWEST and np.isfinite([first, second, common]).all()):
+        return float("nan")
     return split_p(one - two, first, second, common, first / few[0] + second / few[1])
 
 
@@ -342,7 +345,7 @@ def split_p(
     first: Float[np.ndarray, "dim dim"],
     second: Float[np.ndarray, "dim dim"],
     common: Float[np.ndarray, "dim dim"],
-    noise: Float[np.ndarray, "dim dim"] | float = 0.0,
+    noise: Float[np.ndarray, "dim dim"],
 ) -> float:
     """The p value of the difference of two Gaussian posterior means that share a prior.
 
@@ -351,15 +354,23 @@ def split_p(
     """
     from scipy.stats import chi2
 
-    shared = second @ np.linalg.solve(common, first)
-    law = first + second - shared - shared.T + noise
-    whiten = np.linalg.inv(np.linalg.cholesky(first + second))
-    weights = np.clip(np.linalg.eigvalsh(whiten @ law @ whiten.T), 0.0, None)
+    white = _whitening(common)
+    gap = white @ gap
+    first, second, noise = (white @ part @ white.T for part in (first, second, noise))
+    law = first + second - second @ first - first @ second + noise
+    root = np.linalg.inv(np.linalg.cholesky(first + second))
+    weights = np.clip(np.linalg.eigvalsh(root @ law @ root.T), 0.0, None)
     if not weights.sum() > 0:
         return 1.0
-    scale, degrees = np.square(weights).sum() / weights.sum(), weights.sum() ** 2
-    degrees /= np.square(weights).sum()
-    return float(chi2.sf(np.square(whiten @ gap).sum() / scale, degrees))
+    scale = np.square(weights).sum() / weights.sum()
+    return float(chi2.sf(np.square(root @ gap).sum() / scale, weights.sum() / scale))
+
+
+def _whitening(covariance: Float[np.ndarray, "dim dim"]) -> Float[np.ndarray, "kept dim"]:
+    """W with W covariance W' = 1, of the directions that have any variance."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > SMALLEST * values.max()
+    return (vectors[:, kept] / np.sqrt(values[kept])).T
 
 
 def _moments(chart: Chart, draws: Float[np.ndarray, "draw site"]) -> tuple[np.ndarray, np.ndarray]:

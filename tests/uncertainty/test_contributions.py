@@ -130,7 +130,7 @@ def test_widths_middles_and_weights_are_those_of_gaussians(found):
         other = {"left": "right", "right": "left"}[one.name.split("`")[1]]
         rest, wide = law(known, other)
         sds = [np.sqrt(np.einsum("sj,jk,sk->s", basis, v, basis)) for v in (covariance, wide)]
-        assert np.allclose(one.weight, 1 - (sds[0] / sds[1]) ** 2, atol=0.08)
+        assert np.allclose(one.weight, 1 - (sds[0] / sds[1]) ** 2, atol=0.15)
         assert one.moved == pytest.approx(np.abs(basis @ (mean - rest)).mean(), abs=0.06)
     left, right = contributions.sources
     cosine = np.cos(ANGLES)
@@ -144,10 +144,10 @@ def test_the_p_of_a_conflict_is_uniform_where_there_is_none():
     common = np.diag(np.linspace(0.2, 2.0, dim))
     parts = []
     for blind in (3, 1):
-        root = rng.standard_normal((dim - blind, dim))
+        root = 0.5 * rng.standard_normal((dim - blind, dim))
         parts.append(root.T @ root)
     covariances = [np.linalg.inv(np.linalg.inv(common) + part) for part in parts]
-    found, naive, off = [], [], []
+    found, naive, off, exact = [], [], [], np.zeros((dim, dim))
     for _ in range(1000):
         x = rng.multivariate_normal(np.zeros(dim), common)
         means = []
@@ -155,9 +155,9 @@ def test_the_p_of_a_conflict_is_uniform_where_there_is_none():
             noise = rng.multivariate_normal(np.zeros(dim), part, method="svd")
             means.append(covariance @ (part @ x + noise))
         gap = means[0] - means[1]
-        found.append(split_p(gap, *covariances, common))
-        naive.append(split_p(gap, *covariances, 1e9 * np.eye(dim)))
-        off.append(split_p(gap + 3 * np.sqrt(np.diag(common)), *covariances, common))
+        found.append(split_p(gap, *covariances, common, exact))
+        naive.append(split_p(gap, *covariances, 1e9 * np.eye(dim), exact))
+        off.append(split_p(gap + 3 * np.sqrt(np.diag(common)), *covariances, common, exact))
     assert kstest(found, "uniform").statistic < 0.08  # two moments of a sum of chi-squares
     assert 0.03 < np.mean(np.array(found) < 0.05) < 0.08
     assert np.mean(np.array(naive) < 0.05) < 0.02  # a prior counted twice is too mild
