@@ -36,7 +36,7 @@ from benchmarks.patients import of_each, patients, starts
 
 RADIUS, SIDE, PIXELS, RAYS = 20.0, 2.0, 48, 128
 SHARP, SMEARED = 2.0, 8.0  # sds of the edge, mm
-NOISE = 0.8  # over the step
+NOISE, MORE_NOISE = 0.4, 0.8  # over the step
 LEFT, RIGHT = np.pi, 0.0
 REPLICATES, CONTROLS, PATIENTS, DRAWS = 200, 40, 10, 400
 
@@ -105,7 +105,12 @@ def field() -> tuple[aj.Target, BoundaryModel]:
 
 
 def seen(
-    rng: np.random.Generator, target: aj.Target, radii: np.ndarray, towards: float, sd: float = 0.0
+    rng: np.random.Generator,
+    target: aj.Target,
+    radii: np.ndarray,
+    towards: float,
+    noise: float = NOISE,
+    sd: float = 0.0,
 ) -> np.ndarray:
     """A step of one at the boundary, in noise; with an `sd` everywhere as wide as that."""
     from scipy.special import ndtr
@@ -114,7 +119,7 @@ def seen(
     angle = np.arctan2(away[..., 1], away[..., 0])
     width = np.full(angle.shape, sd) if sd else widths(angle, towards)
     depth = interpolate_radii(radii, angle) - np.hypot(away[..., 0], away[..., 1])
-    return (ndtr(depth / width) + NOISE * rng.standard_normal(angle.shape))[..., None]
+    return (ndtr(depth / width) + noise * rng.standard_normal(angle.shape))[..., None]
 
 
 def truths(count: int) -> Iterator[tuple[aj.Target, BoundaryModel, np.ndarray, Any]]:
@@ -133,8 +138,11 @@ def read(model: BoundaryModel, evidence: Evidence, seed: int) -> Contributions:
 
 
 def phantoms(count: int) -> Result:
-    found = [_fused(seed, *each) for seed, each in enumerate(truths(count))]
-    rows = []
+    found, noisy = (
+        [_fused(noise, seed, *each) for seed, each in enumerate(truths(count))]
+        for noise in (NOISE, MORE_NOISE)
+    )
+    rows, details = [], [_detail(NOISE, found), _detail(MORE_NOISE, noisy)]
     for name in "AB":
         ratio = np.median([each["fused"] / each[name] for each in found])
         spread = _error_of_median([each["fused"] / each[name] for each in found])
@@ -165,15 +173,33 @@ def phantoms(count: int) -> Result:
             f"{SMEARED:g} mm on the smeared side; {DRAWS} draws. Weights of importance hold in "
             f"{trusted:.0%} of the fits of both.",
         ],
+        details,
     )
 
 
+def _detail(noise: float, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """All figures of one level of noise."""
+    return {
+        "noise / step": noise,
+        "both ± mm": float(np.median([each["fused"] for each in found])),
+        **{f"over {name} alone": float(np.median([each["fused"] / each[name] for each in found]))
+           for name in "AB"},
+        **{f"{who} held": float(np.mean([each[f"{who} held"] for each in found]))
+           for who in ("fused", "A", "B")},
+        **{f"{name} adds, nats": float(np.median([each[f"{name} nats"] for each in found]))
+           for name in "AB"},
+        "temper": float(np.median([each["temper"] for each in found])),
+        "p < .05": float(np.mean([each["p"] < 0.05 for each in found])),
+    }  # fmt: skip
+
+
 def _fused(
-    seed: int, target: aj.Target, model: BoundaryModel, radii: np.ndarray, rng: Any
+    noise: float, seed: int, target: aj.Target, model: BoundaryModel, radii: np.ndarray, rng: Any
 ) -> dict[str, Any]:
     sides = {"A": LEFT, "B": RIGHT}
     image = Image.from_arrays(
-        **{name: seen(rng, target, radii, side) for name, side in sides.items()}, spacing_mm=SIDE
+        **{name: seen(rng, target, radii, side, noise) for name, side in sides.items()},
+        spacing_mm=SIDE,
     )
     evidence = Evidence(tuple(SmearedEdge(image, name, side) for name, side in sides.items()))
     found = read(model, evidence, seed)
@@ -181,7 +207,7 @@ def _fused(
     left, right = a.weight[3 * eighth : 5 * eighth], np.roll(a.weight, eighth)[: 2 * eighth]
     row: dict[str, Any] = {
         "fused": found.half_width, "fused held": bool(found.band.contains(radii)),
-        "p": a.conflict, "khat": found.posterior.diagnostics.khat,
+        "p": a.conflict, "temper": a.temper, "khat": found.posterior.diagnostics.khat,
         "weight of A, left": float(left.mean()), "weight of A, right": float(right.mean()),
     }  # fmt: skip
     for one in found.sources:

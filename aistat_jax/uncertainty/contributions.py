@@ -67,7 +67,7 @@ else:
 # Orders of the functions in which sources are held against each other, by dimension: nine each.
 COARSE = {2: 4, 3: 2}
 # Directions with less than this share of the largest variance are none of a model's.
-SMALLEST = 1e-8
+SMALLEST = 1e-6
 BATCH = 64  # draws whose likelihood is computed at once
 
 
@@ -375,10 +375,8 @@ def _whitening(covariance: Float[np.ndarray, "dim dim"]) -> Float[np.ndarray, "k
 
 def _moments(chart: Chart, draws: Float[np.ndarray, "draw site"]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of the coarse coefficients of boundaries."""
-    low = chart.ends[0]
-    kept = np.maximum(draws, low + 1e-9 * np.abs(chart.ends[1] - low))
     functions = np.asarray(chart.basis(COARSE[chart.dims]).functions)
-    coarse = unlinked(chart.link, kept) @ np.linalg.pinv(functions).T
+    coarse = unlinked(chart.link, draws) @ np.linalg.pinv(functions).T
     return coarse.mean(axis=0), np.cov(coarse.T)
 
 
