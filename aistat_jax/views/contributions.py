@@ -46,7 +46,7 @@ def plot_contributions(
     title: str | None = None,
     width_mm: float | None = None,
 ) -> Figure:
-    """The boundary of all sources and that without each on the image, and half-widths below.
+    """The boundary of all sources and that without each on the image, and half-widths beside it.
 
     In their slice, or of surfaces on three planes of the patient that meet in `at` (3,), by default
     the middle; on `channel` (the first unless named). Half-widths of the bands are by direction, of
@@ -55,6 +55,8 @@ def plot_contributions(
 
     Raises InputError for more than four sources, and for a boundary within a boundary.
     """
+    from matplotlib.patheffects import withStroke
+
     if len(found.sources) >= len(COMPARED):
         raise InputError(
             f"at most {len(COMPARED) - 1} sources can be shown, got {len(found.sources)}; "
@@ -68,16 +70,20 @@ def plot_contributions(
     shown = planes_of(image, chart, outer, channel, at)
     window = common_window([each for _, each, _ in shown], [limits for *_, limits in shown])
     with page(width_mm, inches=7.6 if len(shown) > 1 else 4.8) as made:
-        grid = made.figure.add_gridspec(2, 1, height_ratios=[3.0, 1.1 if made.narrow else 1.6])
+        if made.narrow or len(shown) > 1:
+            grid = made.figure.add_gridspec(2, 1, height_ratios=[3.0, 1.1 if made.narrow else 1.6])
+        else:
+            grid = made.figure.add_gridspec(1, 2, width_ratios=[1.0, 1.2])
         row = grid[0].subgridspec(1, len(shown))
         for n, (name, each, limits) in enumerate(shown):
             axes = made.figure.add_subplot(row[n])
             draw_slice(axes, each, limits, small=made.narrow or len(shown) > 1, window=window)
-            for line in reversed(lines):
+            for line in lines:
+                look, width = line.look, line.look["lw"] * made.scale
+                halo = [withStroke(linewidth=width + 1.2 * made.scale, foreground=HALO)]
                 for curve in chart.sections(line.band.centre, each.plane):
-                    points, width = loop(curve.points).T, line.look["lw"] * made.scale
-                    axes.plot(*points, color=HALO, lw=width + 1.2 * made.scale)
-                    axes.plot(*points, **line.look | {"lw": width})
+                    points = loop(curve.points).T
+                    axes.plot(*points, **look | {"lw": width}, path_effects=halo)
             if name:
                 name_plane(axes, name, each.plane, made)
                 axes.set_xlabel("")
@@ -105,7 +111,7 @@ def _said(one: Contribution) -> str:
 
 def _by_direction(axes: Axes, lines: Sequence[_Line], made: Page) -> None:
     chart = lines[0].band.chart
-    for line in reversed(lines):
+    for line in lines:
         look = line.look | {"lw": 0.8 * line.look["lw"] * max(made.scale, 0.7)}
         axes.plot(around(chart), closed(line.band.half_width), **look)
     axes.set_ylim(bottom=0.0)
