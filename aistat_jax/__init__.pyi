@@ -117,6 +117,10 @@ from .uncertainty.selective import RiskCoverage as RiskCoverage, risk_coverage a
 from .uncertainty.grading import Grade as Grade, grade as grade
 from .uncertainty.tolerance import Tolerance as Tolerance, default_tolerance as default_tolerance
 from .uncertainty.contour import Contour as Contour, contour_of as contour_of
+from .uncertainty.contributions import (
+    Contributions as Contributions,
+    contributions as contributions,
+)
 from .uncertainty.triage import triage as triage
 from .uncertainty.by_patient import patients_needed as patients_needed
 from .uncertainty.conformal import (
@@ -168,6 +172,7 @@ from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore
 from .views.surfaces import plot_surface as plot_surface
 from .views.margins import plot_margins as plot_margins
+from .views.contributions import plot_contributions as plot_contributions
 from .views.raters import plot_raters as plot_raters
 from .views.surface_files import write_sections as write_sections, write_surface as write_surface
 from .views.style import save_figure as save_figure

@@ -34,6 +34,7 @@ CASE_FILES = (
     "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
     "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
     "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm", "fhir.json",
+    "contributions.csv", "contributions.png",
 )  # fmt: skip
 """What a case may leave behind; of several surfaces surface-ID... too."""
 

@@ -26,6 +26,7 @@ from aistat_jax.cli.questions import (
     FIT,
     Anonymous,
     Chart,
+    Contributed,
     Dims,
     Draws,
     Fhir,
@@ -209,6 +210,7 @@ def contour(
         ),
     ] = None,
     fhir: Fhir = False,
+    contributions: Contributed = False,
     anonymous: Anonymous = False,
     out: Annotated[
         Path | None,
@@ -288,7 +290,7 @@ def contour(
         from aistat_jax.views.anonymous import anonymous_case
 
         case = anonymous_case(case)
-    _finish(place, case, levels=shares, series=rtstruct_on, fhir=fhir)
+    _finish(place, case, levels=shares, series=rtstruct_on, fhir=fhir, contributions=contributions)
 
 
 def _asked(

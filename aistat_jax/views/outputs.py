@@ -21,6 +21,7 @@ from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
 from aistat_jax.views.anonymous import anonymous_case
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
+from aistat_jax.views.contributions import write_contributions
 from aistat_jax.views.dicom_files import write_dicom
 from aistat_jax.views.fhir import FHIR, write_fhir
 from aistat_jax.views.figures import plot_contours
@@ -40,6 +41,7 @@ def write_case(
     levels: Sequence[float] = (),
     series: str | None = None,
     fhir: bool = False,
+    contributions: bool = False,
     anonymous: bool = False,
 ) -> list[str]:
     """Write every output of a case into a folder, all files or none; returns their names.
@@ -48,7 +50,8 @@ def write_case(
     instead of probability.nii.gz, and surfaces as PLY instead of GIFTI. An image that was read from
     DICOM gets rtstruct.dcm (`write_rtstruct`, with contours at the probabilities `levels`),
     segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
-    channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`).
+    channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`), with
+    `contributions` contributions.csv and .png (`write_contributions`, which fits again).
     `anonymous` leaves out of all files what a series says of patient and study, and the names of
     files (`anonymous_case`).
     Files of an earlier case in the folder go. Raises InputError when it cannot be written.
@@ -56,7 +59,7 @@ def write_case(
     out = Path(folder).expanduser().absolute()
     case = anonymous_case(case) if anonymous else case
     with staged_folder(out) as staging:
-        names = write_files(staging, case, levels, series, fhir=fhir)
+        names = write_files(staging, case, levels, series, fhir=fhir, contributions=contributions)
         move_in(staging, out, old=earlier_files(out), last=("summary.json",))
     return names
 
@@ -79,6 +82,7 @@ def write_files(
     *,
     pictures: bool = True,
     fhir: bool = False,
+    contributions: bool = False,
 ) -> list[str]:
     """Write every output of a case into an existing folder; returns the files' names.
 
@@ -94,11 +98,13 @@ def write_files(
     write_contours(folder / "contours.csv", case)
     solid = case[0].chart.dims == 3
     surfaces = write_surfaces(folder, case) if solid else []
-    dicom = write_dicom(folder, case, levels, series)
+    more = write_dicom(folder, case, levels, series)
     if fhir:
-        dicom.append(write_fhir(folder / FHIR, case).name)
+        more.append(write_fhir(folder / FHIR, case).name)
+    if contributions:
+        more += write_contributions(folder, case)
     if not pictures:
-        return [*names, "contours.csv", *surfaces, *dicom]
+        return [*names, "contours.csv", *surfaces, *more]
     shown = surface_figures(case) if solid else _slice_figures(case)
     save_figure(shown[0][1], folder / "figure.png")
     write_report(
@@ -110,7 +116,7 @@ def write_files(
         pictures=[] if solid else plot_slices(case.image, case.contours, channel=home_of(case)),
         size=stack_size(case.contours),
     )
-    return [*names, "contours.csv", "figure.png", *surfaces, *dicom, "report.html"]
+    return [*names, "contours.csv", "figure.png", *surfaces, *more, "report.html"]
 
 
 def _slice_figures(case: Case) -> list[tuple[str, Any]]:
