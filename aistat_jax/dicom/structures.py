@@ -73,7 +73,7 @@ class Structures:
             if len(found) != 1:
                 raise InputError(
                     f"{self.source}: {len(self.rois)} regions are drawn; say which, by its name as "
-                    f"roi: {there}"
+                    f"`roi`: {there}"
                 )
             return found[0]
         found = [roi for roi in self.rois if roi.name == name]

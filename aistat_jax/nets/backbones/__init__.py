@@ -63,7 +63,7 @@ BACKBONES: dict[str, Backbone] = {
 def backbone(name: str) -> Backbone:
     """The backbone of that name. Raises InputError for an unknown one."""
     if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; use one of {', '.join(BACKBONES)}")
+        raise InputError(f"unknown `backbone` {name!r}; use one of {', '.join(BACKBONES)}")
     return BACKBONES[name]
 
 
