@@ -37,7 +37,8 @@ def inventory(path: str | os.PathLike[str]) -> Iterator[Holding]:
     """The series of a folder, a file or a zip, one after the other; pixels are not read.
 
     Then channels that several series could be, with the paths that tell them apart, other files,
-    and the command that goes on. Raises InputError for a path that is not there, and files that are damaged.
+    and the command that goes on. Raises InputError for a path that is not there, and files that
+    are damaged.
     """
     with opened(path) as members, reading(path):
         found = series_in(members)
