@@ -94,7 +94,7 @@ def calibrate(
     or equal voxels.
     """
     if output not in OUTPUTS:
-        raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+        raise InputError(f"`output` must be one of {', '.join(OUTPUTS)}, got {output!r}")
     if folds < 2:
         raise InputError(f"a calibration is judged on at least 2 folds, got {folds}")
     _refuse_unmeant(cases, label, coverage, rate, tolerance_mm, tolerance_px)
@@ -116,7 +116,7 @@ def calibrate(
     tolerance = float(np.median([one.tolerance for one in learning]))
     for given, unit in ((tolerance_mm, "mm"), (tolerance_px, "px")):
         if given is not None and head.unit != unit:
-            raise InputError(f"the images are in {head.unit}; pass tolerance_{head.unit}")
+            raise InputError(f"the images are in {head.unit}; pass `tolerance_{head.unit}`")
         tolerance = tolerance if given is None else given
     targets: dict[str, list[Unrolled]] = {}
     for case, read in each("looking along rays"):
@@ -154,13 +154,13 @@ def _refuse_unmeant(
 ) -> None:  # fmt: skip
     """Arguments that cannot be meant, before anything is read."""
     if isinstance(label, bool) or not isinstance(label, int | np.integer) or label < 1:
-        raise InputError(f"label must be the whole number of a class from 1, got {label}")
+        raise InputError(f"`label` must be the whole number of a class from 1, got {label}")
     for name, share in (("coverage", coverage), ("rate", rate)):
         if not 0 < share < 1:
-            raise InputError(f"{name} must lie strictly between 0 and 1, got {share:g}")
+            raise InputError(f"`{name}` must lie strictly between 0 and 1, got {share:g}")
     for name, length in (("tolerance_mm", tolerance_mm), ("tolerance_px", tolerance_px)):
         if length is not None and not 0 < length < float("inf"):
-            raise InputError(f"{name} must be a positive length, got {length:g}")
+            raise InputError(f"`{name}` must be a positive length, got {length:g}")
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
     if twice:
         raise InputError(f"cases must have an id each, and two are called {twice[0]}")
@@ -181,7 +181,7 @@ def _refuse_few(patients: set[str], coverage: float, rate: float, split: bool) -
     ask, halves = "", " in each half" if split else ""
     if there >= LEAST_PATIENTS:
         least = np.ceil(100 / (there + 1)) / 100
-        ask = f", or ask for a coverage of {1 - least:.2g} and a rate of {least:.2g}"
+        ask = f", or ask for a `coverage` of {1 - least:.2g} and a `rate` of {least:.2g}"
     why = (
         f"nothing can be promised of {coverage:.3g} or more of new patients, with green wrong in "
         f"{rate:.3g}, from fewer{halves}"

@@ -113,17 +113,17 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
     ):
         with pytest.raises(InputError, match=words):
             calibrate(changed(**parts))
-    with pytest.raises(InputError, match="in mm; pass tolerance_mm"):
+    with pytest.raises(InputError, match="in mm; pass `tolerance_mm`"):
         calibrate(CASES, tolerance_px=1.0)
-    with pytest.raises(InputError, match="output must be one of"):
+    with pytest.raises(InputError, match="`output` must be one of"):
         calibrate(CASES, output="wish")
     unmeant: list[tuple[dict[str, Any], str]] = [
         ({"label": 0}, "label must be the whole number of a class from 1, got 0"),
-        ({"coverage": 1.0}, "coverage must lie strictly between 0 and 1, got 1"),
-        ({"coverage": float("nan")}, "coverage must lie strictly"),
-        ({"rate": 0.0}, "rate must lie strictly"),
-        ({"tolerance_mm": -1.0}, "tolerance_mm must be a positive length, got -1"),
-        ({"tolerance_px": float("nan")}, "tolerance_px must be a positive length"),
+        ({"coverage": 1.0}, "`coverage` must lie strictly between 0 and 1, got 1"),
+        ({"coverage": float("nan")}, "`coverage` must lie strictly"),
+        ({"rate": 0.0}, "`rate` must lie strictly"),
+        ({"tolerance_mm": -1.0}, "`tolerance_mm` must be a positive length, got -1"),
+        ({"tolerance_px": float("nan")}, "`tolerance_px` must be a positive length"),
     ]
     for given, words in unmeant:
         with pytest.raises(InputError, match=words):

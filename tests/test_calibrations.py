@@ -183,10 +183,10 @@ def test_a_calibration_refuses_what_it_is_not_for():
     refused("finds nothing", probability=0.4 * p)
     refused("pass both, or calibrate", probability=None)
     refused("pass both, or calibrate", calibration=None)
-    refused("drop net", net="lesion-pet-2d")
-    refused("targets that its network finds; drop mask", mask=p > 0.5)
-    refused("calibration finds the target itself; drop threshold", threshold=1.0)
-    refused("calibration reads contours slice by slice", dims=3)
+    refused("drop `net`", net="lesion-pet-2d")
+    refused("targets that its network finds; drop `mask`", mask=p > 0.5)
+    refused("`calibration` finds the target itself; drop `threshold`", threshold=1.0)
+    refused("`calibration` reads contours slice by slice", dims=3)
 
 
 def test_targets_are_found_where_a_head_has_learned_to_start():

@@ -13,10 +13,6 @@ from aistat_jax.cli.terminal import say
 
 _READ = "What the network gives"
 _ASK = "What is asked of the calibration"
-# What sentences call these options, where they are not about labels and outputs themselves.
-ARGUMENTS = {
-    "output must": "--output must", "pass output": "pass --output", "label must": "--label must",
-}  # fmt: skip
 
 
 def calibrate(
@@ -97,7 +93,7 @@ def calibrate(
     doing = ""
     with (
         progress_bar(None, "calibrating") as bar,
-        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px", **ARGUMENTS),
+        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px", "output", "label"),
     ):
 
         def progress(what: str, done: int, of: int, bar: Any = bar) -> None:

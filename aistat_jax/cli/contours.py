@@ -231,7 +231,7 @@ def contour(
     space, kind = dims_of(dims), chart_of(chart)
     flags = (
         "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm",
-        "probability", "calibration",
+        "probability", "calibration", "slices",
     )  # fmt: skip
     said = {"outside_mm": outside, "edge_mm": edge, "box_mm": box}
     said = {name: value for name, value in said.items() if value}
@@ -276,7 +276,7 @@ def contour(
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
     with in_flags(
-        "tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices", "radius_mm",
+        *flags, "tolerance_mm", "tolerance_px", "ct",
         roi="--mask-roi or --reference-roi", **POINTS,
     ):  # fmt: skip
         case = pipelines.contour(

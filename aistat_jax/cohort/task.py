@@ -25,6 +25,7 @@ from aistat_jax._errors import FolderError, InputError, InputWarning
 from aistat_jax._files import why, write_whole
 from aistat_jax._folders import Claim, Run, digest, filled, runs_in
 from aistat_jax.cohort.cases import CohortCase
+from aistat_jax.dicom.files import parts_of
 from aistat_jax.io.layouts import Region
 
 RECORD, THUMBNAIL, SCHEMA = "case.json", "thumbnail.png", 1
@@ -318,15 +319,18 @@ def _within(path: Path) -> list[Path]:
 
 
 def _seen(path: Path) -> str:
-    words: list[Any] = []
-    for each in _within(path):
+    place, series = parts_of(path)
+    words: list[Any] = [series] if series else []
+    for each in _within(place):
         found = each.stat()
         words += [each, str((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))]
     return digest(*words)
 
 
 def _sha256(path: Path) -> str:
-    whole = hashlib.sha256()
+    """Of a file, or of all in a folder; and of which series is meant, where that is said."""
+    path, series = parts_of(path)
+    whole = hashlib.sha256(f"#{series}\0".encode() if series else b"")
     for each in _within(path):
         if path.is_dir():
             whole.update(each.relative_to(path).as_posix().encode() + b"\0")

@@ -97,7 +97,7 @@ def read_mask(
     if holds_dicom(Path(path)):
         return read_region(path, like, roi)
     if roi is not None:
-        raise InputError(f"{Path(path)}: roi is the name of a region of an RTSTRUCT or a SEG")
+        raise InputError(f"{Path(path)}: `roi` is the name of a region of an RTSTRUCT or a SEG")
     source = _existing(path)
     volume = read_drawn(source, like, "mask")
     if not np.isfinite(volume).all():

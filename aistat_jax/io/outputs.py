@@ -82,7 +82,7 @@ def output_log_odds(
         return _of_mask(values, like, label)
     if (values == 1).any() and np.isin(values, (0.0, 1.0)).all():
         raise InputError(
-            "every voxel is 0 or 1, so this is a mask and no more; pass output as mask, or what "
+            "every voxel is 0 or 1, so this is a mask and no more; pass `output` as mask, or what "
             f"the network says before it is rounded ({output})"
         )
     return _of_probabilities(values, label) if output == "probability" else _of_odds(values, label)
@@ -93,7 +93,7 @@ def _of_probabilities(values: np.ndarray, label: int) -> np.ndarray:
     if low < -SUM_SLACK or high > 1 + SUM_SLACK:
         raise InputError(
             f"probabilities must lie in [0, 1] and these run from {low:.3g} to {high:.3g}; pass "
-            "output as log-odds if that is what they are, or divide percentages by 100"
+            "`output` as log-odds if that is what they are, or divide percentages by 100"
         )
     if values.ndim == 4:
         total = values.sum(axis=-1)
@@ -111,8 +111,8 @@ def _of_odds(values: np.ndarray, label: int) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         raise InputError(
-            f"log-odds run below and above 0 and these from {low:.3g} to {high:.3g}; pass output "
-            "as probability if that is what they are"
+            f"log-odds run below and above 0 and these from {low:.3g} to {high:.3g}; pass "
+            "`output` as probability if that is what they are"
         )
     if values.ndim == 3:
         return values

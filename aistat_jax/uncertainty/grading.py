@@ -319,11 +319,11 @@ def _tolerance(unit: str, tolerance_mm: float | None, tolerance_px: float | None
         if tolerance_mm is not None or tolerance_px is None:
             raise InputError(
                 "this image has no spacing, so a tolerance in millimetres means nothing; "
-                "pass tolerance_px, or give the image a spacing"
+                "pass `tolerance_px`, or give the image a spacing"
             )
         tolerance = tolerance_px
     elif tolerance_px is not None:
-        raise InputError("this image is in millimetres; pass tolerance_mm, not tolerance_px")
+        raise InputError("this image is in millimetres; pass `tolerance_mm`, not `tolerance_px`")
     else:
         tolerance = DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm
     if not (np.isfinite(tolerance) and tolerance > 0):

@@ -197,7 +197,7 @@ def test_offsets_that_hold_it_badly_are_made_where_they_are_asked_for_only(half,
 
 @pytest.mark.parametrize("chart", ["round", "Star", ""])
 def test_another_word_is_refused(chart):
-    with pytest.raises(aj.InputError, match='chart must be "star" .*, "offset" .* or "auto", got'):
+    with pytest.raises(aj.InputError, match='`chart` must be "star" .* "offset" .* "auto", got'):
         aj.find_targets(image_of(DISC), mask=DISC[:, :, None] > 0, chart=chart)
 
 

@@ -119,6 +119,59 @@ def test_refusals_are_one_sentence_and_write_nothing(study, monkeypatch, capsys,
     assert not (study / "out").exists()
 
 
+def moved(step):
+    """Slices that lie elsewhere, by their number."""
+
+    def change(said, n):
+        x, y, z = said.ImagePositionPatient
+        said.ImagePositionPatient = list(np.array([x, y, z]) + step(n))
+
+    return change
+
+
+def turned(said, n):
+    said.ImageOrientationPatient = [0, 1, 0, 0, 0, -1] if n == 3 else said.ImageOrientationPatient
+
+
+def resized(said, n):
+    said.PixelSpacing = [2, 2] if n == 3 else said.PixelSpacing
+
+
+def lost(said, n):
+    x, y, z = said.ImagePositionPatient
+    said.ImagePositionPatient = [x, y, z + 15 * (n > 5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (turned, "slices of one series differ in ImageOrientationPatient: it mixes directions"),
+        (resized, "slices of one series differ in PixelSpacing: it mixes pixel spacings"),
+        (lost, "about 3 slices are missing: between 125.00 and 145.00 mm along the normal"),
+        (moved(lambda n: np.array([0, 0, float(n == 4)])), "slices are unevenly spaced, from"),
+        (moved(lambda n: np.array([0, 0.5 * n, 0])), "slices shift by 0.5 mm along their plane"),
+        (moved(lambda n: np.array([0, 0, -5.0 * (n % 2)])), "several slices lie at 100.00 mm"),
+    ],
+)
+def test_what_cannot_be_stacked_is_said_in_plain_words(tmp_path, capsys, change, sentence):
+    """Of an image and of a manifest's; options in the sentence are none where none is at fault."""
+    folder = save_series(tmp_path / "pt", change=change)
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["contour", str(folder), "--point=-3,-7,126", *out]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "--" not in said.replace(str(tmp_path), "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contour_on_no_slice_is_said_in_plain_words(study, capsys):
+    path = save_structures(study / "off.dcm", {"GTV": [square(500.0)]})
+    assert contour(study, "--mask", str(path)) == 2
+    said = capsys.readouterr().err
+    assert "where slices run from" in said
+    assert "--" not in said.replace(str(study), "")
+
+
 def test_doctor_says_what_a_folder_holds(study, capsys):
     (study / "notes.txt").write_text("not DICOM")
     assert main(["doctor", str(study)]) == 0
@@ -131,10 +184,33 @@ def test_doctor_says_what_a_folder_holds(study, capsys):
     def weightless(said, n):
         del said.PatientWeight
 
+    assert "on the slices of CT “made CT” of 12 files and of PT “made PT” of 12 files" in printed
+    place = str(study)
+    assert f"next: aistat contour {place} --ct {place} --point=X,Y,Z" in printed
+
     save_series(study / "pt2", change=weightless, series="1.2.3.600")
     assert main(["doctor", str(study / "pt2")]) == 1
     printed = capsys.readouterr().out
     assert "PROBLEM  PT “made PT” of 12 files: holds Bq/ml: no SUV: PatientWeight" in printed
+    assert "next: " not in printed
+
+
+def test_doctor_says_how_to_choose_of_two_series(study, capsys):
+    def other(said, n):
+        said.SeriesDescription = "NAC"
+        said.ImagePositionPatient = [*said.ImagePositionPatient[:2], 102 + 5 * n]
+
+    save_series(study / "nac", change=other, series="1.2.3.700")
+    assert main(["doctor", str(study)]) == 1
+    printed = capsys.readouterr().out
+    place = str(study)
+    which = f"'{place}#NAC', '{place}#made PT'"
+    assert f"PROBLEM  2 series could be channel PT: say which, behind a #: {which}" in printed
+    assert "could be channel CT" not in printed
+    assert "and of PT “NAC”" not in printed  # between whose slices the regions lie
+    assert f"next: aistat contour '{place}#NAC' --ct {place} --point=X,Y,Z" in printed
+    chosen = [f"{place}#made PT", "--mask", str(study / "rs.dcm"), "--mask-roi", "GTV"]
+    assert main(["contour", *chosen, "--out", str(study / "out"), "--draws", "200"]) == 0
 
 
 def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):

@@ -132,11 +132,11 @@ def test_every_reason_is_one_sentence():
 
 def test_pixels_need_their_own_tolerance():
     pixels = make_posterior(spacing=None, sd=0.05)
-    with pytest.raises(InputError, match="pass tolerance_px"):
+    with pytest.raises(InputError, match="pass `tolerance_px`"):
         grade(pixels)
-    with pytest.raises(InputError, match="pass tolerance_px"):
+    with pytest.raises(InputError, match="pass `tolerance_px`"):
         grade(pixels, tolerance_mm=2.0)
-    with pytest.raises(InputError, match="pass tolerance_mm"):
+    with pytest.raises(InputError, match="pass `tolerance_mm`"):
         grade(make_posterior(), tolerance_px=2.0)
     result = grade(pixels, tolerance_px=2.0)
     assert result.unit == "px"
