@@ -80,7 +80,10 @@ def sign_several(
     reason: str | None = None,
     before: Mapping[str, Posterior] | None = None,
 ) -> tuple[Signature, ...]:
-    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id."""
+    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id.
+
+    Where some are rejected and others not, `reason` is why those are, and stands with them alone.
+    """
     out, name = Path(folder).expanduser(), " ".join(by.split())
     there = lesions(out)
     if not name:
@@ -91,9 +94,10 @@ def sign_several(
         changed = _changes(out, wanted, before or {})
         digests, earlier, parts = digests_in(out), signatures(out), parts_in(out, there)
         when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        meant = {"reject"} & set(wanted.values()) or set(wanted.values())
         new = tuple(
             Signature(
-                each, what, name, when, said, changed[each], digests,
+                each, what, name, when, said if what in meant else None, changed[each], digests,
                 own=tuple(parts[each].items()), others=others_of(parts, each),
             )
             for each, what in wanted.items()

@@ -401,7 +401,11 @@ def test_a_case_is_signed_and_listed_on_the_command_line(folder, capsys):
     assert main(["sign", str(folder), *options, "--reason", "leaks into the liver"]) == 0
     printed = capsys.readouterr().out
     assert printed.count(f"accepted by {WHO}") == 2
-    assert "leaks into the liver" in printed
+    assert [line for line in printed.splitlines() if "leaks into the liver" in line] == [
+        line for line in printed.splitlines() if "z005  rejected" in line
+    ]
+    why = {one.target: one.reason for one in aj.signatures(folder)}
+    assert why == {"z004": None, "z005": "leaks into the liver", "z006": None}
     assert "rtstruct.dcm is REJECTED" in printed
     assert main(["sign", str(folder), "--by", WHO, "--accept", "all"]) == 0
     assert "rtstruct.dcm is APPROVED" in capsys.readouterr().out

@@ -24,7 +24,10 @@ def sign(
         list[str] | None,
         typer.Option(help="A lesion to reject, or all; may be given again.", metavar="ID"),
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, in words.", metavar="TEXT")] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why, in words; of those rejected, where any is.", metavar="TEXT"),
+    ] = None,
 ) -> None:
     """Accept or reject the lesions of a case, by name; without a decision, say what is signed.
 
