@@ -13,7 +13,7 @@ from aistat_jax import signoff
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.cli import main
 from aistat_jax.fhir_status import conclude, report_status
-from aistat_jax.views.fhir import _checked
+from aistat_jax.views.fhir import bundle_kind
 from aistat_jax.views.outputs import write_files
 from tests.dicom.made import save_series
 from tests.dicom.test_structures import case_of, stars
@@ -49,7 +49,7 @@ def bundle(folder: Path) -> dict:
 def statuses(folder: Path) -> set[str]:
     """Those of report and Observations, once the library has found the bundle valid."""
     whole = bundle(folder)
-    assert _checked(whole) == whole
+    assert json.loads(bundle_kind().model_validate(whole).model_dump_json()) == whole
     kinds = ("DiagnosticReport", "Observation")
     every = [entry["resource"] for entry in whole["entry"]]
     return {one["status"] for one in every if one["resourceType"] in kinds}

@@ -350,7 +350,7 @@ def test_a_full_disk_is_said_and_never_approves(folder, monkeypatch):
 def test_an_end_before_the_structure_set_leaves_it_unapproved_until_signed_again(
     folder, monkeypatch, capsys
 ):
-    def ended(*_):
+    def ended(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -465,9 +465,9 @@ def test_an_edit_is_signed_on_the_command_line_from_the_folder_it_was_computed_i
     assert main(["sign", str(folder), *options, "all"]) == 2
     told = capsys.readouterr().err
     assert "posterior.nc: there is no posterior of lesion z005; there are: z004, z006" in told
-    solid = written(tmp_path / "solid", case_of(image, [surface(image)]))
-    moved = aj.load_posterior(solid / "posterior.nc")[0]
-    aj.save_posterior(solid / "posterior.nc", [aj.replace(moved, target_id="z005")])
+    solid = tmp_path / "solid"
+    solid.mkdir()
+    aj.save_posterior(solid / "posterior.nc", [aj.replace(surface(image), target_id="z005")])
     options[3] = str(solid)
     assert main(["sign", str(folder), *options, "z005"]) == 2
     assert "--edited-from is not the posterior that z005 was edited from" in capsys.readouterr().err
