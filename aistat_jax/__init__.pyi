@@ -17,6 +17,7 @@ from .dicom.structures import (
     read_structures as read_structures,
 )
 from .dicom.phantom import phantom_dicom as phantom_dicom
+from .dicom.segmentations import read_segmentation as read_segmentation
 from .io.nifti import read_image as read_image, read_mask as read_mask, write_nifti as write_nifti
 from .io.outputs import read_output as read_output
 from .io.surfaces import read_surface as read_surface
@@ -176,7 +177,9 @@ from .views.contributions import plot_contributions as plot_contributions
 from .views.raters import plot_raters as plot_raters
 from .views.surface_files import write_sections as write_sections, write_surface as write_surface
 from .views.style import save_figure as save_figure
-from .views.outputs import write_case as write_case
+from .views.geojson import contours_geojson as contours_geojson
+from .views.outputs import write_case as write_case, write_contours as write_contours
+from .views.dataset import write_dataset as write_dataset
 from .views.dicom_files import write_rtstruct as write_rtstruct, write_seg as write_seg
 from .views.fhir import fhir_bundle as fhir_bundle, write_fhir as write_fhir
 from .views.report import write_report as write_report

@@ -17,7 +17,8 @@ from aistat_jax.cli import main
 from tests.cli.scans import a_scan, circles
 
 NAMES = {
-    "summary.json", "posterior.nc", "contours.csv", "figure.png", "report.html", "aistat.json",
+    "summary.json", "posterior.nc", "contours.csv", "contours.geojson", "figure.png", "report.html",
+    "aistat.json",
 }  # fmt: skip
 
 

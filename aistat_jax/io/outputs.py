@@ -2,7 +2,8 @@
 
 Read are a probability map, log-odds or a mask (NIfTI, or .npz and .png in pixels), a stack of one
 of these a class as the fourth axis of a NIfTI, and what nnU-Net's --save_probabilities leaves:
-CASE.npz alone, whose geometry is that of the image (the pickle beside it is never opened).
+CASE.npz alone, whose geometry is that of the image (the pickle beside it is never opened); and a
+DICOM SEG.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from scipy.special import logit, logsumexp
 
 from aistat_jax._errors import InputError, about
 from aistat_jax._typing import Float
+from aistat_jax.dicom.files import holds_dicom
+from aistat_jax.dicom.segmentations import STEPS, read_segmentation
 from aistat_jax.io.nifti import PathLike, describe, read_drawn, read_stack
 from aistat_jax.space.grid import to_canonical
 from aistat_jax.space.image import Channel
@@ -28,16 +31,32 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZ
 
 
 def read_output(
-    path: PathLike, like: Channel, output: str = "probability", label: int = 1
+    path: PathLike,
+    like: Channel,
+    output: str = "probability",
+    label: int = 1,
+    roi: str | None = None,
 ) -> Float[np.ndarray, "i j k"]:
     """Log-odds of one label by a network of any make, from the file that it wrote.
 
     output: "probability", "log-odds" (or logits), or "mask", for which the signed distance from
     the mask's edge in voxels stands in. label: which class of a stack, or which value of a mask.
+    Of a DICOM SEG `roi` is the segment's label where it holds several; its probabilities are in
+    steps of 1/255 or coarser, so that none is nearer to 0 or 1 than half of one.
     `like` is the image's primary channel, on whose grid the file is. Raises InputError naming the
-    file for one on another grid, and as `output_log_odds` does.
+    file for one on another grid, and as `output_log_odds` and `read_segmentation` do.
     """
     source = Path(path)
+    if holds_dicom(source):
+        if label != 1:
+            raise InputError(f"{source}: a SEG has no label {label}; say which segment as roi")
+        values = read_segmentation(source, like, roi)
+        if output == "probability" and not np.isin(values, (0.0, 1.0)).all():
+            values = np.clip(values, 0.5 / STEPS, 1 - 0.5 / STEPS)
+        with about(source):
+            return output_log_odds(values, like, output)
+    if roi is not None:
+        raise InputError(f"{source}: roi is the name of a segment of a DICOM SEG")
     if source.suffix.lower() == ".npz" and (name := _nnunet_array(source)):
         values = _from_nnunet(source, name, like)
     elif source.suffix.lower() in (".npz", ".png"):

@@ -222,3 +222,54 @@ def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):
     options = [f"--point={at}", "--out", str(tmp_path / "out"), "--draws", "200"]
     assert main(["contour", str(tmp_path / "PT.nii.gz"), *options]) == 0
     assert not {path.name for path in (tmp_path / "out").iterdir()} & DICOM
+
+
+def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
+    options = ["--ct", str(study / "ct"), "--mask", str(study / "rs.dcm"), "--mask-roi", "rough"]
+    options += ["--rtstruct-on", "CT", "--margin", "0.9,0.9", "--dose", "60,70"]
+    assert contour(study, *options) == 0
+    printed, out = capsys.readouterr().out, study / "out"
+    assert "expected coverage margin, mm" in printed
+    assert "dose.nii.gz" in printed
+    regions = aj.read_structures(out / "rtstruct.dcm")
+    assert {"aistat_margin", "aistat_margin_in"} < set(regions.names)
+    posteriors = aj.load_posterior(out / "posterior.nc")
+    image = aj.read_image(CT=study / "ct")
+    curves = aj.curves_of(regions["aistat_margin"], image.primary)
+    said = json.loads((out / "summary.json").read_text())["margins"]["margin"]
+    features = json.loads((out / "contours.geojson").read_text())["features"]
+    for posterior in posteriors:
+        margin = aj.coverage_margin(posterior, share=0.9, probability=0.9)
+        (curve,) = curves[image.primary.grid.number_of(posterior.chart.plane)]
+        assert curve.area == pytest.approx(margin.content("outer"), rel=1e-4)
+        assert said[posterior.target_id]["by_axis_mm"] == pytest.approx(margin.by_axis())
+        kinds = {each["properties"]["kind"] for each in features
+                 if each["properties"]["target"] == posterior.target_id}  # fmt: skip
+        assert kinds == {"estimate", "lower", "upper", "margin", "margin_in"}
+    dose = aj.read_image(D=out / "dose.nii.gz")["D"]
+    wanted = aj.dose_prescription(posteriors, image.primary.grid, low_gy=60, high_gy=70)
+    assert np.allclose(dose.values, wanted, atol=1e-4)
+    assert 60 < dose.values.max() <= 70
+    check_valid(out / "rtstruct.dcm")
+    assert contour(study, *options[:6]) == 0  # without them nothing of them is left
+    assert not (out / "dose.nii.gz").exists()
+    assert "margins" not in json.loads((out / "summary.json").read_text())
+    assert "aistat_margin" not in aj.read_structures(out / "rtstruct.dcm").names
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--margin", "98,95", "--margin 98,95 is not understood"),
+        ("--margin", "0.9,0.9,0.9", "write a share and a probability between 0 and 1"),
+        ("--dose", "70,60", "--dose 70,60 is not understood"),
+        ("--dose", "sixty", "write two doses in Gy, the lower one first"),
+        ("--dose", "60,inf", "--dose 60,inf is not understood"),
+    ],
+)
+def test_margins_and_doses_that_cannot_be_meant_are_refused(study, capsys, option, value, part):
+    assert contour(study, "--threshold", "2", option, value) == 2
+    said = capsys.readouterr().err
+    assert part in said
+    assert said.count("\n") == 1
+    assert not (study / "out").exists()

@@ -16,8 +16,8 @@ from tests.helpers import horseshoe_depth, make_volume
 from tests.test_case import balls
 
 POINT = "63,61,40"
-SLICED = {"aistat.json", "contours.csv", "figure.png", "posterior.nc", "probability.nii.gz",
-          "report.html", "summary.json"}  # fmt: skip
+SLICED = {"aistat.json", "contours.csv", "contours.geojson", "figure.png", "posterior.nc",
+          "probability.nii.gz", "report.html", "summary.json"}  # fmt: skip
 SURFACES = {f"surface{part}.gii" for part in (".surf", ".shape", ".lower.surf", ".upper.surf")}
 
 
