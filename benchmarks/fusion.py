@@ -327,17 +327,22 @@ def of_patients(count: int) -> Result:
     for name in ("PT", "CT"):
         table = [each[name] for each in done]
         details.append({"source": name} | {key: _spread(table, key) for key in table[0]})
-        rows.append(Row(f"{name} adds, median", float(np.median([t["adds_nats"] for t in table])),
-                        "nats"))  # fmt: skip
-        rows.append(Row(f"half-width of both over that without {name}, median",
-                        float(np.median([t["ratio"] for t in table]))))  # fmt: skip
+        known = [t for t in table if np.isfinite(t["adds_nats"])]
+        note = f"of {len(known)} whose fit without it holds"
+        if known:
+            rows.append(Row(f"{name} adds, median",
+                            float(np.median([t["adds_nats"] for t in known])), "nats",
+                            note=note))  # fmt: skip
+            rows.append(Row(f"half-width of both over that without {name}, median",
+                            float(np.median([t["ratio"] for t in known])), note=note))  # fmt: skip
         held = [bool(t["weights hold alone"]) for t in table]
         rows.append(Row(f"fits of {name} alone whose weights hold", float(np.mean(held)),
                         note=_interval(held)))  # fmt: skip
     told = [t for t in (each["CT"] for each in done) if np.isfinite(t["conflict_p"])]
     p = [t["conflict_p"] < 0.05 for t in told]
-    rows.append(Row("PET and CT contradict each other at p < .05", float(np.mean(p)),
-                    note=_interval(p)))  # fmt: skip
+    if p:
+        rows.append(Row("PET and CT contradict each other at p < .05", float(np.mean(p)),
+                        note=_interval(p)))  # fmt: skip
     red = [bool(each["CT"]["red for sources"]) for each in done]
     rows.append(Row("red for sources that contradict each other", float(np.mean(red)),
                     note=_interval(red)))  # fmt: skip

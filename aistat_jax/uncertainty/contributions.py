@@ -34,6 +34,9 @@ a single source p is that of its conflict with the prior.
 
 *Weight.* 1 - s_all^2 / s_without^2 at each site, of the sds of the boundary there: the share of the
 precision that k brings, were all Gaussian. Negative where k contradicts the rest, and doubt grows.
+
+What would come of a fit that does not pass its checks is not a number: many a source alone, such as
+CT of a lesion that it hardly shows, has no posterior worth the name.
 """
 
 from __future__ import annotations
@@ -74,7 +77,8 @@ BATCH = 64  # draws whose likelihood is computed at once
 class Information(NamedTuple):
     """A Kullback-Leibler divergence in nats, its standard error, and how it was computed.
 
-    `how` is "evidence" (the identity above), or "coarse Gaussian", which has no error.
+    `how` is "evidence" (the identity above), "coarse Gaussian", which has no error, or "" where a
+    fit does not hold and there is no number.
     """
 
     nats: float
@@ -82,6 +86,8 @@ class Information(NamedTuple):
     how: str
 
     def __str__(self) -> str:
+        if np.isnan(self.nats):
+            return "an unknown number of nats"
         return f"{self.nats:.1f} nats" + (f" (± {self.error:.1f})" if self.error > 0 else "")
 
 
@@ -94,7 +100,8 @@ class Contribution:
     rest; `temper` the share of its observations that count (None where it has none). `without` and
     `alone` are the posteriors, `band` and `alone_band` theirs. `moved` is by how much the middle of
     the boundary moves when the source comes in, on average along it, in the chart's unit; `grown`
-    by how much the mean content does, in that unit to the power of dims.
+    by how much the mean content does, in that unit to the power of dims. Figures that would come of
+    a fit that does not pass its checks (`held`) are not numbers.
 
     Shapes: weight (site,), the share of the precision that this source brings.
     """
@@ -111,6 +118,16 @@ class Contribution:
     temper: float | None = static()
     moved: float = static()
     grown: float = static()
+
+    @property
+    def half_width(self) -> float:
+        """The median half-width of the band without this source, in the chart's unit."""
+        return _if_held(self.without, float(np.median(self.band.half_width)))
+
+    @property
+    def half_width_alone(self) -> float:
+        """The median half-width of the band of this source alone, in the chart's unit."""
+        return _if_held(self.alone, float(np.median(self.alone_band.half_width)))
 
 
 @record
@@ -144,7 +161,8 @@ class Contributions:
         half_width of the band with all, half_width_without and half_width_alone (medians along the
         boundary) and ratio, the first over the second; middle, the way that the mean boundary
         moves; content, by how much that grows (areas in the unit squared, volumes in ml where the
-        unit is mm); weight, the mean share of the precision; conflict_p.
+        unit is mm); weight, the mean share of the precision; conflict_p. NaN where the fit without
+        the source, or that of it alone, does not pass its checks.
         """
         from pandas import DataFrame as Table
 
@@ -154,7 +172,6 @@ class Contributions:
         length = chart.weights(self.posterior.estimate)
         rows = []
         for one in self.sources:
-            without, alone = (float(np.median(b.half_width)) for b in (one.band, one.alone_band))
             rows.append({
                 "target": self.posterior.target_id,
                 "source": one.name,
@@ -164,9 +181,9 @@ class Contributions:
                 "tells_nats": one.tells.nats,
                 "nats_by": one.adds.how,
                 f"half_width_{unit}": self.half_width,
-                f"half_width_without_{unit}": without,
-                f"half_width_alone_{unit}": alone,
-                "ratio": self.half_width / without,
+                f"half_width_without_{unit}": one.half_width,
+                f"half_width_alone_{unit}": one.half_width_alone,
+                "ratio": self.half_width / one.half_width,
                 f"middle_{unit}": one.moved,
                 content: one.grown / (ML if volume else 1.0),
                 "weight": float(np.average(one.weight, weights=length)),
@@ -179,9 +196,11 @@ class Contributions:
 
     def _said(self, one: Contribution) -> str:
         unit, dims = self.posterior.unit, self.posterior.chart.dims
+        if not held(one.without):
+            return f"without {one.name} no fit holds, so what it adds is not known"
         return (
             f"{one.name} adds {one.adds}: the {100 * self.band.level:g}% band is "
-            f"± {self.half_width:.2g} {unit}, without it ± {np.median(one.band.half_width):.2g}; "
+            f"± {self.half_width:.2g} {unit}, without it ± {one.half_width:.2g}; "
             f"it moves the middle by {one.moved:.2g} {unit}, and the content by "
             f"{one.grown:+,.0f} {unit}{'²' if dims == 2 else '³'}; agreement with the rest "
             f"p = {one.conflict:.2g}"
@@ -224,17 +243,27 @@ def contributions(
         found.append(
             Contribution(
                 rest, alone, simultaneous_band(rest, level), simultaneous_band(alone, level),
-                1 - posterior.draws.var(axis=0) / rest.draws.var(axis=0),
+                _if_held(rest, 1 - posterior.draws.var(axis=0) / rest.draws.var(axis=0)),
                 name,
                 _information(posterior, rest, logs[:, at], fits.evidence),
                 _information(alone, base, _log_likelihoods(alone)[:, at], fits.evidence),
-                conflict_p(alone, rest, base),
+                _if_held(alone, _if_held(rest, conflict_p(alone, rest, base))),
                 float(term.eta) if isinstance(term, Tempered) else None,
-                _moved(rest, posterior),
-                _mean_content(posterior) - _mean_content(rest),
+                _if_held(rest, _moved(rest, posterior)),
+                _if_held(rest, _mean_content(posterior) - _mean_content(rest)),
             )
         )  # fmt: skip
     return Contributions(posterior, band, tuple(found))
+
+
+def held(posterior: Posterior) -> bool:
+    """Whether a fit passes its checks."""
+    return posterior.diagnostics.converged
+
+
+def _if_held(posterior: Posterior, value: Any) -> Any:
+    """Figures that come of a fit; not numbers where it does not hold."""
+    return value if held(posterior) else value * float("nan")
 
 
 class _Fits:
@@ -283,6 +312,8 @@ def _information(
 ) -> Information:
     """KL(after || before), where `logs` are the log-likelihoods, at draws of `after`, of the one
     source that it knows more."""
+    if not (held(after) and held(before)):
+        return Information(float("nan"), float("nan"), "")
     first, second = evidence(after), evidence(before)
     if first is None or second is None:
         chart = after.chart

@@ -14,7 +14,12 @@ from aistat_jax.case import LEVEL, Case
 from aistat_jax.planning.margins import AXES
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.bands import Band
-from aistat_jax.uncertainty.contributions import Contribution, Contributions, contributions
+from aistat_jax.uncertainty.contributions import (
+    Contribution,
+    Contributions,
+    contributions,
+    held,
+)
 from aistat_jax.views.layers import closed, draw_slice, loop
 from aistat_jax.views.margins import planes_of
 from aistat_jax.views.paper import Page, page, settle
@@ -52,6 +57,7 @@ def plot_contributions(
     the middle; on `channel` (the first unless named). Half-widths of the bands are by direction, of
     surfaces towards each side of the patient. The legend says how many nats each source adds, and
     with which p it agrees with the rest; of a single source, what is left without it is the prior.
+    What has no fit that passes its checks is named in the legend and not drawn.
 
     Raises InputError for more than four sources, and for a boundary within a boundary.
     """
@@ -95,17 +101,27 @@ def plot_contributions(
             _by_side(below, lines, made)
         below.set_ylabel(f"half-width ({found.posterior.unit})")
         made.headline(title)
-        return settle(made, _handles(lines, made.scale))
+        return settle(made, [*_handles(lines, made.scale), *_unknown(found)])
 
 
 def _lines(found: Contributions) -> list[_Line]:
     every = [_Line(found.band, "all sources", COMPARED[0])]
     pairs = zip(found.sources, COMPARED[1:], strict=False)
-    return every + [_Line(one.band, _said(one), look) for one, look in pairs]
+    return every + [_Line(one.band, _said(one), look) for one, look in pairs if held(one.without)]
+
+
+def _unknown(found: Contributions) -> list[Any]:
+    """Entries of a legend for sources without which no fit holds."""
+    from matplotlib.lines import Line2D
+
+    names = [one.name for one in found.sources if not held(one.without)]
+    return [Line2D([], [], ls="", label=f"without {name} no fit holds") for name in names]
 
 
 def _said(one: Contribution) -> str:
     p = "p < 0.001" if one.conflict < 0.001 else f"p = {one.conflict:.2g}"
+    if np.isnan(one.conflict):
+        p = "not known"
     return f"without {one.name}, which adds {one.adds.nats:.1f} nats (agreement {p})"
 
 
