@@ -236,7 +236,7 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
         ({"net": "lesion-pet-2d", "dims": 3}, "slice by slice"),
         ({"net": "lesion-pet-2d", "chart": "offset"}, "reads radii from a centre; drop `chart`"),
         ({"point_mm": LEFT, "chart": "oval"}, '`chart` must be "star" .* or "auto", got'),
-        ({"point_mm": LEFT, "dims": 4}, 'dims must be 2 .*, 3 .* or "auto", got 4'),
+        ({"point_mm": LEFT, "dims": 4}, '`dims` must be 2 .*, 3 .* or "auto", got 4'),
         ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "`dims=3` contours a lesion as a whole"),
     ):
         with pytest.raises(aj.InputError, match=words):

@@ -229,7 +229,10 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(here, tmp_path, capsys):
     manifest, out = write_cases(tmp_path / "data", 1), tmp_path / "out"
     for options, sentence in (
-        (("--threshold", "2", "--net", "lesion-pet-2d"), "--net finds the target itself"),
+        (
+            ("--threshold", "2", "--net", "lesion-pet-2d"),
+            "net finds the target itself; drop threshold",
+        ),
         (("--target-label", "1"), "--target-label names a label of a folder's layout"),
         (("--workers", "0"), "--workers must be at least 1"),
         (("--memory-gib", "-1"), "--memory-gib -1 must be a positive number"),

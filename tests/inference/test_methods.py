@@ -191,7 +191,7 @@ def test_bad_arguments_are_refused():
         ("nuts", {"chains": 1}, "at least 2 chains"),
         ("vi", {"guide": "best"}, "unknown guide 'best'; use one of mean_field, full_rank"),
         ("vi", {"steps": 0}, "at least 1 step"),
-        ("nuts", {"guide": "best"}, "method 'nuts' has no guide; it takes chains, warmup"),
+        ("nuts", {"guide": "best"}, "`method` 'nuts' has no guide; it takes chains, warmup"),
     )
     for method, settings, sentence in cases:
         with pytest.raises(InputError, match=sentence):

@@ -239,7 +239,7 @@ def test_impossible_wishes_are_refused():
     for wrong in ({"dims": 4}, {"slices": 2}, {"slices": 0}):
         with pytest.raises(InputError, match="`dims` is 2 or 3 and `slices` odd"):
             plan_for(made(), **wrong)
-    with pytest.raises(InputError, match="base_width 512 must be from 1 to max_width 256"):
+    with pytest.raises(InputError, match="`base_width` 512 must be from 1 to max_width 256"):
         plan_for(made(), base_width=512)
     with pytest.raises(InputError, match="unknown block"):
         plan_for(made(), block="lego")
