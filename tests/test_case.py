@@ -132,7 +132,7 @@ def test_a_case_is_asked_by_id():
         ({"method": "magic"}, "unknown `method` 'magic'; use one of laplace, nuts"),
         ({"draws": 99}, "at least 100"),
         ({"level": 1.0}, "between 0 and 1"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "`seed` -1"),
         ({"tolerance_mm": 0.0}, "`tolerance_mm` 0 must be a positive length"),
         ({"blur_px": np.inf}, "`blur_px` inf must be a positive length"),
     ],
