@@ -71,7 +71,7 @@ def unlearned(monkeypatch):
 def test_too_few_patients_are_refused_with_the_number_and_its_reason(unlearned):
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:19])
-    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* coverage of 0.94"):
+    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* `coverage` of 0.94"):
         calibrate(CASES[:18])
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:18], coverage=0.94, rate=0.06)
