@@ -65,7 +65,7 @@ def unlearned(monkeypatch):
 def test_too_few_patients_are_refused_with_the_number_and_its_reason(unlearned):
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:19])
-    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* coverage of 0.94"):
+    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* `coverage` of 0.94"):
         calibrate(CASES[:18])
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:18], coverage=0.94, rate=0.06)
@@ -118,7 +118,7 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
     with pytest.raises(InputError, match="`output` must be one of"):
         calibrate(CASES, output="wish")
     unmeant: list[tuple[dict[str, Any], str]] = [
-        ({"label": 0}, "label must be the whole number of a class from 1, got 0"),
+        ({"label": 0}, "`label` must be the whole number of a class from 1, got 0"),
         ({"coverage": 1.0}, "`coverage` must lie strictly between 0 and 1, got 1"),
         ({"coverage": float("nan")}, "`coverage` must lie strictly"),
         ({"rate": 0.0}, "`rate` must lie strictly"),
@@ -133,7 +133,7 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
     with pytest.raises(InputError, match="at least 2 folds, got 1"):
         calibrate(CASES, folds=1)
     # a split takes twice as many
-    with pytest.raises(InputError, match=r"needs 38 patients .* got 20 .*coverage of 0.9 and"):
+    with pytest.raises(InputError, match=r"needs 38 patients .* got 20 .*`coverage` of 0.9 and"):
         calibrate(CASES, split=True)
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES, split=True, coverage=0.9, rate=0.1)
