@@ -118,7 +118,7 @@ def read_segmentation(
         chosen = [n for n, label in labels.items() if roi in (None, label)]
         if len(chosen) != 1:
             there = ", ".join(labels.values()) or "none"
-            what = "say which segment is meant, as roi"
+            what = "say which segment is meant, as `roi`"
             what = what if roi is None else f"no one segment {roi!r}"
             raise InputError(f"{path}: {what}; there are: {there}")
         origin = like.origin if isinstance(like, Channel) else None

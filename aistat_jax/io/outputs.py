@@ -49,7 +49,7 @@ def read_output(
     source = Path(path)
     if holds_dicom(source):
         if label != 1:
-            raise InputError(f"{source}: a SEG has no label {label}; say which segment as roi")
+            raise InputError(f"{source}: a SEG has no label {label}; say which segment as `roi`")
         values = read_segmentation(source, like, roi)
         if output == "probability" and not np.isin(values, (0.0, 1.0)).all():
             values = np.clip(values, 0.5 / STEPS, 1 - 0.5 / STEPS)

@@ -106,11 +106,11 @@ def test_a_probability_is_read_as_what_a_network_says(tmp_path):
     assert np.array_equal(aj.read_output(mask, image.primary, "mask") > 0, inside)
     with pytest.raises(InputError, match="this is a mask and no more; pass output as mask"):
         aj.read_output(mask, image.primary)
-    with pytest.raises(InputError, match="a SEG has no label 2; say which segment as roi"):
+    with pytest.raises(InputError, match="a SEG has no label 2; say which segment as `roi`"):
         aj.read_output(path, image.primary, label=2)
     two = [Segment("GTV", 0.9 * inside), Segment("node", 0.5 * inside)]
     write_segmentation(tmp_path / "two.dcm", two, image.primary)
-    with pytest.raises(InputError, match="say which segment is meant, as roi; there are: GTV,"):
+    with pytest.raises(InputError, match="say which segment is meant, as `roi`; there are: GTV,"):
         aj.read_output(tmp_path / "two.dcm", image.primary)
     odds = aj.read_output(tmp_path / "two.dcm", image.primary, roi="GTV")
     assert odds.max() == pytest.approx(np.log(9), abs=0.03)
