@@ -104,7 +104,7 @@ def test_a_probability_is_read_as_what_a_network_says(tmp_path):
     mask = aj.write_seg(tmp_path / "estimate.dcm", case, kind="estimate")
     inside = aj.read_mask(mask, image.primary)
     assert np.array_equal(aj.read_output(mask, image.primary, "mask") > 0, inside)
-    with pytest.raises(InputError, match="this is a mask and no more; pass output as mask"):
+    with pytest.raises(InputError, match="this is a mask and no more; pass `output` as mask"):
         aj.read_output(mask, image.primary)
     with pytest.raises(InputError, match="a SEG has no label 2; say which segment as `roi`"):
         aj.read_output(path, image.primary, label=2)
