@@ -206,6 +206,11 @@ def _promises(
     left_out: Sequence[Judged], coverage: float, rate: float
 ) -> tuple[ConformalBand, GreenRule]:
     there = [one for one in left_out if one.seen]
+    if not there:
+        raise InputError(
+            "what the network finds in the patients that are judged is nowhere what was drawn; "
+            "check the label, and that each output is of its own image"
+        )
     scores = band_scores(
         [one.contour for one in there], [one.patient for one in there], level=coverage,
         scale="band",

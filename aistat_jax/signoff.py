@@ -75,7 +75,7 @@ def sign(
     there = lesions(folder)
     targets = list(there) if targets == [ALL] and ALL not in there else targets
     if before is not None and len(targets) != 1:
-        raise InputError(f"before is the posterior of one lesion, and {len(targets)} are named")
+        raise InputError(f"`before` is the posterior of one lesion, and {len(targets)} are named")
     edited = {} if before is None else {each: before for each in targets}
     return sign_several(
         folder, [(each, decision) for each in targets], by=by, reason=reason, before=edited
@@ -97,7 +97,7 @@ def sign_several(
     out, name = Path(folder).expanduser(), " ".join(by.split())
     there = lesions(out)
     if not name:
-        raise InputError("by is empty; pass the name of the person who signs")
+        raise InputError("`by` is empty; pass the name of the person who signs")
     wanted = _decided(out, decisions, there)
     said = " ".join((reason or "").split()) or None
     with alone(out):
@@ -173,7 +173,7 @@ def change_between(before: Posterior, after: Posterior) -> Change:
     same = type(before.chart) is type(chart) and one.shape == two.shape
     if not same or not np.allclose(before.chart.points(two), chart.points(two)):
         raise InputError(
-            f"before is not the posterior that {after.target_id} was edited from; pass that one"
+            f"`before` is not the posterior that {after.target_id} was edited from; pass that one"
         )
     away = np.concatenate([chart.gap(one[None], two[None])[0], chart.gap(two[None], one[None])[0]])
     weight = np.concatenate([chart.weights(one), chart.weights(two)])
@@ -247,9 +247,9 @@ def _changes(
     """What each edit has changed, None for other decisions."""
     edited = {each for each, decision in wanted.items() if decision == "edit"}
     if extra := sorted(before.keys() - edited):
-        raise InputError(f"before means nothing to {wanted.get(extra[0])}; pass it with edit")
+        raise InputError(f"`before` means nothing to {wanted.get(extra[0])}; pass it with edit")
     if missing := sorted(edited - before.keys()):
-        raise InputError(f"before is missing: what lesion {missing[0]} was edited from; pass it")
+        raise InputError(f"`before` is missing: what lesion {missing[0]} was edited from; pass it")
     after = _posteriors(out) if edited else {}
     if lost := sorted(edited - after.keys()):
         raise InputError(f"{out / POSTERIOR}: there is no posterior of lesion {lost[0]}")

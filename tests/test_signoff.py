@@ -147,7 +147,7 @@ def test_a_surface_is_measured_in_ml(image):
     assert change.mean == pytest.approx(2.0, rel=0.02)
     assert change.content_unit == "ml"
     assert change.content_after == pytest.approx(4 / 3 * np.pi * 1.4**3, rel=0.02)
-    with pytest.raises(InputError, match="before is not the posterior that lesion was edited from"):
+    with pytest.raises(InputError, match="`before` is not the posterior that lesion was edit"):
         change_between(stars(image)[0], large)
 
 
@@ -402,10 +402,12 @@ def test_what_cannot_be_meant_is_refused_and_writes_nothing(folder, tmp_path, im
 
     refused("there is no lesion 'z009'; there are: z004, z005, z006", folder, "z009", "accept")
     refused("no lesion 'z009'", folder, ["z004", "z009"], "accept")
-    refused("by is empty; pass the name of the person who signs", folder, "z004", "accept", by=" ")
+    refused(
+        "`by` is empty; pass the name of the person who signs", folder, "z004", "accept", by=" "
+    )
     refused("decision 'approve' is not known; it is one of accept,", folder, "z004", "approve")
-    refused("before is missing: what lesion z004 was edited from", folder, "z004", "edit")
-    refused("before means nothing to accept", folder, "z004", "accept", before=stars(image)[0])
+    refused("`before` is missing: what lesion z004 was edited from", folder, "z004", "edit")
+    refused("`before` means nothing to accept", folder, "z004", "accept", before=stars(image)[0])
     refused("no lesion is named; there are: z004", folder, [], "accept")
     refused("summary.json cannot be read", tmp_path / "none", "z004", "accept")
     with pytest.raises(InputError, match="there are two decisions on lesion z004; pass one"):

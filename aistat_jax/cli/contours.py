@@ -213,8 +213,8 @@ def contour(
     dose: Annotated[
         str | None,
         typer.Option(
-            help="Write dose.nii.gz too: Gy prescribed where the target hardly is, and surely is, "
-            "such as 60,70, and in between by its probability.",
+            help="Write dose_painting.nii.gz too: Gy prescribed where the target hardly is, and "
+            "surely is, such as 60,70, and in between by its probability.",
             metavar="LOW,HIGH",
             rich_help_panel=OUT,
         ),
@@ -273,6 +273,10 @@ def contour(
     more |= {} if box is None else {"box_mm": corners_of("--box", box)}
     chosen, shares = slices_of(slices), _levels(levels)
     covering, dose_gy = _covering(margin), _doses(dose)
+    if contributions and (net is not None or probability is not None):
+        raise InputError(
+            "--contributions is of the image's channels; a network's own output has one source"
+        )
     if rtstruct_on not in (None, channel_name, *(["CT"] if ct else [])):
         raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
     from aistat_jax._folders import CASE_FILES, Run, claim, digest

@@ -86,6 +86,11 @@ def sign(
             complain(f"{RTSTRUCT} is {there}, but by signatures it is {status}: sign again")
     report = folder.expanduser() / FHIR
     if report.exists():
-        say(f"{FHIR} is {(there := report_status(report))}")
+        try:
+            there = report_status(report)
+        except (InputError, OSError) as error:
+            complain(f"{FHIR} cannot be read: {error}")
+            return
+        say(f"{FHIR} is {there}")
         if (there == FINAL) != (status == APPROVED):
             complain(f"{FHIR} is {there}, but what it tells of is {status}: sign again")

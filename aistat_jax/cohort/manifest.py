@@ -89,7 +89,12 @@ WORDS = ("id", *_OPTIONS, *_SETTINGS)
 """Columns that are no channel."""
 _ARGUMENTS = {"point": "point_mm", "box": "box_mm"}
 """What `contour` calls a column of another name."""
-_COLUMNS = {name: name for name in WORDS} | {own: name for name, own in _ARGUMENTS.items()}
+COLUMNS = {
+    **{name: name for name in WORDS},
+    **{own: name for name, own in _ARGUMENTS.items()},
+    "roi": "mask_roi or reference_roi",
+}
+"""What a manifest calls the arguments that refusals name."""
 
 
 def read_manifest(
@@ -108,7 +113,7 @@ def read_manifest(
     check_ids([row["id"] for _, row in rows], str(path))
     cases = []
     for number, row in rows:
-        with about(f"{path}: row {number} ({row['id']})"), renamed(_COLUMNS):
+        with about(f"{path}: row {number} ({row['id']})"), renamed(COLUMNS):
             cases.append(_case(row, channels, path.parent, options, settings))
     missing = [
         (number, case.id, part, file)
@@ -125,7 +130,7 @@ def read_manifest(
             f"{', '.join(WORDS)}"
         )
     for (number, _), case in zip(rows, cases, strict=True):
-        with about(f"{path}: row {number} ({case.id})"), renamed(_COLUMNS):
+        with about(f"{path}: row {number} ({case.id})"), renamed(COLUMNS):
             check_case(case)
     return tuple(cases)
 

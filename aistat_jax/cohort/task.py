@@ -21,10 +21,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from aistat_jax._errors import FolderError, InputError, InputWarning
+from aistat_jax._errors import FolderError, InputError, InputWarning, renamed
 from aistat_jax._files import why, write_whole
 from aistat_jax._folders import Claim, Run, digest, filled, runs_in
 from aistat_jax.cohort.cases import CohortCase
+from aistat_jax.cohort.manifest import COLUMNS
 from aistat_jax.dicom.files import parts_of
 from aistat_jax.io.layouts import Region
 
@@ -84,7 +85,8 @@ def contour_task(task: Task) -> Outcome:
                     with suppress(OSError):  # or it is asked again the next time
                         _record(task, "done", files, earlier=record_of(task.out))
                     return Outcome(task.case.id, "kept", remarks=_remarks(caught))
-                found: Any = _contour(task.case)
+                with renamed(COLUMNS):
+                    found: Any = _contour(task.case)
             except Exception as error:
                 found = error
             told: dict[str, Any] = {"remarks": _remarks(caught), **_spent(*start)}

@@ -68,7 +68,9 @@ def approve(
         at = (when or datetime.now()).astimezone()
         review = f"{at:%Y%m%d}", f"{at:%H%M%S}", person_name(by)
     before = tuple(str(file.get(keyword) or "") for keyword in ("ApprovalStatus", *_REVIEW))
-    named = [roi for roi in file.get("StructureSetROISequence") or () if roi.ROIName in edited]
+    named = [
+        roi for roi in file.get("StructureSetROISequence") or () if roi.get("ROIName") in edited
+    ]
     changed = [roi for roi in named if roi.get("ROIGenerationAlgorithm") != EDITED]
     if before == (status, *review) and not changed:
         return False

@@ -83,7 +83,8 @@ def modalities_in(folder: Path) -> dict[str, Path]:
 def regions_in(folder: Path) -> dict[str, tuple[Path, str]]:
     """The file and the name of each region that RTSTRUCTs and SEGs below a folder hold.
 
-    By its name, and where several files have one of that name by that of the file too.
+    By its name, and where several files have one of that name by the path of the file in the
+    folder too.
     Files are looked for as by `modalities_in`; of those that are damaged nothing is known.
     """
     found: list[tuple[str, Path]] = []
@@ -92,7 +93,8 @@ def regions_in(folder: Path) -> dict[str, tuple[Path, str]]:
             found += [(name, each.path) for each in members for name in _drawn(each)]
     times = Counter(name for name, _ in found)
     return {
-        name if times[name] == 1 else f"{path.name}: {name}": (path, name) for name, path in found
+        name if times[name] == 1 else f"{path.relative_to(folder)}: {name}": (path, name)
+        for name, path in found
     }
 
 

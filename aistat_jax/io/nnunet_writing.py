@@ -47,7 +47,7 @@ def write_labelled_cases(
             _check_case(name, case, channels, len(labels))
             for n, channel in enumerate(case.image.channels.values()):
                 path = staging / "imagesTr" / f"{name}_{n:04d}{ENDING}"
-                write_nifti(path, np.asarray(channel.values, dtype=np.float32), channel)
+                write_nifti(path, np.asarray(channel.values, dtype=np.float32), case.image.primary)
             path = staging / "labelsTr" / f"{name}{ENDING}"
             write_nifti(path, case.labels.astype(np.uint8), case.image.primary)
         if not seen:

@@ -152,7 +152,7 @@ class Contributions:
     @property
     def half_width(self) -> float:
         """The median half-width of the band of all sources, in the chart's unit."""
-        return float(np.median(self.band.half_width))
+        return _if_held(self.posterior, float(np.median(self.band.half_width)))
 
     def table(self) -> DataFrame:
         """A row a source, as a pandas DataFrame of numbers, lengths in the chart's unit.
@@ -213,10 +213,10 @@ def contributions(
     """What each source of evidence contributes to a fitted boundary, such as PET and CT.
 
     `posterior` is what `fit` returned, or that of a contour of a case: `case["z003"].posterior`.
-    Its model is fitted again by a `method` of `fit`, without each source, with each alone and with
-    none, with as many draws and the same seed; `level` is that of the bands. Sources are the
-    model's terms by name: channels, raters, log-odds, terms of one's own. Clicks are no source. A
-    program of one's own has to weigh its evidence by `observe`.
+    Its model is fitted again by a `method` of `fit` (best that of the posterior), without each
+    source, with each alone and with none, with as many draws and the same seed; `level` is that of
+    the bands. Sources are the model's terms by name: channels, raters, log-odds, terms of one's
+    own. Clicks are no source. A program of one's own has to weigh its evidence by `observe`.
 
     Raises InputError for a posterior that was read from a file and has no model, for one without
     any source, and for what `simultaneous_band` refuses.
@@ -243,14 +243,14 @@ def contributions(
         found.append(
             Contribution(
                 rest, alone, simultaneous_band(rest, level), simultaneous_band(alone, level),
-                _if_held(rest, 1 - posterior.draws.var(axis=0) / rest.draws.var(axis=0)),
+                _both_held(posterior, rest, 1 - posterior.draws.var(0) / rest.draws.var(0)),
                 name,
                 _information(posterior, rest, logs[:, at], fits.evidence),
                 _information(alone, base, _log_likelihoods(alone)[:, at], fits.evidence),
-                _if_held(alone, _if_held(rest, conflict_p(alone, rest, base))),
+                _if_held(base, _if_held(alone, _if_held(rest, conflict_p(alone, rest, base)))),
                 float(term.eta) if isinstance(term, Tempered) else None,
-                _if_held(rest, _moved(rest, posterior)),
-                _if_held(rest, _mean_content(posterior) - _mean_content(rest)),
+                _both_held(posterior, rest, _moved(rest, posterior)),
+                _both_held(posterior, rest, _mean_content(posterior) - _mean_content(rest)),
             )
         )  # fmt: skip
     return Contributions(posterior, band, tuple(found))
@@ -264,6 +264,10 @@ def held(posterior: Posterior) -> bool:
 def _if_held(posterior: Posterior, value: Any) -> Any:
     """Figures that come of a fit; not numbers where it does not hold."""
     return value if held(posterior) else value * float("nan")
+
+
+def _both_held(one: Posterior, other: Posterior, value: Any) -> Any:
+    return _if_held(one, _if_held(other, value))
 
 
 class _Fits:

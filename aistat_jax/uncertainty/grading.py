@@ -160,10 +160,11 @@ def _grade_at(
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
     trusted_to = _trusted_to(posterior, distance, weight)
-    least = max(tolerance, trusted_to)
+    never = float(share[room < ROOM * trusted_to].sum()) > 1 - CASE_CUTS[0]
+    least = max(tolerance, trusted_to) if never else tolerance
     cramped = float(share[room < ROOM * least].sum())
     if cramped > 1 - CASE_CUTS[0]:
-        case, trusted_to = max(case, 1), None
+        case = max(case, 1)
         reasons = (
             f"Along {_percent(cramped)} of its {along} the outline that it started from leaves "
             f"less room than {ROOM * least:.1f} {unit}: there it is believed as drawn.",
@@ -175,7 +176,7 @@ def _grade_at(
     local = np.maximum(local, everywhere)
     case = max(case, *(c.code for c in cautions), 0)
     reasons = (*(_sentence(c.text) for c in cautions), *reasons)
-    trusted_to = None if cautions else trusted_to
+    trusted_to = None if cautions or never else trusted_to
     if trusted_to is not None and tolerance < trusted_to:
         at_best = _at_best(posterior)
         case = max(case, int(tolerance < at_best))

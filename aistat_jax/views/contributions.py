@@ -167,7 +167,8 @@ def write_contributions(folder: Path, case: Case) -> list[str]:
     from pandas import concat
 
     level = LEVEL if case.settings.level is None else case.settings.level
-    found = [contributions(contour.posterior, level=level) for contour in case]
+    method = case.settings.method
+    found = [contributions(one.posterior, level=level, method=method) for one in case]
     text = concat([each.table() for each in found]).to_csv(index=False, float_format="%.6g")
     write_whole(folder / "contributions.csv", text)
     shown = len(case) // 2 if case.focus is None else case.focus

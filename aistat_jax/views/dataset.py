@@ -34,7 +34,8 @@ def write_dataset(
     voxel of a case has the label where its centre is inside of any target with probability at
     least `level`: of one half it is the inside of the posterior median. That counts that a target
     may not be there at all. A `LabelledCase` is written with its own labels, 0 or 1. `channels`
-    are those to write, by default all of a case. Images are written in their own orientation.
+    are those to write, by default all of a case. All channels are written in the orientation
+    of the first.
 
     dataset.json, imagesTr/CASE_0000.nii.gz, ... and labelsTr/CASE.nii.gz appear together or not at
     all; `io.nnunet.read_dataset` and `aistat train` read them. A case without a voxel of the label
@@ -64,6 +65,11 @@ def _labelled(
         if channels is not None:
             image = Image.of(*(image[each] for each in channels))
         if isinstance(case, LabelledCase):
+            if not image.primary.grid.matches(case.image.primary.grid):
+                raise InputError(
+                    f"case {name}: its labels are on the grid of {case.image.primary.name}, and "
+                    f"not on that of {image.primary.name}; pass `channels` of that grid"
+                )
             labels = case.labels
         else:
             labels = (probability_map(case.posteriors, image.primary.grid) >= level).astype(

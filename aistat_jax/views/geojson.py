@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aistat_jax._errors import InputError
 from aistat_jax._typing import Float
 from aistat_jax.case import Case
 from aistat_jax.planning.margins import SafetyMargin
@@ -22,6 +23,7 @@ FRAMES = {
     "px": "indices of pixels; not WGS84",
 }
 DECIMALS = 4
+_BAND = ("estimate", "lower", "upper")
 Margins = Mapping[str, Sequence[SafetyMargin]]
 
 
@@ -68,6 +70,12 @@ def _features(contour: Contour, case: Case, margins: Margins) -> list[dict[str, 
     return found
 
 
+def _checked(name: str) -> str:
+    if name in _BAND:
+        raise InputError(f"a margin cannot be named {name}, which a contour has; call it otherwise")
+    return name
+
+
 def _kinds(contour: Contour, margins: Margins) -> dict[str, Float[np.ndarray, " site"]]:
     """The values of each contour of a target, by what it is."""
     estimate, lower = np.asarray(contour.posterior.estimate, dtype=float), contour.band.lower
@@ -77,7 +85,7 @@ def _kinds(contour: Contour, margins: Margins) -> dict[str, Float[np.ndarray, " 
     for name, several in margins.items():
         for margin in several:
             if margin.target_id == contour.id:
-                found[name] = margin.outer
+                found[_checked(name)] = margin.outer
                 found |= {} if margin.inner is None else {f"{name}_in": margin.inner}
     return found
 

@@ -36,7 +36,7 @@ from aistat_jax.views.surface_case import surface_figures, write_surfaces
 from aistat_jax.views.surface_files import sections_csv
 from aistat_jax.views.unrolled import plot_unrolled, value_word
 
-GEOJSON, DOSE = "contours.geojson", "dose.nii.gz"
+GEOJSON, DOSE = "contours.geojson", "dose_painting.nii.gz"
 
 
 def write_case(
@@ -59,8 +59,8 @@ def write_case(
     segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
     channel, or of the channel `series`. `margins` of the case's posteriors, by name, are contours
     of their own in contours.geojson and rtstruct.dcm, and numbers in summary.json. `dose_gy` are
-    the doses of dose.nii.gz, which `write_dose` writes on that channel. With `fhir` there is
-    fhir.json too (`fhir_bundle`), with `contributions` contributions.csv and .png
+    the doses of dose_painting.nii.gz, which `write_dose` writes on that channel. With `fhir` there
+    is fhir.json too (`fhir_bundle`), with `contributions` contributions.csv and .png
     (`write_contributions`, which fits again). `anonymous` leaves out of all files what a series
     says of patient and study, and the names of files (`anonymous_case`).
     Files of an earlier case in the folder go. Raises InputError when it cannot be written.

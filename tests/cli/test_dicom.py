@@ -230,7 +230,7 @@ def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
     assert contour(study, *options) == 0
     printed, out = capsys.readouterr().out, study / "out"
     assert "expected coverage margin, mm" in printed
-    assert "dose.nii.gz" in printed
+    assert "dose_painting.nii.gz" in printed
     regions = aj.read_structures(out / "rtstruct.dcm")
     assert {"aistat_margin", "aistat_margin_in"} < set(regions.names)
     posteriors = aj.load_posterior(out / "posterior.nc")
@@ -246,13 +246,13 @@ def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
         kinds = {each["properties"]["kind"] for each in features
                  if each["properties"]["target"] == posterior.target_id}  # fmt: skip
         assert kinds == {"estimate", "lower", "upper", "margin", "margin_in"}
-    dose = aj.read_image(D=out / "dose.nii.gz")["D"]
+    dose = aj.read_image(D=out / "dose_painting.nii.gz")["D"]
     wanted = aj.dose_prescription(posteriors, image.primary.grid, low_gy=60, high_gy=70)
     assert np.allclose(dose.values, wanted, atol=1e-4)
     assert 60 < dose.values.max() <= 70
     check_valid(out / "rtstruct.dcm")
     assert contour(study, *options[:6]) == 0  # without them nothing of them is left
-    assert not (out / "dose.nii.gz").exists()
+    assert not (out / "dose_painting.nii.gz").exists()
     assert "margins" not in json.loads((out / "summary.json").read_text())
     assert "aistat_margin" not in aj.read_structures(out / "rtstruct.dcm").names
 
