@@ -82,8 +82,8 @@ def test_a_folder_that_is_no_calibration_or_of_another_version_is_refused(tmp_pa
     folder = save_calibration(a_calibration(), tmp_path / "cal")
     file = folder / "calibration.json"
     said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"schema": 2, "version": "9.9"}))
-    with pytest.raises(InputError, match="schema 2, of version 9.9, and only"):
+    file.write_text(json.dumps(said | {"schema": 9, "version": "9.9"}))
+    with pytest.raises(InputError, match="schema 9, of version 9.9, and only"):
         load_calibration(folder)
     file.write_text(json.dumps(said | {"channels": ["PT", "CT"]}))
     with pytest.raises(InputError, match="of another plan"):

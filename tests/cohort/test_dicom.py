@@ -97,5 +97,5 @@ def test_regions_of_a_dicom_folder_are_its_labels(study):
 def test_regions_of_one_name_go_by_their_files_too(study):
     save_structures(study / "P1" / "drawn" / "second.dcm", {"GTV": [square(120)]})
     masks = find_cases(study).cases[0].masks
-    assert sorted(masks) == ["rough", "rs.dcm: GTV", "second.dcm: GTV"]
-    assert masks["second.dcm: GTV"].roi == "GTV"
+    assert sorted(masks) == ["drawn/rs.dcm: GTV", "drawn/second.dcm: GTV", "rough"]
+    assert masks["drawn/second.dcm: GTV"].roi == "GTV"
