@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +118,11 @@ def load_session(
         TypeError,
         IndexError,
         EOFError,
+        RuntimeError,
+        SyntaxError,
+        tokenize.TokenError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as e:
         raise InputError(
             f"{path}: not a whole session ({type(e).__name__}); save it again with save_session"

