@@ -234,7 +234,7 @@ def _in_space(
     clicks: list[tuple[str, str, tuple[float, ...]]] = []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
-            made.append((name, f"{why}; contour it slice by slice (dims=2)", None))
+            made.append((name, f"{why}; contour it slice by slice (`dims=2`)", None))
             continue
         part, on = labels == n, clicked(hints, grid, labels, n, None)
         ball = partial(star, part, grid, name)
