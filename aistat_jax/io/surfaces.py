@@ -140,7 +140,8 @@ def _loaded_gifti(path: Path) -> Any:
     try:
         return GiftiImage.from_bytes(path.read_bytes())
     except (
-        ExpatError, ValueError, LookupError, OSError, EOFError, AttributeError, zlib.error
+        ExpatError, ValueError, LookupError, OSError, EOFError, AttributeError, TypeError,
+        AssertionError, zlib.error,
     ) as error:  # fmt: skip
         raise InputError(f"{path}: not a readable GIFTI file ({error})") from error
 

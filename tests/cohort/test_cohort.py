@@ -203,8 +203,9 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
     for seed, name in enumerate(("CHUM-001", "CHUS-002")):
         write_hecktor(folder, name, seed)
     assert here(folder, out) == 2
-    assert "what to contour in each case is not said; pass --threshold, --net or --target-label" in (
-        capsys.readouterr().err
+    assert (
+        "what to contour in each case is not said; pass --threshold, --net or --target-label"
+        in (capsys.readouterr().err)
     )
     labels = "--target-label", "GTVp", "--reference-label", "GTVp"
     assert main(["cohort", str(folder), "--out", str(out), "--draws", "100", "--no-pictures",
