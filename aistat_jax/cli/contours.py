@@ -21,6 +21,7 @@ from aistat_jax.cli.options import (
     stem_of,
     write_results,
 )
+from aistat_jax.cli.planned import Dose, Margin, covering_of, doses_of, margins_of
 from aistat_jax.cli.questions import (
     FIND,
     FIT,
@@ -48,7 +49,6 @@ from aistat_jax.cli.terminal import complain, say
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
     from aistat_jax.case import Case
-    from aistat_jax.planning.margins import SafetyMargin
     from aistat_jax.uncertainty.contour import Contour
 
 MOST_CONCERNS, MOST_LEFT_OUT = 5, 5
@@ -201,24 +201,8 @@ def contour(
             rich_help_panel=OUT,
         ),
     ] = "",
-    margin: Annotated[
-        str | None,
-        typer.Option(
-            help="A margin of delineation by coverage, such as 0.98,0.95: the least contour that "
-            "holds that share of the target with that probability (the share alone: in the mean).",
-            metavar="SHARE,P",
-            rich_help_panel=OUT,
-        ),
-    ] = None,
-    dose: Annotated[
-        str | None,
-        typer.Option(
-            help="Write dose_painting.nii.gz too: Gy prescribed where the target hardly is, and "
-            "surely is, such as 60,70, and in between by its probability.",
-            metavar="LOW,HIGH",
-            rich_help_panel=OUT,
-        ),
-    ] = None,
+    margin: Margin = None,
+    dose: Dose = None,
     rtstruct_on: Annotated[
         str | None,
         typer.Option(
@@ -272,7 +256,7 @@ def contour(
     }
     more |= {} if box is None else {"box_mm": corners_of("--box", box)}
     chosen, shares = slices_of(slices), _levels(levels)
-    covering, dose_gy = _covering(margin), _doses(dose)
+    covering, dose_gy = covering_of(margin), doses_of(dose)
     if contributions and (net is not None or probability is not None):
         raise InputError(
             "--contributions is of the image's channels; a network's own output has one source"
@@ -314,7 +298,7 @@ def contour(
         from aistat_jax.views.anonymous import anonymous_case
 
         case = anonymous_case(case)
-    margins = None if covering is None else {"margin": _margins_of(case, *covering)}
+    margins = None if covering is None else {"margin": margins_of(case, *covering)}
     _finish(
         place, case, levels=shares, series=rtstruct_on, margins=margins, dose_gy=dose_gy,
         fhir=fhir, contributions=contributions,
@@ -379,52 +363,6 @@ def _levels(text: str) -> list[float]:
             "0.5,0.9"
         )
     return levels
-
-
-def _numbers(text: str) -> list[float]:
-    """Numbers between commas; none where one of them is none."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        return []
-
-
-def _covering(text: str | None) -> tuple[float, float | None] | None:
-    """The share of a target to cover, and with which probability (None: in the mean)."""
-    if text is None:
-        return None
-    found = _numbers(text)
-    if len(found) not in (1, 2) or not all(0 < number < 1 for number in found):
-        raise InputError(
-            f"--margin {text} is not understood; write a share and a probability between 0 and 1, "
-            "such as 0.98,0.95, or the share alone"
-        )
-    return found[0], found[1] if len(found) == 2 else None
-
-
-def _doses(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    found = _numbers(text)
-    if len(found) != 2 or not 0 <= found[0] <= found[1] < float("inf"):
-        raise InputError(
-            f"--dose {text} is not understood; write two doses in Gy, the lower one first, such as "
-            "60,70"
-        )
-    return found[0], found[1]
-
-
-def _margins_of(case: Case, share: float, probability: float | None) -> list[SafetyMargin]:
-    """The margin of every target by coverage; a target that has none is said."""
-    from aistat_jax.planning.expected_coverage import coverage_margin
-
-    found = []
-    for one in case:
-        try:
-            found.append(coverage_margin(one.posterior, share=share, probability=probability))
-        except InputError as error:
-            complain(f"there is no margin of {one.id}: {error}")
-    return found
 
 
 def _finish(place: Claim, case: Case, **files: Any) -> None:

@@ -243,10 +243,7 @@ def _spent(clock: float, processor: float) -> dict[str, float]:
 
 @cache
 def _keep_what_is_loaded() -> None:
-    """After the first case, what it loaded and compiled is no longer searched for garbage.
-
-    That is some 400,000 objects that stay, and a twelfth of the time of a small case.
-    """
+    """After the first case, what it loaded and compiled is no longer searched for garbage."""
     gc.collect()
     gc.freeze()
 

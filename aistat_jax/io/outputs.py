@@ -8,8 +8,6 @@ DICOM SEG.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from aistat_jax._errors import InputError, about
 from aistat_jax._typing import Float
 from aistat_jax.dicom.files import holds_dicom
 from aistat_jax.dicom.segmentations import STEPS, read_segmentation
-from aistat_jax.io.nifti import PathLike, describe, read_drawn, read_stack
+from aistat_jax.io.nifti import DAMAGED_ARRAYS, PathLike, describe, read_drawn, read_stack
 from aistat_jax.space.grid import to_canonical
 from aistat_jax.space.image import Channel
 
@@ -27,7 +25,6 @@ OUTPUTS = ("probability", "log-odds", "mask")
 NNUNET = ("probabilities", "softmax")  # what an array of it is called in version 2, and in 1
 LEAST = 1e-7  # a probability nearer to 0 or 1 says no more than this one, about that of a float32
 SUM_SLACK = 0.01  # how far from 1 probabilities of all classes may add up to
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
 
 
 def read_output(
@@ -156,7 +153,7 @@ def _nnunet_array(source: Path) -> str | None:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             return next((name for name in NNUNET if name in arrays), None)
-    except _UNREADABLE as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(f"{source}: this is not a readable .npz; predict again") from error
 
 
@@ -165,7 +162,7 @@ def _from_nnunet(source: Path, name: str, like: Channel) -> np.ndarray:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             found = arrays[name]
-    except _UNREADABLE as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(f"{source}: {name} is not an array of numbers; predict again") from error
     stored = like.storage
     if stored is None or like.origin is not None:

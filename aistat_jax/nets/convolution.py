@@ -210,8 +210,7 @@ def by_rows(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
 
     XLA's own took one and a half to nine times as long as the forward pass on a CPU (the more, the
     more outputs). Over blocks of rows it is 0.5 to 0.75 of that (16^2 to 256^2 outputs, 32 to 256
-    features), and with minimal filtering of all rows at once, where they are few, about half of
-    that again.
+    features); where rows are few, minimal filtering of all at once takes half the products.
     """
     return _native(x, kernel, strides)
 

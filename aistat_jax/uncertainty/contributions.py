@@ -198,12 +198,13 @@ class Contributions:
         unit, dims = self.posterior.unit, self.posterior.chart.dims
         if not held(one.without):
             return f"without {one.name} no fit holds, so what it adds is not known"
+        agreement = "not known" if np.isnan(one.conflict) else f"p = {one.conflict:.2g}"
         return (
             f"{one.name} adds {one.adds}: the {100 * self.band.level:g}% band is "
             f"± {self.half_width:.2g} {unit}, without it ± {one.half_width:.2g}; "
             f"it moves the middle by {one.moved:.2g} {unit}, and the content by "
             f"{one.grown:+,.0f} {unit}{'²' if dims == 2 else '³'}; agreement with the rest "
-            f"p = {one.conflict:.2g}"
+            f"{agreement}"
         )
 
 

@@ -18,6 +18,7 @@ from aistat_jax._folders import CASE_FILES
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import write_nifti
 from aistat_jax.planning.dose import write_dose
+from aistat_jax.signed_parts import CONTOURS, POLYGONS
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
@@ -36,7 +37,7 @@ from aistat_jax.views.surface_case import surface_figures, write_surfaces
 from aistat_jax.views.surface_files import sections_csv
 from aistat_jax.views.unrolled import plot_unrolled, value_word
 
-GEOJSON, DOSE = "contours.geojson", "dose_painting.nii.gz"
+DOSE = "dose_painting.nii.gz"
 
 
 def write_case(
@@ -111,8 +112,8 @@ def write_files(
     write_whole(folder / "summary.json", text + "\n")
     save_posterior(folder / "posterior.nc", case.posteriors)
     names = ["summary.json", "posterior.nc", write_probability(folder, case)]
-    drawn = [write_contours(folder / "contours.csv", case).name]
-    drawn.append(write_contours(folder / GEOJSON, case, margins=margins).name)
+    drawn = [write_contours(folder / CONTOURS, case).name]
+    drawn.append(write_contours(folder / POLYGONS, case, margins=margins).name)
     if dose_gy is not None:
         low, high = dose_gy
         channel = case.image.primary if series is None else case.image[series]
