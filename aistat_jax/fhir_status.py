@@ -1,12 +1,15 @@
 """What does a FHIR bundle say of who has signed it? Preliminary, final, or withdrawn.
 
 Of DiagnosticReport and Observation (FHIR R4B): "preliminary" is early and not verified, "final" is
-complete and verified by a person, "entered-in-error" is withdrawn after it was final.
+complete and verified by a person, "entered-in-error" is withdrawn after it was final. Who has made
+it final, and when, stands in the report. All else is as it was written, and is what is signed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,25 +35,76 @@ def conclude(path: Path, approved: bool, by: str = "", when: datetime | None = N
     False where the bundle says so already. Raises InputError for what is no bundle with a report,
     and OSError for a file that cannot be written.
     """
+    bundle = _concluded(path, approved, by, when)
+    if bundle == _read(path):
+        return False
+    write_whole(path, json.dumps(bundle, indent=2, ensure_ascii=False) + "\n")
+    return True
+
+
+def is_concluded(path: Path, approved: bool, by: str = "", when: datetime | None = None) -> bool:
+    """Whether a bundle says what `conclude` would let it say. Raises InputError as there."""
+    return _concluded(path, approved, by, when) == _read(path)
+
+
+def digest_less_status(path: Path) -> str:
+    """SHA-256 of a bundle but for what signing writes into it; of a damaged one its bytes."""
+    try:
+        said = json.dumps(_as_written(path), sort_keys=True).encode()
+    except InputError:  # as nobody has signed it
+        said = path.read_bytes()
+    return hashlib.sha256(said).hexdigest()
+
+
+def resources_of_lesions(path: Path) -> list[tuple[str, str]]:
+    """The Observations of a bundle as text, each with its lesion, and what is of all with "".
+
+    Signing's own words are left out, and so is the report, which sums all lesions up.
+    """
+    try:
+        entries = _as_written(path)["entry"]
+    except InputError:  # damaged, and so as nobody has signed it
+        return [("", "damaged")]
+    report, observation = _SIGNED
+    found = []
+    for entry in entries:
+        resource, owner = entry["resource"], ""
+        if resource["resourceType"] == observation:
+            with suppress(KeyError, TypeError, IndexError):
+                owner = str(resource["identifier"][0]["value"])
+        if resource["resourceType"] != report:
+            found.append((owner, json.dumps(entry, sort_keys=True)))
+    return found
+
+
+def _concluded(path: Path, approved: bool, by: str, when: datetime | None) -> Any:
+    """A bundle as it is to be once a person has approved all of it, or not."""
     bundle = _read(path)
     report, *others = _signed(bundle, path)
-    before = json.dumps(bundle)
     for each in (report, *others):
         was = each["status"]
         each["status"] = FINAL if approved else PRELIMINARY if was == PRELIMINARY else WITHDRAWN
     if approved:
         report["resultsInterpreter"] = [{"display": by}]
         report["issued"] = f"{(when or datetime.now(UTC)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    if json.dumps(bundle) == before:
-        return False
-    write_whole(path, json.dumps(bundle, indent=2, ensure_ascii=False) + "\n")
-    return True
+    return bundle
+
+
+def _as_written(path: Path) -> Any:
+    """A bundle without what `conclude` writes."""
+    bundle = _read(path)
+    report, *others = _signed(bundle, path)
+    for each in (report, *others):
+        del each["status"]
+    for name in ("resultsInterpreter", "issued"):
+        report.pop(name, None)
+    return bundle
 
 
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not readable JSON; write it again") from error
 
 

@@ -2,9 +2,10 @@
 
 `signatures.jsonl` has a line of JSON for each decision of a person: on which lesion, what, who,
 when (UTC), why, what an edit has changed, digests of what is the lesion's own and of the others',
-and one of every file that holds contours. Lines are added and synced to the disk whole. One that is
-cut short (a power cut, a full disk) is said and passed over. A signature is void where what is the
-lesion's own has changed since; where nothing is another of any lesion, also where a file is.
+and one of every file that holds contours or tells of them. Lines are added and synced to the disk
+whole. One that is cut short (a power cut, a full disk) is said and passed over. A signature is void
+where what is the lesion's own has changed since; where nothing is another of any lesion, also where
+a file is.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import why
 from aistat_jax._signals import undisturbed
 from aistat_jax.dicom.approval import digest_less_approval
+from aistat_jax.fhir_status import FHIR, digest_less_status
 from aistat_jax.signed_parts import CONTOURS, POLYGONS, POSTERIOR, RTSTRUCT, Parts, others_of
 
-RECORD, SCHEMA = "signatures.jsonl", 2
+RECORD, SCHEMA = "signatures.jsonl", 3
 SIGNED = (
     CONTOURS, POLYGONS, POSTERIOR, "probability.n*", RTSTRUCT, "segmentation.dcm",
     "probability.dcm", "surface*",
 )  # fmt: skip
-"""The files that hold contours, and so are what is signed."""
+"""The files that hold contours, and so are what is signed, with the FHIR bundle of them."""
 
 Decision = Literal["accept", "edit", "reject"]
 
@@ -62,9 +64,9 @@ class Signature:
     """One decision of a person on one lesion.
 
     when: UTC, ISO 8601. digests: SHA-256 of every file that it speaks of, by name; of an RTSTRUCT
-    but for who has approved it. own: SHA-256 of what is the lesion's own in each, and others: one
-    of what is of the other lesions; none of lines of schema 1. void: why it does not hold any more,
-    "" where it does.
+    and a FHIR bundle but for who has approved it. own: SHA-256 of what is the lesion's own in each,
+    and others: one of what is of the other lesions; none of lines of schema 1. schema: of its line;
+    before 3 nothing of it is of fhir.json. void: why it does not hold any more, "" where it does.
     """
 
     target: str
@@ -77,6 +79,7 @@ class Signature:
     version: str = aistat_jax.__version__
     own: tuple[tuple[str, str], ...] = ()
     others: str = ""
+    schema: int = SCHEMA
     void: str = ""
 
     def __str__(self) -> str:
@@ -157,7 +160,7 @@ def _sync(folder: Path) -> None:
 
 
 def _plain(one: Signature) -> dict[str, Any]:
-    content = {"schema": SCHEMA, **asdict(one)}
+    content = asdict(one)
     content |= {"digests": dict(one.digests), "own": dict(one.own)}
     del content["void"]
     return content
@@ -173,20 +176,22 @@ def _signature(said: dict[str, Any]) -> Signature:
         str(said["target"]), decision, str(said["by"]), str(said["when"]), said["reason"], changed,
         tuple(dict(said["digests"]).items()), str(said["version"]),
         tuple(dict(said.get("own", {})).items()), str(said.get("others", "")),
+        int(said["schema"]),
     )  # fmt: skip
 
 
 def digests_in(out: Path) -> tuple[tuple[str, str], ...]:
-    """SHA-256 of every file of a folder that holds contours, by name."""
-    paths = sorted({path for pattern in SIGNED for path in out.glob(pattern) if path.is_file()})
+    """SHA-256 of every file of a folder that holds contours or tells of them, by name."""
+    paths = {path for pattern in SIGNED for path in out.glob(pattern) if path.is_file()}
     if not paths:
         raise InputError(f"{out}: there is no file with contours to sign")
-    return tuple((path.name, _digest(path)) for path in paths)
+    paths |= {out / FHIR} if (out / FHIR).is_file() else set()
+    return tuple((path.name, _digest(path)) for path in sorted(paths))
 
 
 def _digest(path: Path) -> str:
-    if path.name == RTSTRUCT:
-        return digest_less_approval(path)
+    if path.name in (RTSTRUCT, FHIR):
+        return digest_less_approval(path) if path.name == RTSTRUCT else digest_less_status(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -197,13 +202,20 @@ def void_by(one: Signature, files: dict[str, str], parts: Parts) -> str:
     Where another lesion has changed, files were written anew, and what counts is the lesion's own;
     else every file has to be as it was signed.
     """
+    files = known_to(one, files)
     names = changed = _unlike(dict(one.digests), files)
     if one.own:
+        parts = {each: known_to(one, own) for each, own in parts.items()}
         own = _unlike(dict(one.own), parts.get(one.target, {}))
         names = [name for name in own if name in changed]
         if not names and one.others == others_of(parts, one.target):
             names = changed
     return f"{', '.join(names)} not as signed" if names else ""
+
+
+def known_to(one: Signature, files: dict[str, str]) -> dict[str, str]:
+    """Digests of the files that a line of its schema speaks of."""
+    return {name: each for name, each in files.items() if name != FHIR or one.schema >= 3}
 
 
 def _unlike(signed: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -1,9 +1,9 @@
 """Which part of the files of a case is of which lesion? A digest of what is each one's own.
 
 Its rows of contours.csv, its polygons in contours.geojson, its draws in posterior.nc, its surfaces,
-and the closed contours of rtstruct.dcm that lie nearest to it. What is of no lesion in these files
-is of all of them, so that nothing is added that nobody has signed. Files of voxels hold all lesions
-at once and have no parts.
+the closed contours of rtstruct.dcm that lie nearest to it, and its Observations in fhir.json. What
+is of no lesion in these files is of all of them, so that nothing is added that nobody has signed.
+Files of voxels, and the report of fhir.json, hold all lesions at once and have no parts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Float
 from aistat_jax.dicom.structures import read_structures
+from aistat_jax.fhir_status import FHIR, resources_of_lesions
 from aistat_jax.inference.store import posterior_digests
 
 CONTOURS, POLYGONS = "contours.csv", "contours.geojson"
@@ -51,6 +52,8 @@ def parts_in(out: Path, lesions: Sequence[str]) -> Parts:
     if (out / RTSTRUCT).is_file():
         drawn = _drawn(out / RTSTRUCT, boxes_of(rows, lesions))
         _add(found, RTSTRUCT, ((owner, f"{name} {points}") for owner, name, points in drawn))
+    if (out / FHIR).is_file():
+        _add(found, FHIR, resources_of_lesions(out / FHIR))
     return found
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import alone, why
 from aistat_jax.dicom.approval import APPROVED, REJECTED, UNAPPROVED, approve
-from aistat_jax.fhir_status import FHIR, conclude
+from aistat_jax.fhir_status import FHIR, conclude, is_concluded
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
 from aistat_jax.signature_file import (
@@ -31,6 +31,7 @@ from aistat_jax.signature_file import (
     Signature,
     add_signatures,
     digests_in,
+    known_to,
     read_signatures,
     void_by,
 )
@@ -146,6 +147,14 @@ def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None
     last = {one.target: one for one in given}
     files = digests_in(Path(folder).expanduser()) if given else ()
     return {each: last.get(each) for each in there}, _status(given, there, files)[0]
+
+
+def is_reported(folder: str | os.PathLike[str]) -> bool:
+    """Whether fhir.json says what signatures come to, by whom and when. InputError for none."""
+    out = Path(folder).expanduser()
+    given = signatures(out)
+    status, last = _status(given, lesions(out), digests_in(out) if given else ())
+    return is_concluded(out / FHIR, status == APPROVED, *_who(last))
 
 
 def lesions(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -277,9 +286,13 @@ def _status(
     refused = [one for one in counts if one.decision == "reject"]
     if refused:
         return REJECTED, refused[-1]
-    whole = any(dict(one.digests) == dict(files) for one in counts)
+    whole = any(dict(one.digests) == known_to(one, dict(files)) for one in counts)
     every = len(counts) == len(there) > 0
     return (APPROVED, counts[-1]) if every and whole else (UNAPPROVED, None)
+
+
+def _who(last: Signature | None) -> tuple[str, datetime | None]:
+    return (last.by, datetime.fromisoformat(last.when)) if last else ("", None)
 
 
 def _say(out: Path, status: str, last: Signature | None, edited: Collection[str]) -> None:
@@ -287,7 +300,7 @@ def _say(out: Path, status: str, last: Signature | None, edited: Collection[str]
 
     A bundle that is damaged says nothing, so that it does not stop anybody: it is an InputWarning.
     """
-    by, when = (last.by, datetime.fromisoformat(last.when)) if last else ("", None)
+    by, when = _who(last)
     if (out / RTSTRUCT).exists():
         regions = regions_of_lesions(out, lesions(out), edited) if edited else ()
         approve(out / RTSTRUCT, status, by, when, edited=regions)

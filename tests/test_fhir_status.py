@@ -112,6 +112,113 @@ def test_a_damaged_bundle_is_said_and_stops_nobody(folder, tmp_path):
         conclude(other, True, WHO)
 
 
+def rewritten(folder: Path, change) -> None:
+    """The bundle with something changed: `change` is given the resources of a kind."""
+    whole = bundle(folder)
+    change(lambda kind: [
+        one["resource"] for one in whole["entry"] if one["resource"]["resourceType"] == kind
+    ])  # fmt: skip
+    (folder / "fhir.json").write_text(json.dumps(whole), encoding="utf-8")
+
+
+def voided(folder: Path) -> dict[str, str]:
+    return {one.target: one.void for one in aj.signatures(folder)}
+
+
+def of_lesion(name: str, value: float):
+    """A change of the size of one lesion."""
+
+    def change(every):
+        (size, _) = (o for o in every("Observation") if o["identifier"][0]["value"] == name)
+        size["valueQuantity"]["value"] = value
+
+    return change
+
+
+def retold(every):
+    every("DiagnosticReport")[0]["conclusion"] = "3 contours: 3 green."
+
+
+def of_another_study(every):
+    every("ImagingStudy")[0]["identifier"][0]["value"] = "urn:oid:1.2.3"
+
+
+def of_nobody(every):
+    every("Observation")[0]["identifier"][0]["value"] = "z099"
+
+
+def test_a_bundle_that_was_changed_after_signing_voids_what_it_tells_of(folder):
+    aj.sign(folder, "all", "accept", by=WHO)
+    (folder / "fhir.json").write_text(json.dumps(bundle(folder), indent=1))  # the control
+    assert voided(folder) == dict.fromkeys(("z004", "z005", "z006"), "")
+    signed = bundle(folder)
+    rewritten(folder, of_lesion("z005", 1.0))
+    assert voided(folder) == {"z004": "", "z005": "fhir.json not as signed", "z006": ""}
+    assert signoff.standing(folder)[1] == "UNAPPROVED"
+    for change in (retold, of_another_study, of_nobody):
+        (folder / "fhir.json").write_text(json.dumps(signed))
+        assert signoff.standing(folder)[1] == "APPROVED"
+        rewritten(folder, change)
+        assert set(voided(folder).values()) == {"fhir.json not as signed"}
+    for damage in ("{", "[" * 100_000, None):
+        if damage is None:
+            (folder / "fhir.json").unlink()
+        else:
+            (folder / "fhir.json").write_text(damage)
+        assert set(voided(folder).values()) == {"fhir.json not as signed"}
+
+
+def test_a_lesion_that_changes_leaves_what_is_told_of_the_others(folder, case):
+    aj.sign(folder, "all", "accept", by=WHO)
+    posteriors = stars(case.image)
+    posteriors[1] = stars(case.image, radius=12.5)[1]
+    write_files(folder, case_of(case.image, posteriors), pictures=False, fhir=True)
+    void = voided(folder)
+    assert (void["z004"], void["z006"]) == ("", "")
+    assert "fhir.json" in void["z005"]
+    aj.sign(folder, "z005", "accept", by=WHO)
+    assert statuses(folder) == {"final"}
+    rewritten(folder, retold)  # of which the last signature was given too
+    assert voided(folder)["z005"] == "fhir.json not as signed"
+
+
+def test_a_record_of_before_bundles_were_signed_is_read(folder):
+    aj.sign(folder, "all", "accept", by=WHO)
+    record = folder / "signatures.jsonl"
+    old = [json.loads(line) | {"schema": 2} for line in record.read_text().splitlines()]
+    bare = folder.parent / "bare"
+    shutil.copytree(folder, bare)
+    (bare / "fhir.json").unlink()
+    (bare / "signatures.jsonl").unlink()
+    aj.sign(bare, "all", "accept", by=WHO)  # as it was signed then
+    for line, now in zip(old, aj.signatures(bare), strict=True):
+        line |= {"digests": dict(now.digests), "own": dict(now.own), "others": now.others}
+    record.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert set(voided(folder).values()) == {""}
+    assert signoff.standing(folder)[1] == "APPROVED"
+    rewritten(folder, retold)
+    assert set(voided(folder).values()) == {""}  # it says nothing of it
+    with (folder / "segmentation.dcm").open("ab") as stream:
+        stream.write(b"\0")
+    assert set(voided(folder).values()) == {"segmentation.dcm not as signed"}
+
+
+def test_the_command_line_says_where_a_report_names_somebody_else(folder, capsys):
+    assert main(["sign", str(folder), "--by", WHO, "--accept", "all"]) == 0
+    assert capsys.readouterr().err == ""
+
+    def forged(every):
+        every("DiagnosticReport")[0]["resultsInterpreter"] = [{"display": "Roe^Richard"}]
+
+    rewritten(folder, forged)
+    assert main(["sign", str(folder)]) == 0
+    told = capsys.readouterr()
+    assert "fhir.json is final" in told.out
+    assert "fhir.json does not say what signatures.jsonl does: sign again" in told.err
+    assert main(["sign", str(folder), "--by", WHO, "--accept", "z004"]) == 0
+    assert bundle(folder)["entry"][0]["resource"]["resultsInterpreter"] == [{"display": WHO}]
+
+
 def test_the_command_line_says_what_the_bundle_is(folder, capsys):
     assert main(["sign", str(folder), "--by", WHO, "--accept", "all"]) == 0
     assert "fhir.json is final" in capsys.readouterr().out

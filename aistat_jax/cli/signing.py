@@ -87,10 +87,12 @@ def sign(
     report = folder.expanduser() / FHIR
     if report.exists():
         try:
-            there = report_status(report)
+            there, said = report_status(report), signoff.is_reported(folder)
         except (InputError, OSError) as error:
             complain(f"{FHIR} cannot be read: {error}")
             return
         say(f"{FHIR} is {there}")
         if (there == FINAL) != (status == APPROVED):
             complain(f"{FHIR} is {there}, but what it tells of is {status}: sign again")
+        elif not said:
+            complain(f"{FHIR} does not say what {RECORD} does: sign again")

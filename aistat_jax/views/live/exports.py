@@ -13,6 +13,7 @@ from aistat_jax.case import Case, Settings
 from aistat_jax.dicom.anonymous import is_anonymous
 from aistat_jax.editing import Session
 from aistat_jax.edits import Edit
+from aistat_jax.fhir_status import FHIR
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import save_posterior
 from aistat_jax.signature_file import RECORD
@@ -60,7 +61,7 @@ def write_export(
             if is_anonymous(folder / RTSTRUCT):
                 case = anonymous_case(case)
             with staged_folder(folder) as staging:
-                write_files(staging, case)
+                write_files(staging, case, fhir=(folder / FHIR).is_file())
                 write_whole(staging / SCRIPT, lines)
                 old = earlier_files(folder)
                 move_in(staging, folder.absolute(), old=old, last=("summary.json",))
