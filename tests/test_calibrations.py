@@ -116,6 +116,30 @@ def test_a_folder_that_is_no_calibration_or_of_another_version_is_refused(tmp_pa
     assert load_calibration(folder).band == BAND
 
 
+def test_a_segment_is_read_by_the_number_of_the_calibrations_label(tmp_path, capsys):
+    """A SEG of several, of which a calibration of one label needs no option to choose."""
+    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    from aistat_jax.dicom.segmentations import Segment, write_segmentation
+    from tests.dicom.made import SHAPE, save_series
+
+    image = aj.read_image(PT=save_series(tmp_path / "pt"))
+    p = np.zeros(SHAPE)
+    p[5:9, 5:9, 3:6] = 0.9
+    segments = [Segment("GTV", p), Segment("node", p / 2)]
+    seg = write_segmentation(tmp_path / "seg.dcm", segments, image.primary)
+    for label, most in ((1, 0.9), (2, 0.45)):
+        odds = with_(a_calibration(), label=label).log_odds(seg, image)
+        assert odds.max() == pytest.approx(np.log(most / (1 - most)), abs=0.03)
+    save_calibration(with_(a_calibration(), label=3), tmp_path / "cal")
+    asked = ["contour", str(tmp_path / "pt"), "--out", str(tmp_path / "out")]
+    asked += ["--probability", str(seg), "--calibration", str(tmp_path / "cal")]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert "seg.dcm: no one segment 3; there are: 1 GTV, 2 node" in said
+    assert "--" not in said.replace(str(tmp_path), "")  # no option would help
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_is_contoured_with_the_band_and_tolerance_of_its_calibration(tmp_path):
     image, p = a_disc(PT=4.0)
     settings = aj.Settings(draws=200)

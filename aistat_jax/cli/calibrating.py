@@ -33,7 +33,12 @@ def calibrate(
         ),
     ] = "probability",
     label: Annotated[
-        int, typer.Option(help="Of which class, from 1.", min=1, rich_help_panel=_READ)
+        int,
+        typer.Option(
+            help="Of which class, from 1; of a DICOM SEG its segment's number.",
+            min=1,
+            rich_help_panel=_READ,
+        ),
     ] = 1,
     name: Annotated[
         str, typer.Option(help="What the network is called.", rich_help_panel=_READ)

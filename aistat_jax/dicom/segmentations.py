@@ -100,14 +100,14 @@ def write_segmentation(
 
 
 def read_segmentation(
-    path: str | os.PathLike[str], like: Channel | Grid, roi: str | None = None
+    path: str | os.PathLike[str], like: Channel | Grid, roi: str | int | None = None
 ) -> Float[np.ndarray, "i j k"]:
     """One segment of a DICOM SEG on the grid of `like`: 0 and 1, or probabilities.
 
-    `roi` is its label; without one it is the only one there is. Probabilities are those of a
-    FRACTIONAL SEG, in its steps. Shapes: (i, j, k) on the canonical grid. Raises InputError for a
-    file that is no SEG, a name that is not there, another frame of reference, and voxels that are
-    not those of `like`.
+    `roi` is its label or its number; without one it is the only one there is. Probabilities are
+    those of a FRACTIONAL SEG, in its steps. Shapes: (i, j, k) on the canonical grid. Raises
+    InputError for a file that is no SEG, a segment that is not there, another frame of reference,
+    and voxels that are not those of `like`.
     """
     highdicom = library("highdicom")
     grid = like.grid if isinstance(like, Channel) else like
@@ -115,9 +115,11 @@ def read_segmentation(
         file = whole(only(members, "SEG", path))
         items = file.get("SegmentSequence") or []
         labels = {int(each.SegmentNumber): str(each.SegmentLabel) for each in items}
-        chosen = [n for n, label in labels.items() if roi in (None, label)]
+        chosen = [n for n, label in labels.items() if roi in (None, label, n)]
         if len(chosen) != 1:
-            there = ", ".join(labels.values()) or "none"
+            numbered = isinstance(roi, int)
+            named = (f"{n} {label}" if numbered else label for n, label in labels.items())
+            there = ", ".join(named) or "none"
             what = "say which segment is meant, as `roi`"
             what = what if roi is None else f"no one segment {roi!r}"
             raise InputError(f"{path}: {what}; there are: {there}")

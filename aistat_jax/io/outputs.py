@@ -37,17 +37,15 @@ def read_output(
     """Log-odds of one label by a network of any make, from the file that it wrote.
 
     output: "probability", "log-odds" (or logits), or "mask", for which the signed distance from
-    the mask's edge in voxels stands in. label: which class of a stack, or which value of a mask.
-    Of a DICOM SEG `roi` is the segment's label where it holds several; its probabilities are in
-    steps of 1/255 or coarser, so that none is nearer to 0 or 1 than half of one.
+    the mask's edge in voxels stands in. label: which class of a stack, which value of a mask, or
+    the number of which segment of a DICOM SEG, unless `roi` names the segment; probabilities of a
+    SEG are in steps of 1/255 or coarser, so that none is nearer to 0 or 1 than half of one.
     `like` is the image's primary channel, on whose grid the file is. Raises InputError naming the
     file for one on another grid, and as `output_log_odds` and `read_segmentation` do.
     """
     source = Path(path)
     if holds_dicom(source):
-        if label != 1:
-            raise InputError(f"{source}: a SEG has no label {label}; say which segment as `roi`")
-        values = read_segmentation(source, like, roi)
+        values = read_segmentation(source, like, label if roi is None else roi)
         if output == "probability" and not np.isin(values, (0.0, 1.0)).all():
             values = np.clip(values, 0.5 / STEPS, 1 - 0.5 / STEPS)
         with about(source):

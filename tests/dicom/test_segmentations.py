@@ -106,14 +106,19 @@ def test_a_probability_is_read_as_what_a_network_says(tmp_path):
     assert np.array_equal(aj.read_output(mask, image.primary, "mask") > 0, inside)
     with pytest.raises(InputError, match="this is a mask and no more; pass `output` as mask"):
         aj.read_output(mask, image.primary)
-    with pytest.raises(InputError, match="a SEG has no label 2; say which segment as `roi`"):
+    with pytest.raises(InputError, match="no one segment 2; there are: 1 "):
         aj.read_output(path, image.primary, label=2)
-    two = [Segment("GTV", 0.9 * inside), Segment("node", 0.5 * inside)]
+    two = [Segment("GTV", 0.9 * inside), Segment("node", 0.75 * inside)]
     write_segmentation(tmp_path / "two.dcm", two, image.primary)
-    with pytest.raises(InputError, match="say which segment is meant, as `roi`; there are: GTV,"):
-        aj.read_output(tmp_path / "two.dcm", image.primary)
-    odds = aj.read_output(tmp_path / "two.dcm", image.primary, roi="GTV")
-    assert odds.max() == pytest.approx(np.log(9), abs=0.03)
+    for which, most in (({"label": 1}, 9), ({"label": 2}, 3), ({"roi": "node"}, 3)):
+        odds = aj.read_output(tmp_path / "two.dcm", image.primary, **which)
+        assert odds.max() == pytest.approx(np.log(most), abs=0.03)
+    with pytest.raises(InputError, match="no one segment 3; there are: 1 GTV, 2 node"):
+        aj.read_output(tmp_path / "two.dcm", image.primary, label=3)
+    with pytest.raises(
+        InputError, match="say which segment is meant, as `roi`; there are: GTV, no"
+    ):
+        aj.read_segmentation(tmp_path / "two.dcm", image.primary)
     aj.write_nifti(tmp_path / "p.nii.gz", wanted, image.primary)
     with pytest.raises(InputError, match="roi is the name of a segment of a DICOM SEG"):
         aj.read_output(tmp_path / "p.nii.gz", image.primary, roi="GTV")
