@@ -69,6 +69,8 @@ def body_weight(headers: Sequence[Any], where: object) -> Suv:
     """
     reader = _Reader(headers, where)
     units = reader.text("Units")
+    if any(said.get("RescaleSlope") is None for said in headers):
+        raise reader.missing("RescaleSlope")
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         reader.span(keyword)
     count = len(headers)
@@ -76,7 +78,9 @@ def body_weight(headers: Sequence[Any], where: object) -> Suv:
         kind = kind_of(headers[0])
         if "SUVType" in headers[0]:
             reader.text("SUVType")
-        if kind != "SUV body weight" or units != "GML":
+        if kind == "SUV body weight" and units != "GML":
+            raise reader.missing("Units", f"is {units}, and SUVType BW: it cannot be both")
+        if kind != "SUV body weight":
             raise InputError(
                 f"{where}: the series holds {kind} (Units {units}), not SUV body weight, and is "
                 "not read as PT; name the channel otherwise, such as SUL, to read it as what it is"
@@ -125,7 +129,7 @@ class _Reader:
         if pair not in self.used:
             self.used.append(pair)
 
-    def _missing(self, keyword: str, why: str = "is missing") -> InputError:
+    def missing(self, keyword: str, why: str = "is missing") -> InputError:
         from aistat_jax.dicom.library import library
 
         tag = library("pydicom.datadict").tag_for_keyword(keyword)
@@ -138,9 +142,9 @@ class _Reader:
         """What all slices say alike, in capitals."""
         values = {str(said.get(keyword) or "").strip().upper() for said in self.headers}
         if values == {""}:
-            raise self._missing(keyword)
+            raise self.missing(keyword)
         if len(values) > 1:
-            raise self._missing(keyword, f"differs from slice to slice ({', '.join(values)})")
+            raise self.missing(keyword, f"differs from slice to slice ({', '.join(values)})")
         (value,) = values
         self._note(keyword, value)
         return value
@@ -155,13 +159,13 @@ class _Reader:
     def number(self, keyword: str, source: Any) -> float:
         value = source.get(keyword)
         if value is None or str(value).strip() == "":
-            raise self._missing(keyword)
+            raise self.missing(keyword)
         try:
             number = float(value)
         except (TypeError, ValueError):
             number = float("nan")
         if not 0 < number < float("inf"):
-            raise self._missing(keyword, f"is {value} and must be a positive number")
+            raise self.missing(keyword, f"is {value} and must be a positive number")
         self._note(keyword, value)
         return number
 
@@ -210,7 +214,7 @@ class _Reader:
         """Refuse a series that says that it lacks a correction; say where it tells of none."""
         done = self._corrections()
         if done and code not in done:
-            raise self._missing("CorrectedImage", f"does not name {code}: no {what} correction")
+            raise self.missing("CorrectedImage", f"does not name {code}: no {what} correction")
         if done:
             self._note("CorrectedImage", "\\".join(done))
         elif code == "ATTN":
@@ -221,15 +225,15 @@ class _Reader:
     def weight(self) -> float:
         weight = self.number("PatientWeight", self.headers[0])
         if not 0.5 <= weight <= 500:
-            raise self._missing("PatientWeight", f"is {weight:g} kg, which cannot be")
+            raise self.missing("PatientWeight", f"is {weight:g} kg, which cannot be")
         return weight
 
     def dose(self) -> float:
         """In Bq. Some writers give MBq, which no dose in Bq can be taken for."""
         if not self.tracer:
-            raise self._missing("RadiopharmaceuticalInformationSequence")
+            raise self.missing("RadiopharmaceuticalInformationSequence")
         if self.isotopes > 1:
-            raise self._missing("RadiopharmaceuticalInformationSequence", "names several tracers")
+            raise self.missing("RadiopharmaceuticalInformationSequence", "names several tracers")
         codes = self.tracer.get("RadionuclideCodeSequence")
         for source, keyword in ((self.tracer, "Radiopharmaceutical"), (codes, "CodeMeaning")):
             source = source[0] if source is codes and codes else source
@@ -237,7 +241,7 @@ class _Reader:
                 self._note(keyword, source.get(keyword))
         dose = self.number("RadionuclideTotalDose", self.tracer)
         if MOST_MBQ < dose < LEAST_BQ:
-            raise self._missing("RadionuclideTotalDose", f"is {dose:g}, neither Bq nor MBq")
+            raise self.missing("RadionuclideTotalDose", f"is {dose:g}, neither Bq nor MBq")
         if dose < LEAST_BQ:
             self._say(f"RadionuclideTotalDose {dose:g} is read as MBq: it is too small for Bq")
             dose *= 1e6
@@ -260,14 +264,14 @@ class _Reader:
             later = np.zeros(len(self.headers))
         elif decay == "NONE":
             if "DECY" in self._corrections():
-                raise self._missing(
+                raise self.missing(
                     "DecayCorrection", "is NONE, and CorrectedImage names DECY: it cannot be both"
                 )
             times = acquired
             spans = [self.number("ActualFrameDuration", said) / 1000 for said in self.headers]
             later = np.array([_mean_time(span, half_life) for span in spans])
         else:
-            raise self._missing("DecayCorrection", f"is {decay}; START, ADMIN and NONE are known")
+            raise self.missing("DecayCorrection", f"is {decay}; START, ADMIN and NONE are known")
         injected = self._injected(min(times), max(acquired), half_life)
         waited = np.array([(time - injected).total_seconds() for time in times]) + later
         told = f"from the injection ({injected}) to the scan ({min(times)}) it is "
@@ -334,7 +338,7 @@ class _Reader:
             if at is None:
                 dated = str(said.get("AcquisitionDate") or "").strip()
                 timed = str(said.get("AcquisitionTime") or "").strip()
-                raise self._missing("AcquisitionDate" if timed and not dated else "AcquisitionTime")
+                raise self.missing("AcquisitionDate" if timed and not dated else "AcquisitionTime")
             found.append(at)
         name = "AcquisitionDate, AcquisitionTime (0008,0022), (0008,0032)"
         name = "AcquisitionDateTime (0008,002A)" if whole_used else name
@@ -376,9 +380,9 @@ class _Reader:
             return at
         other = moment_of(f"{scan:%Y%m%d}{clock}") if clock else None
         if other is None:
-            raise self._missing("RadiopharmaceuticalStartTime")
+            raise self.missing("RadiopharmaceuticalStartTime")
         if half_life > SAME_DAY:
-            raise self._missing(
+            raise self.missing(
                 "RadiopharmaceuticalStartDateTime",
                 "is missing, and a time of the day alone does not say on which day of so long a "
                 "half-life",
@@ -389,9 +393,7 @@ class _Reader:
             at -= DAY
             self._say("the injection was before midnight, on the day before the scan")
         elif at > scan:
-            raise self._missing(
-                "SeriesTime", "is before the injection and the acquisition after it"
-            )
+            raise self.missing("SeriesTime", "is before the injection and the acquisition after it")
         return at
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError, InputWarning
-from tests.dicom.made import FACTOR, lesion, save_series
+from aistat_jax.cli import main
+from tests.dicom.made import FACTOR, lesion, pydicom, save_series
 
 # What the objects hold whose units are not those of body weight, by expected.csv.
 OTHER = {
@@ -337,34 +339,79 @@ def test_other_channels_keep_what_the_series_holds(tmp_path):
     assert np.array_equal(channel.values[::-1, ::-1], lesion())
 
 
-@pytest.mark.parametrize(
-    ("changes", "part"),
-    [
-        ({"PatientWeight": None}, "PatientWeight (0010,1030) is missing"),
-        ({"PatientWeight": 0}, "PatientWeight (0010,1030) is 0.0 and must be a positive"),
-        ({"PatientWeight": 7000}, "7000 kg, which cannot be"),
-        ({"Units": None}, "Units (0054,1001) is missing"),
-        ({"Units": "PROPCPS"}, "Units PROPCPS"),
-        ({"Units": "CNTS"}, "(7053,1000) and (7053,1009)"),
-        ({"DecayCorrection": None}, "DecayCorrection (0054,1102) is missing"),
-        ({"DecayCorrection": "LATER"}, "is LATER"),
-        ({"CorrectedImage": ["ATTN"]}, "does not name DECY"),
-        ({"CorrectedImage": ["DECY"]}, "does not name ATTN: no attenuation correction"),
-        ({"tracer_RadionuclideTotalDose": None}, "RadionuclideTotalDose (0018,1074) is missing"),
-        ({"tracer_RadionuclideTotalDose": 50_000}, "neither Bq nor MBq"),
-        ({"tracer_RadionuclideTotalDose": 350_000}, "neither Bq nor MBq"),
-        ({"DecayCorrection": "NONE"}, "is NONE, and CorrectedImage names DECY"),
-        ({"AcquisitionDate": "", "SeriesDate": ""}, "AcquisitionDate (0008,0022) is missing"),
-        ({"tracer_RadionuclideHalfLife": None}, "RadionuclideHalfLife (0018,1075) is missing"),
-        ({"tracer_RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime (0018,1072)"),
-        ({"RadiopharmaceuticalInformationSequence": None}, "(0054,0016) is missing"),
-        ({"AcquisitionTime": None}, "AcquisitionTime (0008,0032) is missing"),
-        ({"RescaleSlope": None}, "RescaleSlope (0028,1053) is missing"),
-        ({"tracer_RadiopharmaceuticalStartDateTime": "20240101100000"}, "which cannot be"),
-        ({"tracer_RadiopharmaceuticalStartDateTime": "20250102120000"}, "which cannot be"),
-        ({"SUVType": "LBM", "Units": "GML"}, "holds SUV lean body mass"),
-        ({"Units": "CM2ML"}, "holds SUV body surface area"),
-    ],
+PHILIPS = {"by": (0x70530010, "LO", "Philips PET Private Group")}
+NOT_SUV = (
+    ({"PatientWeight": None}, "PatientWeight (0010,1030) is missing"),
+    ({"PatientWeight": 0}, "PatientWeight (0010,1030) is 0.0 and must be a positive"),
+    ({"PatientWeight": 7000}, "7000 kg, which cannot be"),
+    ({"Units": None}, "Units (0054,1001) is missing"),
+    ({"Units": "PROPCPS"}, "Units PROPCPS"),
+    ({"Units": lambda n: "BQML" if n else "GML"}, "Units (0054,1001) differs from slice to slice"),
+    ({"Units": "CNTS"}, "(7053,1000) and (7053,1009)"),
+    (
+        {"Units": "CNTS", **PHILIPS, "scale": lambda n: (0x70531000, "DS", f"{n}")},
+        "the private field (7053,1000) is no number, or differs from slice to slice",
+    ),
+    ({"DecayCorrection": None}, "DecayCorrection (0054,1102) is missing"),
+    ({"DecayCorrection": "LATER"}, "is LATER"),
+    ({"CorrectedImage": ["ATTN"]}, "does not name DECY"),
+    ({"CorrectedImage": ["DECY"]}, "does not name ATTN: no attenuation correction"),
+    ({"tracer_RadionuclideTotalDose": None}, "RadionuclideTotalDose (0018,1074) is missing"),
+    ({"tracer_RadionuclideTotalDose": 50_000}, "neither Bq nor MBq"),
+    ({"tracer_RadionuclideTotalDose": 350_000}, "neither Bq nor MBq"),
+    ({"DecayCorrection": "NONE"}, "is NONE, and CorrectedImage names DECY"),
+    (
+        {"DecayCorrection": "NONE", "CorrectedImage": ["ATTN"], "ActualFrameDuration": None},
+        "ActualFrameDuration (0018,1242) is missing",
+    ),
+    ({"AcquisitionDate": "", "SeriesDate": ""}, "AcquisitionDate (0008,0022) is missing"),
+    ({"tracer_RadionuclideHalfLife": None}, "RadionuclideHalfLife (0018,1075) is missing"),
+    (
+        {"tracer_RadionuclideHalfLife": 282240.0},
+        "StartDateTime (0018,1078) is missing, and a time of the day alone",
+    ),
+    ({"tracer_RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime (0018,1072)"),
+    ({"RadiopharmaceuticalInformationSequence": None}, "(0054,0016) is missing"),
+    (
+        {"RadiopharmaceuticalInformationSequence": [pydicom.Dataset(), pydicom.Dataset()]},
+        "RadiopharmaceuticalInformationSequence (0054,0016) names several tracers",
+    ),
+    ({"AcquisitionTime": None}, "AcquisitionTime (0008,0032) is missing"),
+    ({"SeriesTime": "070000"}, "SeriesTime (0008,0031) is before the injection"),
+    ({"RescaleSlope": None}, "RescaleSlope (0028,1053) is missing"),
+    ({"tracer_RadiopharmaceuticalStartDateTime": "20240101100000"}, "which cannot be"),
+    ({"tracer_RadiopharmaceuticalStartDateTime": "20250102120000"}, "which cannot be"),
+    ({"SUVType": "LBM", "Units": "GML"}, "holds SUV lean body mass"),
+    ({"SUVType": "IBW", "Units": "GML"}, "holds SUV ideal body weight"),
+    ({"SUVType": "BSA", "Units": "GML"}, "holds SUV body surface area"),
+    ({"SUVType": "BW", "Units": "CM2ML"}, "Units (0054,1001) is CM2ML, and SUVType BW"),
+    ({"Units": "CM2ML"}, "holds SUV body surface area"),
 )
+"""What a header may lack or say, and a part of the sentence that refuses it."""
+
+
+@pytest.mark.parametrize(("changes", "part"), NOT_SUV)
 def test_what_is_missing_or_cannot_be_is_named(tmp_path, changes, part):
     refuse(made(tmp_path, **changes), part)
+
+
+@pytest.mark.parametrize(("changes", "part"), NOT_SUV)
+def test_the_command_line_names_it_too_and_writes_nothing(
+    tmp_path, monkeypatch, capsys, changes, part
+):
+    """By `contour` as one sentence of status 2, and by `doctor` as a series that is no SUV."""
+    monkeypatch.chdir(tmp_path)
+    folder = made(tmp_path / "pt", **changes)
+    assert main(["contour", "pt", "--point=-3,-7,126"]) == 2
+    told = capsys.readouterr()
+    assert part in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert not re.search("[`{}]|--[a-z]", told.err)
+    assert main(["doctor", "pt"]) == 1
+    assert part in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_header_that_says_all_of_it_is_no_problem(tmp_path, capsys):
+    assert main(["doctor", str(made(tmp_path / "pt"))]) == 0  # the control
+    assert "of 3 x 4 x 5 mm; SUV" in capsys.readouterr().out
