@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aistat_jax
-from aistat_jax._errors import FolderError, InputError, about
+from aistat_jax._errors import FolderError, InputError, about, renamed
 from aistat_jax._files import sole_run, write_whole
 from aistat_jax._folders import Claim, Run, claim, digest, filled
 from aistat_jax.case import Settings
@@ -36,6 +36,11 @@ FILES = (
     "cohort.json", "cases.csv", "cases.parquet", "targets.csv", "targets.parquet", "report.html"
 )  # fmt: skip
 SCHEMA = 1
+OF_A_FOLDER = {
+    "mask": "`target_label`", "reference": "`reference_label`",
+    "point_mm": "a manifest's point", "box_mm": "a manifest's box",
+}  # fmt: skip
+"""What the arguments of `contour` are called where a folder stands in place of a manifest."""
 _LOOK_S = 0.05
 PathLike = str | os.PathLike[str]
 
@@ -219,7 +224,7 @@ def _of_layout(
                 by_name = {name: region.path, f"{name}_roi": region.roi}
                 drawn |= {name: region} if region.roi is None else by_name
         case = CohortCase(each.id, each.images, {**options, **drawn}, settings)
-        with about(f"{layout.folder}: case {each.id}"):
+        with about(f"{layout.folder}: case {each.id}"), renamed(OF_A_FOLDER):
             check_case(case)
         yield case
 

@@ -224,6 +224,15 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
     assert "there is no label GTV in case CHUM-001; choose one of GTVp, GTVn" in (
         capsys.readouterr().err
     )
+    for options, sentence in (
+        (("--net", "lesion-pet-3d"), "pass a manifest's point, and neither --target-label,"),
+        ((*labels[:2], "--threshold", "2"), "pass one of a manifest's point, --target-label, --th"),
+        ((*labels[:2], "--radius-mm", "9"), "--radius-mm"),
+    ):
+        assert here(folder, tmp_path / "x", *options) == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert "`" not in said
     assert not (tmp_path / "x").exists()
 
 
