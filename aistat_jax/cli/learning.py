@@ -27,12 +27,16 @@ from aistat_jax.cli.terminal import KEPT, keep, say
 from aistat_jax.nets.backbones import BACKBONES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aistat_jax._folders import Claim
+    from aistat_jax.cohort.workers import Workers
     from aistat_jax.nets.checkpoints import Point
     from aistat_jax.training import Fold, Run
 
 _SIZE = "What the network is"
 _LEARN = "How it learns"
+_WORK = "Where to train"
 
 
 def train(
@@ -120,6 +124,21 @@ def train(
         typer.Option(help="Go on with the run that is in --out.", rich_help_panel=OUT),
     ] = True,
     seed: Seed = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that train folds side by side (default: one fold after the other).",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Train folds side by side by the workers of this Dask scheduler.",
+            metavar="ADDRESS",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
 ) -> None:
     """Train a network on a dataset, by cross-validation; what was cut short goes on.
 
@@ -128,6 +147,7 @@ def train(
     them. The folder --out/net is the network.
     """
     check_seed(seed)
+    shared = _workers(workers, scheduler)
     which = _folds(fold)
     options = _options(arch_option or [])
     advice = (
@@ -156,11 +176,15 @@ def train(
         place = _claim(run)
         check_devices()
         _describe(run)
-        cases = training.read_cases(run)
+        cases = () if shared else training.read_cases(run)
         begun = (out / "run.json").is_file()
-        keep(f"the checkpoints in {out} are kept; the same command goes on", written=not begun)
-        training.begin(run)
+        kept = f"the checkpoints in {out} are kept; the same command goes on"
         chosen = range(len(run.split)) if which is None else which
+        if shared is not None:
+            _side_by_side(run, place, chosen, shared, kept)
+            return
+        keep(kept, written=not begun)
+        training.begin(run)
         for number in chosen:
             known = training.load_fold(run, number) is not None
             done = training.train_fold(run, number, cases, lambda p, n=number: _judged(n, p, steps))
@@ -170,6 +194,44 @@ def train(
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
             _join(run, place, [one for one in folds_done if one is not None])
+
+
+def _workers(count: int | None, scheduler: str | None) -> Workers | None:
+    """Where folds are trained side by side; None for one after the other in this process."""
+    if count is None and scheduler is None:
+        return None
+    from aistat_jax.cohort.workers import LocalWorkers, Scheduler
+
+    if scheduler is not None:
+        if count is not None:
+            raise InputError(
+                "--scheduler has workers of its own, so --workers means nothing; drop one"
+            )
+        return Scheduler(scheduler)
+    with in_flags("workers"):
+        return LocalWorkers(count)
+
+
+def _side_by_side(
+    run: Run, place: Claim, chosen: Sequence[int], shared: Workers, kept: str
+) -> None:
+    """Train folds by workers, and join all that are done."""
+    from aistat_jax.cohort.folds import train_folds
+    from aistat_jax.training import load_fold
+
+    done = {n: known for n in range(len(run.split)) if (known := load_fold(run, n)) is not None}
+    todo = [n for n in chosen if n not in done]
+
+    def begun(words: str) -> None:
+        keep(kept)
+        say(words)
+
+    for fold in train_folds(run, todo, shared, begun) if todo else ():
+        done[fold.number] = fold
+        for point in fold.curve:
+            if point.validation_dice is not None:
+                _judged(fold.number, point, run.settings.steps)
+    _join(run, place, [done[n] for n in sorted(done)])
 
 
 def _folds(text: str) -> tuple[int, ...] | None:

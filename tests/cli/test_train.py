@@ -92,6 +92,41 @@ def test_a_run_leaves_a_network_its_scores_and_a_report(run):
     assert all(case in page for case in PATIENTS)
 
 
+def test_folds_that_are_trained_side_by_side_are_the_same(
+    balls, run, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("distributed", reason="needs the extra: pip install 'aistat_jax[cohort]'")
+    from aistat_jax.cohort import workers
+    from tests.cohort.phantoms import Here
+
+    monkeypatch.setattr(workers, "LocalWorkers", Here)
+    out = tmp_path / "out"
+    assert main(["train", str(balls), "--out", str(out), *QUICK, "--workers", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "one worker, here" in said
+    assert "2 of 2 folds are done" in said
+    assert {p.name for p in out.iterdir()} == NAMES
+    ours, theirs = load_net(out / "net"), load_net(run / "net")
+    for one, other in zip(ours.members, theirs.members, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in other)
+    assert main(["train", str(balls), "--out", str(out), *QUICK, "--workers", "2"]) == 0
+    assert "one worker, here" not in capsys.readouterr().out  # nothing is left to train
+
+
+def test_workers_that_are_not_there_are_refused_before_anything_is_written(balls, tmp_path, capsys):
+    pytest.importorskip("distributed", reason="needs the extra: pip install 'aistat_jax[cohort]'")
+    where = [balls, "--out", tmp_path / "out", *QUICK]
+    address = "tcp://127.0.0.1:1"
+    for options, part in (
+        (("--scheduler", address), "no Dask scheduler answers there"),
+        (("--scheduler", address, "--workers", "2"), "--workers means nothing; drop one"),
+        (("--workers", "0"), "--workers must be at least 1"),
+    ):
+        assert main(["train", *map(str, (*where, *options))]) == 2
+        assert part in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_patient_stays_in_one_fold(run):
     held_out = json.loads((run / "run.json").read_text())["held out"]
     assert sorted(case for fold in held_out for case in fold) == sorted(PATIENTS)
