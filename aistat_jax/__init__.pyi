@@ -188,6 +188,7 @@ from .io.layouts import find_cases as find_cases
 from .cohort.cases import CohortCase as CohortCase
 from .cohort.workers import LocalWorkers as LocalWorkers, Scheduler as Scheduler, Slurm as Slurm
 from .cohort.run import contour_cohort as contour_cohort
+from .cohort.dataset import cohort_dataset as cohort_dataset
 from .views.cohort import (
     cohort_latex as cohort_latex,
     cohort_table as cohort_table,

@@ -17,7 +17,7 @@ from aistat_jax._caching import cache_settings
 from aistat_jax._errors import FolderError, InputError
 from aistat_jax._files import why
 from aistat_jax.cli.calibrating import calibrate
-from aistat_jax.cli.cohorts import cohort
+from aistat_jax.cli.cohorts import cohort, dataset
 from aistat_jax.cli.contours import contour, demo, doctor
 from aistat_jax.cli.imports import import_net
 from aistat_jax.cli.learning import train
@@ -52,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, contour, calibrate, sign, cohort, train, predict, evaluate, doctor):
+for _command in (demo, contour, calibrate, sign, cohort, dataset, train, predict, evaluate, doctor):
     app.command()(_command)
 app.command("import")(import_net)
 

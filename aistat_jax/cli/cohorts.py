@@ -1,4 +1,4 @@
-"""What can be done with many images from a terminal? `aistat cohort`."""
+"""What can be done with many images from a terminal? `aistat cohort` and `aistat dataset`."""
 
 from __future__ import annotations
 
@@ -167,6 +167,47 @@ def cohort(
             f"and cases.csv in {out} say why, and the same command tries them again"
         )
         raise typer.Exit(FAILED)
+
+
+def dataset(
+    results: Annotated[Path, typer.Argument(help="The folder that aistat cohort wrote.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The manifest or the folder that it was made of, which says where images are.",
+            metavar="MANIFEST|FOLDER",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder, the dataset's.", rich_help_panel=OUT)],
+    unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned", help="Take cases too whose lesions are not signed, if none is rejected."
+        ),
+    ] = False,
+    level: Annotated[
+        float, typer.Option(help="A voxel has the label from this probability on.")
+    ] = 0.5,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="A channel to write; may be given again (default: all).", metavar="NAME"),
+    ] = None,
+    label: Annotated[str, typer.Option(help="What the label is called.")] = "lesion",
+) -> None:
+    """Make an nnU-Net dataset of the cases of a cohort whose lesions people have all accepted.
+
+    Cases that are left out are said, with the reason. aistat train reads the dataset.
+    """
+    from aistat_jax.cohort.dataset import cohort_dataset
+
+    with in_flags("level", "label", "unsigned", channels="--channel"):
+        found = cohort_dataset(
+            results, source, out, level=level, channels=channel or None, label=label,
+            unsigned=unsigned, say=complain,
+        )  # fmt: skip
+    keep(f"the dataset in {out} is whole")
+    say(f"{len(found.cases)} cases of {', '.join(found.channels)} with the label {label}")
+    say_written(out, ["dataset.json", "imagesTr", "labelsTr"])
 
 
 def _workers(

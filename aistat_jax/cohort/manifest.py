@@ -104,13 +104,7 @@ def read_manifest(
 
     Raises InputError naming the file and the row for anything that cannot be used.
     """
-    rows = rows_of(path)
-    channels = [name for name in rows[0][1] if name not in WORDS]
-    if not channels:
-        raise InputError(
-            f"{path}: there is no column of images; name one by its channel, such as PT"
-        )
-    check_ids([row["id"] for _, row in rows], str(path))
+    rows, channels = _checked_rows(path)
     cases = []
     for number, row in rows:
         with about(f"{path}: row {number} ({row['id']})"), renamed(COLUMNS):
@@ -133,6 +127,24 @@ def read_manifest(
         with about(f"{path}: row {number} ({case.id})"), renamed(COLUMNS):
             check_case(case)
     return tuple(cases)
+
+
+def images_in(path: Path) -> dict[str, dict[str, Path]]:
+    """The images of each case of a manifest by channel, by id. Raises InputError as there."""
+    rows, channels = _checked_rows(path)
+    return {row["id"]: _images(row, channels, path.parent) for _, row in rows}
+
+
+def _checked_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """The rows of a manifest, and its columns of images."""
+    rows = rows_of(path)
+    channels = [name for name in rows[0][1] if name not in WORDS]
+    if not channels:
+        raise InputError(
+            f"{path}: there is no column of images; name one by its channel, such as PT"
+        )
+    check_ids([row["id"] for _, row in rows], str(path))
+    return rows, channels
 
 
 def rows_of(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -187,8 +199,12 @@ def _case(
         given["net"] = str(home / given["net"])
     given = {_ARGUMENTS.get(name, name): value for name, value in given.items()}
     own = {name: _read(name, row[name], _SETTINGS) for name in _SETTINGS if row.get(name)}
-    images = {name: home / row[name] for name in channels if row[name]}
+    images = _images(row, channels, home)
     return CohortCase(row["id"], images, {**options, **given}, replace(settings, **own))
+
+
+def _images(row: dict[str, str], channels: list[str], home: Path) -> dict[str, Path]:
+    return {name: home / row[name] for name in channels if row[name]}
 
 
 def _read(name: str, text: str, kinds: Mapping[str, tuple[Callable[[str], Any], str]]) -> Any:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -137,6 +137,23 @@ def is_done(task: Task, contents: dict[str, Any] | None = None) -> bool:
         return all(said[part].get("seen") == _seen(path) for part, path in case.files.items())
     except OSError:
         return False
+
+
+def is_of(out: Path, files: Mapping[str, Path]) -> bool:
+    """Whether a folder holds a case of these very files, by the parts they play and by content.
+
+    Raises InputError for a file that cannot be read.
+    """
+    said = record_of(out).get("files", {})
+    for part, path in files.items():
+        known = said.get(part, {})
+        try:
+            seen = _seen(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({why(error)})") from error
+        if known.get("seen") != seen and known.get("sha256") != _sha256(path):
+            return False
+    return True
 
 
 def record_of(out: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import numpy as np
 import aistat_jax
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.case import Case
+from aistat_jax.inference.posterior import Posterior
 from aistat_jax.io.nifti import PathLike
 from aistat_jax.io.nnunet import Dataset, LabelledCase
 from aistat_jax.io.nnunet_writing import write_labelled_cases
 from aistat_jax.space.image import Image
 from aistat_jax.uncertainty.probability import probability_map
 
-Labelled = Case | LabelledCase
+Labelled = Case | LabelledCase | tuple[Image, Sequence[Posterior]]
 
 
 def write_dataset(
@@ -30,12 +31,12 @@ def write_dataset(
 ) -> Dataset:
     """Write contoured cases as an nnU-Net v2 dataset into a new folder; returns what it holds.
 
-    `cases` are `Case`s by name, or pairs of a name and a case, which may come one at a time. A
-    voxel of a case has the label where its centre is inside of any target with probability at
-    least `level`: of one half it is the inside of the posterior median. That counts that a target
-    may not be there at all. A `LabelledCase` is written with its own labels, 0 or 1. `channels`
-    are those to write, by default all of a case. All channels are written in the orientation
-    of the first.
+    `cases` are `Case`s by name, or pairs of a name and a case, which may come one at a time; an
+    image with its posteriors, such as those of `load_posterior`, stands for a case as well. A voxel
+    of a case has the label where its centre is inside of any target with probability at least
+    `level`: of one half it is the inside of the posterior median. That counts that a target may not
+    be there at all. A `LabelledCase` is written with its own labels, 0 or 1. `channels` are those
+    to write, by default all of a case. All channels are written in the orientation of the first.
 
     dataset.json, imagesTr/CASE_0000.nii.gz, ... and labelsTr/CASE.nii.gz appear together or not at
     all; `io.nnunet.read_dataset` and `aistat train` read them. A case without a voxel of the label
@@ -44,9 +45,9 @@ def write_dataset(
     folder that holds something.
     """
     if not 0 < level < 1:
-        raise InputError(f"level must lie strictly between 0 and 1, such as 0.5, got {level}")
+        raise InputError(f"`level` must lie strictly between 0 and 1, such as 0.5, got {level}")
     if not label or label == "background":
-        raise InputError(f"label {label!r} cannot name a region; pass a word such as lesion")
+        raise InputError(f"`label` {label!r} cannot name a region; pass a word such as lesion")
     pairs: Any = cases.items() if isinstance(cases, Mapping) else cases
     what = (
         f"inside with probability {level:g} or more, by aistat_jax {aistat_jax.__version__}; "
@@ -61,7 +62,7 @@ def _labelled(
     pairs: Iterable[tuple[str, Labelled]], level: float, channels: Sequence[str] | None
 ) -> Iterator[tuple[str, LabelledCase]]:
     for name, case in pairs:
-        image = case.image
+        image = case[0] if isinstance(case, tuple) else case.image
         if channels is not None:
             image = Image.of(*(image[each] for each in channels))
         if isinstance(case, LabelledCase):
@@ -72,9 +73,9 @@ def _labelled(
                 )
             labels = case.labels
         else:
-            labels = (probability_map(case.posteriors, image.primary.grid) >= level).astype(
-                np.int32
-            )
+            posteriors = case[1] if isinstance(case, tuple) else case.posteriors
+            inside = probability_map(posteriors, image.primary.grid) >= level
+            labels = inside.astype(np.int32)
             if not labels.any():
                 warnings.warn(
                     f"case {name}: no voxel is inside with probability {level:g}, so it has no "

@@ -226,7 +226,7 @@ def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):
 
 def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
     options = ["--ct", str(study / "ct"), "--mask", str(study / "rs.dcm"), "--mask-roi", "rough"]
-    options += ["--rtstruct-on", "CT", "--margin", "0.9,0.9", "--dose", "60,70"]
+    options += ["--rtstruct-on", "CT", "--margin", "0.9,0.9", "--dose", "60,70", "--levels", "0.9"]
     assert contour(study, *options) == 0
     printed, out = capsys.readouterr().out, study / "out"
     assert "expected coverage margin, mm" in printed
@@ -250,6 +250,15 @@ def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
     wanted = aj.dose_prescription(posteriors, image.primary.grid, low_gy=60, high_gy=70)
     assert np.allclose(dose.values, wanted, atol=1e-4)
     assert 60 < dose.values.max() <= 70
+    surely = aj.curves_of(regions["aistat_p90"], image.primary)  # the contour of 69 Gy
+    unlike, voxels = dict.fromkeys((69.0, 65.0), 0), 0
+    for k, (curve,) in surely.items():
+        inside = curve.contains(image.primary.grid.plane(k).points())
+        voxels += int(inside.sum())
+        for gray in unlike:
+            unlike[gray] += int((inside != (dose.values[:, :, k] >= gray)).sum())
+    assert unlike[69.0] <= 0.01 * voxels
+    assert unlike[65.0] > 0.05 * voxels  # negative control: another dose has another contour
     check_valid(out / "rtstruct.dcm")
     assert contour(study, *options[:6]) == 0  # without them nothing of them is left
     assert not (out / "dose_painting.nii.gz").exists()

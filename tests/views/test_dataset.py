@@ -96,7 +96,7 @@ def test_what_cannot_be_a_dataset_is_refused_and_leaves_nothing(tmp_path):
     refused(tmp_path, {"a/b": case}, "'a/b' cannot be a file's")
     refused(tmp_path, {".a": case}, "cannot be a file's")
     refused(tmp_path, {"a": flat_case(spacing=None)}, "no spacing")
-    refused(tmp_path, {"a": case}, "level must lie strictly between 0 and 1", level=1.0)
+    refused(tmp_path, {"a": case}, "`level` must lie strictly between 0 and 1", level=1.0)
     refused(tmp_path, {"a": case}, "cannot name a region", label="background")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
