@@ -110,7 +110,7 @@ def read_signatures(path: Path) -> tuple[Signature, ...]:
             found.append(_signature(said))
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             warnings.warn(
                 f"{path}: line {number} is not whole and counts for nothing",
                 InputWarning,

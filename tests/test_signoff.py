@@ -413,6 +413,10 @@ def test_what_cannot_be_meant_is_refused_and_writes_nothing(folder, tmp_path, im
     with pytest.raises(InputError, match="there are two decisions on lesion z004; pass one"):
         signoff.sign_several(folder, [("all", "accept"), ("z004", "reject")], by=WHO)
     assert not (folder / "signatures.jsonl").exists()
+    for damaged in ('{"schema": 1e999}', "[" * 100_000, '{"schema": "two"}'):
+        (folder / "signatures.jsonl").write_text(damaged + "\n")
+        with pytest.warns(InputWarning, match="line 1 is not whole and counts for nothing"):
+            assert aj.signatures(folder) == ()
     (folder / "signatures.jsonl").write_text('{"schema": 99}\n')
     with pytest.raises(InputError, match="written by a newer version"):
         aj.signatures(folder)

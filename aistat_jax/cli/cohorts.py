@@ -206,7 +206,9 @@ def dataset(
             unsigned=unsigned, say=complain,
         )  # fmt: skip
     keep(f"the dataset in {out} is whole")
-    say(f"{len(found.cases)} cases of {', '.join(found.channels)} with the label {label}")
+    count = len(found.cases)
+    cases = f"{count} case{'s' * (count != 1)}"
+    say(f"{cases} of {', '.join(found.channels)} with the label {label}")
     say_written(out, ["dataset.json", "imagesTr", "labelsTr"])
 
 

@@ -60,7 +60,7 @@ def dataset(study: Path, *options: str) -> int:
 def test_cases_that_are_accepted_become_a_dataset(study, capsys):
     assert dataset(study, "--label", "tumour") == 0
     told = capsys.readouterr()
-    assert "1 cases of PT with the label tumour" in told.out
+    assert "1 case of PT with the label tumour" in told.out
     for part in (
         "1 with a lesion that is rejected (P001)",
         "1 with a lesion that is not as it was signed (P002)",
