@@ -339,6 +339,12 @@ def test_other_channels_keep_what_the_series_holds(tmp_path):
     assert np.array_equal(channel.values[::-1, ::-1], lesion())
 
 
+def tracer(name: str):
+    said = pydicom.Dataset()
+    said.Radiopharmaceutical = name
+    return said
+
+
 PHILIPS = {"by": (0x70530010, "LO", "Philips PET Private Group")}
 NOT_SUV = (
     ({"PatientWeight": None}, "PatientWeight (0010,1030) is missing"),
@@ -373,7 +379,7 @@ NOT_SUV = (
     ({"tracer_RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime (0018,1072)"),
     ({"RadiopharmaceuticalInformationSequence": None}, "(0054,0016) is missing"),
     (
-        {"RadiopharmaceuticalInformationSequence": [pydicom.Dataset(), pydicom.Dataset()]},
+        {"RadiopharmaceuticalInformationSequence": [tracer("FDG"), tracer("rubidium")]},
         "RadiopharmaceuticalInformationSequence (0054,0016) names several tracers",
     ),
     ({"AcquisitionTime": None}, "AcquisitionTime (0008,0032) is missing"),
