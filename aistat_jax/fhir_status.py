@@ -73,7 +73,7 @@ def resources_of_lesions(path: Path) -> list[tuple[str, str]]:
             with suppress(KeyError, TypeError, IndexError):
                 owner = str(resource["identifier"][0]["value"])
         if resource["resourceType"] != report:
-            found.append((owner, json.dumps(entry, sort_keys=True)))
+            found.append((owner, json.dumps(resource, sort_keys=True)))
     return found
 
 

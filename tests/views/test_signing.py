@@ -12,6 +12,8 @@ import aistat_jax as aj
 from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax._folders import Run, claim, filled
+from aistat_jax.case import Case
+from aistat_jax.fhir_status import report_status
 from aistat_jax.views.live import exports
 from aistat_jax.views.outputs import write_case, write_files
 from tests.dicom.made import pydicom, save_series
@@ -135,6 +137,24 @@ def test_the_results_of_a_command_are_signed_in_their_place(image, quick, tmp_pa
     assert len(aj.signatures(out)) == 1
     shown.signing.folder.value = str(tmp_path / "edited")
     assert "accepted as edited" in press(shown)
+
+
+def test_a_bundle_goes_on_with_the_contours_that_it_tells_of(image, explorer, tmp_path):
+    pytest.importorskip("fhir.resources", reason="the extra fhir is not installed")
+    out = tmp_path / "signed"
+    contours = (aj.contour_of(each, tolerance_mm=2.0) for each in stars(image))
+    write_case(out, Case(image, tuple(contours)), fhir=True)
+    explorer.signing.name.value, explorer.signing.all.value = WHO, True
+    assert "3 of 3, APPROVED" in press(explorer)
+    assert report_status(out / "fhir.json") == "final"
+    explorer.signing.all.value = False
+    edit(explorer)
+    press(explorer)
+    *others, edited = (one for one in aj.signatures(out) if not one.void)
+    assert [one.target for one in others] == ["z004", "z006"]
+    assert edited.decision == "edit"
+    assert "fhir.json" in dict(edited.own)
+    assert report_status(out / "fhir.json") == "final"  # of the contours as they are now
 
 
 def test_a_folder_without_the_patient_stays_so(image, explorer, tmp_path):
