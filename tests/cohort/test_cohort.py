@@ -227,7 +227,7 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
     for options, sentence in (
         (("--net", "lesion-pet-3d"), "pass a manifest's point, and neither --target-label,"),
         ((*labels[:2], "--threshold", "2"), "pass one of a manifest's point, --target-label, --th"),
-        ((*labels[:2], "--radius-mm", "9"), "--radius-mm"),
+        (labels[:2], "--slices of the point need a point; write all, or slice numbers"),
     ):
         assert here(folder, tmp_path / "x", *options) == 2
         said = capsys.readouterr().err
