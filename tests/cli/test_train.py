@@ -92,6 +92,7 @@ def test_a_run_leaves_a_network_its_scores_and_a_report(run):
     assert all(case in page for case in PATIENTS)
 
 
+@pytest.mark.slow
 def test_folds_that_are_trained_side_by_side_are_the_same(
     balls, run, tmp_path, monkeypatch, capsys
 ):
