@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,14 +47,12 @@ def workers() -> int:
 
 
 def of_each(work: Callable[[Case], Found], cases: Iterable[Case]) -> list[Found]:
-    """`work(case)` of all cases in order, here or shared among `workers()` processes of a cohort's.
+    """`work(case)` of all cases in order, here or shared among `workers()` processes.
 
     `work` is a function of a module, and cases and findings can be pickled.
     """
     if workers() == 1:
         return [work(case) for case in cases]
-    from aistat_jax.cohort.workers import LocalWorkers
-
-    several = list(cases)
-    with LocalWorkers(workers()).hired(len(several)) as crew:
-        return crew.client.gather(crew.client.map(work, several, pure=False))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers(), mp_context=context) as pool:
+        return list(pool.map(work, cases))
