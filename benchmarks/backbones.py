@@ -50,6 +50,7 @@ from aistat_jax.uncertainty.probability import sample_masks
 from aistat_jax.uncertainty.readers import ged_squared
 from aistat_jax.uncertainty.scores import score_case
 from benchmarks._table import Result, Row
+from benchmarks.backbone_nets import BATCH as STEP
 from benchmarks.backbone_nets import DATA, SIZES, Budget, all_of, cases, pack, train_one
 from benchmarks.patients import collections
 
@@ -285,7 +286,7 @@ def _notes(folder: Path, seconds: Any) -> list[str]:
     words = [
         "Every network learned from the same batches: "
         + "; ".join(
-            f"{dict(b)['steps']} steps of 16 patches of 64 x 64 pixels, at a rate of "
+            f"{dict(b)['steps']} steps of {STEP} patches of 64 x 64 pixels, at a rate of "
             f"{dict(b)['learning_rate']:g}, and {dict(b)['head_steps']} of its contour head"
             for b in budgets
         )

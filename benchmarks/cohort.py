@@ -1,8 +1,8 @@
 """What does a cohort cost beside a plain loop, and is every case there once, whatever is killed?
 
 Small synthetic PETs, one contour each from a point. The plain loop does the same cases one after
-another in one process with the same files. Both run on the same two cores, one after the other; the
-load before each is kept, and where others were at work the processor's seconds are to be compared.
+another in one process with the same files. Both run on the same two cores, in turns of ten seconds,
+so that both meet the same machine; the load before is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.cohort.phantoms import done, results, workers_of, write_cases
 
 CASES, FEW, MANY, DAMAGED, KILLS = 200, 20, 400, 5, 20
 DRAWS = 200
+HOWS, TURN = ("loop", "cohort"), 10.0  # seconds for which each goes on while the other is stopped
 TITLES = {
     "throughput": "Cohorts: throughput beside a plain loop",
     "scale": "Cohorts: cost a case as they grow",
@@ -68,18 +69,18 @@ def run(quick: bool, scenario: str) -> Result:
 
 def _throughput(folder: Path, cases: int, details: list[dict[str, Any]]) -> list[Row]:
     """The same cases by a plain loop and by a cohort; what both compile is in the cache before."""
-    walls, cpus, counts = {}, {}, {}
     warm, manifest = write_cases(folder / "warm", 2), write_cases(folder, cases, cases)
-    for how in ("loop", "cohort"):
+    for how in HOWS:
         _timed(how, warm, folder / "warm" / how)
-    for how in ("loop", "cohort"):
-        load = os.getloadavg()[0]
-        walls[how], cpus[how], counts[how] = _timed(how, manifest, folder / how)
+    load = os.getloadavg()[0]
+    walls, cpus = _in_turns(manifest, folder)
+    for how in HOWS:
+        done_by = len(list((folder / how).rglob("summary.json")))
         details.append({"what": how, "cases": cases, "seconds": walls[how],
-                        "processor's s": cpus[how], "done": counts[how],
-                        "load at its start": load})  # fmt: skip
-    if set(counts.values()) != {cases}:
-        raise RuntimeError(f"of {cases} cases were done: {counts}")
+                        "processor's s": cpus[how], "done": done_by,
+                        "load before": load})  # fmt: skip
+        if done_by != cases:
+            raise RuntimeError(f"of {cases} cases the {how} did {done_by}")
     return [
         Row("throughput beside a plain loop", walls["loop"] / walls["cohort"], "times",
             at_least=1.7, note=f"{cases} cases each"),
@@ -88,6 +89,42 @@ def _throughput(folder: Path, cases: int, details: list[dict[str, Any]]) -> list
         Row("processor's seconds a case, loop", cpus["loop"] / cases, "s"),
         Row("processor's seconds a case, cohort", cpus["cohort"] / cases, "s"),
     ]  # fmt: skip
+
+
+def _in_turns(manifest: Path, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds by the clock, and of the processor, of both, each stopped while the other goes on."""
+    walls, cpus, running = dict.fromkeys(HOWS, 0.0), dict.fromkeys(HOWS, 0.0), {}
+    for how in HOWS:
+        running[how] = _begun(how, manifest, folder / how, quiet=True)
+        os.killpg(running[how].pid, signal.SIGSTOP)
+    try:
+        while running:
+            for how, process in list(running.items()):
+                start = time.perf_counter()
+                os.killpg(process.pid, signal.SIGCONT)
+                status, spent = _ended(process.pid, start + TURN)
+                walls[how] += time.perf_counter() - start
+                if status is None:
+                    os.killpg(process.pid, signal.SIGSTOP)
+                    continue
+                del running[how]
+                cpus[how] = spent
+                if status != 0:
+                    raise RuntimeError(f"the {how} ended with status {status}")
+    finally:
+        for process in running.values():
+            os.killpg(process.pid, signal.SIGKILL)
+    return walls, cpus
+
+
+def _ended(pid: int, until: float) -> tuple[int | None, float]:
+    """The exit status of a process, None if it goes on; and what it and its children have taken."""
+    while time.perf_counter() < until:
+        gone, status, usage = os.wait4(pid, os.WNOHANG)
+        if gone:
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+        time.sleep(0.02)
+    return None, 0.0
 
 
 def _timed(how: str, manifest: Path, out: Path, *more: str) -> tuple[float, float, int]:
@@ -211,16 +248,20 @@ def _wait(out: Path, count: int, process: subprocess.Popen) -> None:
 # ------------------------------------------------------------------------------------ processes
 
 
-def _begun(how: str, manifest: Path, out: Path, *more: str) -> subprocess.Popen:
+def _begun(
+    how: str, manifest: Path, out: Path, *more: str, quiet: bool = False
+) -> subprocess.Popen:
+    """A process, and what it says; or if `quiet` one with a group of its own that says nothing."""
     command = [sys.executable, "-m", "benchmarks.cohort", "loop", str(manifest), str(out)]
     if how == "cohort":
         command = [sys.executable, "-m", "aistat_jax.cli", "cohort", str(manifest), "--out"]
         command += [str(out), "--draws", str(DRAWS), "--slices", "point", "--workers", "2", *more]
     kept = {"MPLBACKEND": "Agg", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05"}
     cache = os.path.join(tempfile.gettempdir(), "aistat-benchmark-cache")
+    said = subprocess.DEVNULL if quiet else subprocess.PIPE
     return subprocess.Popen(
         command, env={"JAX_COMPILATION_CACHE_DIR": cache, **os.environ, **kept}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=said, stderr=said, process_group=0 if quiet else None,
     )  # fmt: skip
 
 

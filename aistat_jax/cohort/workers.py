@@ -215,6 +215,7 @@ def worker_environment() -> dict[str, str]:
     own |= {name: "1" for name in _THREADS}
     own |= {f"DASK_DISTRIBUTED__WORKER__MEMORY__{name}": value for name, value in memory.items()}
     own |= {"DASK_LOGGING__DISTRIBUTED": "critical"}
+    own |= {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}  # it looks 100 times a second
     kept = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     own |= {name: os.environ[name] for name in (*kept, "JAX_PLATFORMS") if name in os.environ}
     paths = [path for path in (os.environ.get("PYTHONPATH"),) if path]

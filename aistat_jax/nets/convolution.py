@@ -240,8 +240,23 @@ def _gradient_of_kernel(x: Array, slope: Array, kernel: Array, strides: tuple[in
     rows, columns, features = x.shape[1:]
     few = math.prod(strides) == 1 and kernel.shape[0] == 3 and rows * columns <= FEW
     if few and min(rows, features) >= FEWEST and x.dtype == jnp.float32:
-        return _filtered_gradient(x, slope, partial(_of_rows, columns=kernel.shape[1]))
+        return _by_images(x, slope, kernel.shape)
     return _by_blocks(x, slope, kernel.shape, strides)
+
+
+def _by_images(x: Array, slope: Array, shape: tuple[int, ...]) -> Array:
+    """`_filtered_gradient` along rows, summed over as many images at a time as have FEW outputs."""
+    batch, rows, columns, _ = slope.shape
+    images = _divisor(batch, FEW // (rows * columns))
+    of_rows = partial(_of_rows, columns=shape[1])
+    if images == batch:
+        return _filtered_gradient(x, slope, of_rows)
+
+    def add(total: Array, some: list[Array]) -> tuple[Array, None]:
+        return total + _filtered_gradient(*some, of_rows), None
+
+    parts = [v.reshape(-1, images, *v.shape[1:]) for v in (x, slope)]
+    return jax.lax.scan(add, jnp.zeros(shape, x.dtype), parts)[0]
 
 
 def _of_rows(x: Array, slope: Array, columns: int) -> Array:
