@@ -162,7 +162,7 @@ def test_what_no_voxels_show_stays_in_slices_whatever_the_chart():
 def test_what_is_too_narrow_for_offsets_remains_a_star_and_is_doubted():
     """A short bent line of one pixel, of which no centre sees much."""
     mask = np.zeros((64, 64, 1), dtype=bool)
-    mask[10:18, 10], mask[10, 10:18], mask[17, 10:18] = (True,) * 3
+    mask[10:18, 10], mask[17, 10:18] = True, True
     image = image_of(DISC)
     found = aj.find_targets(image, mask=mask, chart="auto")
     ((_, chart, why),) = found.charts
@@ -174,8 +174,8 @@ def test_what_is_too_narrow_for_offsets_remains_a_star_and_is_doubted():
         aj.find_targets(image, mask=mask, chart="offset")
     assert aj.find_targets(image, mask=mask)[0].doubts == ()  # as it was
     # one so long that its ends are a small part of it is held
+    mask[:] = False
     mask[10:50, 10], mask[10, 10:50], mask[50, 10:51], mask[30:50, 50] = (True,) * 4
-    mask[11:50, 11:50] = False
     (held,) = found = aj.find_targets(image, mask=mask, chart="auto")
     assert isinstance(held, OffsetTarget)
     assert held.doubts == ()

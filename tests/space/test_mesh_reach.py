@@ -145,6 +145,17 @@ def test_ends_that_are_alike_make_the_chart_of_one_reach(rng):
     assert sums[0] == pytest.approx(sums[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("radius", [36, 38, 40, 42])
+def test_a_body_much_larger_than_its_voxels_has_a_closed_mesh(radius):
+    """The grid that it is cut in is coarser than the margin of the mask, and ends beyond it."""
+    side = 2 * radius + 1
+    grid = Grid(np.eye(4), (side, side, side))
+    body = np.linalg.norm(grid.points() - radius, axis=-1) <= radius
+    (depth,) = smoothed_depths(body, grid, [1.0])
+    mesh = even_surface(depth, 100).check()
+    assert mesh.volume == pytest.approx(body.sum(), rel=0.1)
+
+
 def test_hardly_any_room_on_much_of_it_is_refused(bar):
     normals, low, high = checked_normals(bar, 10.0, VOXEL)
     assert low.min() < 0.5 * np.median(low)
