@@ -53,7 +53,7 @@ def test_a_thin_bent_plate_is_expected_as_it_was_drawn_and_a_tube_is_not():
     plate = (np.abs(z - 24 - 7 * np.sin(x / 7)) < 4) & within
     target = offset_target(plate, grid)
     model = boundary_model(target)
-    low, high = model.chart.reach
+    low, high = model.chart.ends
     heights = model.chart.values_of(target.outline)
     np.testing.assert_allclose(model.data.mean, np.clip(heights, 0.8 * low, 0.8 * high))
     outline = surface_from_mask(plate, grid, 0.0)
