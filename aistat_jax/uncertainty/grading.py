@@ -198,7 +198,8 @@ def _grade_at(
 def _confined(chart: Any, estimate: np.ndarray, tolerance: float) -> np.ndarray:
     """Sites whose own ends let a boundary leave the estimate by no more than the tolerance.
 
-    None of a chart that goes as far everywhere.
+    None of a chart that goes as far everywhere: its prior is not bent, and draws that leave it are
+    found (`diagnostics.chart_reasons`).
     """
     low, high = chart.ends
     if not (np.ptp(low) > 0 or np.ptp(high) > 0):
