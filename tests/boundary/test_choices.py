@@ -237,3 +237,43 @@ def test_a_star_in_space_that_leaves_a_part_out_is_doubted_and_not_green(monkeyp
     (offset,) = aj.find_targets(image, mask=legs(), dims=3, chart="auto")
     assert isinstance(offset, OffsetVolumeTarget)
     assert offset.doubts == ()
+
+
+# A strip and a tube that are thick in the middle, and thin along much of what is left.
+THIN = {
+    2: horseshoe_depth(np.moveaxis(np.indices((64, 64)), 0, -1), (32.0, 30.0), 19.0, 2.0, tip=0.8),
+    3: tube_depth(GRID.points(), half=8.0, tip=2.0),
+}
+THICK = {2: FLAT, 3: TUBE}
+
+
+def sure(monkeypatch, depth: np.ndarray, dims: int):
+    """The contour of a shape told by offsets from it, by draws that hardly differ."""
+    monkeypatch.setattr(case_module, "_fit", near)
+    mask = depth[:, :, None] > 0 if dims == 2 else depth > 0
+    ask = {"dims": dims, "chart": "auto", "settings": aj.Settings(draws=200)}
+    (one,) = aj.contour(image_of(depth), mask=mask, **ask)
+    assert isinstance(one.posterior.model.target, OffsetTarget | OffsetVolumeTarget)
+    assert one.posterior.model.target.doubts == ()
+    return one
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_where_offsets_have_less_room_than_the_tolerance_nothing_is_green(monkeypatch, dims):
+    """However sure the draws are: there they could not have been elsewhere."""
+    one = sure(monkeypatch, THIN[dims], dims)
+    chart, estimate = one.posterior.chart, one.posterior.estimate
+    assert chart.limits is not None
+    assert (one.grade.exceedance < 0.05).all()
+    low, high = chart.ends
+    confined = np.minimum(estimate - low, high - estimate) < one.grade.tolerance
+    weight = chart.weights(estimate)
+    assert weight[confined].sum() > 0.05 * weight.sum()
+    assert (one.grade.local[confined] == 1).all()
+    assert (one.grade.local[~confined] == 0).all()
+    assert one.grade.case == "amber"
+    assert any("believed as drawn" in reason for reason in one.grade.reasons)
+    # the control: where there is room, the same draws are green
+    thick = sure(monkeypatch, THICK[dims], dims)
+    assert thick.grade.case == "green"
+    assert (thick.grade.local == 0).all()
