@@ -17,6 +17,7 @@ from .dicom.structures import (
     read_structures as read_structures,
 )
 from .dicom.phantom import phantom_dicom as phantom_dicom
+from .dicom.segmentations import read_segmentation as read_segmentation
 from .io.nifti import read_image as read_image, read_mask as read_mask, write_nifti as write_nifti
 from .io.outputs import read_output as read_output
 from .io.surfaces import read_surface as read_surface
@@ -117,6 +118,10 @@ from .uncertainty.selective import RiskCoverage as RiskCoverage, risk_coverage a
 from .uncertainty.grading import Grade as Grade, grade as grade
 from .uncertainty.tolerance import Tolerance as Tolerance, default_tolerance as default_tolerance
 from .uncertainty.contour import Contour as Contour, contour_of as contour_of
+from .uncertainty.contributions import (
+    Contributions as Contributions,
+    contributions as contributions,
+)
 from .uncertainty.triage import triage as triage
 from .uncertainty.by_patient import patients_needed as patients_needed
 from .uncertainty.conformal import (
@@ -141,7 +146,8 @@ from .calibrations import (
     load_calibration as load_calibration,
     save_calibration as save_calibration,
 )
-from .calibrating import LabelledOutput as LabelledOutput, calibrate as calibrate
+from .calibrating import calibrate as calibrate
+from .validation_set import LabelledOutput as LabelledOutput
 from .pipelines import contour as contour
 from .views.figures import (
     plot_comparison as plot_comparison,
@@ -167,10 +173,13 @@ from .sessions import load_session as load_session, save_session as save_session
 from .views.explore import compare as compare, explore as explore
 from .views.surfaces import plot_surface as plot_surface
 from .views.margins import plot_margins as plot_margins
+from .views.contributions import plot_contributions as plot_contributions
 from .views.raters import plot_raters as plot_raters
 from .views.surface_files import write_sections as write_sections, write_surface as write_surface
 from .views.style import save_figure as save_figure
-from .views.outputs import write_case as write_case
+from .views.geojson import contours_geojson as contours_geojson
+from .views.outputs import write_case as write_case, write_contours as write_contours
+from .views.dataset import write_dataset as write_dataset
 from .views.dicom_files import write_rtstruct as write_rtstruct, write_seg as write_seg
 from .views.fhir import fhir_bundle as fhir_bundle, write_fhir as write_fhir
 from .views.report import write_report as write_report

@@ -31,9 +31,11 @@ RECORD, SCHEMA = "aistat.json", 1
 _MOST_NUMBERS = 10_000
 CASE_FILES = (
     "summary.json", "posterior.nc", "probability.nii.gz", "probability.npz", "contours.csv",
-    "figure.png", "report.html", "surface.surf.gii", "surface.shape.gii",
+    "contours.geojson", "dose_painting.nii.gz", "figure.png", "report.html", "surface.surf.gii",
+    "surface.shape.gii",
     "surface.lower.surf.gii", "surface.upper.surf.gii", "surface.ply", "surface.lower.ply",
     "surface.upper.ply", "rtstruct.dcm", "segmentation.dcm", "probability.dcm", "fhir.json",
+    "contributions.csv", "contributions.png",
 )  # fmt: skip
 """What a case may leave behind; of several surfaces surface-ID... too."""
 

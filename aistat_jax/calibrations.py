@@ -33,7 +33,7 @@ from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.risk_control import GreenRule
 from aistat_jax.uncertainty.tolerance import RADIUS_SHARE, radius_of
 
-KIND, SCHEMA = "calibration", 1
+KIND, SCHEMA = "calibration", 2
 FILES = ("calibration.json", "card.json", "head.safetensors", "MODEL_CARD.md")
 A_CONTOUR = "A contour is that of one slice, held against what one reader drew there."
 

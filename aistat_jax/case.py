@@ -86,18 +86,18 @@ class Settings:
         method_of(self.method)
         if self.level is not None and not 0 < self.level < 1:
             raise InputError(
-                f"level {self.level:g} must lie strictly between 0 and 1, such as 0.95"
+                f"`level` {self.level:g} must lie strictly between 0 and 1, such as 0.95"
             )
         if self.draws < MIN_DRAWS:
             raise InputError(
-                f"draws {self.draws} is too few for a band; ask for at least {MIN_DRAWS}"
+                f"`draws` {self.draws} is too few for a band; ask for at least {MIN_DRAWS}"
             )
         if self.seed < 0:
-            raise InputError(f"seed {self.seed} must be 0 or a positive whole number")
+            raise InputError(f"`seed` {self.seed} must be 0 or a positive whole number")
         for name in ("tolerance_mm", "tolerance_px", "blur_mm", "blur_px"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"{name} {value:g} must be a positive length")
+                raise InputError(f"`{name}` {value:g} must be a positive length")
 
     def of(self, image: Image) -> Settings:
         """These settings, for an image in mm or px.
@@ -109,7 +109,7 @@ class Settings:
         for name in ("tolerance", "blur"):
             if getattr(self, f"{name}_{other}") is not None:
                 raise InputError(
-                    f"the image {state}, so {name}_{other} means nothing; use {name}_{unit}"
+                    f"the image {state}, so `{name}_{other}` means nothing; use `{name}_{unit}`"
                 )
         return self
 

@@ -107,7 +107,7 @@ def _refuse_without_counterpart(
         (sorted(ours.keys() - theirs), predicted, reference, "give both the same names"),
         (
             [] if partial else sorted(theirs.keys() - ours), reference, predicted,
-            "predict them too, or leave them out with partial=True",
+            "predict them too, or leave them out with `partial=True`",
         ),
     ):  # fmt: skip
         if spare:
@@ -128,6 +128,6 @@ def _refuse_other_unit(
     other = "px" if unit == "mm" else "mm"
     if given[other] is not None:
         raise InputError(
-            f"{path}: the label map is in {unit}, so tolerance_{other} means nothing; use "
-            f"tolerance_{unit}"
+            f"{path}: the label map is in {unit}, so `tolerance_{other}` means nothing; "
+            f"use `tolerance_{unit}`"
         )

@@ -223,10 +223,11 @@ def check_output(net: Any, probability: Any, calibration: Any) -> None:
         missing = "calibration" if calibration is None else "probability"
         there = "probability" if calibration is None else "calibration"
         raise InputError(
-            f"{there} is read together with {missing}; pass both, or calibrate the network first"
+            f"`{there}` is read together with `{missing}`; pass both, or calibrate the network "
+            "first"
         )
     if calibration is not None and net is not None:
-        raise InputError("calibration reads another network's output; drop net")
+        raise InputError("`calibration` reads another network's output; drop `net`")
 
 
 def check_question(
@@ -252,36 +253,37 @@ def check_question(
     if "box_mm" in more and point_mm is None and unmarked:
         point_mm = "the middle of the box"
     if word == "calibration" and mask is not None:
-        raise InputError("calibration speaks of targets that its network finds; drop mask")
+        raise InputError("`calibration` speaks of targets that its network finds; drop `mask`")
     given = {"point_mm": point_mm, "mask": mask, "threshold": threshold}
     named = {name for name, value in given.items() if value is not None}
     if net is not None and threshold is not None:
-        raise InputError(f"{word} finds the target itself; drop threshold")
+        raise InputError(f"`{word}` finds the target itself; drop `threshold`")
     if head is not None:
         every = isinstance(slices, str) and slices == "all"
         if point_mm is None or mask is not None or not every or dims == 2:
             raise InputError(
-                "net reads the whole surface of what lies around a point; pass point_mm, and "
-                "neither mask, slices nor dims=2"
+                "`net` reads the whole surface of what lies around a point; pass `point_mm`, and "
+                "neither `mask`, `slices` nor `dims=2`"
             )
     elif net is not None and dims not in (None, 2, "auto"):
-        raise InputError(f"{word} reads contours slice by slice; drop dims, or {word}")
+        raise InputError(f"`{word}` reads contours slice by slice; drop `dims`, or `{word}`")
     several = head is None and isinstance(point_mm, np.ndarray | list | tuple) and _many(point_mm)
     if net is not None and several:
-        raise InputError(f"{word} takes one point of a target; pass one point_mm")
+        raise InputError(f"`{word}` takes one point of a target; pass one `point_mm`")
     if net is not None and (radius_mm is not None or (more and head is None)):
         named_too = ["radius_mm"] * (radius_mm is not None) + list(more if head is None else ())
-        raise InputError(f"{word} finds the target itself; drop {' and '.join(named_too)}")
+        also = " and ".join(f"`{name}`" for name in named_too)
+        raise InputError(f"`{word}` finds the target itself; drop {also}")
     if net is not None and chart not in ("star", "auto"):
-        raise InputError(f"{word} reads radii from a centre; drop chart, or {word}")
+        raise InputError(f"`{word}` reads radii from a centre; drop `chart`, or `{word}`")
     for name in ("blur_mm", "blur_px"):
         if net is not None and getattr(settings, name) is not None:
-            raise InputError(f"{word} reads the edge itself, whatever the blur; drop {name}")
+            raise InputError(f"`{word}` reads the edge itself, whatever the blur; drop `{name}`")
     enough = len(named) == 1 or named == {"point_mm", "threshold"}
     if not enough and (named or net is None):
         raise InputError(
-            "pass one of point_mm, mask, threshold and net, or point_mm together with threshold "
-            "or net; or box_mm, alone or with point_mm"
+            "pass one of `point_mm`, `mask`, `threshold` and `net`, or `point_mm` together with "
+            "`threshold` or `net`; or `box_mm`, alone or with `point_mm`"
         )
 
 
@@ -311,6 +313,6 @@ def _read(
         return Image.of(*channels, *more), [Path(c.source) for c in channels if c.source]
     files = dict(image) if isinstance(image, Mapping) else {"PT": image}
     if ct is not None and "CT" in files:
-        raise InputError("image has a channel CT already; name it otherwise, or drop ct")
+        raise InputError("image has a channel CT already; name it otherwise, or drop `ct`")
     files |= {} if ct is None else {"CT": ct}
     return read_image(**files), [Path(path) for path in files.values()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from aistat_jax.editing import Placed, Session, session_of
 from aistat_jax.edits import Click, Edit
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import from_dataset, to_dataset
+from aistat_jax.io.nifti import DAMAGED_ARRAYS
 from aistat_jax.uncertainty.grading import grade
 
 # Schema 2 has clicks in space; a session of slices is written as schema 1, as ever.
@@ -109,15 +109,7 @@ def load_session(
         return _session(told, posteriors, path, models)
     except InputError:
         raise
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        IndexError,
-        EOFError,
-        zipfile.BadZipFile,
-    ) as e:
+    except DAMAGED_ARRAYS as e:
         raise InputError(
             f"{path}: not a whole session ({type(e).__name__}); save it again with save_session"
         ) from e

@@ -25,12 +25,12 @@ from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import why
 from aistat_jax._signals import undisturbed
 from aistat_jax.dicom.approval import digest_less_approval
-from aistat_jax.signed_parts import CONTOURS, POSTERIOR, RTSTRUCT, Parts, others_of
+from aistat_jax.signed_parts import CONTOURS, POLYGONS, POSTERIOR, RTSTRUCT, Parts, others_of
 
 RECORD, SCHEMA = "signatures.jsonl", 2
 SIGNED = (
-    CONTOURS, POSTERIOR, "probability.n*", RTSTRUCT, "segmentation.dcm", "probability.dcm",
-    "surface*",
+    CONTOURS, POLYGONS, POSTERIOR, "probability.n*", RTSTRUCT, "segmentation.dcm",
+    "probability.dcm", "surface*",
 )  # fmt: skip
 """The files that hold contours, and so are what is signed."""
 

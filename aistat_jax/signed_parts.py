@@ -1,8 +1,9 @@
 """Which part of the files of a case is of which lesion? A digest of what is each one's own.
 
-Its rows of contours.csv, its draws in posterior.nc, its surfaces, and the closed contours of
-rtstruct.dcm that lie nearest to it. What is of no lesion in these files is of all of them, so that
-nothing is added that nobody has signed. Files of voxels hold all lesions at once and have no parts.
+Its rows of contours.csv, its polygons in contours.geojson, its draws in posterior.nc, its surfaces,
+and the closed contours of rtstruct.dcm that lie nearest to it. What is of no lesion in these files
+is of all of them, so that nothing is added that nobody has signed. Files of voxels hold all lesions
+at once and have no parts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from aistat_jax._typing import Float
 from aistat_jax.dicom.structures import read_structures
 from aistat_jax.inference.store import posterior_digests
 
-CONTOURS, POSTERIOR, RTSTRUCT = "contours.csv", "posterior.nc", "rtstruct.dcm"
+CONTOURS, POLYGONS = "contours.csv", "contours.geojson"
+POSTERIOR, RTSTRUCT = "posterior.nc", "rtstruct.dcm"
 FAR_MM = 10.0  # from every lesion, beyond which a closed contour is of none
 _COORDINATE = re.compile(r"(?:lower_|upper_)?([xyz])_mm")
 Parts = dict[str, dict[str, str]]
@@ -33,6 +35,8 @@ def parts_in(out: Path, lesions: Sequence[str]) -> Parts:
     rows = _rows(out / CONTOURS)
     if rows:
         _add(found, CONTOURS, ((row[0], "\x1f".join(row)) for row in rows if row))
+    if (out / POLYGONS).is_file():
+        _add(found, POLYGONS, _polygons(out / POLYGONS))
     if (out / POSTERIOR).is_file():
         try:
             drawn = posterior_digests(out / POSTERIOR)
@@ -45,8 +49,18 @@ def parts_in(out: Path, lesions: Sequence[str]) -> Parts:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         _add(found, path.name, [(max(owners, key=len, default=""), digest)])
     if (out / RTSTRUCT).is_file():
-        _add(found, RTSTRUCT, _drawn(out / RTSTRUCT, boxes_of(rows, lesions)))
+        drawn = _drawn(out / RTSTRUCT, boxes_of(rows, lesions))
+        _add(found, RTSTRUCT, ((owner, f"{name} {points}") for owner, name, points in drawn))
     return found
+
+
+def regions_of_lesions(out: Path, lesions: Sequence[str], some: Collection[str]) -> set[str]:
+    """Names of the regions of rtstruct.dcm in a folder that hold contours of some of its lesions.
+
+    By the same rule as their digests: a closed contour is of the lesions that it lies nearest to.
+    """
+    drawn = _drawn(out / RTSTRUCT, boxes_of(_rows(out / CONTOURS), lesions))
+    return {name for owner, name, _ in drawn if owner in some}
 
 
 def others_of(parts: Parts, lesion: str) -> str:
@@ -96,12 +110,25 @@ def _rows(path: Path) -> list[list[str]]:
         return [["", "damaged"]]
 
 
-def _drawn(path: Path, boxes: Mapping[str, Float[np.ndarray, "2 3"]]) -> Iterable[tuple[str, str]]:
-    """The closed contours of an RTSTRUCT in words, each with the lesions that it is nearest to."""
+def _polygons(path: Path) -> list[tuple[str, str]]:
+    """The features of a GeoJSON file as text, each with its target, and the rest with none."""
+    try:
+        whole = json.loads(path.read_bytes())
+        features = whole.pop("features")
+        found = [(str(each["properties"]["target"]), json.dumps(each)) for each in features]
+        return [("", json.dumps(whole)), *found]
+    except (ValueError, KeyError, TypeError, AttributeError):  # and so as nobody has signed it
+        return [("", "damaged")]
+
+
+def _drawn(
+    path: Path, boxes: Mapping[str, Float[np.ndarray, "2 3"]]
+) -> Iterable[tuple[str, str, str]]:
+    """Of closed contours of an RTSTRUCT each lesion that they are nearest to, region, points."""
     try:
         rois = read_structures(path).rois
     except InputError:  # damaged, and so as nobody has signed it
-        yield "", "damaged"
+        yield "", "", "damaged"
         return
     for roi in rois:
         for points in roi.contours:
@@ -112,8 +139,8 @@ def _drawn(path: Path, boxes: Mapping[str, Float[np.ndarray, "2 3"]]) -> Iterabl
             }
             least = min(away.values(), default=np.inf)
             near = [each for each, gap in away.items() if gap <= least + 1e-3 and least <= FAR_MM]
-            text = f"{roi.name} {np.round(points, 4).tolist()}"
-            yield from ((each, text) for each in near or [""])
+            text = str(np.round(points, 4).tolist())
+            yield from ((each, roi.name, text) for each in near or [""])
 
 
 def _number(text: str) -> float:

@@ -2,14 +2,15 @@
 
 Nothing is signed by default. Each decision is a line in a record that is only ever added to
 (`signature_file`), and the last on a lesion counts, as long as what it speaks of is as it was. What
-all of them come to stands in the RTSTRUCT too.
+all of them come to stands in the RTSTRUCT and in the FHIR bundle too.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import get_args
 
 import numpy as np
 
-from aistat_jax._errors import InputError
+from aistat_jax._errors import InputError, InputWarning
 from aistat_jax._files import alone, why
 from aistat_jax.dicom.approval import APPROVED, REJECTED, UNAPPROVED, approve
+from aistat_jax.fhir_status import FHIR, conclude
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
 from aistat_jax.signature_file import (
@@ -32,7 +34,13 @@ from aistat_jax.signature_file import (
     read_signatures,
     void_by,
 )
-from aistat_jax.signed_parts import POSTERIOR, RTSTRUCT, others_of, parts_in
+from aistat_jax.signed_parts import (
+    POSTERIOR,
+    RTSTRUCT,
+    others_of,
+    parts_in,
+    regions_of_lesions,
+)
 
 SUMMARY = "summary.json"
 ALL = "all"
@@ -56,7 +64,9 @@ def sign(
     after it was changed, and `before` is its posterior as computed, from which what has changed is
     measured. `by` is the person's name. Once every lesion is accepted, rtstruct.dcm becomes a new
     instance that is APPROVED, with the name and the time of the last of these decisions; it is
-    REJECTED while any lesion is, and else UNAPPROVED.
+    REJECTED while any lesion is, and else UNAPPROVED. Its regions that hold contours of a lesion
+    that was edited are SEMIAUTOMATIC. fhir.json becomes final with the acceptance of all, and is
+    withdrawn (entered-in-error) where it was final and not all are accepted any more.
 
     Raises InputError for a folder that holds no case, a lesion that is not there (those that are,
     are named), no name, and a record that cannot be written.
@@ -65,7 +75,7 @@ def sign(
     there = lesions(folder)
     targets = list(there) if targets == [ALL] and ALL not in there else targets
     if before is not None and len(targets) != 1:
-        raise InputError(f"before is the posterior of one lesion, and {len(targets)} are named")
+        raise InputError(f"`before` is the posterior of one lesion, and {len(targets)} are named")
     edited = {} if before is None else {each: before for each in targets}
     return sign_several(
         folder, [(each, decision) for each in targets], by=by, reason=reason, before=edited
@@ -80,30 +90,35 @@ def sign_several(
     reason: str | None = None,
     before: Mapping[str, Posterior] | None = None,
 ) -> tuple[Signature, ...]:
-    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id."""
+    """Write decisions on several lesions at once, all or none; see `sign`. `before` is by id.
+
+    Where some are rejected and others not, `reason` is why those are, and stands with them alone.
+    """
     out, name = Path(folder).expanduser(), " ".join(by.split())
     there = lesions(out)
     if not name:
-        raise InputError("by is empty; pass the name of the person who signs")
+        raise InputError("`by` is empty; pass the name of the person who signs")
     wanted = _decided(out, decisions, there)
     said = " ".join((reason or "").split()) or None
     with alone(out):
         changed = _changes(out, wanted, before or {})
         digests, earlier, parts = digests_in(out), signatures(out), parts_in(out, there)
         when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        meant = {"reject"} & set(wanted.values()) or set(wanted.values())
         new = tuple(
             Signature(
-                each, what, name, when, said, changed[each], digests,
+                each, what, name, when, said if what in meant else None, changed[each], digests,
                 own=tuple(parts[each].items()), others=others_of(parts, each),
             )
             for each, what in wanted.items()
         )  # fmt: skip
         status, last = _status([*earlier, *new], there, digests)
+        edited = {o.target for o in (*earlier, *new) if o.decision == "edit" and not o.void}
         if status != APPROVED:
-            _say(out, status, last)
+            _say(out, status, last, edited)
         add_signatures(out / RECORD, new)
         if status == APPROVED:  # which is never said before it is recorded
-            _say(out, status, last)
+            _say(out, status, last, edited)
     return new
 
 
@@ -158,7 +173,7 @@ def change_between(before: Posterior, after: Posterior) -> Change:
     same = type(before.chart) is type(chart) and one.shape == two.shape
     if not same or not np.allclose(before.chart.points(two), chart.points(two)):
         raise InputError(
-            f"before is not the posterior that {after.target_id} was edited from; pass that one"
+            f"`before` is not the posterior that {after.target_id} was edited from; pass that one"
         )
     away = np.concatenate([chart.gap(one[None], two[None])[0], chart.gap(two[None], one[None])[0]])
     weight = np.concatenate([chart.weights(one), chart.weights(two)])
@@ -169,6 +184,24 @@ def change_between(before: Posterior, after: Posterior) -> Change:
     return Change(
         float(away @ weight / weight.sum()), float(away.max()), unit, first, second, content_unit
     )
+
+
+def computed_in(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], targets: Sequence[str]
+) -> dict[str, Posterior]:
+    """What lesions of a folder were edited from: their posteriors in another one, by id.
+
+    `targets` may be "all". Lesions that `folder` does not have are left to `sign_several`.
+    Raises InputError for a folder that holds no posteriors, or lacks that of a lesion.
+    """
+    there, known = lesions(folder), _posteriors(Path(source).expanduser())
+    wanted = there if ALL in targets and ALL not in there else targets
+    if missing := [each for each in wanted if each in there and each not in known]:
+        raise InputError(
+            f"{Path(source) / POSTERIOR}: there is no posterior of lesion {missing[0]}; there are: "
+            f"{', '.join(list(known)[:_NAMED])}"
+        )
+    return {each: known[each] for each in wanted if each in there}
 
 
 def held(folder: str | os.PathLike[str], posteriors: Sequence[Posterior]) -> bool:
@@ -214,9 +247,9 @@ def _changes(
     """What each edit has changed, None for other decisions."""
     edited = {each for each, decision in wanted.items() if decision == "edit"}
     if extra := sorted(before.keys() - edited):
-        raise InputError(f"before means nothing to {wanted.get(extra[0])}; pass it with edit")
+        raise InputError(f"`before` means nothing to {wanted.get(extra[0])}; pass it with edit")
     if missing := sorted(edited - before.keys()):
-        raise InputError(f"before is missing: what lesion {missing[0]} was edited from; pass it")
+        raise InputError(f"`before` is missing: what lesion {missing[0]} was edited from; pass it")
     after = _posteriors(out) if edited else {}
     if lost := sorted(edited - after.keys()):
         raise InputError(f"{out / POSTERIOR}: there is no posterior of lesion {lost[0]}")
@@ -249,8 +282,18 @@ def _status(
     return (APPROVED, counts[-1]) if every and whole else (UNAPPROVED, None)
 
 
-def _say(out: Path, status: str, last: Signature | None) -> None:
-    """Let the RTSTRUCT of a folder, where there is one, say what signatures come to."""
+def _say(out: Path, status: str, last: Signature | None, edited: Collection[str]) -> None:
+    """Let the RTSTRUCT and the FHIR bundle of a folder, if any, say what signatures come to.
+
+    A bundle that is damaged says nothing, so that it does not stop anybody: it is an InputWarning.
+    """
+    by, when = (last.by, datetime.fromisoformat(last.when)) if last else ("", None)
     if (out / RTSTRUCT).exists():
-        by, when = (last.by, datetime.fromisoformat(last.when)) if last else ("", None)
-        approve(out / RTSTRUCT, status, by, when)
+        regions = regions_of_lesions(out, lesions(out), edited) if edited else ()
+        approve(out / RTSTRUCT, status, by, when, edited=regions)
+    if (out / FHIR).exists():
+        try:
+            conclude(out / FHIR, status == APPROVED, by, when)
+        except (InputError, OSError) as error:
+            said = f"{FHIR} does not say so ({error})"
+            warnings.warn(f"what is signed is {status}, and {said}", InputWarning, stacklevel=4)

@@ -20,11 +20,13 @@ NAMES = (
     "speed", "first_fit", "networks", "bayesbd:S1", "bayesbd:S2", "bayesbd:S3", "calibration",
     "surfaces", "charts:sphere", "charts:offset curve", "charts:offset mesh", "charts:ring",
     "charts:voxels", "objects", "representation", "trust", "uneven", "readings", "surface_head",
-    "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances", "real_pet",
-    "raters", "reading",
+    "fusion:phantoms", "fusion:controls", "fusion:patients",
+    "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances",
+    "real_pet:slices", "real_pet:chosen", "real_pet:told", "raters", "reading",
     "shift:lesion-pet-2d", "shift:lesion-pet-3d", "shift:nodule-ct-2d", "shift:phantom-petct-2d",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
-    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones", "foreign",
+    "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
+    "foreign:monai", "foreign:nodule-ct-2d", "foreign:phantom-petct-2d",
 )  # fmt: skip
 
 

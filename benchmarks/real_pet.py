@@ -33,6 +33,11 @@ from benchmarks.readings import weights_without
 POOR = 0.5
 # Log sd of a radius that a person drags, about that of the ball of the expert's volume.
 DRAG = 0.25
+WAYS = {
+    "slices": "slice by slice",
+    "chosen": "as a surface where one is seen",
+    "told": "as a surface where one is seen, a radius told",
+}
 SHARES = (0.15, 0.2, 0.25, 0.3, 0.41, 0.5)
 
 
@@ -137,26 +142,21 @@ def _pointwise(case: Case) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def run(quick: bool) -> Result:
+def run(quick: bool, how: str) -> Result:
     folders = patients()
-    title = "Real PET: 40 soft-tissue sarcomas from one point"
+    title = f"Real PET: 40 soft-tissue sarcomas from one point, {WAYS[how]}"
     if not folders:
         said = "Skipped: the sarcoma collection was not found; set AISTAT_DATA to its folder."
         return Result(title, [], [said])
     folders = folders[:2] if quick else folders
-    wrong = DRAG * np.random.default_rng(5).standard_normal(len(folders))
-    left_out = {f: None if quick else weights_without(f.name) for f in folders}
-    asked = {
-        "slice by slice": [Asked(folder, 2, None, left_out[folder]) for folder in folders],
-        "as chosen": [Asked(folder, "auto", None, left_out[folder]) for folder in folders],
-        "as chosen, radius told": [
-            Asked(folder, "auto", float(off)) for folder, off in zip(folders, wrong, strict=True)
-        ],
-    }
-    found = iter(of_each(contour, [each for some in asked.values() for each in some]))
-    ways = {how: [next(found) for _ in some] for how, some in asked.items()}
-    details = [row for found in ways.values() for row in found]
-    rows = [row for how, found in ways.items() for row in _rows(found, how)]
+    if how == "told":
+        wrong = DRAG * np.random.default_rng(5).standard_normal(len(folders))
+        asked = [Asked(f, "auto", float(off)) for f, off in zip(folders, wrong, strict=True)]
+    else:
+        dims = 2 if how == "slices" else "auto"
+        asked = [Asked(f, dims, None, None if quick else weights_without(f.name)) for f in folders]
+    details = of_each(contour, asked)
+    rows = _rows(details, thresholds_too=how == "slices")
     refused = [row for row in details if "refused" in row]
     if workers() > 1:
         rows = [replace(r, note=f"{r.note}; {workers()} patients side by side") if r.unit == "s"
@@ -173,8 +173,8 @@ def run(quick: bool) -> Result:
     return Result(title, rows, notes, details)
 
 
-def _rows(details: list[dict[str, Any]], how: str) -> list[Row]:
-    """What these patients come to, whether they were contoured slice by slice or in space."""
+def _rows(details: list[dict[str, Any]], thresholds_too: bool) -> list[Row]:
+    """What these patients come to, and fixed thresholds, which do not hang on the way, once."""
     good = [row for row in details if "refused" not in row]
 
     def median(name: str, table: list[dict[str, Any]] = good) -> float:
@@ -213,11 +213,11 @@ def _rows(details: list[dict[str, Any]], how: str) -> list[Row]:
         Row("seconds a patient, median", median("seconds"), "s", at_most=10,
             note=f"at most {max(seconds):.0f}; asked: 30"),
     ]  # fmt: skip
-    if how == "slice by slice":  # what does not hang on it, once
+    if thresholds_too:
         rows += [
             Row("Dice of the 41% threshold, median", median("41%")),
             Row("Dice of the 25% threshold, median", median("25%")),
             Row("Dice of the best of six thresholds for each patient, median",
                 median("best of six")),
         ]  # fmt: skip
-    return [replace(row, figure=f"{how}: {row.figure}") for row in rows]
+    return rows

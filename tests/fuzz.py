@@ -111,7 +111,10 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
     from aistat_jax.dicom.segmentations import read_segmentation
     from aistat_jax.dicom.structures import curves_of, read_structures
     from aistat_jax.inference.store import posterior_digests
+    from aistat_jax.io.layouts import find_cases
     from aistat_jax.io.nifti import read_as_drawn, read_channel
+    from aistat_jax.io.nnunet import label_names, read_dataset
+    from aistat_jax.io.surfaces import read_surface
     from aistat_jax.views.cohort import read_summary
 
     series = samples / "pt"
@@ -129,6 +132,11 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
         read_channel(path, "CT")
         read_as_drawn(path)
 
+    def datasets(path: Path) -> None:
+        find_cases(path.parent)
+        label_names(path.parent)
+        read_dataset(path.parent)
+
     return {
         "nifti": ("probability.nii", pair),
         "nifti-packed": ("probability.nii.gz", pair),
@@ -143,6 +151,10 @@ def readers(samples: Path) -> dict[str, tuple[str, Read]]:
         "summary": ("summary.json", read_summary),
         "posterior": ("posterior.nc", posteriors),
         "signatures": ("signatures.jsonl", lambda path: aj.signatures(path.parent)),
+        "dataset": ("nnunet/dataset.json", datasets),
+        "ply": ("lesion.ply", read_surface),
+        "gifti": ("lesion.surf.gii", read_surface),
+        "session": ("edits.npz", aj.load_session),
         "control": ("summary.json", lambda path: json.loads(path.read_text())),
     }
 

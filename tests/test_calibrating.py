@@ -13,21 +13,15 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
 import aistat_jax as aj
-from aistat_jax import calibrating
+from aistat_jax import calibrating, left_out
 from aistat_jax._errors import InputError
-from aistat_jax.calibrating import (
-    LEVELS,
-    NOTHING_FOUND,
-    TOO_SMALL,
-    LabelledOutput,
-    calibrate,
-    judged,
-    read_case,
-)
+from aistat_jax.calibrating import calibrate
 from aistat_jax.cli import main
+from aistat_jax.left_out import LEVELS, NOTHING_FOUND, TOO_SMALL, judged, targets_found
 from aistat_jax.nets.output_head import SUV, OutputHead
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.star import star_chart
+from aistat_jax.validation_set import LabelledOutput, read_case
 
 SHAPE, SPACING = (40, 40), 2.0
 
@@ -71,7 +65,7 @@ def unlearned(monkeypatch):
 def test_too_few_patients_are_refused_with_the_number_and_its_reason(unlearned):
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:19])
-    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* coverage of 0.94"):
+    with pytest.raises(InputError, match="needs 19 patients .* got 18 .* `coverage` of 0.94"):
         calibrate(CASES[:18])
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES[:18], coverage=0.94, rate=0.06)
@@ -119,17 +113,17 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
     ):
         with pytest.raises(InputError, match=words):
             calibrate(changed(**parts))
-    with pytest.raises(InputError, match="in mm; pass tolerance_mm"):
+    with pytest.raises(InputError, match="in mm; pass `tolerance_mm`"):
         calibrate(CASES, tolerance_px=1.0)
-    with pytest.raises(InputError, match="output must be one of"):
+    with pytest.raises(InputError, match="`output` must be one of"):
         calibrate(CASES, output="wish")
     unmeant: list[tuple[dict[str, Any], str]] = [
-        ({"label": 0}, "label must be the whole number of a class from 1, got 0"),
-        ({"coverage": 1.0}, "coverage must lie strictly between 0 and 1, got 1"),
-        ({"coverage": float("nan")}, "coverage must lie strictly"),
-        ({"rate": 0.0}, "rate must lie strictly"),
-        ({"tolerance_mm": -1.0}, "tolerance_mm must be a positive length, got -1"),
-        ({"tolerance_px": float("nan")}, "tolerance_px must be a positive length"),
+        ({"label": 0}, "`label` must be the whole number of a class from 1, got 0"),
+        ({"coverage": 1.0}, "`coverage` must lie strictly between 0 and 1, got 1"),
+        ({"coverage": float("nan")}, "`coverage` must lie strictly"),
+        ({"rate": 0.0}, "`rate` must lie strictly"),
+        ({"tolerance_mm": -1.0}, "`tolerance_mm` must be a positive length, got -1"),
+        ({"tolerance_px": float("nan")}, "`tolerance_px` must be a positive length"),
     ]
     for given, words in unmeant:
         with pytest.raises(InputError, match=words):
@@ -139,7 +133,7 @@ def test_what_cannot_be_learned_from_is_refused(unlearned):
     with pytest.raises(InputError, match="at least 2 folds, got 1"):
         calibrate(CASES, folds=1)
     # a split takes twice as many
-    with pytest.raises(InputError, match=r"needs 38 patients .* got 20 .*coverage of 0.9 and"):
+    with pytest.raises(InputError, match=r"needs 38 patients .* got 20 .*`coverage` of 0.9 and"):
         calibrate(CASES, split=True)
     with pytest.raises(RuntimeError, match="learning"):
         calibrate(CASES, split=True, coverage=0.9, rate=0.1)
@@ -189,8 +183,35 @@ def test_what_gives_no_contour_is_counted(monkeypatch):
     def small(*given):
         raise InputError("too small")
 
-    monkeypatch.setattr(calibrating, "seen_in_output", small)
+    monkeypatch.setattr(left_out, "seen_in_output", small)
     assert judged(head, read, "p", 3.0).lost[TOO_SMALL] == 1
+
+
+def test_a_head_learns_from_what_the_network_finds_and_from_nothing_else():
+    """A lesion that is missed teaches no edge, and one found where nothing is, no presence."""
+    head, rng = (
+        OutputHead("theirs", "probability", ("PT",), ("SUV",), (SUV,)),
+        np.random.default_rng,
+    )
+    read = read_case(CASES[0], "probability", 1)
+    (found,) = targets_found(head, read, rng(0))
+    assert np.asarray(found.drew).tolist() == [1.0]
+    assert float(found.presence) == 1.0
+    assert np.abs(np.asarray(found.edges)).max() < 0.5
+    missed = read._replace(log_odds=read.log_odds - read.log_odds.max())
+    assert targets_found(head, missed, rng(0)) == []
+    # two readers, of whom one drew another place: neither an edge nor presence by that one
+    elsewhere = np.roll(read.masks, 20, axis=0) & ~read.masks
+    both = read._replace(masks=np.concatenate([read.masks, elsewhere], axis=-1))
+    (found,) = targets_found(head, both, rng(0))
+    assert np.asarray(found.drew).tolist() == [1.0, 0.0]
+    assert float(found.presence) == 0.5
+    # of many, no more than so many of either kind
+    picture = aj.Image.from_arrays(PT=np.tile(read.image["PT"].values, 30), spacing_mm=SPACING)
+    odds, masks = (np.repeat(part, 30, axis=2) for part in (read.log_odds, read.masks))
+    masks[:, :, 25:] = False
+    many = targets_found(head, read._replace(image=picture, log_odds=odds, masks=masks), rng(0))
+    assert [float(t.presence) for t in many] == [0.0] * 5 + [1.0] * 20
 
 
 @pytest.mark.slow

@@ -82,8 +82,8 @@ def test_a_folder_that_is_no_calibration_or_of_another_version_is_refused(tmp_pa
     folder = save_calibration(a_calibration(), tmp_path / "cal")
     file = folder / "calibration.json"
     said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"schema": 2, "version": "9.9"}))
-    with pytest.raises(InputError, match="schema 2, of version 9.9, and only"):
+    file.write_text(json.dumps(said | {"schema": 9, "version": "9.9"}))
+    with pytest.raises(InputError, match="schema 9, of version 9.9, and only"):
         load_calibration(folder)
     file.write_text(json.dumps(said | {"channels": ["PT", "CT"]}))
     with pytest.raises(InputError, match="of another plan"):
@@ -183,10 +183,10 @@ def test_a_calibration_refuses_what_it_is_not_for():
     refused("finds nothing", probability=0.4 * p)
     refused("pass both, or calibrate", probability=None)
     refused("pass both, or calibrate", calibration=None)
-    refused("drop net", net="lesion-pet-2d")
-    refused("targets that its network finds; drop mask", mask=p > 0.5)
-    refused("calibration finds the target itself; drop threshold", threshold=1.0)
-    refused("calibration reads contours slice by slice", dims=3)
+    refused("drop `net`", net="lesion-pet-2d")
+    refused("targets that its network finds; drop `mask`", mask=p > 0.5)
+    refused("`calibration` finds the target itself; drop `threshold`", threshold=1.0)
+    refused("`calibration` reads contours slice by slice", dims=3)
 
 
 def test_targets_are_found_where_a_head_has_learned_to_start():

@@ -129,12 +129,12 @@ def test_a_case_is_asked_by_id():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"method": "magic"}, "unknown method 'magic'; use one of laplace, nuts"),
+        ({"method": "magic"}, "unknown `method` 'magic'; use one of laplace, nuts"),
         ({"draws": 99}, "at least 100"),
         ({"level": 1.0}, "between 0 and 1"),
-        ({"seed": -1}, "seed -1"),
-        ({"tolerance_mm": 0.0}, "tolerance_mm 0 must be a positive length"),
-        ({"blur_px": np.inf}, "blur_px inf must be a positive length"),
+        ({"seed": -1}, "`seed` -1"),
+        ({"tolerance_mm": 0.0}, "`tolerance_mm` 0 must be a positive length"),
+        ({"blur_px": np.inf}, "`blur_px` inf must be a positive length"),
     ],
 )
 def test_settings_are_refused_by_their_arguments_names(given, words):
@@ -146,7 +146,7 @@ def test_settings_are_refused_by_their_arguments_names(given, words):
 def test_settings_of_another_unit_are_refused():
     flat = Image.from_arrays(A=np.arange(9.0).reshape(3, 3))
     assert Settings().of(flat) == Settings()
-    with pytest.raises(aj.InputError, match="tolerance_mm means nothing; use tolerance_px"):
+    with pytest.raises(aj.InputError, match="`tolerance_mm` means nothing; use `tolerance_px`"):
         Settings(tolerance_mm=2.0).of(flat)
 
 
@@ -230,14 +230,14 @@ def test_files_are_asked_for_as_arrays_are(two_lesions, tmp_path, monkeypatch):
     assert [each.id for each in one] == [each.id for each in other]
     np.testing.assert_allclose(one[0].posterior.estimate, other[0].posterior.estimate)
     for question, words in (
-        ({}, "pass one of point_mm, mask, threshold and net"),
-        ({"point_mm": LEFT, "mask": "m.nii.gz"}, "pass one of point_mm, mask"),
-        ({"net": "lesion-pet-2d", "threshold": 2.0}, "drop threshold"),
+        ({}, "pass one of `point_mm`, `mask`, `threshold` and `net`"),
+        ({"point_mm": LEFT, "mask": "m.nii.gz"}, "pass one of `point_mm`, `mask`"),
+        ({"net": "lesion-pet-2d", "threshold": 2.0}, "drop `threshold`"),
         ({"net": "lesion-pet-2d", "dims": 3}, "slice by slice"),
-        ({"net": "lesion-pet-2d", "chart": "offset"}, "reads radii from a centre; drop chart"),
-        ({"point_mm": LEFT, "chart": "oval"}, 'chart must be "star" .* or "auto", got'),
-        ({"point_mm": LEFT, "dims": 4}, 'dims must be 2 .*, 3 .* or "auto", got 4'),
-        ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "dims=3 contours a lesion as a whole"),
+        ({"net": "lesion-pet-2d", "chart": "offset"}, "reads radii from a centre; drop `chart`"),
+        ({"point_mm": LEFT, "chart": "oval"}, '`chart` must be "star" .* or "auto", got'),
+        ({"point_mm": LEFT, "dims": 4}, '`dims` must be 2 .*, 3 .* or "auto", got 4'),
+        ({"point_mm": LEFT, "dims": 3, "slices": [1]}, "`dims=3` contours a lesion as a whole"),
     ):
         with pytest.raises(aj.InputError, match=words):
             aj.contour(tmp_path / "b.nii.gz", **question)

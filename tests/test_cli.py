@@ -17,7 +17,8 @@ from aistat_jax.cli import main
 from tests.cli.scans import a_scan, circles
 
 NAMES = {
-    "summary.json", "posterior.nc", "contours.csv", "figure.png", "report.html", "aistat.json",
+    "summary.json", "posterior.nc", "contours.csv", "contours.geojson", "figure.png", "report.html",
+    "aistat.json",
 }  # fmt: skip
 
 
@@ -53,6 +54,22 @@ def test_contour_writes_every_file_and_nothing_else(done):
     assert {p.name for p in out.iterdir()} == NAMES | {"probability.nii.gz"}
     assert [p.name for p in out.parent.iterdir()] == ["run"]
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_contributions_are_written_when_asked_for(scan, tmp_path, capsys):
+    folder, _, point, _ = scan
+    arguments = ["contour", str(folder / "pet.nii.gz"), "--point", point, "--slices", "point"]
+    arguments += ["--draws", "200", "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--contributions"]) == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "contributions.csv").read_text().splitlines()))
+    assert [row["source"] for row in rows] == ["PT"]  # what is left without it is the prior
+    assert float(rows[0]["adds_nats"]) > 5
+    assert float(rows[0]["ratio"]) < 0.5
+    png = (tmp_path / "run" / "contributions.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert "contributions.csv" in capsys.readouterr().out
+    assert main(arguments) == 0  # what is no longer asked for goes
+    assert {p.name for p in (tmp_path / "run").iterdir()} == NAMES | {"probability.nii.gz"}
 
 
 def test_summary_names_the_targets_and_compares_with_the_reference(done):

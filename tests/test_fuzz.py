@@ -18,9 +18,13 @@ import numpy as np
 import pytest
 
 import aistat_jax as aj
+from aistat_jax.editing import session_of
+from aistat_jax.io.surfaces import write_mesh
+from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.views.outputs import write_files
-from tests.dicom.made import save_series
+from tests.dicom.made import SHAPE, SPACING, save_series
 from tests.dicom.test_structures import case_of, stars
+from tests.helpers import make_posterior
 
 pytest.importorskip("hypothesis", reason="needs the extra: pip install 'aistat_jax[test]'")
 pytest.importorskip("resource", reason="limits of memory are those of Linux and macOS")
@@ -28,7 +32,7 @@ pytest.importorskip("highdicom", reason="needs the extra: pip install 'aistat_ja
 
 GROUPS = (
     "nifti,nifti-packed,npz,png", "series,zip", "rtstruct,seg,seg-fractional",
-    "manifest,summary,posterior,signatures",
+    "manifest,summary,posterior,signatures", "dataset,ply,gifti,session",
 )  # fmt: skip
 READERS = ",".join(GROUPS).split(",")
 ROUNDS = (
@@ -58,7 +62,24 @@ def samples(tmp_path_factory) -> Path:
     (folder / "manifest.csv").write_text(
         "id,PT,point,threshold,slices,draws\nA,pt,1 2 3,2.5,all,\nB,pt.zip,4 5 6,,point,200\n"
     )
+    dataset = folder / "nnunet"
+    for name in ("imagesTr/A_0000.nii.gz", "labelsTr/A.nii.gz"):
+        (dataset / name).parent.mkdir(parents=True)
+        (dataset / name).write_bytes(packed)
+    (dataset / "dataset.json").write_text(
+        '{"channel_names": {"0": "PT"}, "labels": {"background": 0, "lesion": 1}, '
+        '"numTraining": 1, "file_ending": ".nii.gz"}'
+    )
+    mesh = surface_from_mask(ball(), image.primary.grid)
+    for name in ("lesion.ply", "lesion.surf.gii"):
+        write_mesh(folder / name, mesh)
+    aj.save_session(folder / "edits.npz", session_of([make_posterior()]))
     return folder
+
+
+def ball() -> np.ndarray:
+    index = np.moveaxis(np.indices(SHAPE), 0, -1) * SPACING
+    return np.linalg.norm(index - np.array([30.0, 30.0, 30.0]), axis=-1) < 15
 
 
 def fuzzed(names: str, samples: Path, seconds: float, repository: Path) -> tuple[int, str]:

@@ -53,6 +53,10 @@ def structures(folder: Path):
     return pydicom.dcmread(folder / "rtstruct.dcm")
 
 
+def algorithms(folder: Path) -> set[str]:
+    return {each.ROIGenerationAlgorithm for each in structures(folder).StructureSetROISequence}
+
+
 def lines(folder: Path) -> list[str]:
     return (folder / "signatures.jsonl").read_text(encoding="utf-8").splitlines()
 
@@ -70,6 +74,7 @@ def test_nothing_is_signed_by_default(folder):
 
 def test_all_lesions_accepted_approve_the_structure_set_as_a_new_instance(folder, image):
     before = structures(folder)
+    assert algorithms(folder) == {"AUTOMATIC"}
     same = digest_less_approval(folder / "rtstruct.dcm")
     aj.sign(folder, ["z004", "z005"], "accept", by=WHO)
     assert structures(folder) == before  # one of three is not signed
@@ -83,6 +88,7 @@ def test_all_lesions_accepted_approve_the_structure_set_as_a_new_instance(folder
     assert after.SeriesInstanceUID == before.SeriesInstanceUID
     assert after.ROIContourSequence == before.ROIContourSequence
     assert digest_less_approval(folder / "rtstruct.dcm") == same
+    assert algorithms(folder) == {"AUTOMATIC"}  # negative control: nobody has edited
     assert [one.void for one in aj.signatures(folder)] == ["", "", ""]
     assert last.when.endswith("Z")
     assert json.loads(lines(folder)[2])["reason"] == "as seen on CT"
@@ -122,8 +128,12 @@ def test_what_an_edit_has_changed_is_measured(folder, tmp_path, image):
     assert change.content_before == float(chart.content(computed[1].estimate))
     assert change.content_after == float(chart.content(edited[1].estimate))
     assert aj.signatures(other)[0].changed == change
+    assert algorithms(other) == {"SEMIAUTOMATIC"}  # all slices are one region each
     aj.sign(other, ["z004", "z006"], "accept", by=WHO)
     assert structures(other).ApprovalStatus == "APPROVED"
+    assert algorithms(other) == {"SEMIAUTOMATIC"}
+    assert not any(each.void for each in aj.signatures(other))
+    check_valid(other / "rtstruct.dcm")
     assert held(other, edited)
     assert not held(other, computed)
     assert not held(tmp_path, edited)
@@ -137,7 +147,7 @@ def test_a_surface_is_measured_in_ml(image):
     assert change.mean == pytest.approx(2.0, rel=0.02)
     assert change.content_unit == "ml"
     assert change.content_after == pytest.approx(4 / 3 * np.pi * 1.4**3, rel=0.02)
-    with pytest.raises(InputError, match="before is not the posterior that lesion was edited from"):
+    with pytest.raises(InputError, match="`before` is not the posterior that lesion was edit"):
         change_between(stars(image)[0], large)
 
 
@@ -154,7 +164,9 @@ def test_a_picture_is_signed_in_pixels(tmp_path):
 # -------------------------------------------------------------------------- files that change
 
 
-@pytest.mark.parametrize("name", ["contours.csv", "posterior.nc", "segmentation.dcm"])
+@pytest.mark.parametrize(
+    "name", ["contours.csv", "contours.geojson", "posterior.nc", "segmentation.dcm"]
+)
 def test_a_signature_is_void_when_a_file_has_changed(folder, name):
     aj.sign(folder, "all", "accept", by=WHO)
     with (folder / name).open("ab") as stream:
@@ -197,8 +209,10 @@ def test_a_change_of_another_lesion_leaves_a_signature_valid(folder, image):
     changed_again(folder, image)
     void = {one.target: one.void for one in aj.signatures(folder)}
     assert void == {
-        "z004": "", "z005": "contours.csv, posterior.nc, rtstruct.dcm not as signed", "z006": "",
-    }  # fmt: skip
+        "z004": "",
+        "z005": "contours.csv, contours.geojson, posterior.nc, rtstruct.dcm not as signed",
+        "z006": "",
+    }
     assert standing(folder)[1] == "UNAPPROVED"
     aj.sign(folder, "z005", "accept", by="Roe^Richard")
     assert structures(folder).ApprovalStatus == "APPROVED"
@@ -232,6 +246,20 @@ def test_a_structure_set_that_is_damaged_voids_and_can_be_rejected(folder):
     assert all("rtstruct.dcm" in one.void for one in aj.signatures(folder))
     aj.sign(folder, "z004", "reject", by=WHO, reason="damaged")
     assert structures(folder).ApprovalStatus == "REJECTED"
+
+
+def test_of_surfaces_only_the_edited_one_is_semiautomatic(tmp_path, image):
+    one, two = surface(image, 12.0), surface(image, 8.0)
+    chart = aj.replace(two.chart, centre=np.array([20.0, -28.0, 145.0]))
+    computed = aj.replace(two, chart=chart, target_id="lesion.2")
+    edited = aj.replace(computed, radii=computed.radii + 1.0)
+    out = written(tmp_path / "out", case_of(image, [one, edited]))
+    aj.sign(out, "lesion.2", "edit", by=WHO, before=computed)
+    said = {each.ROIName: each.ROIGenerationAlgorithm
+            for each in structures(out).StructureSetROISequence}  # fmt: skip
+    assert {said[name] for name in said if name.startswith("aistat2_")} == {"SEMIAUTOMATIC"}
+    assert {said[name] for name in said if name.startswith("aistat1_")} == {"AUTOMATIC"}
+    assert aj.signatures(out)[0].void == ""
 
 
 @pytest.mark.slow
@@ -322,7 +350,7 @@ def test_a_full_disk_is_said_and_never_approves(folder, monkeypatch):
 def test_an_end_before_the_structure_set_leaves_it_unapproved_until_signed_again(
     folder, monkeypatch, capsys
 ):
-    def ended(*_):
+    def ended(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -374,10 +402,12 @@ def test_what_cannot_be_meant_is_refused_and_writes_nothing(folder, tmp_path, im
 
     refused("there is no lesion 'z009'; there are: z004, z005, z006", folder, "z009", "accept")
     refused("no lesion 'z009'", folder, ["z004", "z009"], "accept")
-    refused("by is empty; pass the name of the person who signs", folder, "z004", "accept", by=" ")
+    refused(
+        "`by` is empty; pass the name of the person who signs", folder, "z004", "accept", by=" "
+    )
     refused("decision 'approve' is not known; it is one of accept,", folder, "z004", "approve")
-    refused("before is missing: what lesion z004 was edited from", folder, "z004", "edit")
-    refused("before means nothing to accept", folder, "z004", "accept", before=stars(image)[0])
+    refused("`before` is missing: what lesion z004 was edited from", folder, "z004", "edit")
+    refused("`before` means nothing to accept", folder, "z004", "accept", before=stars(image)[0])
     refused("no lesion is named; there are: z004", folder, [], "accept")
     refused("summary.json cannot be read", tmp_path / "none", "z004", "accept")
     with pytest.raises(InputError, match="there are two decisions on lesion z004; pass one"):
@@ -401,7 +431,11 @@ def test_a_case_is_signed_and_listed_on_the_command_line(folder, capsys):
     assert main(["sign", str(folder), *options, "--reason", "leaks into the liver"]) == 0
     printed = capsys.readouterr().out
     assert printed.count(f"accepted by {WHO}") == 2
-    assert "leaks into the liver" in printed
+    assert [line for line in printed.splitlines() if "leaks into the liver" in line] == [
+        line for line in printed.splitlines() if "z005  rejected" in line
+    ]
+    why = {one.target: one.reason for one in aj.signatures(folder)}
+    assert why == {"z004": None, "z005": "leaks into the liver", "z006": None}
     assert "rtstruct.dcm is REJECTED" in printed
     assert main(["sign", str(folder), "--by", WHO, "--accept", "all"]) == 0
     assert "rtstruct.dcm is APPROVED" in capsys.readouterr().out
@@ -412,13 +446,46 @@ def test_a_case_is_signed_and_listed_on_the_command_line(folder, capsys):
     assert "rtstruct.dcm is APPROVED, but by signatures it is UNAPPROVED" in told.err
 
 
+def test_an_edit_is_signed_on_the_command_line_from_the_folder_it_was_computed_in(
+    folder, tmp_path, image, capsys
+):
+    changed_again(folder, image)  # z005, 1.5 mm larger
+    computed = written(tmp_path / "computed", case_of(image, stars(image)))
+    options = ["--by", WHO, "--edited-from", str(computed), "--edit"]
+    assert main(["sign", str(folder), *options, "z005", "--accept", "z004"]) == 0
+    assert f"z005  accepted as edited by {WHO}" in capsys.readouterr().out
+    accepted, edited = aj.signatures(folder)
+    assert (accepted.decision, accepted.changed) == ("accept", None)
+    assert edited.decision == "edit"
+    assert edited.changed == change_between(stars(image)[1], stars(image, radius=12.5)[1])
+    assert edited.changed.mean == pytest.approx(1.5, rel=0.05)
+    before = lines(folder)
+    assert main(["sign", str(folder), *options, "z009"]) == 2
+    assert "there is no lesion 'z009'; there are: z004" in capsys.readouterr().err
+    other = written(tmp_path / "other", case_of(image, stars(image, slices=(4, 6))))
+    options[3] = str(other)
+    assert main(["sign", str(folder), *options, "all"]) == 2
+    told = capsys.readouterr().err
+    assert "posterior.nc: there is no posterior of lesion z005; there are: z004, z006" in told
+    solid = tmp_path / "solid"
+    solid.mkdir()
+    aj.save_posterior(solid / "posterior.nc", [aj.replace(surface(image), target_id="z005")])
+    options[3] = str(solid)
+    assert main(["sign", str(folder), *options, "z005"]) == 2
+    assert "--edited-from is not the posterior that z005 was edited from" in capsys.readouterr().err
+    assert lines(folder) == before
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [
         (["--accept", "z004"], "--by NAME is missing"),
-        (["--by", WHO], "nothing is decided; pass --accept ID or --reject ID"),
+        (["--by", WHO], "nothing is decided; pass --accept ID, --reject ID or --edit ID"),
         (["--by", WHO, "--accept", "z009"], "there is no lesion 'z009'; there are: z004"),
         (["--by", WHO, "--accept", "z004", "--reject", "all"], "two decisions on lesion z004"),
+        (["--by", WHO, "--edit", "z004"], "--edit ID and --edited-from FOLDER go together"),
+        (["--by", WHO, "--edited-from", "there"], "--edit ID and --edited-from FOLDER go together"),
+        (["--by", WHO, "--edit", "z004", "--edited-from", "nowhere"], "posterior.nc"),
     ],
 )
 def test_refusals_on_the_command_line_are_one_sentence(folder, capsys, options, part):

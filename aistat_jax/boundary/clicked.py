@@ -66,7 +66,7 @@ def told_with(
     reason = f"straight rays from one centre do not reach the point {at} within it"
     if chart == "star":
         raise InputError(
-            f'target {name}: no star holds all points: {reason}; pass chart="offset", whose '
+            f'target {name}: no star holds all points: {reason}; pass `chart="offset"`, whose '
             "boundaries are told from the outline"
         )
     return told(star, part, where, name, "offset")[0], ChartChoice(name, "offset", reason)

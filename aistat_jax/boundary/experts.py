@@ -90,7 +90,7 @@ def expert_read(
         )
     hints = hints_of(home, point_mm, **more)
     if hints is None:
-        raise InputError(f"{net.name} reads what lies around a point; pass point_mm or box_mm")
+        raise InputError(f"{net.name} reads what lies around a point; pass `point_mm` or `box_mm`")
     places = voxels(hints.places, home.grid)
     readings = readings_at(home, places)
     region, readings = voted(home, places[0], readings, hints)
@@ -123,7 +123,9 @@ def _about(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> VolumeTarget:
     part, first = component[box], box[2].start
     end = cut_off(part.sum(axis=(0, 1)), grid, first, CUT_SHARE)
     if end is None and (why := unfit(part, grid, first)):
-        raise InputError(f"target {name}: {why}; contour it slice by slice (dims=2), without net")
+        raise InputError(
+            f"target {name}: {why}; contour it slice by slice (`dims=2`), without `net`"
+        )
     centre = best_seen(part, np.array([side.start for side in box]), grid).centre
     radius = float(np.cbrt(0.75 * part.sum() * np.prod(grid.spacing) / np.pi))
     ends = f"the image ends in slice {end}, in the middle of the lesion, and shows no whole one"

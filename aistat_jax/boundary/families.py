@@ -62,6 +62,14 @@ class Called(Protocol):
 
 
 @runtime_checkable
+class Tempered(Protocol):
+    """A term of which `eta` in (0, 1] is the effective share of its observations."""
+
+    @property
+    def eta(self) -> Float[ArrayLike, ""]: ...
+
+
+@runtime_checkable
 class Stepped(Protocol):
     """A term that is not differentiable, with a stand-in that is and places proposals."""
 

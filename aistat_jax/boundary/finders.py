@@ -85,26 +85,28 @@ def find_targets(
     """
     if dims not in (2, 3, "auto"):
         raise InputError(
-            f'dims must be 2 (a contour a slice), 3 (a surface) or "auto", got {dims!r}'
+            f'`dims` must be 2 (a contour a slice), 3 (a surface) or "auto", got {dims!r}'
         )
     if chart not in CHARTS:
         raise InputError(
-            f'chart must be "star" (radii from a centre), "offset" (from an outline) or "auto", '
+            f'`chart` must be "star" (radii from a centre), "offset" (from an outline) or "auto", '
             f"got {chart!r}"
         )
     if dims == 3 and not (isinstance(slices, str) and slices == "all"):
-        raise InputError("dims=3 contours a lesion as a whole; drop slices, or dims")
+        raise InputError("`dims=3` contours a lesion as a whole; drop `slices`, or `dims`")
     chosen = image.primary if channel is None else image[channel]
     hints = hints_of(chosen, point_mm, outside_mm, edge_mm, box_mm)
     index = None if hints is None else voxels(hints.places, chosen.grid)[0]
     marked = mask is not None or threshold is not None
     more = hints is not None and hints.more
     if radius_mm is not None and (hints is None or more or marked):
-        raise InputError("radius_mm says how large what lies at point_mm is; pass these two alone")
+        raise InputError(
+            "`radius_mm` says how large what lies at `point_mm` is; pass these two alone"
+        )
     if more and marked:
         raise InputError(
-            "several points, outside_mm, edge_mm and box_mm say what to look for; drop them, or "
-            "mask and threshold"
+            "several points, `outside_mm`, `edge_mm` and `box_mm` say what to look for; drop them, "
+            "or `mask` and `threshold`"
         )
     if mask is not None:
         region = Region(np.asarray(mask, dtype=bool))
@@ -233,7 +235,7 @@ def _in_space(
     clicks: list[tuple[str, str, tuple[float, ...]]] = []
     for n, (name, why) in enumerate(zip(ids, reasons, strict=True), start=1):
         if why:
-            made.append((name, f"{why}; contour it slice by slice (dims=2)", None))
+            made.append((name, f"{why}; contour it slice by slice (`dims=2`)", None))
             continue
         part, on = labels == n, clicked(hints, grid, labels, n, None)
         ball = partial(star, part, grid, name)
@@ -322,7 +324,7 @@ def _choose(
         if slices == "all":
             return met
         if slices != "point":
-            raise InputError(f"slices must be 'all', 'point' or slice numbers, got {slices!r}")
+            raise InputError(f"`slices` must be 'all', 'point' or slice numbers, got {slices!r}")
         wanted = [int(index[2]) if index is not None else int(area.argmax())]
         if not set(wanted) <= set(met):  # the lesion may pass the point by in its own slice
             wanted = [min(met, key=lambda k: abs(k - wanted[0]))]

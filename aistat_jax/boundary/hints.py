@@ -124,7 +124,9 @@ def hints_of(
     box = None if box_mm is None else _box(box_mm, channel)
     if point_mm is None and box is None:
         if outside_mm is not None or edge_mm is not None:
-            raise InputError("outside_mm and edge_mm say more of what lies at point_mm; pass it")
+            raise InputError(
+                "`outside_mm` and `edge_mm` say more of what lies at `point_mm`; pass it"
+            )
         return None
     found = Hints(
         _points(point_mm, channel, "a point"),
@@ -234,7 +236,7 @@ def _box(given: Points, channel: Channel) -> np.ndarray:
     except (TypeError, ValueError):
         corners = np.zeros(0)
     if corners.size != 6 or not np.isfinite(corners).all():
-        raise InputError(f"box_mm needs two corners (x,y,z), (x,y,z), got {given}")
+        raise InputError(f"`box_mm` needs two corners (x,y,z), (x,y,z), got {given}")
     corners = corners.reshape(2, 3)
     box, grid = np.stack([corners.min(axis=0), corners.max(axis=0)]), channel.grid
     if grid.shape[2] == 1:  # a picture: a box of its one slice

@@ -104,7 +104,7 @@ def volume_target(
     component, box = largest_part(mask, name)
     part, first = component[box], box[2].start
     if why := unfit(part, grid, first):
-        raise InputError(f"target {name}: {why}; contour it slice by slice (dims=2)")
+        raise InputError(f"target {name}: {why}; contour it slice by slice (`dims=2`)")
     centre = best_seen(part, np.array([side.start for side in box]), grid).centre
     surface = surface_from_mask(component, grid)
     radius = _radius(component, grid)

@@ -13,10 +13,6 @@ from aistat_jax.cli.terminal import say
 
 _READ = "What the network gives"
 _ASK = "What is asked of the calibration"
-# What sentences call these options, where they are not about labels and outputs themselves.
-ARGUMENTS = {
-    "output must": "--output must", "pass output": "pass --output", "label must": "--label must",
-}  # fmt: skip
 
 
 def calibrate(
@@ -80,8 +76,8 @@ def calibrate(
     """Make contours with honest error bars of any network's output, from a labelled validation set.
 
     The patients must be others than the network has learned from. The folder is then used by
-    aistat contour IMAGE --probability FILE --calibration FOLDER. On small lung nodules (median
-    radius 4 voxels) 50% intervals held .59 to .67 of rays, and bands were too wide to be of use.
+    aistat contour IMAGE --probability FILE --calibration FOLDER. What the network misses has no
+    contour, and nothing is promised of it.
     """
     check_seed(seed)
     from aistat_jax._files import check_writable
@@ -97,7 +93,7 @@ def calibrate(
     doing = ""
     with (
         progress_bar(None, "calibrating") as bar,
-        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px", **ARGUMENTS),
+        in_flags("coverage", "rate", "tolerance_mm", "tolerance_px", "output", "label"),
     ):
 
         def progress(what: str, done: int, of: int, bar: Any = bar) -> None:

@@ -144,7 +144,7 @@ def cohort(
     with (
         progress_bar(None, "contouring") as bar,
         in_flags(
-            "threshold", "net", "radius_mm", "channel", "dims", "chart",
+            "threshold", "net", "radius_mm", "channel", "slices", "dims", "chart",
             "target_label", "reference_label", "memory_gib", "workers",
         ),
     ):  # fmt: skip

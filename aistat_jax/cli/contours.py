@@ -21,11 +21,13 @@ from aistat_jax.cli.options import (
     stem_of,
     write_results,
 )
+from aistat_jax.cli.planned import Dose, Margin, covering_of, doses_of, margins_of
 from aistat_jax.cli.questions import (
     FIND,
     FIT,
     Anonymous,
     Chart,
+    Contributed,
     Dims,
     Draws,
     Fhir,
@@ -199,6 +201,8 @@ def contour(
             rich_help_panel=OUT,
         ),
     ] = "",
+    margin: Margin = None,
+    dose: Dose = None,
     rtstruct_on: Annotated[
         str | None,
         typer.Option(
@@ -209,6 +213,7 @@ def contour(
         ),
     ] = None,
     fhir: Fhir = False,
+    contributions: Contributed = False,
     anonymous: Anonymous = False,
     out: Annotated[
         Path | None,
@@ -229,7 +234,7 @@ def contour(
     space, kind = dims_of(dims), chart_of(chart)
     flags = (
         "mask", "threshold", "net", "blur_mm", "blur_px", "dims", "chart", "radius_mm",
-        "probability", "calibration",
+        "probability", "calibration", "slices",
     )  # fmt: skip
     said = {"outside_mm": outside, "edge_mm": edge, "box_mm": box}
     said = {name: value for name, value in said.items() if value}
@@ -251,6 +256,11 @@ def contour(
     }
     more |= {} if box is None else {"box_mm": corners_of("--box", box)}
     chosen, shares = slices_of(slices), _levels(levels)
+    covering, dose_gy = covering_of(margin), doses_of(dose)
+    if contributions and (net is not None or probability is not None):
+        raise InputError(
+            "--contributions is of the image's channels; a network's own output has one source"
+        )
     if rtstruct_on not in (None, channel_name, *(["CT"] if ct else [])):
         raise InputError(f"--rtstruct-on {rtstruct_on} is none of the channels that were given")
     from aistat_jax._folders import CASE_FILES, Run, claim, digest
@@ -274,7 +284,7 @@ def contour(
     place = claim(out or default, run, CASE_FILES, numbered=out is None)
     check_devices()
     with in_flags(
-        "tolerance_mm", "tolerance_px", "blur_mm", "blur_px", "dims", "slices", "radius_mm",
+        *flags, "tolerance_mm", "tolerance_px", "ct",
         roi="--mask-roi or --reference-roi", **POINTS,
     ):  # fmt: skip
         case = pipelines.contour(
@@ -288,7 +298,11 @@ def contour(
         from aistat_jax.views.anonymous import anonymous_case
 
         case = anonymous_case(case)
-    _finish(place, case, levels=shares, series=rtstruct_on, fhir=fhir)
+    margins = None if covering is None else {"margin": margins_of(case, *covering)}
+    _finish(
+        place, case, levels=shares, series=rtstruct_on, margins=margins, dose_gy=dose_gy,
+        fhir=fhir, contributions=contributions,
+    )  # fmt: skip
 
 
 def _asked(
@@ -381,6 +395,8 @@ def _finish(place: Claim, case: Case, **files: Any) -> None:
     )
     for one in case:
         say(_line(one))
+    for each in (files.get("margins") or {}).get("margin", ())[:MOST_CONCERNS]:
+        say(f"{each.target_id:>6}  {each}")
     for concern in triage(case.contours)[:MOST_CONCERNS]:
         say(f"look at {concern}")
     if (doubted := _trusted_to(case)) is not None:

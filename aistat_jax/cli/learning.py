@@ -149,7 +149,7 @@ def train(
             dims, slices, memory_gib, base_width, block, dropout, GUIDES if prompts else 0,
             arch, options,
         )  # fmt: skip
-        with in_flags(backbone="--arch"):
+        with in_flags("dims", "slices", "memory_gib", "base_width", backbone="--arch"):
             run = training.ready(
                 dataset, out, sizing, settings, count=folds, which=which, resume=resume
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from aistat_jax._errors import FolderError, InputError
+from aistat_jax._errors import FolderError, InputError, renamed
 from aistat_jax._files import names_of as names_of
 from aistat_jax.cli.terminal import keep, say
 
@@ -119,17 +118,10 @@ def say_written(out: Path, names: Sequence[str]) -> None:
 
 @contextmanager
 def in_flags(*arguments: str, **flags: str) -> Iterator[None]:
-    """Gives the arguments that a refusal names, such as tolerance_mm, their names as options."""
-    own = {name: "--" + name.removesuffix("=True").replace("_", "-") for name in arguments}
-    try:
+    """Gives the arguments that a refusal marks, such as `tolerance_mm`, their names as options."""
+    own = {name: "--" + name.replace("_", "-") for name in arguments}
+    with renamed(own | flags):
         yield
-    except FolderError:
-        raise
-    except InputError as error:
-        sentence = str(error)
-        for name, flag in (own | flags).items():
-            sentence = re.sub(rf"\b{re.escape(name)}\b", flag, sentence)
-        raise InputError(sentence) from error  # not of its own kind, which may need more than words
 
 
 @contextmanager

@@ -198,7 +198,7 @@ def evaluate(
     from aistat_jax.evaluation import evaluate as evaluate_folders
     from aistat_jax.views.scores import scores_text, write_scores
 
-    with in_flags("tolerance_mm", "tolerance_px", "partial=True"):
+    with in_flags("tolerance_mm", "tolerance_px", "partial"):
         scores = evaluate_folders(
             predicted, reference, tolerance_mm=tolerance_mm, tolerance_px=tolerance_px,
             partial=partial,

@@ -90,6 +90,15 @@ Fhir = Annotated[
         rich_help_panel=OUT,
     ),
 ]
+Contributed = Annotated[
+    bool,
+    typer.Option(
+        "--contributions",
+        help="Write contributions.csv and .png too: what each channel adds. Fits again without "
+        "each.",
+        rich_help_panel=OUT,
+    ),
+]
 Anonymous = Annotated[
     bool,
     typer.Option(

@@ -13,8 +13,10 @@ from typing import Any
 import aistat_jax
 from aistat_jax._errors import InputError
 from aistat_jax.case import Settings
+from aistat_jax.dicom.files import parts_of
 from aistat_jax.io.layouts import Region
-from aistat_jax.pipelines import check_question
+from aistat_jax.nets.weights import net_folder
+from aistat_jax.pipelines import check_question, surface_net
 
 LONGEST = 100  # letters of an id, which is a folder's name
 _QUESTION = ("point_mm", "mask", "threshold", "net", "dims", "chart", "radius_mm")
@@ -70,13 +72,19 @@ def check_case(case: CohortCase) -> None:
     if not case.images:
         raise InputError("there is no image; name the file of one channel at least")
     for part, path in case.files.items():
-        if not path.exists():
+        if not parts_of(path)[0].exists():
             raise InputError(f"{part}: there is no {path}")
+    for name in ("mask", "reference"):
+        if case.options.get(f"{name}_roi") is not None and case.options.get(name) is None:
+            raise InputError(f"`{name}_roi` names a region of a {name}; pass `{name}` too")
     given: dict[str, Any] = {name: case.options.get(name) for name in _QUESTION}
     given["chart"] = given["chart"] or "star"
-    check_question(settings=case.settings, **given)
-    if case.options.get("slices") == "point" and given["point_mm"] is None:
-        raise InputError("slices of the point need a point; write all, or slice numbers")
+    more = ["box_mm"] if case.options.get("box_mm") is not None else []
+    check_question(settings=case.settings, more=more, **given)
+    if isinstance(given["net"], str) and surface_net(given["net"]) is None:
+        net_folder(given["net"])
+    if case.options.get("slices") == "point" and given["point_mm"] is None and not more:
+        raise InputError("`slices` of the point need a point; write all, or slice numbers")
     channel = case.options.get("channel")
     if channel is not None and channel not in case.images:
         raise InputError(

@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from aistat_jax._errors import InputError
-from aistat_jax.calibrating import LabelledOutput
 from aistat_jax.cohort.cases import check_ids
 from aistat_jax.cohort.manifest import rows_of
+from aistat_jax.dicom.files import parts_of
+from aistat_jax.validation_set import LabelledOutput
 
 WORDS = ("id", "patient", "probability", "label")
 """Columns that are no channel."""
@@ -43,7 +44,7 @@ def read_labelled(path: Path) -> tuple[LabelledOutput, ...]:
             )
         for column in (*WORDS[2:], *channels):
             file = path.parent / row[column]
-            if not row[column] or not file.exists():
+            if not row[column] or not parts_of(file)[0].exists():
                 there = f"there is no {file}" if row[column] else "the cell is empty"
                 raise InputError(
                     f"{path}: row {number} ({row['id']}): {column}: {there}; paths are relative "

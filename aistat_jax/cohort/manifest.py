@@ -1,8 +1,9 @@
 """Which cases does a manifest name? A CSV file with a row a case.
 
 The column `id` names the case; columns called like an argument of `contour` or of `Settings` say
-what to contour and how (`point` is `point_mm`); every other column is a channel, such as PT or CT,
-the primary one first, and holds files. Paths are relative to the manifest's own folder.
+what to contour and how (`point` is `point_mm`, `box` is `box_mm`); every other column is a channel,
+such as PT or CT, the primary one first, and holds files. Paths are relative to the manifest's own
+folder.
 """
 
 from __future__ import annotations
@@ -14,19 +15,33 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from aistat_jax._errors import InputError, about
+from aistat_jax._errors import InputError, about, renamed
 from aistat_jax.boundary.choices import CHARTS
 from aistat_jax.case import Settings
 from aistat_jax.cohort.cases import CohortCase, check_case, check_ids
+from aistat_jax.dicom.files import parts_of
 
 
 def _point(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(part) for part in text.replace(";", " ").replace(",", " ").split())
+    numbers = _several(text)
     if len(numbers) == 2:
         numbers = (*numbers, 0.0)
     if len(numbers) != 3 or not all(abs(number) < float("inf") for number in numbers):
         raise ValueError
     return numbers
+
+
+def _box(text: str) -> tuple[tuple[float, ...], ...]:
+    numbers = _several(text)
+    if len(numbers) not in (4, 6) or not all(abs(number) < float("inf") for number in numbers):
+        raise ValueError
+    half = len(numbers) // 2
+    first, second = numbers[:half], numbers[half:]
+    return (first, second) if half == 3 else ((*first, 0.0), (*second, 0.0))
+
+
+def _several(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.replace(";", " ").replace(",", " ").split())
 
 
 def _slices(text: str) -> str | list[int]:
@@ -48,10 +63,13 @@ def _chart(text: str) -> str:
 
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "point": (_point, "three numbers in one cell, such as -12.5 30 104"),
+    "box": (_box, "six numbers in one cell, such as -30 10 90 5 50 120"),
     "radius_mm": (float, "a number"),
     "threshold": (float, "a number"),
     "mask": (Path, "a file"),
     "reference": (Path, "a file"),
+    "mask_roi": (str, "a region"),
+    "reference_roi": (str, "a region"),
     "net": (str, "a network"),
     "channel": (str, "a channel"),
     "slices": (_slices, "all, point, or slice numbers such as 30 31"),
@@ -69,6 +87,14 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 WORDS = ("id", *_OPTIONS, *_SETTINGS)
 """Columns that are no channel."""
+_ARGUMENTS = {"point": "point_mm", "box": "box_mm"}
+"""What `contour` calls a column of another name."""
+COLUMNS = {
+    **{name: name for name in WORDS},
+    **{own: name for name, own in _ARGUMENTS.items()},
+    "roi": "mask_roi or reference_roi",
+}
+"""What a manifest calls the arguments that refusals name."""
 
 
 def read_manifest(
@@ -87,13 +113,13 @@ def read_manifest(
     check_ids([row["id"] for _, row in rows], str(path))
     cases = []
     for number, row in rows:
-        with about(f"{path}: row {number} ({row['id']})"):
+        with about(f"{path}: row {number} ({row['id']})"), renamed(COLUMNS):
             cases.append(_case(row, channels, path.parent, options, settings))
     missing = [
         (number, case.id, part, file)
         for (number, _), case in zip(rows, cases, strict=True)
         for part, file in case.files.items()
-        if not file.exists()
+        if not parts_of(file)[0].exists()
     ]
     if missing:
         number, name, part, file = missing[0]
@@ -104,7 +130,7 @@ def read_manifest(
             f"{', '.join(WORDS)}"
         )
     for (number, _), case in zip(rows, cases, strict=True):
-        with about(f"{path}: row {number} ({case.id})"):
+        with about(f"{path}: row {number} ({case.id})"), renamed(COLUMNS):
             check_case(case)
     return tuple(cases)
 
@@ -159,8 +185,7 @@ def _case(
             given[name] = home / given[name]
     if "net" in given and (home / given["net"]).is_dir():
         given["net"] = str(home / given["net"])
-    if "point" in given:
-        given["point_mm"] = given.pop("point")
+    given = {_ARGUMENTS.get(name, name): value for name, value in given.items()}
     own = {name: _read(name, row[name], _SETTINGS) for name in _SETTINGS if row.get(name)}
     images = {name: home / row[name] for name in channels if row[name]}
     return CohortCase(row["id"], images, {**options, **given}, replace(settings, **own))

@@ -187,7 +187,7 @@ def _cases(
         for (name, label), column in zip(given.items(), ("mask", "reference"), strict=True):
             if label is not None:
                 raise InputError(
-                    f"{name} names a label of a folder's layout; a manifest has a column {column}"
+                    f"`{name}` names a label of a folder's layout; a manifest has a column {column}"
                 )
         path = Path(source)
         if not path.is_file():
@@ -208,15 +208,16 @@ def _of_layout(
     check_ids([case.id for case in layout.cases], str(layout.folder))
     if target_label is None and options["threshold"] is None and options["net"] is None:
         raise InputError(
-            f"{layout.folder}: what to contour in each case is not said; pass a threshold, a net, "
-            "or a target_label"
+            f"{layout.folder}: what to contour in each case is not said; pass `threshold`, `net` "
+            "or `target_label`"
         )
     for each in layout.cases:
-        drawn = {
-            name: layout.region(each, which)
-            for name, which in (("mask", target_label), ("reference", reference_label))
-            if which is not None
-        }
+        drawn: dict[str, Any] = {}
+        for name, which in (("mask", target_label), ("reference", reference_label)):
+            if which is not None:
+                region = layout.region(each, which)
+                by_name = {name: region.path, f"{name}_roi": region.roi}
+                drawn |= {name: region} if region.roi is None else by_name
         case = CohortCase(each.id, each.images, {**options, **drawn}, settings)
         with about(f"{layout.folder}: case {each.id}"):
             check_case(case)

@@ -7,6 +7,7 @@ folders alone.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import threading
@@ -20,10 +21,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from aistat_jax._errors import FolderError, InputError, InputWarning
+from aistat_jax._errors import FolderError, InputError, InputWarning, renamed
 from aistat_jax._files import why, write_whole
 from aistat_jax._folders import Claim, Run, digest, filled, runs_in
 from aistat_jax.cohort.cases import CohortCase
+from aistat_jax.cohort.manifest import COLUMNS
+from aistat_jax.dicom.files import parts_of
 from aistat_jax.io.layouts import Region
 
 RECORD, THUMBNAIL, SCHEMA = "case.json", "thumbnail.png", 1
@@ -82,7 +85,8 @@ def contour_task(task: Task) -> Outcome:
                     with suppress(OSError):  # or it is asked again the next time
                         _record(task, "done", files, earlier=record_of(task.out))
                     return Outcome(task.case.id, "kept", remarks=_remarks(caught))
-                found: Any = _contour(task.case)
+                with renamed(COLUMNS):
+                    found: Any = _contour(task.case)
             except Exception as error:
                 found = error
             told: dict[str, Any] = {"remarks": _remarks(caught), **_spent(*start)}
@@ -109,6 +113,7 @@ def contour_task(task: Task) -> Outcome:
                 )
             told |= _spent(*start)
         _make_room(task.memory)
+        _keep_what_is_loaded()
         return Outcome(task.case.id, "done", **told)
 
 
@@ -236,6 +241,13 @@ def _spent(clock: float, processor: float) -> dict[str, float]:
     }
 
 
+@cache
+def _keep_what_is_loaded() -> None:
+    """After the first case, what it loaded and compiled is no longer searched for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 def _make_room(memory: int | None) -> None:
     """Forget compiled programs where a worker nears its limit."""
     if memory is None:
@@ -243,11 +255,10 @@ def _make_room(memory: int | None) -> None:
     import psutil
 
     if psutil.Process().memory_info().rss > _MOST_OF_MEMORY * memory:
-        import gc
-
         import jax
 
         jax.clear_caches()
+        gc.unfreeze()
         gc.collect()
 
 
@@ -307,15 +318,18 @@ def _within(path: Path) -> list[Path]:
 
 
 def _seen(path: Path) -> str:
-    words: list[Any] = []
-    for each in _within(path):
+    place, series = parts_of(path)
+    words: list[Any] = [series] if series else []
+    for each in _within(place):
         found = each.stat()
         words += [each, str((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))]
     return digest(*words)
 
 
 def _sha256(path: Path) -> str:
-    whole = hashlib.sha256()
+    """Of a file, or of all in a folder; and of which series is meant, where that is said."""
+    path, series = parts_of(path)
+    whole = hashlib.sha256(f"#{series}\0".encode() if series else b"")
     for each in _within(path):
         if path.is_dir():
             whole.update(each.relative_to(path).as_posix().encode() + b"\0")

@@ -92,8 +92,8 @@ class LocalWorkers:
         count = max(1, min(self.count or _cores(), cases, self.count or most))
         if given is not None and self.count is None and given > whole:
             raise InputError(
-                f"memory_gib {self.memory_gib:g} is more than the {whole / GIB:.1f} GiB that this "
-                "computer has for workers; pass less"
+                f"`memory_gib` {self.memory_gib:g} is more than the {whole / GIB:.1f} GiB that "
+                "this computer has for workers; pass less"
             )
         return count, given or whole // count
 
@@ -275,9 +275,9 @@ def _check_package(client: Any, address: str) -> None:
 
 def _check(count: int | None, memory_gib: float | None) -> None:
     if count is not None and count < 1:
-        raise InputError(f"workers must be at least 1, got {count}")
+        raise InputError(f"`workers` must be at least 1, got {count}")
     if memory_gib is not None and not 0 < memory_gib < float("inf"):
-        raise InputError(f"memory_gib {memory_gib:g} must be a positive number of GiB")
+        raise InputError(f"`memory_gib` {memory_gib:g} must be a positive number of GiB")
 
 
 def _cores() -> int:

@@ -16,7 +16,7 @@ from aistat_jax.space.origin import Origin
 KEPT = (
     "Units", "SUVType", "DecayCorrection", "CorrectedImage", "Radiopharmaceutical", "CodeMeaning",
     "RadionuclideTotalDose", "RadionuclideHalfLife", "FrameReferenceTime", "ActualFrameDuration",
-    "Philips activity factor", "time from injection, min",
+    "Philips activity factor", "RescaleSlope", "RescaleIntercept", "time from injection, min",
 )  # fmt: skip
 """What an SUV is computed from and tells nothing of a person, by its name without the tag."""
 

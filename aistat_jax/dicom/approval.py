@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from aistat_jax.dicom.library import library, reading, writing
 from aistat_jax.dicom.structure_file import STRUCTURES
 
 APPROVED, REJECTED, UNAPPROVED = "APPROVED", "REJECTED", "UNAPPROVED"
+COMPUTED, EDITED = "AUTOMATIC", "SEMIAUTOMATIC"
 _REVIEW = ("ReviewDate", "ReviewTime", "ReviewerName")
 _OWN = (
     "ApprovalStatus",
@@ -31,11 +33,14 @@ def approval_of(path: str | os.PathLike[str]) -> str:
 
 
 def digest_less_approval(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of an RTSTRUCT but for who has approved it, and which instance says so."""
+    """SHA-256 of an RTSTRUCT but for who has approved it, or edited, and which instance says so."""
     file = _read(path)
     for keyword in _OWN:
         if keyword in file:
             delattr(file, keyword)
+    for roi in file.get("StructureSetROISequence") or ():
+        if roi.get("ROIGenerationAlgorithm") == EDITED:  # as it was written
+            roi.ROIGenerationAlgorithm = COMPUTED
     buffer = library("pydicom.filebase").DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = file.original_encoding
     with reading(path):
@@ -44,10 +49,16 @@ def digest_less_approval(path: str | os.PathLike[str]) -> str:
 
 
 def approve(
-    path: str | os.PathLike[str], status: str, by: str = "", when: datetime | None = None
+    path: str | os.PathLike[str],
+    status: str,
+    by: str = "",
+    when: datetime | None = None,
+    *,
+    edited: Collection[str] = (),
 ) -> bool:
     """Say in an RTSTRUCT who has approved or rejected it, as a new instance; False if it says so.
 
+    `edited` names regions that a person has changed: their ROIGenerationAlgorithm is SEMIAUTOMATIC.
     The new file takes the place of the old one in one step. Dates are of this computer's clock, as
     all in the file. Raises InputError for what is no RTSTRUCT, and what cannot be written.
     """
@@ -57,8 +68,14 @@ def approve(
         at = (when or datetime.now()).astimezone()
         review = f"{at:%Y%m%d}", f"{at:%H%M%S}", person_name(by)
     before = tuple(str(file.get(keyword) or "") for keyword in ("ApprovalStatus", *_REVIEW))
-    if before == (status, *review):
+    named = [
+        roi for roi in file.get("StructureSetROISequence") or () if roi.get("ROIName") in edited
+    ]
+    changed = [roi for roi in named if roi.get("ROIGenerationAlgorithm") != EDITED]
+    if before == (status, *review) and not changed:
         return False
+    for roi in changed:
+        roi.ROIGenerationAlgorithm = EDITED
     now, uid = datetime.now(), library("pydicom.uid").generate_uid()
     file.ApprovalStatus = status
     for keyword, value in zip(_REVIEW, review, strict=True):

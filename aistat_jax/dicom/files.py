@@ -29,6 +29,7 @@ _BROKEN = (
     IndexError, OverflowError, MemoryError, RecursionError, RuntimeError,
     zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _NESTED = (".zip", ".7z", ".tar", ".gz", ".tgz", ".rar")
 
 
@@ -68,7 +69,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[list[Member]]:
     """
     source, _ = parts_of(path)
     if source.is_dir():
-        yield [Member(file.name, file) for file in _walk(source)]
+        yield [Member(file.relative_to(source).as_posix(), file) for file in _walk(source)]
     elif not source.is_file():
         raise InputError(f"{source}: there is no such file or folder; check the path")
     elif is_zip(source):
@@ -108,7 +109,17 @@ def holds_dicom(path: str | os.PathLike[str]) -> bool:
 
 def is_zip(source: Path) -> bool:
     with source.open("rb") as stream:
-        return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+        return stream.read(4) in _ZIP
+
+
+def zips_in(members: Sequence[Member]) -> list[str]:
+    """The names of those files that are zip archives themselves, whatever they are called."""
+    found = []
+    for member in members:
+        with member.open() as stream:
+            if stream.read(4) in _ZIP:
+                found.append(member.name)
+    return found
 
 
 def header(member: Member, tags: Sequence[Any] | None = None) -> tuple[Any, int] | None:

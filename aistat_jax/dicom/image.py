@@ -13,7 +13,7 @@ from aistat_jax._typing import Float
 from aistat_jax.dicom.files import opened
 from aistat_jax.dicom.library import reading
 from aistat_jax.dicom.pixels import pixels_of, room_for
-from aistat_jax.dicom.series import Series, chosen, series_in
+from aistat_jax.dicom.series import Series, chosen
 from aistat_jax.dicom.stack import Stack, stacked
 from aistat_jax.dicom.suv import body_weight, kind_of, said_of
 from aistat_jax.space.grid import canonical_axes, canonical_grid, check_affine, from_canonical
@@ -35,7 +35,7 @@ def read_series(path: str | os.PathLike[str], name: str) -> Channel:
     InputWarning. Raises InputError for whatever cannot be used as it is.
     """
     with opened(path) as members, reading(path):
-        series = chosen(series_in(members), name, path)
+        series = chosen(members, name, path)
         stack = stacked(series, path)
         factor, quantity, used, notes = _quantity(stack, series, name, path)
         notes = (*stack.notes, *notes)

@@ -100,12 +100,14 @@ def write_segmentation(
 
 
 def read_segmentation(
-    path: str | os.PathLike[str], like: Channel | Grid, name: str | None = None
+    path: str | os.PathLike[str], like: Channel | Grid, roi: str | None = None
 ) -> Float[np.ndarray, "i j k"]:
     """One segment of a DICOM SEG on the grid of `like`: 0 and 1, or probabilities.
 
-    By its label; without one, the only one there is. Raises InputError for a file that is no SEG, a
-    name that is not there, another frame of reference, and voxels that are not those of `like`.
+    `roi` is its label; without one it is the only one there is. Probabilities are those of a
+    FRACTIONAL SEG, in its steps. Shapes: (i, j, k) on the canonical grid. Raises InputError for a
+    file that is no SEG, a name that is not there, another frame of reference, and voxels that are
+    not those of `like`.
     """
     highdicom = library("highdicom")
     grid = like.grid if isinstance(like, Channel) else like
@@ -113,11 +115,11 @@ def read_segmentation(
         file = whole(only(members, "SEG", path))
         items = file.get("SegmentSequence") or []
         labels = {int(each.SegmentNumber): str(each.SegmentLabel) for each in items}
-        chosen = [n for n, label in labels.items() if name in (None, label)]
+        chosen = [n for n, label in labels.items() if roi in (None, label)]
         if len(chosen) != 1:
             there = ", ".join(labels.values()) or "none"
-            what = "say which segment is meant, as roi"
-            what = what if name is None else f"no one segment {name!r}"
+            what = "say which segment is meant, as `roi`"
+            what = what if roi is None else f"no one segment {roi!r}"
             raise InputError(f"{path}: {what}; there are: {there}")
         origin = like.origin if isinstance(like, Channel) else None
         frame = str(file.get("FrameOfReferenceUID") or "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aistat_jax._errors import InputError
-from aistat_jax.dicom.files import Member, header, parts_of
+from aistat_jax.dicom.files import Member, header, parts_of, zips_in
 
 IMAGES = ("PT", "CT", "MR", "NM")
 _WANTED = (
@@ -18,8 +18,8 @@ _WANTED = (
     "SeriesInstanceUID", "SeriesDate", "SeriesTime", "SeriesDescription", "Modality", "ImageType",
     "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "Rows",
-    "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation",
+    "Columns", "NumberOfSlices", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "AcquisitionDate", "AcquisitionTime",
     "AcquisitionDateTime", "ActualFrameDuration", "FrameReferenceTime", "TimezoneOffsetFromUTC",
     "Units", "SUVType", "DecayCorrection",
@@ -27,9 +27,8 @@ _WANTED = (
     "StructureSetROISequence", "StructureSetLabel", "SegmentSequence", "SegmentationType",
 )  # fmt: skip
 PRIVATE = {"GE scan": 0x0009100D, "Philips SUV": 0x70531000, "Philips activity": 0x70531009}
-CREATORS = {
-    "GE": (0x00090010, "GEMS_PETD_01"), "Philips": (0x70530010, "Philips PET Private Group"),
-}  # fmt: skip
+CREATORS = {"GE": (0x0009, "GEMS_PETD_01"), "Philips": (0x7053, "Philips PET Private Group")}
+_FIRST = 0x10  # the block that PRIVATE has its fields in, which may be any up to FF
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +66,45 @@ class Series:
 def series_in(members: Sequence[Member]) -> list[Series]:
     """The series that DICOM files belong to, in the order of their first file."""
     found: dict[tuple[str, str], list[tuple[Any, Member, int]]] = {}
-    tags = [*_WANTED, *PRIVATE.values(), *(block for block, _ in CREATORS.values())]
+    first = [tag for name in PRIVATE for tag in _tags(name, _FIRST)]
+    tags: list[Any] = [*_WANTED, *first]
     for member in members:
         if (read := header(member, tags)) is not None:
             said, end = read
             key = str(said.get("PatientID")), str(said.get("SeriesInstanceUID"))
+            if key not in found and str(said.get("Modality")) == "PT":
+                tags += [tag for tag in _elsewhere(member) if tag not in tags]
+                said, end = header(member, tags) or read
             found.setdefault(key, []).append((said, member, end))
     return [Series(*(tuple(each) for each in zip(*files))) for files in found.values()]  # noqa: B905
+
+
+def blocks_of(said: Any, name: str) -> list[int]:
+    """The tags that a private field of a vendor has in one header: one for each of its blocks."""
+    group, creator = CREATORS[name.split()[0]]
+    return [
+        _tags(name, block)[0]
+        for block in range(_FIRST, 0x100)
+        if group << 16 | block in said and words_of(said[group << 16 | block].value) == creator
+    ]
+
+
+def words_of(value: Any) -> str:
+    """Text of a private field, which may be bytes."""
+    return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip("\0 ")
+
+
+def _tags(name: str, block: int) -> tuple[int, int]:
+    """The tags of a private field, and of the creator of its block."""
+    tag = PRIVATE[name]
+    return tag & 0xFFFF00FF | block << 8, tag & 0xFFFF0000 | block
+
+
+def _elsewhere(member: Member) -> list[int]:
+    """Tags of vendors' private fields in one file, and of their creators, wherever they are."""
+    read = header(member)
+    found = [(name, tag) for name in PRIVATE for tag in (blocks_of(read[0], name) if read else [])]
+    return [each for name, tag in found for each in _tags(name, tag >> 8 & 0xFF)]
 
 
 def modality_of(name: str) -> str | None:
@@ -86,12 +117,13 @@ def modality_of(name: str) -> str | None:
     return {"PET": "PT", "PT": "PT", "CT": "CT", "MR": "MR", "MRI": "MR"}.get(name)
 
 
-def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) -> Series:
-    """The one series that the channel of a name can be.
+def chosen(members: Sequence[Member], name: str, where: str | os.PathLike[str]) -> Series:
+    """The one series of some files that the channel of a name can be.
 
     Of several that could, `where` says which behind a #: part of the description, or the UID.
     Raises InputError for none or several.
     """
+    found = series_in(members)
     images = [each for each in found if each.is_image]
     first = {each.patient: each.members[0].name for each in reversed(images)}
     if len(first) > 1:
@@ -104,10 +136,15 @@ def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) ->
     fit = [each for each in images if wanted in (None, each.modality)]
     part = parts_of(where)[1]
     several = len(fit)
-    fit = [each for each in fit if _named(each, part)]
+    fit = [each for each in fit if is_named(each, part)]
     listed = "; ".join(each.words() for each in images)
     if not images:
         there = "; ".join(each.words() for each in found)
+        if not there and (packed := zips_in(members)):
+            raise InputError(
+                f"{where}: there is no DICOM image in it, but zip archives (such as {packed[0]}); "
+                "unpack them and pass the folder of the series, or pass one archive"
+            )
         raise InputError(
             f"{where}: there is no DICOM image{f', only {there}' if there else ' in it'}; pass an "
             "image, or the folder of a DICOM series"
@@ -130,7 +167,7 @@ def chosen(found: Sequence[Series], name: str, where: str | os.PathLike[str]) ->
     return fit[0]
 
 
-def _named(series: Series, part: str) -> bool:
+def is_named(series: Series, part: str) -> bool:
     """Whether a series has a UID, or words like these in its description."""
     said = series.says("SeriesDescription").casefold()
     return not part or part == series.says("SeriesInstanceUID") or part.casefold() in said

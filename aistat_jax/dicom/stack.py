@@ -21,7 +21,9 @@ TO_RAS = np.array([-1.0, -1.0, 1.0])
 EVEN, TOLD = 0.01, 0.05  # of the spacing: rounding; worth a word
 STRAIGHT = 1e-3  # of a right angle between slices and the line through them
 SAME = 1e-4
+WIDE = 1.5  # times what a slice is thick, from which on the next one may be lost
 _PLACED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+_THICK = ("SpacingBetweenSlices", "SliceThickness")
 COUNTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
 
 
@@ -87,10 +89,11 @@ def stacked(series: Series, where: object) -> Stack:
     affine[:3] *= TO_RAS[:, None]
     shape = (columns, rows, len(headers))
     members, ends = (tuple(each[n] for n in kept) for each in (series.members, series.ends))
+    lost = _lost(headers, float(np.linalg.norm(step)))
     heights = places[order] @ normal
     off = np.round(heights - np.linspace(heights[0], heights[-1], len(heights)), 6) + 0.0
     return Stack(
-        tuple(headers), members, ends, affine, shape, (*notes, *uneven), tuple(off.tolist())
+        tuple(headers), members, ends, affine, shape, (*notes, *uneven, *lost), tuple(off.tolist())
     )
 
 
@@ -112,8 +115,29 @@ def _once(series: Series, where: object) -> tuple[list[int], list[str]]:
             )
     kept = list(first.values())
     twice = len(series.headers) - len(kept)
-    notes = [f"{twice} files are there twice and count once"] if twice else []
+    many = "files are there twice and count" if twice > 1 else "file is there twice and counts"
+    notes = [f"{twice} {many} once"] if twice else []
     return kept, notes
+
+
+def _lost(headers: list[Any], spacing: float) -> list[str]:
+    """What is said of slices that may be missing where those that are there are evenly spaced."""
+    notes = []
+    told = [_numbers(said, "NumberOfSlices")[0] for said in headers]
+    if (most := max((n for n in told if np.isfinite(n)), default=0.0)) > len(headers):
+        notes.append(
+            f"NumberOfSlices (0054,0081) says {most:.0f} and there are {len(headers)}: "
+            "slices may be missing, copy the whole series"
+        )
+    keyword = next((k for k in _THICK if _numbers(headers[0], k)[0] > 0), None)
+    if len(headers) > 1 and keyword is not None:
+        thick = _numbers(headers[0], keyword)[0]
+        if spacing >= WIDE * thick:
+            notes.append(
+                f"one slice lies every {spacing:.3g} mm and {keyword} says {thick:.3g}: slices "
+                "may be missing between, copy the whole series if so"
+            )
+    return notes
 
 
 def _step(

@@ -73,7 +73,7 @@ class Structures:
             if len(found) != 1:
                 raise InputError(
                     f"{self.source}: {len(self.rois)} regions are drawn; say which, by its name as "
-                    f"roi: {there}"
+                    f"`roi`: {there}"
                 )
             return found[0]
         found = [roi for roi in self.rois if roi.name == name]
@@ -92,7 +92,12 @@ def read_structures(path: str | os.PathLike[str]) -> Structures:
     Raises InputError for no RTSTRUCT, several, and one that is damaged.
     """
     with opened(path) as members, reading(path):
-        return _parsed(whole(only(members, "RTSTRUCT", path)), str(Path(path)))
+        return structures_in(only(members, "RTSTRUCT", path), path)
+
+
+def structures_in(member: Member, where: str | os.PathLike[str] = "") -> Structures:
+    """The contours of an RTSTRUCT that is open. InputError where it is damaged."""
+    return _parsed(whole(member), str(Path(where or member.name)))
 
 
 def only(members: Sequence[Member], modality: str, where: object) -> Member:
@@ -100,10 +105,8 @@ def only(members: Sequence[Member], modality: str, where: object) -> Member:
     found = [series for series in series_in(members) if series.modality == modality]
     files = [member for series in found for member in series.members]
     if len(files) != 1:
-        count = f"{len(files)} files" if files else "no file"
-        raise InputError(
-            f"{where}: there is {count} of modality {modality}; pass the one that is meant"
-        )
+        count = f"there are {len(files)} files" if files else "there is no file"
+        raise InputError(f"{where}: {count} of modality {modality}; pass the one that is meant")
     return files[0]
 
 
@@ -127,6 +130,12 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
     notes = list(roi.notes)
     if roi.patient and patient and roi.patient != patient:
         notes.append(f"region {roi.name} is of another patient than {name}, by their ids")
+    origin = like.origin if isinstance(like, Channel) else None
+    if origin is not None and not (origin.frame_uid and roi.frame_uid):
+        notes.append(
+            f"region {roi.name} and {name} have no frame of reference alike, so that nothing says "
+            "that one lies on the other"
+        )
     for note in notes:
         warnings.warn(note, InputWarning, stacklevel=2)
     frame, first = grid.frame, grid.plane(0)
@@ -141,8 +150,9 @@ def curves_of(roi: Roi, like: Channel | Grid) -> dict[int, tuple[Curve, ...]]:
     beyond = (place < -0.5 - ON) | (place > grid.shape[2] - 0.5 + ON)
     if beyond.any():
         raise InputError(
-            f"region {roi.name}: {int(beyond.sum())} of its {len(place)} contours lie on no slice "
-            f"of {name}, the first at {heights[beyond][0]:.2f} mm, where slices run from "
+            f"region {roi.name}: {int(beyond.sum())} of its {len(place)} contours "
+            f"{'lies' if beyond.sum() == 1 else 'lie'} on no slice of {name}, the first at "
+            f"{heights[beyond][0]:.2f} mm, where slices run from "
             f"{first.offset:.2f} to {grid.plane(grid.shape[2] - 1).offset:.2f} mm; pass the image "
             "that they were drawn on"
         )
@@ -240,6 +250,15 @@ def lies_on(roi: Roi, grid: Grid) -> bool:
     first = grid.plane(0)
     place = (heights - first.offset) / first.thickness
     return bool(np.abs(place - np.rint(place)).max(initial=0.0) <= ON)
+
+
+def fits(roi: Roi, grid: Grid) -> bool:
+    """Whether a region was drawn on slices of a grid, each contour flat on one and none beyond."""
+    heights, spread = _heights(roi, grid.frame)
+    first = grid.plane(0)
+    place = (heights - first.offset) / first.thickness
+    inside = (place > -0.5) & (place < grid.shape[2] - 0.5)
+    return bool(inside.all() and spread.max() <= FLAT * first.thickness and lies_on(roi, grid))
 
 
 def mask_of(roi: Roi, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:
@@ -345,10 +364,13 @@ def _contours(
     notes = []
     if small:
         at = f", the first at z = {small[0][0, 2]:.2f} mm" if len(small[0]) else ""
-        count = "a contour has" if len(small) == 1 else f"{len(small)} contours have"
-        notes.append(f"region {name}: {count} fewer than three points and is left out{at}")
+        many = len(small) > 1
+        count = f"{len(small)} contours have" if many else "a contour has"
+        left = "are" if many else "is"
+        notes.append(f"region {name}: {count} fewer than three points and {left} left out{at}")
     if open_:
-        notes.append(f"region {name}: {open_} open contours or points are left out")
+        what = "open contours or points are" if open_ > 1 else "open contour or point is"
+        notes.append(f"region {name}: {open_} {what} left out")
     return found, frozenset(exclusive), notes
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Float
 from aistat_jax.dicom.moments import moment_of, offset_of
-from aistat_jax.dicom.series import CREATORS, PRIVATE
+from aistat_jax.dicom.series import PRIVATE, blocks_of, words_of
 from aistat_jax.space.origin import Words
 
 KINDS = {
@@ -69,6 +69,8 @@ def body_weight(headers: Sequence[Any], where: object) -> Suv:
     """
     reader = _Reader(headers, where)
     units = reader.text("Units")
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        reader.span(keyword)
     count = len(headers)
     if units in ("GML", "CM2ML"):
         kind = kind_of(headers[0])
@@ -143,6 +145,13 @@ class _Reader:
         self._note(keyword, value)
         return value
 
+    def span(self, keyword: str) -> None:
+        """Note what numbers slices have, where each has one."""
+        values = [_number(said, keyword) for said in self.headers]
+        low, high = min(values), max(values)
+        if all(np.isfinite(values)):
+            self._note(keyword, f"{low:g}" if low == high else f"{low:g} to {high:g}")
+
     def number(self, keyword: str, source: Any) -> float:
         value = source.get(keyword)
         if value is None or str(value).strip() == "":
@@ -158,8 +167,7 @@ class _Reader:
 
     def private(self, name: str) -> float | None:
         """A factor in a vendor's private field, where it is there and not zero."""
-        tag = PRIVATE[name]
-        if not self._owned(tag, name):
+        if (tag := self._owned(name)) is None:
             return None
         values = {_factor(said, tag) for said in self.headers}
         if len(values) > 1 or not 0 <= (value := values.pop()) < float("inf"):
@@ -172,15 +180,21 @@ class _Reader:
         self.used.append((f"{name} factor ({tag >> 16:04X},{tag & 0xFFFF:04X})", f"{value:g}"))
         return value
 
-    def _owned(self, tag: int, name: str) -> bool:
-        """Whether a private field is there and a vendor's own: by the block's creator, or, where
-        the block has none, by the manufacturer."""
-        block, creator = CREATORS[name.split()[0]]
-        first = self.headers[0]
-        if block in first:
-            return tag in first and _words(first[block].value) == creator
-        maker = str(first.get("Manufacturer") or "").upper()
-        return tag in first and maker.startswith(name.split()[0].upper())
+    def _owned(self, name: str) -> int | None:
+        """The tag of a private field that is there and a vendor's own: in a block whose creator is
+        the vendor's, or, where the first block has no creator, by the manufacturer."""
+        first, tag = self.headers[0], PRIVATE[name]
+        for own in blocks_of(first, name):
+            if own in first:
+                return own
+        maker = str(first.get("Manufacturer") or "")
+        creator = tag & 0xFFFF0000 | tag >> 8 & 0xFF
+        if creator in first or tag not in first:
+            return None
+        if not maker.upper().startswith(name.split()[0].upper()):
+            return None
+        self._note("Manufacturer", maker)
+        return tag
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
@@ -193,12 +207,16 @@ class _Reader:
         return [str(each).upper() for each in ([done] if isinstance(done, str) else done)]
 
     def corrected(self, code: str, what: str) -> None:
-        """Refuse a series that says that it lacks a correction."""
+        """Refuse a series that says that it lacks a correction; say where it tells of none."""
         done = self._corrections()
         if done and code not in done:
             raise self._missing("CorrectedImage", f"does not name {code}: no {what} correction")
         if done:
             self._note("CorrectedImage", "\\".join(done))
+        elif code == "ATTN":
+            self._say(
+                f"nothing says that {what} was corrected: CorrectedImage (0028,0051) is missing"
+            )
 
     def weight(self) -> float:
         weight = self.number("PatientWeight", self.headers[0])
@@ -236,7 +254,7 @@ class _Reader:
         if decay == "ADMIN":
             return np.ones(len(self.headers))
         half_life = self.number("RadionuclideHalfLife", self.tracer)
-        acquired = self._acquired(note=False)
+        acquired = self._acquired()
         if decay == "START":
             times = [self._start(acquired, half_life)] * len(self.headers)
             later = np.zeros(len(self.headers))
@@ -245,7 +263,7 @@ class _Reader:
                 raise self._missing(
                     "DecayCorrection", "is NONE, and CorrectedImage names DECY: it cannot be both"
                 )
-            times = self._acquired()
+            times = acquired
             spans = [self.number("ActualFrameDuration", said) / 1000 for said in self.headers]
             later = np.array([_mean_time(span, half_life) for span in spans])
         else:
@@ -270,14 +288,13 @@ class _Reader:
             self._note("SeriesDate", self.headers[0].get("SeriesDate"))
             self._note("SeriesTime", self.headers[0].get("SeriesTime"))
             return series
-        tag = PRIVATE["GE scan"]
-        if self._owned(tag, "GE scan"):
-            scan = self._local("GE scan (0009,100D)", _words(self.headers[0][tag].value))
+        if (tag := self._owned("GE scan")) is not None:
+            name = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+            scan = self._local(f"GE scan {name}", words_of(self.headers[0][tag].value))
             if scan is not None and scan <= min(acquired):
-                self.used.append(("GE scan date and time (0009,100D)", str(scan)))
+                self.used.append((f"GE scan date and time {name}", str(scan)))
                 return scan
         why = "SeriesTime is missing, or later than the acquisition, so decay is counted to "
-        acquired = self._acquired()
         if (start := self._reckoned(acquired, half_life)) is not None:
             self._say(f"{why}the time that FrameReferenceTime is counted from, {start}")
             return start
@@ -306,21 +323,22 @@ class _Reader:
         self._note("ActualFrameDuration", f"{pairs[0][1] * 1000:g}")
         return min(starts)
 
-    def _acquired(self, note: bool = True) -> list[datetime]:
-        found = []
+    def _acquired(self) -> list[datetime]:
+        found, whole_used = [], False
         for said in self.headers:
             at = self._moment("AcquisitionDate", "AcquisitionTime", said)
             if at is None:
                 whole = str(said.get("AcquisitionDateTime") or "")
                 at = self._local("AcquisitionDateTime", whole)
+                whole_used = True
             if at is None:
                 dated = str(said.get("AcquisitionDate") or "").strip()
                 timed = str(said.get("AcquisitionTime") or "").strip()
                 raise self._missing("AcquisitionDate" if timed and not dated else "AcquisitionTime")
             found.append(at)
-        if note:
-            self.used.append(("AcquisitionDate, AcquisitionTime (0008,0022), (0008,0032)",
-                              f"{min(found)} to {max(found)}"))  # fmt: skip
+        name = "AcquisitionDate, AcquisitionTime (0008,0022), (0008,0032)"
+        name = "AcquisitionDateTime (0008,002A)" if whole_used else name
+        self.used.append((name, f"{min(found)} to {max(found)}"))
         return found
 
     def _moment(self, date: str, time: str, said: Any) -> datetime | None:
@@ -393,11 +411,6 @@ def _number(said: Any, keyword: str) -> float:
 
 def _factor(said: Any, tag: int) -> float:
     try:
-        return float(_words(said[tag].value))
+        return float(words_of(said[tag].value))
     except (KeyError, TypeError, ValueError):
         return float("nan")
-
-
-def _words(value: Any) -> str:
-    """Text of a private field, which may be bytes."""
-    return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip("\0 ")

@@ -217,11 +217,11 @@ def method_of(method: str | Method, **settings: Any) -> Method:
             )
         return method
     if method not in METHODS:
-        raise InputError(f"unknown method {method!r}; use one of {', '.join(METHODS)}")
+        raise InputError(f"unknown `method` {method!r}; use one of {', '.join(METHODS)}")
     known = [field.name for field in fields(METHODS[method])]
     for name in settings:
         if name not in known:
-            raise InputError(f"method {method!r} has no {name}; it takes {', '.join(known)}")
+            raise InputError(f"`method` {method!r} has no {name}; it takes {', '.join(known)}")
     return METHODS[method](**settings)
 
 
@@ -329,7 +329,7 @@ def _check_chains(chains: int) -> None:
 def _check_gradients(model: BoundaryModel, name: str) -> None:
     if not model.data.differentiable:
         raise InputError(
-            f"method {name!r} needs gradients, which a hard step does not have; "
+            f"`method` {name!r} needs gradients, which a hard step does not have; "
             "use method='smc' or 'laplace', or the 'blurred' intensity family"
         )
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
-from aistat_jax.dicom.inventory import modalities_in
+from aistat_jax.dicom.inventory import modalities_in, regions_in
 from aistat_jax.io.nifti import PathLike, read_drawn, read_mask
 from aistat_jax.io.nnunet import channel_paths, label_names, read_dataset
 from aistat_jax.space.grid import Grid
@@ -31,23 +31,27 @@ AUTOPET_LABELS = ("background", "lesion")
 
 @dataclass(frozen=True)
 class Region:
-    """A region in a label map: the voxels that hold one of `values`; a mask's own where empty."""
+    """A region in a label map: the voxels that hold one of `values`; a mask's own where empty.
+
+    roi: its name, in an RTSTRUCT or a SEG.
+    """
 
     path: Path
     values: tuple[int, ...] = ()
+    roi: str | None = None
 
 
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of one case. images: by channel, the primary first; a channel may be a folder.
 
-    labels: a label map; masks: files of one region each, by its name.
+    labels: a label map; masks: regions that are told apart by their names.
     """
 
     id: str
     images: Mapping[str, Path]
     labels: Path | None = None
-    masks: Mapping[str, Path] = field(default_factory=dict)
+    masks: Mapping[str, Region] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Layout:
         if case.labels is None and not case.masks:
             raise InputError(f"{self.folder}: nothing was drawn in case {case.id}")
         if which in case.masks:
-            return Region(case.masks[which])
+            return case.masks[which]
         if case.labels is not None:
             if which == "any":
                 return Region(case.labels, tuple(range(1, max(len(self.labels), 256))))
@@ -109,7 +113,7 @@ def find_cases(folder: PathLike) -> Layout:
 def read_region(region: Region, like: Channel | Grid) -> Bool[np.ndarray, "i j k"]:
     """Where a region is, on the grid of `like`. Raises InputError where it is nowhere."""
     if not region.values:
-        return read_mask(region.path, like)
+        return read_mask(region.path, like, region.roi)
     found = np.isin(read_drawn(region.path, like, "label map"), region.values)
     if not found.any():
         values = ", ".join(str(value) for value in region.values[:3])
@@ -210,7 +214,7 @@ def _organs(folder: Path) -> Found | None:
     cases = []
     for ct in images:
         drawn = sorted((ct.parent / "segmentations").glob("*"))
-        masks = {_stem(p).replace("_", "-"): p for p in drawn if p.name.endswith(ENDINGS)}
+        masks = {_stem(p).replace("_", "-"): Region(p) for p in drawn if p.name.endswith(ENDINGS)}
         name = "_".join(ct.parent.relative_to(folder).parts) or folder.resolve().name
         cases.append(CaseFiles(name, {"CT": ct}, None, masks))
     return cases, ()
@@ -219,14 +223,16 @@ def _organs(folder: Path) -> Found | None:
 def _dicom(folder: Path) -> Found | None:
     """A folder a patient, with the series of a PET and of a CT in folders of their own or in one.
 
-    What was drawn, in structure sets, is not looked for.
+    What was drawn are the regions of its RTSTRUCTs and SEGs, by their names.
     """
     cases = []
     for patient in sorted(path for path in folder.iterdir() if path.is_dir()):
         found = modalities_in(patient)
         if "PT" in found:
             images = {name: found[name] for name in ("PT", "CT") if name in found}
-            cases.append(CaseFiles(patient.name, images))
+            drawn = regions_in(patient).items()
+            masks = {name: Region(path, roi=roi) for name, (path, roi) in drawn}
+            cases.append(CaseFiles(patient.name, images, None, masks))
     return (cases, ()) if cases else None
 
 

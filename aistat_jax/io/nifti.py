@@ -10,6 +10,7 @@ import math
 import os
 import tokenize
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +42,12 @@ MOST_PACKED = {".gz": 1040, ".bz2": 50_000, ".zst": 50_000}
 SAME_TRANSFORM = 0.1  # voxels between sform and qform that are rounding
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_OF_AN_ARRAY = (SyntaxError, tokenize.TokenError, RuntimeError, TypeError)
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, KeyError, zlib.error)
+DAMAGED_ARRAYS = (
+    *_UNREADABLE, SyntaxError, tokenize.TokenError, RuntimeError, TypeError, IndexError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What numpy may raise at a damaged .npz."""
 
 
 def read_image(**paths: PathLike) -> Image:
@@ -97,7 +102,7 @@ def read_mask(
     if holds_dicom(Path(path)):
         return read_region(path, like, roi)
     if roi is not None:
-        raise InputError(f"{Path(path)}: roi is the name of a region of an RTSTRUCT or a SEG")
+        raise InputError(f"{Path(path)}: `roi` is the name of a region of an RTSTRUCT or a SEG")
     source = _existing(path)
     volume = read_drawn(source, like, "mask")
     if not np.isfinite(volume).all():
@@ -396,8 +401,6 @@ def _read_png(source: Path) -> np.ndarray:
 
 
 def _read_npz(source: Path) -> np.ndarray:
-    import zipfile
-
     try:
         with np.load(source, allow_pickle=False) as arrays:
             names = list(arrays)
@@ -407,7 +410,7 @@ def _read_npz(source: Path) -> np.ndarray:
             f"{source}: the .npz claims more numbers than there is memory for; save it again if "
             "it should hold fewer"
         ) from error
-    except (*_UNREADABLE, *_OF_AN_ARRAY, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(
             f"{source}: this is not a readable .npz of numbers; save it again"
         ) from error

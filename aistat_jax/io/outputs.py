@@ -2,13 +2,12 @@
 
 Read are a probability map, log-odds or a mask (NIfTI, or .npz and .png in pixels), a stack of one
 of these a class as the fourth axis of a NIfTI, and what nnU-Net's --save_probabilities leaves:
-CASE.npz alone, whose geometry is that of the image (the pickle beside it is never opened).
+CASE.npz alone, whose geometry is that of the image (the pickle beside it is never opened); and a
+DICOM SEG.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ from scipy.special import logit, logsumexp
 
 from aistat_jax._errors import InputError, about
 from aistat_jax._typing import Float
-from aistat_jax.io.nifti import PathLike, describe, read_drawn, read_stack
+from aistat_jax.dicom.files import holds_dicom
+from aistat_jax.dicom.segmentations import STEPS, read_segmentation
+from aistat_jax.io.nifti import DAMAGED_ARRAYS, PathLike, describe, read_drawn, read_stack
 from aistat_jax.space.grid import to_canonical
 from aistat_jax.space.image import Channel
 
@@ -24,20 +25,35 @@ OUTPUTS = ("probability", "log-odds", "mask")
 NNUNET = ("probabilities", "softmax")  # what an array of it is called in version 2, and in 1
 LEAST = 1e-7  # a probability nearer to 0 or 1 says no more than this one, about that of a float32
 SUM_SLACK = 0.01  # how far from 1 probabilities of all classes may add up to
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile)
 
 
 def read_output(
-    path: PathLike, like: Channel, output: str = "probability", label: int = 1
+    path: PathLike,
+    like: Channel,
+    output: str = "probability",
+    label: int = 1,
+    roi: str | None = None,
 ) -> Float[np.ndarray, "i j k"]:
     """Log-odds of one label by a network of any make, from the file that it wrote.
 
     output: "probability", "log-odds" (or logits), or "mask", for which the signed distance from
     the mask's edge in voxels stands in. label: which class of a stack, or which value of a mask.
+    Of a DICOM SEG `roi` is the segment's label where it holds several; its probabilities are in
+    steps of 1/255 or coarser, so that none is nearer to 0 or 1 than half of one.
     `like` is the image's primary channel, on whose grid the file is. Raises InputError naming the
-    file for one on another grid, and as `output_log_odds` does.
+    file for one on another grid, and as `output_log_odds` and `read_segmentation` do.
     """
     source = Path(path)
+    if holds_dicom(source):
+        if label != 1:
+            raise InputError(f"{source}: a SEG has no label {label}; say which segment as `roi`")
+        values = read_segmentation(source, like, roi)
+        if output == "probability" and not np.isin(values, (0.0, 1.0)).all():
+            values = np.clip(values, 0.5 / STEPS, 1 - 0.5 / STEPS)
+        with about(source):
+            return output_log_odds(values, like, output)
+    if roi is not None:
+        raise InputError(f"{source}: roi is the name of a segment of a DICOM SEG")
     if source.suffix.lower() == ".npz" and (name := _nnunet_array(source)):
         values = _from_nnunet(source, name, like)
     elif source.suffix.lower() in (".npz", ".png"):
@@ -82,7 +98,7 @@ def output_log_odds(
         return _of_mask(values, like, label)
     if (values == 1).any() and np.isin(values, (0.0, 1.0)).all():
         raise InputError(
-            "every voxel is 0 or 1, so this is a mask and no more; pass output as mask, or what "
+            "every voxel is 0 or 1, so this is a mask and no more; pass `output` as mask, or what "
             f"the network says before it is rounded ({output})"
         )
     return _of_probabilities(values, label) if output == "probability" else _of_odds(values, label)
@@ -93,7 +109,7 @@ def _of_probabilities(values: np.ndarray, label: int) -> np.ndarray:
     if low < -SUM_SLACK or high > 1 + SUM_SLACK:
         raise InputError(
             f"probabilities must lie in [0, 1] and these run from {low:.3g} to {high:.3g}; pass "
-            "output as log-odds if that is what they are, or divide percentages by 100"
+            "`output` as log-odds if that is what they are, or divide percentages by 100"
         )
     if values.ndim == 4:
         total = values.sum(axis=-1)
@@ -111,8 +127,8 @@ def _of_odds(values: np.ndarray, label: int) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
         raise InputError(
-            f"log-odds run below and above 0 and these from {low:.3g} to {high:.3g}; pass output "
-            "as probability if that is what they are"
+            f"log-odds run below and above 0 and these from {low:.3g} to {high:.3g}; pass "
+            "`output` as probability if that is what they are"
         )
     if values.ndim == 3:
         return values
@@ -137,7 +153,7 @@ def _nnunet_array(source: Path) -> str | None:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             return next((name for name in NNUNET if name in arrays), None)
-    except _UNREADABLE as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(f"{source}: this is not a readable .npz; predict again") from error
 
 
@@ -146,7 +162,7 @@ def _from_nnunet(source: Path, name: str, like: Channel) -> np.ndarray:
     try:
         with np.load(source, allow_pickle=False) as arrays:
             found = arrays[name]
-    except _UNREADABLE as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(f"{source}: {name} is not an array of numbers; predict again") from error
     stored = like.storage
     if stored is None or like.origin is not None:

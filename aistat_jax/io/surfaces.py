@@ -7,6 +7,7 @@ NIfTI is. PLY (`.ply`) has no frame of its own: what is written says its unit in
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,10 @@ def _loaded_gifti(path: Path) -> Any:
 
     try:
         return GiftiImage.from_bytes(path.read_bytes())
-    except (ExpatError, ValueError, KeyError, OSError, EOFError, AttributeError) as error:
+    except (
+        ExpatError, ValueError, LookupError, OSError, EOFError, AttributeError, TypeError,
+        AssertionError, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(f"{path}: not a readable GIFTI file ({error})") from error
 
 

@@ -57,7 +57,7 @@ class Architecture:
             raise InputError(f"a network has 2 or 3 dimensions, got {self.dims}")
         kind = backbone(self.backbone)
         if self.dims not in kind.dims:
-            raise InputError(f"the backbone {self.backbone} exists in {kind.dims[0]}D alone")
+            raise InputError(f"the `backbone` {self.backbone} exists in {kind.dims[0]}D alone")
         if kind.steps not in (None, len(self.strides)):
             raise InputError(
                 f"the backbone {self.backbone} takes {kind.steps} steps down, "

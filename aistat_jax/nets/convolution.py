@@ -9,7 +9,7 @@ everywhere, up to rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 from aistat_jax._typing import Array, Float
 
 BLOCK = 2048  # outputs a block of the kernel gradient: they stay in the cache
+FEW = 128**2  # outputs of an image up to which sums of its rows stay there too
 FEWEST = 8  # features: at 4 neither is faster (96^3, 2 cores), and joining takes less memory
 
 
@@ -133,7 +134,8 @@ def by_filtering(x: Array, kernel: Array) -> Array:
     Where fewer do, 4 for every 2. Rounding errors are two to four times those of the direct sum.
     """
     filtering, groups = _filtering(x.shape[1])
-    sums = _combinations(_inputs(x, filtering, groups), filtering.inputs)
+    parts = [_over_slices(part) for part in _inputs(x, filtering, groups)]
+    sums = _combinations(parts, filtering.inputs)
     kernels = _combinations(kernel, filtering.kernel)
     products = [_native(v, w, (1, 1)) for v, w in zip(sums, kernels, strict=True)]
     outputs = jnp.stack(_combinations(products, filtering.outputs.T), axis=1)
@@ -149,32 +151,35 @@ def _filtering_backward(saved: Any, slope: Array) -> tuple[Array, Array]:
     turned = jnp.flip(kernel, (0, 1, 2)).swapaxes(-1, -2)
     before = by_slices(slope, turned, (1, 1, 1))
     with jax.named_scope("kernel gradient"):
-        filtering, groups = _filtering(x.shape[1])
-        n = filtering.outputs.shape[1]
-        padded = _padded_slices(slope, 0, n * groups - slope.shape[1])
-        slopes = [_over_slices(padded[:, i::n]) for i in range(n)]
-        of_products = [
-            _gradient_of_kernel(v, s, kernel[0], (1, 1))
-            for v, s in zip(
-                _combinations(_inputs(x, filtering, groups), filtering.inputs),
-                _combinations(slopes, filtering.outputs),
-                strict=True,
-            )
-        ]
-        return before, jnp.stack(_combinations(of_products, filtering.kernel.T))
+
+        def of_slices(v: Array, s: Array) -> Array:
+            return _gradient_of_kernel(_over_slices(v), _over_slices(s), kernel[0], (1, 1))
+
+        return before, _filtered_gradient(x, slope, of_slices)
 
 
 by_filtering.defvjp(_filtering_forward, _filtering_backward)
 
 
+def _filtered_gradient(x: Array, slope: Array, of_product: Callable[..., Array]) -> Array:
+    """That of a kernel of three along the second axis, from those of the products' kernels."""
+    filtering, groups = _filtering(x.shape[1])
+    n = filtering.outputs.shape[1]
+    padded = _padded_slices(slope, 0, n * groups - slope.shape[1])
+    sums = _combinations(_inputs(x, filtering, groups), filtering.inputs)
+    slopes = _combinations([padded[:, i::n] for i in range(n)], filtering.outputs)
+    of_products = [of_product(v, s) for v, s in zip(sums, slopes, strict=True)]
+    return jnp.stack(_combinations(of_products, filtering.kernel.T))
+
+
 def _inputs(x: Array, filtering: Filtering, groups: int) -> list[Array]:
     """The k-th slice that each group of outputs depends on, for every k; slices outside are 0.
 
-    Each entry (batch x groups, rows, columns, feature).
+    Each entry (batch, groups, *rest of the slice).
     """
     count, n = filtering.outputs.shape
     padded = _padded_slices(x, 1, n * groups - x.shape[1] + 1)
-    return [_over_slices(padded[:, k : k + n * (groups - 1) + 1 : n]) for k in range(count)]
+    return [padded[:, k : k + n * (groups - 1) + 1 : n] for k in range(count)]
 
 
 def _padded_slices(x: Array, before: int, after: int) -> Array:
@@ -201,10 +206,11 @@ def _combined(parts: Sequence[Array] | Array, weights: np.ndarray) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def by_rows(x: Array, kernel: Array, strides: tuple[int, ...]) -> Array:
-    """A 2D convolution whose kernel gradient is summed over blocks of rows.
+    """A 2D convolution whose kernel gradient is a sum of matrix products.
 
     XLA's own took one and a half to nine times as long as the forward pass on a CPU (the more, the
-    more outputs), and this 0.5 to 0.75 of that (16^2 to 256^2 outputs, 32 to 256 features).
+    more outputs). Over blocks of rows it is 0.5 to 0.75 of that (16^2 to 256^2 outputs, 32 to 256
+    features); where rows are few, minimal filtering of all at once takes half the products.
     """
     return _native(x, kernel, strides)
 
@@ -215,8 +221,11 @@ def _forward(x: Array, kernel: Array, strides: tuple[int, ...]) -> tuple[Array, 
 
 def _backward(strides: tuple[int, ...], saved: Any, slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    _, pull = jax.vjp(lambda x: _native(x, kernel, strides), x)
-    before = pull(slope)[0]
+    if math.prod(strides) == 1:  # as a forward pass, which XLA does faster than its own gradient
+        before = _native(slope, jnp.flip(kernel, (0, 1)).swapaxes(-1, -2), strides)
+    else:
+        _, pull = jax.vjp(lambda x: _native(x, kernel, strides), x)
+        before = pull(slope)[0]
     with jax.named_scope("kernel gradient"):
         return before, _gradient_of_kernel(x, slope, kernel, strides)
 
@@ -228,7 +237,30 @@ def _gradient_of_kernel(x: Array, slope: Array, kernel: Array, strides: tuple[in
     if math.prod(kernel.shape[:2]) == 1:
         _, pull = jax.vjp(lambda w: _native(x, w, strides), kernel)
         return pull(slope)[0]
+    rows, columns, features = x.shape[1:]
+    few = math.prod(strides) == 1 and kernel.shape[0] == 3 and rows * columns <= FEW
+    if few and min(rows, features) >= FEWEST and x.dtype == jnp.float32:
+        return _filtered_gradient(x, slope, partial(_of_rows, columns=kernel.shape[1]))
     return _by_blocks(x, slope, kernel.shape, strides)
+
+
+def _of_rows(x: Array, slope: Array, columns: int) -> Array:
+    """The kernel gradient (columns, feature, out) of a convolution along rows alone.
+
+    What has fewer features is shifted, by all columns at once.
+    """
+    features, out, half = x.shape[-1], slope.shape[-1], columns // 2
+    padding = (*((0, 0),) * (x.ndim - 2), (half, half), (0, 0))
+    turned = out <= features
+    moved = jnp.pad(slope if turned else x, padding)
+    shifts = [moved[..., j : j + x.shape[-2], :] for j in range(columns)]
+    wide = jnp.concatenate(shifts[::-1] if turned else shifts, axis=-1)
+    if turned:
+        found = x.reshape(-1, features).T @ wide.reshape(-1, columns * out)
+        return found.reshape(features, columns, out).swapaxes(0, 1)
+    return (wide.reshape(-1, columns * features).T @ slope.reshape(-1, out)).reshape(
+        columns, features, out
+    )
 
 
 def _by_blocks(x: Array, slope: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

@@ -126,10 +126,10 @@ def plan_for(
     little memory.
     """
     if dims not in (2, 3) or slices < 1 or slices % 2 == 0:
-        raise InputError(f"dims is 2 or 3 and slices odd, got dims={dims} and slices={slices}")
+        raise InputError(f"`dims` is 2 or 3 and `slices` odd, got dims={dims} and slices={slices}")
     if not (1 <= base_width <= max_width and memory_gib > 0):
         raise InputError(
-            f"base_width {base_width} must be from 1 to max_width {max_width}, and memory_gib "
+            f"`base_width` {base_width} must be from 1 to max_width {max_width}, and `memory_gib` "
             f"{memory_gib} positive"
         )
     slices = slices if dims == 2 else 1
@@ -205,7 +205,7 @@ def _fit_patch(
         if not free:
             raise InputError(
                 f"a training step needs {needed / 2**30:.2g} GiB even for the patch {patch}, and "
-                f"memory_gib is {budget / 2**30:.2g}; raise it or lower base_width or max_width"
+                f"`memory_gib` is {budget / 2**30:.2g}; raise it or lower `base_width` or max_width"
             )
         longest = max(free, key=lambda axis: patch[axis] * spacing[axis])
         patch = tuple(shorter[a] if a == longest else n for a, n in enumerate(patch))

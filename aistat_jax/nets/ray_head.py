@@ -110,14 +110,23 @@ def ray_signs(x: Float[Any, "target ray position feature"], log_radius: Any) -> 
 
 
 def _crossing(odds: Float[Array, "target ray position"]) -> tuple[Array, Array]:
-    """Where log-odds first fall below 0 from within: as a log radius, and in steps."""
-    count = jnp.cumprod(odds > 0, axis=-1).sum(axis=-1)
+    """Where log-odds fall below 0, as a log radius, and in steps.
+
+    The first time after they are first above 0, if that is within the rough radius: the centre of a
+    region that is no star, or of a faint one, may lie outside of it. On a ray without, the rough
+    radius.
+    """
+    number = jnp.arange(odds.shape[-1])
+    positive = odds > 0
+    starts = positive & (jnp.asarray(POSITIONS) <= 0)
+    first = jnp.argmax(starts, axis=-1)[..., None]
+    count = jnp.cumprod(positive | (number < first), axis=-1).sum(axis=-1)
     before = jnp.clip(count - 1, 0, len(POSITIONS) - 2)
     inner = jnp.take_along_axis(odds, before[..., None], axis=-1)[..., 0]
     outer = jnp.take_along_axis(odds, before[..., None] + 1, axis=-1)[..., 0]
     crosses = (inner > 0) & (outer <= 0)
     share = jnp.where(crosses, inner / jnp.where(crosses, inner - outer, 1.0), 0.5)
-    place = before + share
+    place = jnp.where(starts.any(axis=-1), before + share, -POSITIONS[0] / STEP)
     return POSITIONS[0] + STEP * place, place
 
 

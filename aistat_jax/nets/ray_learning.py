@@ -79,8 +79,8 @@ def crossed_heads(
     drawn_of = [name for name, found in targets.items() if any(np.any(t.drew) for t in found)]
     if len(drawn_of) < 2:
         raise InputError(
-            "a contour head needs targets of at least 2 patients to learn from; something was "
-            f"drawn of {len(drawn_of)}"
+            "a contour head needs targets of at least 2 patients to learn from; what was drawn was "
+            f"found in {len(drawn_of)}"
         )
     tell, pool = progress or (lambda done, of: None), pooled(targets)
     folds, rng = min(folds, len(drawn_of)), np.random.default_rng(seed)

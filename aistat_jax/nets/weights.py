@@ -113,10 +113,10 @@ def save_net(net: Net, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def load_net(name: str | os.PathLike[str]) -> Net:
-    """A shipped network by its name, or one of your own by its folder.
+def net_folder(name: str | os.PathLike[str]) -> Path:
+    """Where a network is that predicts images: a shipped one by its name, or a folder.
 
-    Raises InputError for an unknown name, damaged weights, or weights of another plan.
+    Raises InputError where there is none, and says which there are.
     """
     folder = SHIPPED / name if Path(name).name == str(name) else Path(name)
     if not (folder / "plan.json").is_file():
@@ -126,13 +126,22 @@ def load_net(name: str | os.PathLike[str]) -> Net:
         if str(name) in surfaces or (Path(name) / "surface.json").is_file():
             raise InputError(
                 f"the network {name} reads whole surfaces, each around a point, and predicts no "
-                "image; pass it to contour, with point_mm"
+                "image; pass it to contour, with `point_mm`"
             )
         known = ", ".join(sorted([*shipped_nets(), *surfaces])) or "none"
         raise InputError(
             f"there is no network {str(name)!r}: shipped are {known}; or pass the folder that "
             "training wrote"
         )
+    return folder
+
+
+def load_net(name: str | os.PathLike[str]) -> Net:
+    """A shipped network by its name, or one of your own by its folder.
+
+    Raises InputError for an unknown name, damaged weights, or weights of another plan.
+    """
+    folder = net_folder(name)
     plan = load_plan(folder / "plan.json")
     files = sorted(folder.glob("member-*.safetensors"), key=lambda f: int(f.stem.split("-")[1]))
     if not files:

@@ -24,6 +24,7 @@ GRADES: tuple[CaseGrade, ...] = ("green", "amber", "red")
 LOCAL_CUTS = (0.05, 0.25)  # probability of being off by more than the tolerance
 CASE_CUTS = (0.95, 0.80)  # posterior expected surface Dice at the tolerance
 PRESENCE_CUTS = (0.95, 0.50)  # probability that there is anything to contour
+ROOM = 1.5  # tolerances: with less room than so many, a boundary says little of where it might be
 SIZE_CUTS = (0.25, 0.75)  # half the 95% interval of the area, as a share of its median
 FINEST_TOLERANCE = 0.5  # pixels: below it no contour read off an image is green
 DEFAULT_TOLERANCE_MM = 2.0
@@ -104,9 +105,10 @@ def grade(
     the image or other evidence has something against the model (`Diagnostics.findings`; the whole
     boundary then has no better colour), where half the 95% interval of the area is more than 25%,
     and 75%, of its median, and where the tolerance is below half a pixel. Places where a chart
-    has less room than the tolerance are amber at best, and so is a case with more than 5% of
-    them. A posterior whose diagnostics refuse is red everywhere. The cut-offs are the project's
-    own.
+    has room for less than ROOM times the tolerance are amber at best and trusted to nothing, since
+    boundaries that cannot go farther say little of whether they should, and so is a case with more
+    than 5% of them. A posterior whose diagnostics refuse is red everywhere. The cut-offs are the
+    project's own.
 
     Raises InputError for a tolerance that is not positive, a tolerance in another unit than
     the image's, or fewer than 100 draws.
@@ -140,7 +142,9 @@ def _grade_at(
     exceedance = np.mean(np.abs(posterior.draws - estimate) > tolerance, axis=0)
     local = (exceedance >= LOCAL_CUTS[0]).astype(int) + (exceedance > LOCAL_CUTS[1])
     local = np.maximum(local, int(tolerance < _at_best(posterior)))
-    confined = _confined(posterior.chart, estimate, tolerance)
+    room = _room(posterior)
+    confined = room < ROOM * tolerance
+    local_trusted_to = np.where(room < ROOM * local_trusted_to, np.inf, local_trusted_to)
     local = np.maximum(local, confined.astype(int))
     distance, weight = apart
     agreement = float(weight[distance <= tolerance].sum())
@@ -155,12 +159,15 @@ def _grade_at(
         f"(green from {CASE_CUTS[0]:.0%}, amber from {CASE_CUTS[1]:.0%}).",
         _sentence(_where(posterior, half_width, exceedance, local, share, tolerance)),
     )
-    if float(share[confined].sum()) > 1 - CASE_CUTS[0]:
+    trusted_to = _trusted_to(posterior, distance, weight)
+    never = float(share[room < ROOM * trusted_to].sum()) > 1 - CASE_CUTS[0]
+    least = max(tolerance, trusted_to) if never else tolerance
+    cramped = float(share[room < ROOM * least].sum())
+    if cramped > 1 - CASE_CUTS[0]:
         case = max(case, 1)
         reasons = (
-            f"Along {_percent(float(share[confined].sum()))} of its {along} the outline that it "
-            f"started from leaves less room than {tolerance:.1f} {unit}: there it is believed as "
-            "drawn.",
+            f"Along {_percent(cramped)} of its {along} the outline that it started from leaves "
+            f"less room than {ROOM * least:.1f} {unit}: there it is believed as drawn.",
             *reasons,
         )
     everywhere = max((c.code for c in cautions if c.everywhere), default=0)
@@ -169,7 +176,7 @@ def _grade_at(
     local = np.maximum(local, everywhere)
     case = max(case, *(c.code for c in cautions), 0)
     reasons = (*(_sentence(c.text) for c in cautions), *reasons)
-    trusted_to = None if cautions else _trusted_to(posterior, distance, weight)
+    trusted_to = None if cautions or never else trusted_to
     if trusted_to is not None and tolerance < trusted_to:
         at_best = _at_best(posterior)
         case = max(case, int(tolerance < at_best))
@@ -195,16 +202,13 @@ def _grade_at(
     )
 
 
-def _confined(chart: Any, estimate: np.ndarray, tolerance: float) -> np.ndarray:
-    """Sites whose own ends let a boundary leave the estimate by no more than the tolerance.
-
-    None of a chart that goes as far everywhere: its prior is not bent, and draws that leave it are
-    found (`diagnostics.chart_reasons`).
-    """
-    low, high = chart.ends
+def _room(posterior: Posterior) -> Float[np.ndarray, " site"]:
+    """How far a boundary may leave the estimate, at sites with ends of their own; else infinite."""
+    low, high = posterior.chart.ends
+    estimate = np.asarray(posterior.estimate, dtype=float)
     if not (np.ptp(low) > 0 or np.ptp(high) > 0):
-        return np.zeros(len(estimate), bool)
-    return np.minimum(estimate - low, high - estimate) < tolerance
+        return np.full(len(estimate), np.inf)
+    return np.minimum(estimate - low, high - estimate)
 
 
 _SIZES, _LENGTHS = {2: "area", 3: "volume"}, {2: "length", 3: "surface"}
@@ -320,11 +324,11 @@ def _tolerance(unit: str, tolerance_mm: float | None, tolerance_px: float | None
         if tolerance_mm is not None or tolerance_px is None:
             raise InputError(
                 "this image has no spacing, so a tolerance in millimetres means nothing; "
-                "pass tolerance_px, or give the image a spacing"
+                "pass `tolerance_px`, or give the image a spacing"
             )
         tolerance = tolerance_px
     elif tolerance_px is not None:
-        raise InputError("this image is in millimetres; pass tolerance_mm, not tolerance_px")
+        raise InputError("this image is in millimetres; pass `tolerance_mm`, not `tolerance_px`")
     else:
         tolerance = DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm
     if not (np.isfinite(tolerance) and tolerance > 0):

@@ -92,7 +92,11 @@ def write_seg(
 
 
 def write_dicom(
-    folder: Path, case: Case, levels: Sequence[float] = (), channel: str | None = None
+    folder: Path,
+    case: Case,
+    levels: Sequence[float] = (),
+    channel: str | None = None,
+    margins: Mapping[str, Sequence[SafetyMargin]] | None = None,
 ) -> list[str]:
     """The DICOM files of a run, where its first channel is from DICOM; returns their names.
 
@@ -101,7 +105,9 @@ def write_dicom(
     if case.image.primary.origin is None and channel is None:
         return []
     writers = {
-        RTSTRUCT: lambda path: write_rtstruct(path, case, channel=channel, levels=levels),
+        RTSTRUCT: lambda path: write_rtstruct(
+            path, case, channel=channel, levels=levels, margins=margins
+        ),
         ESTIMATE: lambda path: write_seg(path, case, channel=channel, kind="estimate"),
         PROBABILITY: lambda path: write_seg(path, case, channel=channel),
     }

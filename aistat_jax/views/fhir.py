@@ -18,18 +18,19 @@ import aistat_jax
 from aistat_jax._errors import InputError
 from aistat_jax._files import write_whole
 from aistat_jax.case import Case
+from aistat_jax.fhir_status import FHIR as FHIR
+from aistat_jax.fhir_status import FINAL, PRELIMINARY
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.credible_regions import WORST
 from aistat_jax.uncertainty.probability import ML
 
-FHIR = "fhir.json"
 UCUM = "http://unitsofmeasure.org"
 SNOMED, LOINC = "http://snomed.info/sct", "http://loinc.org"
 DICOM_UID = "urn:dicom:uid"
 DICOM_CODES = "http://dicom.nema.org/resources/ontology/DCM"
 SIZES = {2: ("42798000", "Area"), 3: ("118565006", "Volume")}
 UNITS = {"mm3": ("cm3", 1 / ML), "mm2": ("mm2", 1.0), "mm": ("mm", 1.0)}
-STATUS = ("preliminary", "final")
+STATUS = (PRELIMINARY, FINAL)
 SUBJECT = {"display": "the patient of the imaging study"}
 Resource = dict[str, Any]
 
@@ -47,8 +48,8 @@ def fhir_bundle(case: Case, *, status: str = "preliminary") -> dict[str, Any]:
     interval, mean and sd as components (UCUM: volumes in cm3, areas in mm2; without spacing in
     {px3} and {px2}), and one of its grade, with the reasons as notes; and an ImagingStudy for each
     study that the channels are from, where they are from DICOM. `status` is that of report and
-    Observations: "preliminary", or "final" where a person has signed. The same case gives the same
-    bundle, identifiers included.
+    Observations: "preliminary", or "final" where a person has signed, which `sign` says in a
+    file. The same case gives the same bundle, and the same identifiers with either status.
 
     Raises InputError for another status, where the library (the extra fhir) is missing, and for
     whatever does not make valid FHIR.
@@ -82,8 +83,9 @@ def fhir_bundle(case: Case, *, status: str = "preliminary") -> dict[str, Any]:
 
 
 def _entry(resource: Resource, key: str) -> dict[str, Any]:
-    """A resource under a name that is made of what it says."""
-    said = json.dumps([key, resource], sort_keys=True)
+    """A resource under a name that is made of what it says, whoever has signed it."""
+    named = {name: value for name, value in resource.items() if name != "status"}
+    said = json.dumps([key, named], sort_keys=True)
     return {"fullUrl": uuid.uuid5(uuid.NAMESPACE_OID, said).urn, "resource": resource}
 
 

@@ -56,7 +56,7 @@ def plot_margins(
         for one in several
     ):
         raise InputError("margins of several targets do not go into one figure; draw each its own")
-    shown = _planes(image, several, channel, at)
+    shown = planes_of(image, first.chart, [one.outer for one in several], channel, at)
     window = common_window([each for _, each, _ in shown], [limits for *_, limits in shown])
     with page(width_mm, inches=7.6 if len(shown) > 1 else 4.4) as made:
         grid = made.figure.add_gridspec(2, 1, height_ratios=[3.0, _BARS_INCHES])
@@ -74,16 +74,19 @@ def plot_margins(
         return settle(made, _handles(margins, made.scale))
 
 
-def _planes(
+def planes_of(
     image: Image,
-    margins: Sequence[SafetyMargin],
+    chart: Any,
+    boundaries: Sequence[Float[np.ndarray, " site"]],
     channel: str | None,
     at: Sequence[float] | np.ndarray | None,
 ) -> list[tuple[str, ChannelSlice, Limits]]:
-    """The planes that are drawn: the name, the image on it and what is seen of it."""
-    source, first = image.primary if channel is None else image[channel], margins[0]
-    chart = first.chart
-    points = np.concatenate([chart.points(one.outer) for one in margins])
+    """The planes that boundaries are drawn on: the name, the image on it and what is seen of it.
+
+    Their own slice, without a name, or the patient's three through `at`, for surfaces.
+    """
+    source = image.primary if channel is None else image[channel]
+    points = np.concatenate([chart.points(values) for values in boundaries])
     low, high = points.min(axis=0), points.max(axis=0)
     half = 0.58 * float((high - low).max()) + float(source.grid.spacing.min())
     middle = (low + high) / 2

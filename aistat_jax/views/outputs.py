@@ -12,25 +12,32 @@ from typing import Any
 
 import numpy as np
 
+from aistat_jax._errors import InputError
 from aistat_jax._files import move_in, staged_folder, write_whole
 from aistat_jax._folders import CASE_FILES
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import write_nifti
+from aistat_jax.planning.dose import write_dose
+from aistat_jax.signed_parts import CONTOURS, POLYGONS
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
 from aistat_jax.views.anonymous import anonymous_case
 from aistat_jax.views.case import MOST_PANELS, plot_case, plot_slices
+from aistat_jax.views.contributions import write_contributions
 from aistat_jax.views.dicom_files import write_dicom
 from aistat_jax.views.fhir import FHIR, write_fhir
 from aistat_jax.views.figures import plot_contours
+from aistat_jax.views.geojson import Margins, geojson_text
 from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
-from aistat_jax.views.summary import place_of, summary_of
+from aistat_jax.views.summary import margins_summary, place_of, summary_of
 from aistat_jax.views.surface_case import surface_figures, write_surfaces
 from aistat_jax.views.surface_files import sections_csv
 from aistat_jax.views.unrolled import plot_unrolled, value_word
+
+DOSE = "dose_painting.nii.gz"
 
 
 def write_case(
@@ -39,7 +46,10 @@ def write_case(
     *,
     levels: Sequence[float] = (),
     series: str | None = None,
+    margins: Margins | None = None,
+    dose_gy: tuple[float, float] | None = None,
     fhir: bool = False,
+    contributions: bool = False,
     anonymous: bool = False,
 ) -> list[str]:
     """Write every output of a case into a folder, all files or none; returns their names.
@@ -48,15 +58,21 @@ def write_case(
     instead of probability.nii.gz, and surfaces as PLY instead of GIFTI. An image that was read from
     DICOM gets rtstruct.dcm (`write_rtstruct`, with contours at the probabilities `levels`),
     segmentation.dcm and probability.dcm (`write_seg`), which refer to the series of its first
-    channel, or of the channel `series`. With `fhir` there is fhir.json too (`fhir_bundle`).
-    `anonymous` leaves out of all files what a series says of patient and study, and the names of
-    files (`anonymous_case`).
+    channel, or of the channel `series`. `margins` of the case's posteriors, by name, are contours
+    of their own in contours.geojson and rtstruct.dcm, and numbers in summary.json. `dose_gy` are
+    the doses of dose_painting.nii.gz, which `write_dose` writes on that channel. With `fhir` there
+    is fhir.json too (`fhir_bundle`), with `contributions` contributions.csv and .png
+    (`write_contributions`, which fits again). `anonymous` leaves out of all files what a series
+    says of patient and study, and the names of files (`anonymous_case`).
     Files of an earlier case in the folder go. Raises InputError when it cannot be written.
     """
     out = Path(folder).expanduser().absolute()
     case = anonymous_case(case) if anonymous else case
     with staged_folder(out) as staging:
-        names = write_files(staging, case, levels, series, fhir=fhir)
+        names = write_files(
+            staging, case, levels, series, margins=margins, dose_gy=dose_gy, fhir=fhir,
+            contributions=contributions,
+        )  # fmt: skip
         move_in(staging, out, old=earlier_files(out), last=("summary.json",))
     return names
 
@@ -77,8 +93,11 @@ def write_files(
     levels: Sequence[float] = (),
     series: str | None = None,
     *,
+    margins: Margins | None = None,
+    dose_gy: tuple[float, float] | None = None,
     pictures: bool = True,
     fhir: bool = False,
+    contributions: bool = False,
 ) -> list[str]:
     """Write every output of a case into an existing folder; returns the files' names.
 
@@ -87,18 +106,28 @@ def write_files(
     from aistat_jax.inference.store import save_posterior
 
     summary = summary_of(case)
+    if margins:
+        summary["margins"] = margins_summary(margins)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(folder / "summary.json", text + "\n")
     save_posterior(folder / "posterior.nc", case.posteriors)
     names = ["summary.json", "posterior.nc", write_probability(folder, case)]
-    write_contours(folder / "contours.csv", case)
+    drawn = [write_contours(folder / CONTOURS, case).name]
+    drawn.append(write_contours(folder / POLYGONS, case, margins=margins).name)
+    if dose_gy is not None:
+        low, high = dose_gy
+        channel = case.image.primary if series is None else case.image[series]
+        path = write_dose(folder / DOSE, case.posteriors, channel, low_gy=low, high_gy=high)
+        drawn.append(path.name)
     solid = case[0].chart.dims == 3
     surfaces = write_surfaces(folder, case) if solid else []
-    dicom = write_dicom(folder, case, levels, series)
+    more = write_dicom(folder, case, levels, series, margins)
     if fhir:
-        dicom.append(write_fhir(folder / FHIR, case).name)
+        more.append(write_fhir(folder / FHIR, case).name)
+    if contributions:
+        more += write_contributions(folder, case)
     if not pictures:
-        return [*names, "contours.csv", *surfaces, *dicom]
+        return [*names, *drawn, *surfaces, *more]
     shown = surface_figures(case) if solid else _slice_figures(case)
     save_figure(shown[0][1], folder / "figure.png")
     write_report(
@@ -110,7 +139,7 @@ def write_files(
         pictures=[] if solid else plot_slices(case.image, case.contours, channel=home_of(case)),
         size=stack_size(case.contours),
     )
-    return [*names, "contours.csv", "figure.png", *surfaces, *dicom, "report.html"]
+    return [*names, *drawn, "figure.png", *surfaces, *more, "report.html"]
 
 
 def _slice_figures(case: Case) -> list[tuple[str, Any]]:
@@ -125,15 +154,28 @@ def _slice_figures(case: Case) -> list[tuple[str, Any]]:
     return [(f"{caption}.", overview), *_more_figures(case, channel)]
 
 
-def write_contours(path: Path, case: Case) -> Path:
-    """The estimate and the band's two edges as points, one row a ray; of surfaces, their sections.
+def write_contours(
+    path: str | os.PathLike[str], case: Case, *, margins: Margins | None = None
+) -> Path:
+    """Write the estimate and the band's two edges: a table (.csv) or polygons (.geojson).
+
+    The ending decides. GeoJSON is as `contours_geojson` says, and has the contours of `margins`
+    too. A table has points, one row a ray; of surfaces, their sections.
 
     Millimetres in the patient's RAS+ frame (x to the Right, y to the Anterior, z to the
     Superior), or pixel indices for an image without spacing; slice counts from 0 along the
     canonical third axis of the channel. The smallest tolerance at which a place is green is empty
     where there is none. Sections of a surface are closed curves with vertices of
     their own: edges of the band have rows, by "kind", and not columns.
+
+    Raises InputError for another ending, and for margins in a table.
     """
+    path = Path(path)
+    if path.suffix == ".geojson":
+        return write_whole(path, geojson_text(case, margins))
+    if path.suffix != ".csv" or margins:
+        what = "margins are written as .geojson" if margins else "contours end in .csv or .geojson"
+        raise InputError(f"{path}: {what}; rename the output")
     unit = case.image.unit
     if case[0].chart.dims == 3:
         bands = [contour.band for contour in case]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 import aistat_jax
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.case import Case
+from aistat_jax.planning.margins import SafetyMargin
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
@@ -120,6 +121,26 @@ def _chosen(case: Case) -> dict[str, Any]:
         keys = "id", "chart", "reason"
         found["charts"] = [dict(zip(keys, each, strict=True)) for each in case.charts]
     return found
+
+
+def margins_summary(margins: Mapping[str, Sequence[SafetyMargin]]) -> dict[str, Any]:
+    """Margins by name and target: by which rule, how far towards each side, and how well it covers.
+
+    `expected` and `probability` are of delineation alone, as `SafetyMargin.outer_covers`.
+    """
+    return {
+        name: {
+            margin.target_id: {
+                "kind": margin.kind,
+                "share": margin.share,
+                "expected": margin.outer_covers.expected,
+                "probability": margin.outer_covers.probability,
+                f"by_axis_{margin.unit}": margin.by_axis(),
+            }
+            for margin in several
+        }
+        for name, several in margins.items()
+    }
 
 
 def place_of(contour: Contour, image: Image) -> dict[str, Any]:

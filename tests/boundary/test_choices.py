@@ -203,7 +203,7 @@ def test_a_ball_with_a_thin_horn_is_told_by_offsets(half):
 
 @pytest.mark.parametrize("chart", ["round", "Star", ""])
 def test_another_word_is_refused(chart):
-    with pytest.raises(aj.InputError, match='chart must be "star" .*, "offset" .* or "auto", got'):
+    with pytest.raises(aj.InputError, match='`chart` must be "star" .* "offset" .* "auto", got'):
         aj.find_targets(image_of(DISC), mask=DISC[:, :, None] > 0, chart=chart)
 
 

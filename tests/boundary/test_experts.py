@@ -81,12 +81,12 @@ def test_a_law_is_the_prior_of_a_boundary():
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({}, "pass point_mm"),
-        ({"point_mm": MIDDLE, "dims": 2}, "nor dims=2"),
-        ({"point_mm": MIDDLE, "slices": [3]}, "neither mask, slices"),
-        ({"point_mm": MIDDLE, "threshold": 2.0}, "drop threshold"),
-        ({"point_mm": MIDDLE, "radius_mm": 9.0}, "drop radius_mm"),
-        ({"point_mm": MIDDLE, "chart": "offset"}, "drop chart"),
+        ({}, "pass `point_mm`"),
+        ({"point_mm": MIDDLE, "dims": 2}, "nor `dims=2`"),
+        ({"point_mm": MIDDLE, "slices": [3]}, "neither `mask`, `slices`"),
+        ({"point_mm": MIDDLE, "threshold": 2.0}, "drop `threshold`"),
+        ({"point_mm": MIDDLE, "radius_mm": 9.0}, "drop `radius_mm`"),
+        ({"point_mm": MIDDLE, "chart": "offset"}, "drop `chart`"),
     ],
 )
 def test_what_it_cannot_be_asked(asked: dict, words: str):
@@ -118,7 +118,7 @@ def test_points_say_which_reading_the_expert_s_is_of():
 
 def test_a_network_says_what_it_is_for():
     image = image_of_balls([Ball(MIDDLE, 20.0, 8.0)], seed=0)
-    with pytest.raises(InputError, match="pass it to contour, with point_mm"):
+    with pytest.raises(InputError, match="pass it to contour, with `point_mm`"):
         aj.load_net(NET)
     with pytest.raises(InputError, match="lesion-pet-3d"):
         aj.load_net("lesion-pet-4d")

@@ -143,7 +143,7 @@ def test_where_no_star_holds_all_points_offsets_do():
          "no reading of the image holds .* and leaves out"),
         ({"point_mm": CENTRE, "outside_mm": (500.0, 0.0, 0.0)}, "lies outside channel PT"),
         ({"point_mm": CENTRE, "edge_mm": (1.0, 2.0)}, "three finite coordinates"),
-        ({"outside_mm": CENTRE}, "say more of what lies at point_mm"),
+        ({"outside_mm": CENTRE}, "say more of what lies at `point_mm`"),
         ({"box_mm": [(24, 45, 15), (54, 45, 45)]}, "has no volume"),
         ({"box_mm": [(-24, 45, 15), (54, 75, 45)]}, "reaches out of channel PT"),
         ({"box_mm": [(0, 0, 0), (100, 110, 58)]}, "of the image; draw it closely"),

@@ -123,7 +123,7 @@ def test_a_ball_that_is_cut_off_is_doubted():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"radius_mm": 12.0}, "how large what lies at point_mm is"),
+        ({"radius_mm": 12.0}, "how large what lies at `point_mm` is"),
         ({"radius_mm": 12.0, "point_mm": CENTRE, "threshold": 3.0}, "pass these two alone"),
         ({"radius_mm": -1.0, "point_mm": CENTRE}, "must be a positive number, got -1.0"),
         ({"radius_mm": np.nan, "point_mm": CENTRE}, "must be a positive number"),

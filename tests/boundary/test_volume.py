@@ -52,7 +52,7 @@ def test_what_does_not_show_its_surface_is_contoured_in_slices(like, mask, words
     choice = chosen_dims(like, mask)
     assert choice.dims == 2
     assert words in choice.reason
-    with pytest.raises(aj.InputError, match=f"{words}.*; contour it slice by slice .dims=2."):
+    with pytest.raises(aj.InputError, match=f"{words}.*; contour it slice by slice .`dims=2`."):
         volume_target(mask, like.grid)
 
 

@@ -119,6 +119,59 @@ def test_refusals_are_one_sentence_and_write_nothing(study, monkeypatch, capsys,
     assert not (study / "out").exists()
 
 
+def moved(step):
+    """Slices that lie elsewhere, by their number."""
+
+    def change(said, n):
+        x, y, z = said.ImagePositionPatient
+        said.ImagePositionPatient = list(np.array([x, y, z]) + step(n))
+
+    return change
+
+
+def turned(said, n):
+    said.ImageOrientationPatient = [0, 1, 0, 0, 0, -1] if n == 3 else said.ImageOrientationPatient
+
+
+def resized(said, n):
+    said.PixelSpacing = [2, 2] if n == 3 else said.PixelSpacing
+
+
+def lost(said, n):
+    x, y, z = said.ImagePositionPatient
+    said.ImagePositionPatient = [x, y, z + 15 * (n > 5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (turned, "slices of one series differ in ImageOrientationPatient: it mixes directions"),
+        (resized, "slices of one series differ in PixelSpacing: it mixes pixel spacings"),
+        (lost, "about 3 slices are missing: between 125.00 and 145.00 mm along the normal"),
+        (moved(lambda n: np.array([0, 0, float(n == 4)])), "slices are unevenly spaced, from"),
+        (moved(lambda n: np.array([0, 0.5 * n, 0])), "slices shift by 0.5 mm along their plane"),
+        (moved(lambda n: np.array([0, 0, -5.0 * (n % 2)])), "several slices lie at 100.00 mm"),
+    ],
+)
+def test_what_cannot_be_stacked_is_said_in_plain_words(tmp_path, capsys, change, sentence):
+    """Of an image and of a manifest's; options in the sentence are none where none is at fault."""
+    folder = save_series(tmp_path / "pt", change=change)
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["contour", str(folder), "--point=-3,-7,126", *out]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "--" not in said.replace(str(tmp_path), "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contour_on_no_slice_is_said_in_plain_words(study, capsys):
+    path = save_structures(study / "off.dcm", {"GTV": [square(500.0)]})
+    assert contour(study, "--mask", str(path)) == 2
+    said = capsys.readouterr().err
+    assert "where slices run from" in said
+    assert "--" not in said.replace(str(study), "")
+
+
 def test_doctor_says_what_a_folder_holds(study, capsys):
     (study / "notes.txt").write_text("not DICOM")
     assert main(["doctor", str(study)]) == 0
@@ -131,10 +184,33 @@ def test_doctor_says_what_a_folder_holds(study, capsys):
     def weightless(said, n):
         del said.PatientWeight
 
+    assert "on the slices of CT “made CT” of 12 files and of PT “made PT” of 12 files" in printed
+    place = str(study)
+    assert f"next: aistat contour {place} --ct {place} --point=X,Y,Z" in printed
+
     save_series(study / "pt2", change=weightless, series="1.2.3.600")
     assert main(["doctor", str(study / "pt2")]) == 1
     printed = capsys.readouterr().out
     assert "PROBLEM  PT “made PT” of 12 files: holds Bq/ml: no SUV: PatientWeight" in printed
+    assert "next: " not in printed
+
+
+def test_doctor_says_how_to_choose_of_two_series(study, capsys):
+    def other(said, n):
+        said.SeriesDescription = "NAC"
+        said.ImagePositionPatient = [*said.ImagePositionPatient[:2], 102 + 5 * n]
+
+    save_series(study / "nac", change=other, series="1.2.3.700")
+    assert main(["doctor", str(study)]) == 1
+    printed = capsys.readouterr().out
+    place = str(study)
+    which = f"'{place}#NAC', '{place}#made PT'"
+    assert f"PROBLEM  2 series could be channel PT: say which, behind a #: {which}" in printed
+    assert "could be channel CT" not in printed
+    assert "and of PT “NAC”" not in printed  # between whose slices the regions lie
+    assert f"next: aistat contour '{place}#NAC' --ct {place} --point=X,Y,Z" in printed
+    chosen = [f"{place}#made PT", "--mask", str(study / "rs.dcm"), "--mask-roi", "GTV"]
+    assert main(["contour", *chosen, "--out", str(study / "out"), "--draws", "200"]) == 0
 
 
 def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):
@@ -146,3 +222,54 @@ def test_an_image_that_is_not_dicom_gets_no_dicom_files(tmp_path, monkeypatch):
     options = [f"--point={at}", "--out", str(tmp_path / "out"), "--draws", "200"]
     assert main(["contour", str(tmp_path / "PT.nii.gz"), *options]) == 0
     assert not {path.name for path in (tmp_path / "out").iterdir()} & DICOM
+
+
+def test_margins_and_a_dose_go_out_with_the_rest(study, capsys):
+    options = ["--ct", str(study / "ct"), "--mask", str(study / "rs.dcm"), "--mask-roi", "rough"]
+    options += ["--rtstruct-on", "CT", "--margin", "0.9,0.9", "--dose", "60,70"]
+    assert contour(study, *options) == 0
+    printed, out = capsys.readouterr().out, study / "out"
+    assert "expected coverage margin, mm" in printed
+    assert "dose_painting.nii.gz" in printed
+    regions = aj.read_structures(out / "rtstruct.dcm")
+    assert {"aistat_margin", "aistat_margin_in"} < set(regions.names)
+    posteriors = aj.load_posterior(out / "posterior.nc")
+    image = aj.read_image(CT=study / "ct")
+    curves = aj.curves_of(regions["aistat_margin"], image.primary)
+    said = json.loads((out / "summary.json").read_text())["margins"]["margin"]
+    features = json.loads((out / "contours.geojson").read_text())["features"]
+    for posterior in posteriors:
+        margin = aj.coverage_margin(posterior, share=0.9, probability=0.9)
+        (curve,) = curves[image.primary.grid.number_of(posterior.chart.plane)]
+        assert curve.area == pytest.approx(margin.content("outer"), rel=1e-4)
+        assert said[posterior.target_id]["by_axis_mm"] == pytest.approx(margin.by_axis())
+        kinds = {each["properties"]["kind"] for each in features
+                 if each["properties"]["target"] == posterior.target_id}  # fmt: skip
+        assert kinds == {"estimate", "lower", "upper", "margin", "margin_in"}
+    dose = aj.read_image(D=out / "dose_painting.nii.gz")["D"]
+    wanted = aj.dose_prescription(posteriors, image.primary.grid, low_gy=60, high_gy=70)
+    assert np.allclose(dose.values, wanted, atol=1e-4)
+    assert 60 < dose.values.max() <= 70
+    check_valid(out / "rtstruct.dcm")
+    assert contour(study, *options[:6]) == 0  # without them nothing of them is left
+    assert not (out / "dose_painting.nii.gz").exists()
+    assert "margins" not in json.loads((out / "summary.json").read_text())
+    assert "aistat_margin" not in aj.read_structures(out / "rtstruct.dcm").names
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--margin", "98,95", "--margin 98,95 is not understood"),
+        ("--margin", "0.9,0.9,0.9", "write a share and a probability between 0 and 1"),
+        ("--dose", "70,60", "--dose 70,60 is not understood"),
+        ("--dose", "sixty", "write two doses in Gy, the lower one first"),
+        ("--dose", "60,inf", "--dose 60,inf is not understood"),
+    ],
+)
+def test_margins_and_doses_that_cannot_be_meant_are_refused(study, capsys, option, value, part):
+    assert contour(study, "--threshold", "2", option, value) == 2
+    said = capsys.readouterr().err
+    assert part in said
+    assert said.count("\n") == 1
+    assert not (study / "out").exists()

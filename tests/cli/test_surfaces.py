@@ -16,8 +16,8 @@ from tests.helpers import horseshoe_depth, make_volume
 from tests.test_case import balls
 
 POINT = "63,61,40"
-SLICED = {"aistat.json", "contours.csv", "figure.png", "posterior.nc", "probability.nii.gz",
-          "report.html", "summary.json"}  # fmt: skip
+SLICED = {"aistat.json", "contours.csv", "contours.geojson", "figure.png", "posterior.nc",
+          "probability.nii.gz", "report.html", "summary.json"}  # fmt: skip
 SURFACES = {f"surface{part}.gii" for part in (".surf", ".shape", ".lower.surf", ".upper.surf")}
 
 
@@ -131,7 +131,7 @@ def test_a_lesion_cut_by_the_border_is_refused_in_space_and_goes_in_slices(pet, 
     assert contour(path, "--dims", "3", at=point) == 2
     err = capsys.readouterr().err
     assert "the image ends in slice 0, in the middle of the lesion" in err
-    assert "contour it slice by slice (--dims=2)" in err
+    assert "contour it slice by slice (--dims 2)" in err
     assert not (path.parent / "out").exists()
 
 

@@ -141,7 +141,7 @@ class Here:
     @contextmanager
     def hired(self, cases: int) -> Iterator[Crew]:
         with distributed.Client(
-            processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None,
+            processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0",
             memory_limit=0,
         ) as client:  # fmt: skip
             yield Crew(client, "one worker, here")

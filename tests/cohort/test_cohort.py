@@ -203,8 +203,9 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
     for seed, name in enumerate(("CHUM-001", "CHUS-002")):
         write_hecktor(folder, name, seed)
     assert here(folder, out) == 2
-    assert "what to contour in each case is not said; pass a --threshold, a --net, or a" in (
-        capsys.readouterr().err
+    assert (
+        "what to contour in each case is not said; pass --threshold, --net or --target-label"
+        in (capsys.readouterr().err)
     )
     labels = "--target-label", "GTVp", "--reference-label", "GTVp"
     assert main(["cohort", str(folder), "--out", str(out), "--draws", "100", "--no-pictures",
@@ -229,7 +230,10 @@ def test_a_folder_of_a_known_layout_is_a_cohort(here, tmp_path, capsys):
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(here, tmp_path, capsys):
     manifest, out = write_cases(tmp_path / "data", 1), tmp_path / "out"
     for options, sentence in (
-        (("--threshold", "2", "--net", "lesion-pet-2d"), "--net finds the target itself"),
+        (
+            ("--threshold", "2", "--net", "lesion-pet-2d"),
+            "net finds the target itself; drop threshold",
+        ),
         (("--target-label", "1"), "--target-label names a label of a folder's layout"),
         (("--workers", "0"), "--workers must be at least 1"),
         (("--memory-gib", "-1"), "--memory-gib -1 must be a positive number"),

@@ -92,9 +92,22 @@ def test_masks_are_files_of_the_manifests_folder_too(scans):
         ("id,PT,point,draws\nP1,images/a.nii.gz,1 2 3,50\n", "draws 50 is too few for a band"),
         ("id,PT,point,seed\nP1,images/a.nii.gz,1 2 3,1.5\n", "seed '1.5' is not a whole number"),
         ("id,PT,point,channel\nP1,images/a.nii.gz,1 2 3,MR\n", "there is no channel MR among"),
-        ("id,PT,point\nP1,images/a.nii.gz,\n", "pass one of point_mm, mask, threshold and net"),
+        ("id,PT,point\nP1,images/a.nii.gz,\n", "pass one of point, mask, threshold and net"),
         ("id,PT,slices,threshold\nP1,images/a.nii.gz,point,2\n", "slices of the point need a"),
         ('id,PT,point\nP1,"images/a.nii.gz,1 2 3\n', "this is not a CSV file"),
+        (
+            "id,PT,net\nP1,images/a.nii.gz,nobody\n",
+            "row 2 (P1): there is no network 'nobody': shipped are",
+        ),
+        ("id,PT,box\nP1,images/a.nii.gz,1 2 3\n", "box '1 2 3' is not six numbers"),
+        (
+            "id,PT,point,net,dims\nP1,images/a.nii.gz,1 2 3,lesion-pet-2d,3\n",
+            "row 2 (P1): net reads contours slice by slice; drop dims, or net",
+        ),
+        (
+            "id,PT,point,mask_roi\nP1,images/a.nii.gz,1 2 3,GTV\n",
+            "mask_roi names a region of",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused_in_a_sentence(scans, text, sentence):

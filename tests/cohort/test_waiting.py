@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import aistat_jax as aj
+from aistat_jax.cli.options import in_flags
 from aistat_jax.cohort import run
 from aistat_jax.cohort.task import Outcome
 from aistat_jax.cohort.workers import Crew
@@ -38,7 +39,7 @@ class Late:
         with (
             distributed.LocalCluster(
                 n_workers=self.first, threads_per_worker=1, processes=False, memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             distributed.Client(cluster) as client,
         ):  # fmt: skip
@@ -101,8 +102,9 @@ def test_jobs_of_slurm_that_die_before_they_register_are_said(manifest, tmp_path
 
 def test_a_scheduler_without_workers_is_refused(manifest, tmp_path):
     out = tmp_path / "out"
-    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
         address = cluster.scheduler_address
-        with pytest.raises(aj.InputError, match="it has no workers; start workers by dask worker"):
+        said = pytest.raises(aj.InputError, match="it has no workers; start workers by dask worker")
+        with said, in_flags("workers"):  # on the command line as in Python
             aj.contour_cohort(manifest, out, workers=aj.Scheduler(address), **OPTIONS)
     assert not out.exists()

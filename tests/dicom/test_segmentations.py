@@ -89,3 +89,31 @@ def test_what_is_not_of_the_image_is_refused(tmp_path):
     with pytest.raises(InputError, match="do not match channel CT"):
         write_segmentation(tmp_path / "d.dcm", [Segment("GTV", mask[:-1])], channel)
     assert not (tmp_path / "d.dcm").exists()
+
+
+def test_a_probability_is_read_as_what_a_network_says(tmp_path):
+    image = aj.read_image(PT=save_series(tmp_path / "pt"))
+    case = case_of(image, stars(image))
+    path = aj.write_seg(tmp_path / "probability.dcm", case)
+    wanted = aj.probability_map(case.posteriors, image.primary.grid)
+    odds = aj.read_output(path, image.primary)
+    assert np.abs(1 / (1 + np.exp(-odds)) - wanted).max() <= 0.5 / 255 + 1e-6
+    surest = np.log((255 - 0.5) / 0.5)
+    assert np.abs(odds).max() == pytest.approx(surest)  # no surer than half a step
+    assert np.array_equal(odds > 0, aj.read_segmentation(path, image.primary) > 0.5)
+    mask = aj.write_seg(tmp_path / "estimate.dcm", case, kind="estimate")
+    inside = aj.read_mask(mask, image.primary)
+    assert np.array_equal(aj.read_output(mask, image.primary, "mask") > 0, inside)
+    with pytest.raises(InputError, match="this is a mask and no more; pass `output` as mask"):
+        aj.read_output(mask, image.primary)
+    with pytest.raises(InputError, match="a SEG has no label 2; say which segment as `roi`"):
+        aj.read_output(path, image.primary, label=2)
+    two = [Segment("GTV", 0.9 * inside), Segment("node", 0.5 * inside)]
+    write_segmentation(tmp_path / "two.dcm", two, image.primary)
+    with pytest.raises(InputError, match="say which segment is meant, as `roi`; there are: GTV,"):
+        aj.read_output(tmp_path / "two.dcm", image.primary)
+    odds = aj.read_output(tmp_path / "two.dcm", image.primary, roi="GTV")
+    assert odds.max() == pytest.approx(np.log(9), abs=0.03)
+    aj.write_nifti(tmp_path / "p.nii.gz", wanted, image.primary)
+    with pytest.raises(InputError, match="roi is the name of a segment of a DICOM SEG"):
+        aj.read_output(tmp_path / "p.nii.gz", image.primary, roi="GTV")

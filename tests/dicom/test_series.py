@@ -144,6 +144,32 @@ def test_missing_slices_are_counted(tmp_path):
     refuse(folder, "about 1 slice is missing: between 120.00 and 130.00 mm", "CT")
 
 
+def test_slices_that_are_lost_evenly_are_said(tmp_path):
+    """Every second slice, or those at an end, of which the spacing of the others says nothing."""
+    folder = save_series(tmp_path / "a", "CT")
+    for n in range(0, 12, 2):
+        (folder / f"{7 * n:03d}CT.dcm").unlink()
+    with pytest.warns(InputWarning, match="one slice lies every 10 mm and SliceThickness says 5"):
+        assert aj.read_image(CT=folder).primary.grid.shape == (*SHAPE[:2], 6)
+
+    def counted(said, n):
+        said.NumberOfSlices = 12
+
+    folder = save_series(tmp_path / "b", change=counted)
+    aj.read_image(PT=folder)  # the negative control, without a word
+    for n in range(9, 12):
+        (folder / f"{7 * n:03d}PT.dcm").unlink()
+    with pytest.warns(InputWarning, match=r"NumberOfSlices .0054,0081. says 12 and there are 9"):
+        aj.read_image(PT=folder)
+
+
+def test_slices_that_were_meant_to_lie_apart(tmp_path):
+    def thin(said, n):
+        said.SliceThickness, said.SpacingBetweenSlices = 2.0, 5.0
+
+    aj.read_image(CT=save_series(tmp_path, "CT", change=thin))  # without a word
+
+
 def test_uneven_slices(tmp_path):
     def change(said, n):
         x, y, z = said.ImagePositionPatient
@@ -180,7 +206,7 @@ def test_time_frames_in_one_series(tmp_path):
 def test_copies_of_files_count_once(tmp_path):
     folder = save_series(tmp_path, "CT")
     (folder / "copy.dcm").write_bytes((folder / "007CT.dcm").read_bytes())
-    with pytest.warns(InputWarning, match="1 files are there twice"):
+    with pytest.warns(InputWarning, match="1 file is there twice and counts once"):
         assert aj.read_image(CT=folder).primary.grid.shape == SHAPE
 
 
@@ -230,7 +256,8 @@ def test_two_series_two_patients_and_the_wrong_modality(tmp_path):
 
     other = save_series(tmp_path / "c", change=somebody)
     save_series(other / "d")
-    with pytest.raises(InputError, match="the files are of 2 patients .such as .*") as refusal:
+    message = "the files are of 2 patients .such as 000PT.dcm, d/000PT.dcm."
+    with pytest.raises(InputError, match=message) as refusal:
         aj.read_image(PT=other)
     assert "P1" not in str(refusal.value)
     with pytest.raises(InputError, match="the series are of several patients"):
@@ -333,6 +360,19 @@ def test_zips_that_are_not_read(tmp_path, name, part):
         archive.writestr(name, b"x")
     refuse(packed, part)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_zips_in_a_zip_or_a_folder_are_said(tmp_path):
+    inner = tmp_path / "many" / "one.zip"
+    inner.parent.mkdir()
+    with zipfile.ZipFile(inner, "w") as archive:
+        for file in save_series(tmp_path / "ct", "CT").iterdir():
+            archive.write(file, file.name)
+    refuse(inner.parent, "no DICOM image in it, but zip archives (such as one.zip)", "CT")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(inner, "deep/inner.dat")
+    refuse(tmp_path / "outer.zip", "but zip archives (such as deep/inner.dat)", "CT")
+    aj.read_image(CT=inner)  # the negative control
 
 
 def test_a_damaged_file_of_a_zip(tmp_path):

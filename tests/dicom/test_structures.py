@@ -24,6 +24,7 @@ from aistat_jax.space.star import star_chart
 from aistat_jax.uncertainty.credible_regions import regions_of
 from tests.dicom.judges import check_valid, drawn_by_plastimatch
 from tests.dicom.made import SHAPE, SPACING, pydicom, save_series
+from tests.dicom.test_suv import OTHER
 from tests.helpers import TRUSTED, circle, smooth_draws
 
 CENTRE = np.array([-3.0, -7.0])  # RAS mm, the ball of `lesion`
@@ -405,7 +406,7 @@ def test_experts_contours_survive_a_round_trip(tmp_path, data_root, patient):
     root = data_root / "sts_petctmr_dicom_rtstruct" / patient
     if not root.is_dir():
         pytest.skip("the sarcomas are not there in DICOM")
-    for part, name in (("PET", "PT"), ("CT", "CT")):
+    for part, name in (("PET", "PT"), ("CT", "CT"), ("MR_T1", "MR")):
         series = root / part / "image"
         channel = aj.read_image(**{name: series}).primary
         drawn = aj.read_structures(root / part / "mask").roi()
@@ -423,11 +424,15 @@ def test_experts_contours_survive_a_round_trip(tmp_path, data_root, patient):
         assert 2 * (shifted & theirs).sum() / (own.sum() + theirs.sum()) < 0.99
 
 
-def test_reference_objects_survive_a_round_trip(tmp_path, data_root):
-    folder = data_root / "suv_reference_objects" / "DRO_0_0"
-    if not folder.is_dir():
+@pytest.mark.filterwarnings("ignore:.*is read as MBq")
+@pytest.mark.parametrize("number", range(14))
+def test_reference_objects_survive_a_round_trip(tmp_path, data_root, number):
+    """All of them; those that are no SUV by body weight are read as what they are."""
+    folders = sorted((data_root / "suv_reference_objects").glob("DRO_*"))
+    if not folders:
         pytest.skip("the SUV reference objects are not there")
-    channel = aj.read_image(PT=folder / "PT").primary
+    folder = folders[number]
+    channel = aj.read_image(**{"SUL" if folder.name in OTHER else "PT": folder / "PT"}).primary
     (source,) = (folder / "RS").iterdir()
     curves = curves_of(aj.read_structures(source).roi(), channel)
     sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())

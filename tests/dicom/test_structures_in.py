@@ -46,7 +46,7 @@ def test_contours_come_in_by_their_region_s_name(tmp_path, image):
     )
     with pytest.raises(InputError, match="no region of the name 'PTV'; there are: GTV, Cord"):
         found["PTV"]
-    with pytest.raises(InputError, match="say which, by its name as roi: GTV, Cord"):
+    with pytest.raises(InputError, match="say which, by its name as `roi`: GTV, Cord"):
         aj.read_mask(path, image.primary)
 
 
@@ -135,8 +135,8 @@ def test_rings_lie_at_the_height_of_their_own_instance(tmp_path):
     [
         ([square(120, points=2)], "has no closed contour: region GTV: a contour has fewer than "
                                   "three points and is left out, the first at z = 120.00 mm"),
-        ([square(120), square(400)], "1 of its 2 contours lie on no slice of channel PT, the first "
-                                     "at 400.00 mm"),
+        ([square(120), square(400)], "1 of its 2 contours lies on no slice of channel PT, the "
+                                     "first at 400.00 mm"),
         ([square(120) + np.outer(np.arange(4), (0, 0, 2.0))], "turned against the slices"),
         ([square(120).ravel()[:-1]], "not triples of numbers"),
         ([], "region GTV has no closed contour"),
@@ -152,7 +152,7 @@ def test_contours_that_cannot_be_used_are_refused(tmp_path, image, contours, par
 
 def test_points_are_no_region(tmp_path, image):
     path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]}, kind="POINT")
-    with pytest.raises(InputError, match="1 open contours or points are left out"):
+    with pytest.raises(InputError, match="1 open contour or point is left out"):
         aj.read_mask(path, image.primary)
 
 
@@ -166,6 +166,32 @@ def test_another_frame_of_reference_is_refused(tmp_path, image):
     path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]}, frame="1.2.3.77")
     with pytest.raises(InputError, match="drawn in another frame of reference"):
         aj.read_mask(path, image.primary)
+
+
+@pytest.mark.parametrize("frame", ["", "1.2.3.2"])
+def test_no_frame_of_reference_is_said(tmp_path, image, frame):
+    """Of the region, or of the series; those of one frame, the fixture's, are read in silence."""
+
+    def nowhere(said, n):
+        said.FrameOfReferenceUID = ""
+
+    path = save_structures(tmp_path / "rs.dcm", {"GTV": [square(120)]}, frame=frame)
+    channel = image.primary
+    if frame:
+        aj.read_mask(path, channel)  # the negative control
+        channel = aj.read_image(PT=save_series(tmp_path / "nowhere", change=nowhere)).primary
+    with pytest.warns(InputWarning, match="GTV and channel PT have no frame of reference alike"):
+        assert aj.read_mask(path, channel).any()
+
+
+def test_several_small_contours_and_files_are_counted(tmp_path, image):
+    small = [square(z, points=2) for z in (115, 125)]
+    path = save_structures(tmp_path / "in" / "rs.dcm", {"GTV": [square(120), *small]})
+    with pytest.warns(InputWarning, match="2 contours have fewer than three points and are left"):
+        aj.read_mask(path, image.primary)
+    save_structures(tmp_path / "in" / "other.dcm", {"GTV": [square(120)]})
+    with pytest.raises(InputError, match="there are 2 files of modality RTSTRUCT; pass the one"):
+        aj.read_structures(tmp_path / "in")
 
 
 def test_another_patient_is_said(tmp_path, image):
@@ -191,5 +217,5 @@ def test_what_is_no_structure_set_is_refused(tmp_path, image):
         aj.read_mask(tmp_path / "ct", image.primary)
     path = tmp_path / "mask.nii.gz"
     aj.write_nifti(path, image["CT"].values > 2000, image["CT"])
-    with pytest.raises(InputError, match="roi is the name of a region"):
+    with pytest.raises(InputError, match="`roi` is the name of a region"):
         aj.read_mask(path, image["CT"], "GTV")

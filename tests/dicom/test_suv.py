@@ -129,6 +129,50 @@ def test_every_attribute_used_is_kept(tmp_path):
     assert not any(word in str(used) for word in ("Nobody", "P1", "1900"))
 
 
+def test_times_rescales_and_makers_that_are_used_are_kept(tmp_path):
+    folder = made(
+        tmp_path / "a", RescaleSlope=lambda n: 1 + n, RescaleIntercept=0,
+        AcquisitionTime=lambda n: f"11{n:02d}00",
+    )  # fmt: skip
+    used = dict(aj.read_image(PT=folder).primary.origin.quantity)
+    assert used["RescaleSlope (0028,1053)"] == "1 to 12"
+    assert used["RescaleIntercept (0028,1052)"] == "0"
+    assert used["AcquisitionDate, AcquisitionTime (0008,0022), (0008,0032)"] == (
+        "2025-01-02 11:00:00 to 2025-01-02 11:11:00"
+    )
+    assert not any("Manufacturer" in name for name in used)  # of which nothing was made
+    maker = made(
+        tmp_path / "b", Manufacturer="GE MEDICAL", scan=(*GE, "20250102105500.00"),
+        SeriesTime="150000",
+    )  # fmt: skip
+    used = dict(aj.read_image(PT=maker).primary.origin.quantity)
+    assert used["Manufacturer (0008,0070)"] == "GE MEDICAL"
+    assert used["GE scan date and time (0009,100D)"] == "2025-01-02 10:55:00"
+
+
+def test_attenuation_of_which_nothing_is_said(tmp_path):
+    with pytest.warns(InputWarning, match="nothing says that attenuation was corrected"):
+        assert np.isclose(factor_of(made(tmp_path, CorrectedImage=None)), FACTOR)
+
+
+def test_private_blocks_lie_anywhere(tmp_path):
+    """Fields of a vendor in its own block, whichever it is; those of others count for nothing."""
+    creator, other = "Philips PET Private Group", "SOMEBODY"
+    blocks = {"by": (0x70530010, "LO", other), "own": (0x705300E3, "LO", creator)}
+    scale = {"no": (0x70531000, "DS", "9"), "scale": (0x7053E300, "DS", "0.25")}
+    counts = made(tmp_path / "a", Units="CNTS", **blocks, **scale)
+    channel = aj.read_image(PT=counts).primary
+    assert np.isclose(factor_of(counts), 0.25)
+    assert dict(channel.origin.quantity)["Philips SUV factor (7053,E300)"] == "0.25"
+    none = made(tmp_path / "b", Units="CNTS", by=blocks["by"], scale=(0x7053E300, "DS", "0.25"))
+    refuse(none, "(7053,1000) and (7053,1009)")
+    ge = made(
+        tmp_path / "c", SeriesTime="150000", AcquisitionTime="111000",
+        creator=(0x00090011, "LO", "GEMS_PETD_01"), scan=(0x0009110D, "DT", "20250102110500.00"),
+    )  # fmt: skip
+    assert np.isclose(factor_of(ge), 70_000 / 350e6 * 2 ** (3900 / 6586.2))
+
+
 def test_decay_corrections(tmp_path):
     plain = 70_000 / 350e6
     assert np.isclose(factor_of(made(tmp_path / "a", DecayCorrection="ADMIN")), plain)

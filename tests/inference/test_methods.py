@@ -186,12 +186,12 @@ def test_gradient_methods_refuse_a_hard_step(method):
 
 def test_bad_arguments_are_refused():
     cases: tuple[tuple[str, dict[str, Any], str], ...] = (
-        ("gibbs", {}, "unknown method 'gibbs'; use one of laplace, nuts, vi, smc"),
+        ("gibbs", {}, "unknown `method` 'gibbs'; use one of laplace, nuts, vi, smc"),
         ("laplace", {"draws": 50}, "at least 100 draws"),
         ("nuts", {"chains": 1}, "at least 2 chains"),
         ("vi", {"guide": "best"}, "unknown guide 'best'; use one of mean_field, full_rank"),
         ("vi", {"steps": 0}, "at least 1 step"),
-        ("nuts", {"guide": "best"}, "method 'nuts' has no guide; it takes chains, warmup"),
+        ("nuts", {"guide": "best"}, "`method` 'nuts' has no guide; it takes chains, warmup"),
     )
     for method, settings, sentence in cases:
         with pytest.raises(InputError, match=sentence):

@@ -14,6 +14,7 @@ from aistat_jax.boundary.prior import Prior
 from aistat_jax.inference.diagnostics import chart_reasons
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.uncertainty.grading import ROOM
 from tests.helpers import tube_depth
 
 SIDES = (1.5, 1.5, 2.0)
@@ -112,10 +113,10 @@ def test_what_has_no_room_to_be_wrong_is_not_green(model):
     sure = replace(drawn, radii=0.05 * drawn.radii / np.abs(drawn.radii).max())
     found = aj.grade(sure, tolerance_mm=4.0)
     assert found.case == "amber"
-    assert (found.local[room < 3.9] > 0).all()
+    assert (found.local[room < ROOM * 4.0] > 0).all()
     assert any("believed as drawn" in reason for reason in found.reasons)
     # the control: less is asked than there is room for
-    enough = aj.grade(sure, tolerance_mm=float(np.quantile(room, 0.01)) - 0.1)
+    enough = aj.grade(sure, tolerance_mm=float(np.quantile(room, 0.01)) / ROOM - 0.1)
     assert not any("believed as drawn" in reason for reason in enough.reasons)
     assert (enough.local[room > 4.0] == 0).all()
 

@@ -93,5 +93,5 @@ def test_too_few_slices_are_refused(image):
     mask[15:20, 15:20, 7:9] = True
     with pytest.raises(aj.InputError, match="slice by slice"):
         aj.find_targets(image, mask=mask, dims=3)
-    with pytest.raises(aj.InputError, match="dims must be"):
+    with pytest.raises(aj.InputError, match="`dims` must be"):
         aj.find_targets(image, mask=mask, dims=4)

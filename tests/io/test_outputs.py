@@ -79,7 +79,7 @@ def test_a_mask_stands_for_the_distance_from_its_edge():
 
 
 REFUSED = [
-    ("percent", lambda p: 100 * p, "probability", "run from .* to .*; pass output as log-odds"),
+    ("percent", lambda p: 100 * p, "probability", "run from .* to .*; pass `output` as log-odds"),
     ("nan", lambda p: np.where(p > 0.5, np.nan, p), "probability", "NaN or infinite in"),
     ("sum", lambda p: np.stack([p, 2 - p], -1) / 1.0, "probability", "must lie in"),
     ("two", lambda p: np.stack([p * 0 + 1, p * 0 + 0.9], -1), "probability", "add up to 1.9"),

@@ -234,12 +234,12 @@ def test_normalisation_follows_the_quantity():
 
 
 def test_impossible_wishes_are_refused():
-    with pytest.raises(InputError, match="GiB even for the patch .* raise it or lower base_width"):
+    with pytest.raises(InputError, match="GiB even for the patch .* or lower `base_width`"):
         plan_for(made(), dims=3, memory_gib=0.001)
     for wrong in ({"dims": 4}, {"slices": 2}, {"slices": 0}):
-        with pytest.raises(InputError, match="dims is 2 or 3 and slices odd"):
+        with pytest.raises(InputError, match="`dims` is 2 or 3 and `slices` odd"):
             plan_for(made(), **wrong)
-    with pytest.raises(InputError, match="base_width 512 must be from 1 to max_width 256"):
+    with pytest.raises(InputError, match="`base_width` 512 must be from 1 to max_width 256"):
         plan_for(made(), base_width=512)
     with pytest.raises(InputError, match="unknown block"):
         plan_for(made(), block="lego")

@@ -54,6 +54,16 @@ def test_the_image_says_where_its_own_edge_is_whichever_side_is_bright():
     np.testing.assert_allclose(flat.size, 0.0, atol=1e-5)
 
 
+def test_a_region_whose_centre_is_dark_has_the_edge_beyond_it_and_no_edge_is_the_rough_radius():
+    ring = np.where((POSITIONS > -1.0) & (POSITIONS < 0.2), 1.0, -1.0)
+    far = np.where(POSITIONS > 0.5, 1.0, -1.0)  # another's, beyond the rough radius
+    kinds = np.stack([ring, np.full_like(ring, -1.0), far, ring])
+    odds = np.repeat(kinds, RAYS // 4, axis=0)
+    x = jnp.asarray(np.stack([0 * odds, odds], axis=-1)[None], jnp.float32)
+    edge = ray_signs(x, jnp.full(1, 2.0)).edge[0]
+    np.testing.assert_allclose(edge[:: RAYS // 4], [0.2, 0.0, 0.0, 0.2], atol=0.1)
+
+
 def ray_errors_of(patients: int, sd: float, shift: float = 0.0) -> RayErrors:
     rng = np.random.default_rng(1)
     error = shift + sd * rng.standard_normal((patients, 16))

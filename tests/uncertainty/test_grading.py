@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax.inference.posterior import Diagnostics, Finding
+from aistat_jax.inference.posterior import Diagnostics, Finding, Posterior
 from aistat_jax.space.directions import direction_letter, direction_words
+from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.offset_mesh import offset_mesh_chart
+from aistat_jax.space.sphere_sites import sphere_sites
 from aistat_jax.uncertainty.grading import (
     expected_surface_dice,
     grade,
@@ -132,11 +136,11 @@ def test_every_reason_is_one_sentence():
 
 def test_pixels_need_their_own_tolerance():
     pixels = make_posterior(spacing=None, sd=0.05)
-    with pytest.raises(InputError, match="pass tolerance_px"):
+    with pytest.raises(InputError, match="pass `tolerance_px`"):
         grade(pixels)
-    with pytest.raises(InputError, match="pass tolerance_px"):
+    with pytest.raises(InputError, match="pass `tolerance_px`"):
         grade(pixels, tolerance_mm=2.0)
-    with pytest.raises(InputError, match="pass tolerance_mm"):
+    with pytest.raises(InputError, match="pass `tolerance_mm`"):
         grade(make_posterior(), tolerance_px=2.0)
     result = grade(pixels, tolerance_px=2.0)
     assert result.unit == "px"
@@ -261,3 +265,37 @@ def test_below_half_a_pixel_nothing_is_green():
     assert (graded.local_trusted_to == 2.5).all()  # no place is told finer than that either
     assert "At 2.0 mm no contour of this image can be green" in graded.reasons[-1]
     assert grade(coarse, 2.5).case == "green"
+
+
+@pytest.fixture(scope="module")
+def confined() -> Callable[[float], Posterior]:
+    """Offsets of a ball of 10 mm, up to 5 mm and on a tenth of it 2 mm, of which draws are spread
+    evenly over a share of the room."""
+    sites = sphere_sites(8)
+    ball = offset_mesh_chart(Mesh(10.0 * sites.directions, sites.triangles), 5.0, 1.0, 81)
+    right = sites.directions[:, 0] > 0.8
+    ends = np.where(right, 2.0, 5.0)
+    chart = replace(ball, limits=np.stack([-ends, ends], axis=1))
+    level = np.linspace(-1.0, 1.0, 400)[:, None]
+
+    def made(share: float) -> Posterior:
+        draws = (share * level * ends)[None]
+        return Posterior(chart, draws, {}, Diagnostics(True, 400.0), "laplace", 0, "ball")
+
+    return made
+
+
+def test_where_boundaries_have_no_room_nothing_is_green_or_trusted(confined):
+    lost = confined(1.0)
+    for tolerance in (1.95, 2.05, 4.9, 20.0):
+        found = grade(lost, tolerance_mm=tolerance)
+        assert found.case != "green"
+        assert found.local.min() >= 1
+        assert found.trusted_to is None
+        assert np.isinf(found.local_trusted_to).all()
+        assert "less room" in " ".join(found.reasons)
+    known = grade(confined(0.1), tolerance_mm=1.0)
+    assert known.case == "green"
+    assert known.local.max() == 0
+    assert known.trusted_to is not None
+    assert known.local_trusted_to.max() < 1.0

@@ -16,6 +16,7 @@ from aistat_jax.uncertainty.coverage import coverage
 from aistat_jax.views.case import plot_case
 from tests.helpers import circle, make_image, make_posterior, make_surface, make_volume
 from tests.inference.test_raters import known
+from tests.uncertainty.test_contributions import made_contributions
 from tests.views.legible import faults
 
 WIDTHS = (88, 180)
@@ -76,6 +77,7 @@ def drawings() -> dict[str, Any]:
             {"coverage": aj.coverage_margin(posterior), "van Herk": aj.van_herk_margin(posterior)},
             **w,
         ),
+        "contributions": lambda **w: aj.plot_contributions(image, made_contributions(), **w),
         "raters": lambda **w: aj.plot_raters(known(("pen", "brush")), "P0", **w),
         "reliability": lambda **w: aj.plot_reliability(
             {title: {"calibrated": odds_held, "as it was": odds_held} for title in ("seen", "new")},
@@ -88,7 +90,7 @@ def drawings() -> dict[str, Any]:
 NAMES = (
     "contours", "probability", "probability_map", "unrolled", "gallery", "comparison", "network",
     "surface", "traces", "chain_ranks", "ranks", "ecdf", "coverage", "margins",
-    "raters", "reliability", "case",
+    "contributions", "raters", "reliability", "case",
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ BACKBONES: dict[str, Backbone] = {
 def backbone(name: str) -> Backbone:
     """The backbone of that name. Raises InputError for an unknown one."""
     if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; use one of {', '.join(BACKBONES)}")
+        raise InputError(f"unknown `backbone` {name!r}; use one of {', '.join(BACKBONES)}")
     return BACKBONES[name]
 
 
@@ -81,7 +81,7 @@ def class_of(name: str) -> Any:
         if error.name is None or error.name.startswith("aistat_jax"):
             raise
         raise InputError(
-            f"the backbone {name} needs the package {error.name}; install aistat_jax[backbones]"
+            f"the `backbone` {name} needs the package {error.name}; install aistat_jax[backbones]"
         ) from error
 
 
@@ -95,12 +95,13 @@ def options_of(name: str, given: tuple[tuple[str, Any], ...]) -> Any:
     for option, value in given:
         if option not in known:
             raise InputError(
-                f"the backbone {name} has no option {option!r}; it has {', '.join(known) or 'none'}"
+                f"the `backbone` {name} has no option {option!r}; it has "
+                f"{', '.join(known) or 'none'}"
             )
         kind = known[option].type
         if not _is(value, kind):
             raise InputError(
-                f"the option {option} of the backbone {name} must be {kind}, got {value!r}"
+                f"the option {option} of the `backbone` {name} must be {kind}, got {value!r}"
             )
     return None if record is None else record(**dict(given))
 

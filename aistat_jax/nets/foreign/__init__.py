@@ -68,7 +68,7 @@ def _one(
         if inputs is None:
             raise InputError(
                 f"{given.file}: a BasicUNet's checkpoint does not say what it works on; pass its "
-                "inputs (channels, labels, patch, spacing_mm, window)"
+                "`inputs` (channels, labels, patch, spacing_mm, window)"
             )
         plan = basic_unet.plan_of(given, inputs)
         return Net(plan, (basic_unet.weights_of(given, plan),), _card(given, "BasicUNet (MONAI)"))

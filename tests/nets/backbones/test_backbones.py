@@ -203,7 +203,7 @@ def test_the_memory_of_a_traced_network_is_that_of_the_formula():
 def test_what_does_not_exist_is_refused_in_a_sentence(monkeypatch):
     a = small("resenc")
     for changes, sentence in (
-        ({"backbone": "vgg"}, "unknown backbone 'vgg'; use one of unet, resenc"),
+        ({"backbone": "vgg"}, "unknown `backbone` 'vgg'; use one of unet, resenc"),
         ({"options": (("depth", 3),)}, "resenc has no option 'depth'; it has windows, blocks"),
         (
             {"options": (("blocks", (1, 2, 1)),)},

@@ -322,6 +322,6 @@ def test_from_a_terminal(tmp_path, capsys):
     plan = load_net(tmp_path / "net").plan
     again = aj.import_net(tmp_path / "net.pt", tmp_path / "again", inputs=CT)
     assert plan == again.plan == load_net(tmp_path / "again").plan
-    with pytest.raises(InputError, match="pass its inputs"):
+    with pytest.raises(InputError, match="pass its `inputs`"):
         aj.import_net(str(tmp_path / "net.pt"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
