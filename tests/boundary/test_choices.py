@@ -15,6 +15,7 @@ from aistat_jax.inference.finish import finished
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Image, channel_from_array
+from aistat_jax.uncertainty.grading import ROOM
 from aistat_jax.views.summary import summary_of
 from tests.helpers import TRUSTED, horseshoe_depth, tube_depth
 
@@ -181,9 +182,13 @@ def test_what_is_too_narrow_for_offsets_remains_a_star_and_is_doubted():
     assert held.doubts == ()
 
 
-@pytest.mark.parametrize("half", [3.5, 2.6])
-def test_a_ball_with_a_thin_horn_is_told_by_offsets(half):
-    """Normals cross soon in the horn, and run far in the ball: each has its own reach."""
+@pytest.mark.parametrize(("half", "dims"), [(3.5, 3), (2.6, 2)])
+def test_a_ball_with_a_thin_horn_is_told_by_offsets(half, dims):
+    """Normals cross soon in the horn, and run far in the ball: each has its own reach.
+
+    A horn that is less than two voxels thick is not held so well, which is said, and goes in slices
+    where nobody asks for a surface.
+    """
     knob = np.linalg.norm(GRID.points() - [62.0, 38.0, 24.0], axis=-1) <= 14.0
     horned = knob | (tube_depth(GRID.points(), half=half, gap=0.6) > 0)
     image, ask = image_of(TUBE), {"mask": horned, "dims": 3}
@@ -191,11 +196,11 @@ def test_a_ball_with_a_thin_horn_is_told_by_offsets(half):
     (one,) = found = aj.find_targets(image, chart="auto", **ask)
     for target in (asked, one):
         assert isinstance(target, OffsetVolumeTarget)
-        assert target.doubts == ()
+        assert len(target.doubts) == (dims == 2)
     ((_, chart, why),) = found.charts
     assert chart == "offset"
     assert "rays from one centre reach" in why
-    assert chosen_dims(image.primary, horned, "auto").dims == 3
+    assert chosen_dims(image.primary, horned, "auto").dims == dims
     # the control: a star leaves much of it out, and says so
     (star,) = aj.find_targets(image, chart="star", **ask)
     assert star.doubts
@@ -266,7 +271,7 @@ def test_where_offsets_have_less_room_than_the_tolerance_nothing_is_green(monkey
     assert chart.limits is not None
     assert (one.grade.exceedance < 0.05).all()
     low, high = chart.ends
-    confined = np.minimum(estimate - low, high - estimate) < one.grade.tolerance
+    confined = np.minimum(estimate - low, high - estimate) < ROOM * one.grade.tolerance
     weight = chart.weights(estimate)
     assert weight[confined].sum() > 0.05 * weight.sum()
     assert (one.grade.local[confined] == 1).all()
