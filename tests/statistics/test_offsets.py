@@ -32,21 +32,20 @@ REFERENCES = {
     "even": horseshoe_curve(),
     "thin": horseshoe_depth(PLANE.points(), half=10.0, tip=1.5) > 0,
 }
-# How many truths of each, and their seed.
-COUNTS = {"even": (100, 7), "thin": (200, 11)}
+# How many truths of each.
+COUNTS = {"even": 100, "thin": 200}
 
 
 @cache
-def fitted(name: str) -> tuple[list[aj.Posterior], aj.Posterior]:
+def fitted(name: str, seed: int = 7) -> tuple[list[aj.Posterior], aj.Posterior]:
     """Posteriors and their truths: points stand exactly on normals, where tables are exact."""
     target = aj.offset_target(REFERENCES[name], PLANE)
     prior = aj.boundary_model(target, **SETTINGS)
-    count, seed = COUNTS[name]
-    chart, truths = prior.chart, aj.prior_draws(prior, count, seed=seed)
+    chart, truths = prior.chart, aj.prior_draws(prior, COUNTS[name], seed=seed)
     low, high = (end[:, None] for end in chart.ends)
     models = []
-    for seed, truth in enumerate(truths.draws):
-        rng = np.random.default_rng([seed, 2])
+    for number, truth in enumerate(truths.draws):
+        rng = np.random.default_rng([seed, number])
         place = (np.arange(POINTS) + rng.uniform(size=(chart.sites, POINTS))) / POINTS
         position = low + (high - low) * place
         inside = ndtr((truth[:, None] - position) / BLUR)
