@@ -139,10 +139,10 @@ def simulate(name: str, seed: int, *, wrong: bool = False) -> tuple[BoundaryMode
     kind, prior = _made(name)
     chart, truth = prior.chart, prior_draws(prior, 1, seed)
     rng = np.random.default_rng([seed, 5])
-    layers, (low, high) = LINKS[chart.link].layers, chart.reach
+    layers, (low, high) = LINKS[chart.link].layers, chart.ends
     lines = chart.sites // layers
     place = (np.arange(kind.points) + rng.uniform(size=(lines, kind.points))) / kind.points
-    position = low + (high - low) * place
+    position = low[:lines, None] + (high - low)[:lines, None] * place
     edges = np.clip(truth.draws[0], low, high)  # as the tables do, beyond their end
     insides = ndtr((edges.reshape(layers, lines, 1) - position) / BLUR)
     step = kind.step

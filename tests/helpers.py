@@ -135,13 +135,18 @@ def horseshoe_depth(
     half: float = 8.0,
     gap: float = 1.0,
     turn: float = 0.3,
+    tip: float | None = None,
 ) -> np.ndarray:
     """How deep points (..., 2) lie in a strip of half-width `half` along an open ring, round at
-    both ends; negative outside. Nowhere does a star see all of it."""
+    both ends; negative outside. Nowhere does a star see all of it. With a `tip` it tapers from
+    `half` in the middle to that at its ends."""
     offset = points - np.asarray(centre)
     angle = np.arctan2(offset[..., 1], offset[..., 0]) - turn
     angle = np.mod(angle + np.pi, 2 * np.pi) - np.pi
-    along = np.clip(angle, gap - np.pi, np.pi - gap) + turn
+    along = np.clip(angle, gap - np.pi, np.pi - gap)
+    if tip is not None:
+        half = half - (half - tip) * (along / (np.pi - gap)) ** 2
+    along = along + turn
     foot = middle * np.stack([np.cos(along), np.sin(along)], axis=-1)
     return half - np.linalg.norm(offset - foot, axis=-1)
 

@@ -37,7 +37,7 @@ Levels = Sequence[float]
 a Bernoulli or Poisson step."""
 
 
-class Read(NamedTuple):
+class Tabulated(NamedTuple):
     """A piece of evidence as a model has read it: its terms, for a target on a chart."""
 
     terms: tuple[Term, ...]
@@ -78,7 +78,7 @@ class Observation(NamedTuple):
 class Redrawn(Protocol):
     """The same piece with data drawn anew from its own likelihood, given a boundary."""
 
-    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Piece: ...
+    def redrawn(self, rng: np.random.Generator, read: Tabulated, truth: Truth) -> Piece: ...
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ class Pictured(Protocol):
 class Counted(Protocol):
     """What its terms count, voxel by voxel, of those that have one level on either side."""
 
-    def counted(self, read: Read) -> Sequence[Voxels]: ...
+    def counted(self, read: Tabulated) -> Sequence[Voxels]: ...
 
 
 @runtime_checkable
@@ -109,23 +109,23 @@ class Observed(Protocol):
     def observations(
         self,
         rng: np.random.Generator,
-        read: Read,
+        read: Tabulated,
         draws: Float[np.ndarray, "draw site"],
         chosen: np.ndarray,
     ) -> Sequence[Observation]: ...
 
 
-def pieces_read(model: BoundaryModel) -> Iterator[tuple[Any, Read]]:
+def pieces_read(model: BoundaryModel) -> Iterator[tuple[Any, Tabulated]]:
     """Each piece of a model's evidence, and what the model has read of it."""
     terms = list(model.data.terms)
     for piece in model.evidence.pieces:
         named = isinstance(piece, Named)
         count = len(piece.names if named else piece.tabulate(model.target, model.chart))
-        yield piece, Read(tuple(terms[:count]), model.target, model.chart)
+        yield piece, Tabulated(tuple(terms[:count]), model.target, model.chart)
         del terms[:count]
 
 
-def names_of(piece: Any, read: Read) -> tuple[str, ...]:
+def names_of(piece: Any, read: Tabulated) -> tuple[str, ...]:
     """What the terms of a piece are called where sources are compared."""
     if isinstance(piece, Named):
         return piece.names

@@ -13,16 +13,26 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Bool
-from aistat_jax.boundary.offsets import OffsetTarget, OffsetVolumeTarget, offset_target
+from aistat_jax.boundary.offsets import (
+    BESIDE,
+    OffsetTarget,
+    OffsetVolumeTarget,
+    offset_target,
+)
+from aistat_jax.boundary.prior import REACH
 from aistat_jax.boundary.volume import cut_off, largest_part, unfit
+from aistat_jax.space.chart import LINKS
+from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel
+from aistat_jax.space.mesh import surface_from_mask
+from aistat_jax.space.representation import represented
 from aistat_jax.space.seen import SEEN_SHARE, seen_share
 
 CHARTS = "star", "offset", "auto"
 WORDS = {"star": "star", "offset": "offset from its outline"}
-# Offsets are chosen where normals run a voxel, or this share of the size, to both sides.
-ROOM_SHARE = 0.25
+# A star is chosen where its nearest boundary has this Dice with the region.
+HELD = 0.98
 # So many ids with one reason are named, and so many reasons.
 NAMED, REASONS = 3, 5
 _RAYS, _OFFSETS = "straight rays from one centre", "offsets from its outline"
@@ -53,8 +63,8 @@ def chosen_dims(
     In slices where the voxels do not show its surface (`unfit`: one slice, fewer than 3 met, slices
     thicker than it is wide), where the image ends within it, and where no `chart` that may be used
     holds it in space: a star, unless straight rays from its best centre reach less than 95% of it,
-    holes within filled; offsets from its outline, unless it is too narrow for them (`told`). Else
-    in space.
+    holes within filled; offsets from its outline, unless it is too narrow for them, or they hold
+    less than 95% where nobody asked for them. Else in space.
     Raises InputError for an empty mask.
     """
     component, box = largest_part(mask, "target")
@@ -70,9 +80,11 @@ def chosen_dims(
     reached = f"straight rays from its best centre reach {_percent(seen)} of the lesion"
     if chart == "star":
         return DimsChoice(2, reached)
-    made = _offsets(component, grid, "target", roomy=chart == "auto")
+    made, share = _offsets(component, grid, "target")
     if isinstance(made, str):
         return DimsChoice(2, made if chart == "offset" else f"{reached}, and {made}")
+    if chart == "auto" and share < SEEN_SHARE:
+        return DimsChoice(2, f"{reached}, and {_OFFSETS} hold {_percent(share)}")
     held = f"{whole}; {reached}, and offsets from its outline hold the rest"
     return DimsChoice(3, whole if chart == "offset" else held)
 
@@ -86,26 +98,53 @@ def told(
 ) -> tuple[Any, ChartChoice | None]:
     """The target of a component by a chart of `CHARTS`; and what was chosen, where it is "auto".
 
-    Then it is a star where straight rays from one centre reach 95% of it, holes within filled, else
-    an offset from its outline. What is so narrow that normals of that cross within a voxel and a
-    quarter of its size, or that the outline, smoothed, loses 5% of it, remains a star, with a
-    doubt; so does a star in space that was asked for, and offsets likewise. Those that cannot be
-    told are a sentence in place of the target.
+    Then it is a star where straight rays from one centre reach 95% of it, holes within filled, and
+    the nearest boundary of a star holds it with a Dice of HELD; else whichever of that and of
+    offsets from its outline holds it better. A star of which rays reach less than 95% is doubted,
+    but in a slice where it was asked for; offsets that hold less are too. Those that cannot be told
+    are a sentence in place of the target.
     """
     if chart == "offset":
-        return _offsets(component, where, name), None
+        return _offsets(component, where, name)[0], None
     if chart == "star" and isinstance(where, Plane):
         return star(), None
-    seen = seen_share(component, where)
-    if seen >= SEEN_SHARE:
-        return star(), ChartChoice(name, "star", _STAR) if chart == "auto" else None
+    seen, made = seen_share(component, where), star()
+    kept = made if seen >= SEEN_SHARE else _doubted(made, seen, _RAYS)
     if chart == "star":
-        return _doubted(star(), seen, _RAYS), None
-    offset = _offsets(component, where, name, roomy=True)
+        return kept, None
+    held = _held(made, component, where)
+    if seen >= SEEN_SHARE and held >= HELD:
+        return kept, ChartChoice(name, "star", _STAR)
     reached = f"{_REACHED} {_percent(seen)} of it"
+    if seen >= SEEN_SHARE:
+        reached = f"the nearest star has a Dice of {held:.3f} with it"
+    offset, share = _offsets(component, where, name)
     if isinstance(offset, str):
-        return _doubted(star(), seen, _RAYS), ChartChoice(name, "star", f"{reached}, but {offset}")
+        return kept, ChartChoice(name, "star", f"{reached}, but {offset}")
+    if share <= held:
+        return kept, ChartChoice(name, "star", f"{reached}, and {_OFFSETS} hold it no better")
     return offset, ChartChoice(name, "offset", reached)
+
+
+def _held(target: Any, component: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
+    """Dice of a component, holes filled, with the nearest boundary that a model of a target has."""
+    from scipy import ndimage
+
+    filled = np.asarray(ndimage.binary_fill_holes(component))
+    (sides,) = ndimage.find_objects(filled.astype(np.uint8))
+    box = tuple(
+        slice(max(side.start - BESIDE, 0), min(side.stop + BESIDE, n))
+        for side, n in zip(sides, filled.shape, strict=True)
+    )
+    if isinstance(where, Plane):
+        outline, points = contours_from_mask(filled, where)[0], where.points()[box]
+    else:
+        part = where.part(box)
+        outline, points = surface_from_mask(filled[box], part, 0.0), part.points()
+    chart = target.chart(LINKS[target.link].times(target.radius, REACH))
+    if not chart.sees(outline):
+        return 0.0
+    return represented(chart, outline, filled[box], points, target.harmonics, target)
 
 
 def _doubted(target: Any, held: float, means: str) -> Any:
@@ -116,12 +155,11 @@ def _doubted(target: Any, held: float, means: str) -> Any:
 
 
 def _offsets(
-    component: Bool[np.ndarray, "*grid"], where: Plane | Grid, name: str, roomy: bool = False
-) -> OffsetTarget | OffsetVolumeTarget | str:
-    """The target of offsets from a component's outline, or why there is none.
+    component: Bool[np.ndarray, "*grid"], where: Plane | Grid, name: str
+) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
+    """The target of offsets from a component's outline, or why there is none; and its Dice with it.
 
-    One that does not hold its region is doubted, or if `roomy`, which what nobody asked for is, it
-    is none, nor is one whose normals have no room.
+    One that holds less than SEEN_SHARE of its region is doubted.
     """
     from scipy import ndimage
 
@@ -129,15 +167,9 @@ def _offsets(
     try:
         made = offset_target(filled, where, name)
     except InputError as error:
-        return str(error).removeprefix(f"target {name}: ")
-    voxel = float(np.prod(where.spacing) ** (1 / len(where.spacing)))
-    room, held_points = made.room(where.points()[component])
-    if roomy and room < min(voxel, ROOM_SHARE * made.radius):
-        return f"normals of its outline cross {room:.2g} {made.unit} from it"
-    held = float(held_points.mean())
-    if held >= SEEN_SHARE:
-        return made
-    return f"{_OFFSETS} reach {_percent(held)}" if roomy else _doubted(made, held, _OFFSETS)
+        return str(error).removeprefix(f"target {name}: "), 0.0
+    held = _held(made, component, where)
+    return made if held >= SEEN_SHARE else _doubted(made, held, _OFFSETS), held
 
 
 def in_words(charts: Sequence[tuple[str, str, str]]) -> list[str]:

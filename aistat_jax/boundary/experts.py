@@ -48,7 +48,7 @@ AROUND, LEAST_CONTRAST = 15.0, 0.3  # mm; of log uptake
 QUANTITY = "SUV"
 
 
-class Read(NamedTuple):
+class ExpertReading(NamedTuple):
     """What a point is taken for, with the law of the surface that an expert would draw.
 
     `seen` is what the fields show about that surface (`nets.edges.about_edge`).
@@ -70,7 +70,7 @@ def expert_read(
     point_mm: Points | None,
     channel: str | None = None,
     **more: Points,
-) -> Read:
+) -> ExpertReading:
     """What a point (or several of one lesion) is taken for, and where an expert would draw it.
 
     `more` is what else was said of it: outside_mm, edge_mm, box_mm (`find_targets`).
@@ -108,7 +108,7 @@ def expert_read(
     said = (("inside", hints.inside), ("outside", hints.outside), ("edge", hints.edge))
     clicks = [(about.id, kind, tuple(each.tolist())) for kind, points in said for each in points]
     found = Targets((about,), clicks=tuple(clicks if hints.more else ()), second=region.second)
-    return Read(found, law, seen)
+    return ExpertReading(found, law, seen)
 
 
 def measured_in_space(net: SurfaceNet, channel: Channel) -> Measured:

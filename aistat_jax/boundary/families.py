@@ -24,7 +24,7 @@ from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.discs import Blur, disc_shares
 from aistat_jax.boundary.edges import bent, straight
-from aistat_jax.boundary.levels import Levels, Seen, SideLevels, StepLevels
+from aistat_jax.boundary.levels import CountedVoxels, Levels, SideLevels, StepLevels
 from aistat_jax.boundary.tables import Table
 from aistat_jax.boundary.targets import Taper
 from aistat_jax.space.chart import Bending
@@ -154,7 +154,7 @@ class BlurredStep(BlurredEdge):
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
         return self.table(self.apparent(radii))
 
-    def levels(self, seen: Seen) -> Levels:
+    def levels(self, seen: CountedVoxels) -> Levels:
         return StepLevels(self.prior, float(self.eta), seen)
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
@@ -242,7 +242,7 @@ class HardStep:
         """0 or 1."""
         return (position < edge).astype(float)
 
-    def levels(self, seen: Seen) -> Levels:
+    def levels(self, seen: CountedVoxels) -> Levels:
         return SideLevels(self.family, np.asarray(self.hyper), float(self.eta), seen)
 
 

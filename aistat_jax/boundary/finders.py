@@ -69,7 +69,8 @@ def find_targets(
     a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
     With `chart` "offset" boundaries are offsets from the outline of what was found, as of
     `offset_target`, which takes what no star can hold; with "auto" they are where straight rays
-    from one centre reach less than 95% of it. A surface of offsets is compiled for each target.
+    from one centre reach less than 95% of it, or stars hold it with a Dice below .98, and offsets
+    hold it better. A surface of offsets is compiled for each target.
 
     Every connected component, in a slice or in space, is a target or is named in `skipped` with the
     reason; of what a point is in the largest one a slice. A slice's target is called "z003"; where

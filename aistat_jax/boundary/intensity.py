@@ -15,7 +15,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.answers import Read, Truth
+from aistat_jax.boundary.answers import Tabulated, Truth
 from aistat_jax.boundary.discs import Blur, disc_table
 from aistat_jax.boundary.evidence import Evidence, check_channel
 from aistat_jax.boundary.families import (
@@ -77,11 +77,11 @@ class Intensity:
         """Its channels; scattered points are a source without a name."""
         return self.channels if self.image is not None else ("the intensity",)
 
-    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Intensity:
+    def redrawn(self, rng: np.random.Generator, read: Tabulated, truth: Truth) -> Intensity:
         """With new values: those of a slice, of a box around a surface, or of its points."""
         return intensities(rng, self, read, truth)
 
-    def counted(self, read: Read) -> list[Voxels]:
+    def counted(self, read: Tabulated) -> list[Voxels]:
         """Read again from its image; none of a ring, whose voxels have three levels."""
         if LINKS[read.chart.link].layers > 1:
             return []
@@ -90,7 +90,7 @@ class Intensity:
             for name, term in zip(self.channels or ("points",), read.terms, strict=True)
         ]
 
-    def _voxels(self, name: str, term: Any, read: Read) -> Voxels:
+    def _voxels(self, name: str, term: Any, read: Tabulated) -> Voxels:
         # how many voxels count is known already, and dear to find out
         known = replace(self, temper=float(term.eta))
         samples = known.samples(name, read.target, read.chart)

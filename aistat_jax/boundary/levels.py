@@ -14,7 +14,7 @@ from aistat_jax.boundary.edges import Edged
 from aistat_jax.space.chart import Shares
 
 
-class Seen(NamedTuple):
+class CountedVoxels(NamedTuple):
     """What a term counts: standardised values, and their relative precisions, of shared voxels.
 
     Shapes: counted, precisions (voxel,).
@@ -55,13 +55,13 @@ class Step(Edged, Protocol):
 
     eta: Any
 
-    def levels(self, seen: Seen) -> Levels: ...
+    def levels(self, seen: CountedVoxels) -> Levels: ...
 
 
 class StepLevels:
     """y_i ~ N(mu + delta h_i, sigma^2 / v_i); parameters (draw, 3): mu, delta, sigma."""
 
-    def __init__(self, prior: Any, eta: float, seen: Seen) -> None:
+    def __init__(self, prior: Any, eta: float, seen: CountedVoxels) -> None:
         self.prior, self.eta, self.precisions = prior, eta, seen.precisions
         self.y, self.v = (each[seen.shared.voxel] for each in (seen.counted, seen.precisions))
         self.weight = eta * seen.shared.share * self.v
@@ -105,7 +105,7 @@ class SideLevels:
     Gaussian: mean and sd; Bernoulli: a probability; Poisson: a rate. Side 0 is outside.
     """
 
-    def __init__(self, family: str, hyper: np.ndarray, eta: float, seen: Seen) -> None:
+    def __init__(self, family: str, hyper: np.ndarray, eta: float, seen: CountedVoxels) -> None:
         self.family, self.hyper = family, hyper
         self.y = seen.counted[seen.shared.voxel]
         self.weight = eta * seen.shared.share

@@ -15,7 +15,7 @@ import numpy as np
 from aistat_jax._typing import Float, Int
 from aistat_jax.boundary.answers import Counted, pieces_read
 from aistat_jax.boundary.edges import Edged
-from aistat_jax.boundary.levels import Levels, Seen, Step, Varied
+from aistat_jax.boundary.levels import CountedVoxels, Levels, Step, Varied
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.space.chart import Shares
 from aistat_jax.space.image import Channel
@@ -50,7 +50,7 @@ class Voxels:
 
     def levels(self) -> Levels:
         """The law of its intensities given a boundary."""
-        return self.term.levels(Seen(self.counted, self.precisions, self.shared))
+        return self.term.levels(CountedVoxels(self.counted, self.precisions, self.shared))
 
     @cached_property
     def position(self) -> Float[np.ndarray, " voxel"]:

@@ -16,7 +16,7 @@ from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_cont
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.mesh import Mesh, surface_from_mask
-from aistat_jax.space.mesh_reach import NARROW_SHARE, checked_normals
+from aistat_jax.space.mesh_reach import checked_normals
 from aistat_jax.space.mesh_reference import smooth_surface
 from aistat_jax.space.offset import OffsetChart, offset_chart
 from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
@@ -112,16 +112,6 @@ class OffsetTarget:
         wanted = np.ceil(HARMONICS * self.outline.perimeter / disc / HARMONICS_BUCKET - 0.25)
         return int(np.clip(wanted * HARMONICS_BUCKET, HARMONICS, MOST_HARMONICS))
 
-    def room(
-        self, points: Float[np.ndarray, "point 2"]
-    ) -> tuple[float, Bool[np.ndarray, " point"]]:
-        """How far normals run, at most its radius, to the side on which they cross first; and which
-        points lie within the smoothed reference, or no farther outside than that."""
-        chart = self.chart(self.radius)
-        away, outside = np.zeros(len(points)), ~chart.curve.contains(points)
-        away[outside] = chart.curve.distance_to(points[outside])
-        return min(-chart.low, chart.high), away <= min(-chart.low, chart.high)
-
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""
         return False
@@ -202,20 +192,6 @@ class OffsetVolumeTarget:
     def harmonics(self) -> int:
         """The degree of harmonics on a ball that its modes are as many as."""
         return USUAL_DEGREE
-
-    def room(
-        self, points: Float[np.ndarray, "point 3"]
-    ) -> tuple[float, Bool[np.ndarray, " point"]]:
-        """How far normals run, at most its radius, to the side on which they cross first, on all
-        but NARROW_SHARE of the surface; and which points lie within the reference or no farther
-        outside, about, than the normal of the nearest vertex runs."""
-        from scipy.spatial import KDTree
-
-        mesh, normals, low, high = checked_normals(self.reference, self.radius, self.voxel)
-        near = np.asarray(KDTree(mesh.points).query(points)[1])
-        away = np.einsum("pi,pi->p", points - mesh.points[near], normals[near])
-        narrower = np.minimum(low, high)
-        return float(np.quantile(narrower, NARROW_SHARE)), away <= narrower[near]
 
     def seen_as_disc(self, blur: float) -> bool:
         """Never: it is not round."""

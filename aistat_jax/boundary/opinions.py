@@ -12,7 +12,7 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import ArrayLike, Float
-from aistat_jax.boundary.answers import Observation, Read, Truth
+from aistat_jax.boundary.answers import Observation, Tabulated, Truth
 from aistat_jax.boundary.doors import check_function
 from aistat_jax.boundary.evidence import Evidence, check_channel, voxels_around
 from aistat_jax.boundary.families import (
@@ -114,7 +114,7 @@ class Raters:
     def names(self) -> tuple[str, ...]:
         return ("the raters",)
 
-    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Raters:
+    def redrawn(self, rng: np.random.Generator, read: Tabulated, truth: Truth) -> Raters:
         """As many raters again, who draw anew."""
         spread, radii = np.linalg.inv(_whiten(read)), truth.values
         drawn = radii + rng.standard_normal((len(self.curves), len(radii))) @ spread.T
@@ -123,7 +123,7 @@ class Raters:
         return replace(self, curves=curves)
 
     def observations(
-        self, rng: np.random.Generator, read: Read, draws: np.ndarray, chosen: np.ndarray
+        self, rng: np.random.Generator, read: Tabulated, draws: np.ndarray, chosen: np.ndarray
     ) -> list[Observation]:
         """One a rater."""
         drawn = np.stack([read.chart.values_of(curve) for curve in self.curves])
@@ -136,7 +136,7 @@ class Raters:
         return [Observation("raters", logs, "rater", drawn, predicted, "rater")]
 
 
-def _whiten(read: Read) -> np.ndarray:
+def _whiten(read: Tabulated) -> np.ndarray:
     term: Any = read.terms[0]
     return np.asarray(term.whiten)
 
@@ -189,7 +189,7 @@ class Anchors:
         """No source: clicks are made to overrule."""
         return ("",)
 
-    def redrawn(self, rng: np.random.Generator, read: Read, truth: Truth) -> Anchors:
+    def redrawn(self, rng: np.random.Generator, read: Tabulated, truth: Truth) -> Anchors:
         """Clicks on the edge fall elsewhere along their rays; the others are answered anew."""
         clicks, chart = len(self.points), read.chart
         edge = (_weights(read) @ truth.values)[:clicks]
@@ -201,7 +201,7 @@ class Anchors:
         return replace(self, points=self.points + moved, side=side)
 
     def observations(
-        self, rng: np.random.Generator, read: Read, draws: np.ndarray, chosen: np.ndarray
+        self, rng: np.random.Generator, read: Tabulated, draws: np.ndarray, chosen: np.ndarray
     ) -> list[Observation]:
         """One a click. Those inside or outside are answers, not places: nothing is predicted where
         there are any."""
@@ -221,7 +221,7 @@ class Anchors:
         return [Observation("clicks", logs, "click", seen, predicted, "click")]
 
 
-def _weights(read: Read) -> np.ndarray:
+def _weights(read: Tabulated) -> np.ndarray:
     term: Any = read.terms[0]
     return np.asarray(term.weights)
 

@@ -9,10 +9,10 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Float
-from aistat_jax.boundary.answers import Read, Truth
+from aistat_jax.boundary.answers import Tabulated, Truth
 from aistat_jax.boundary.evidence import BACKGROUND
 from aistat_jax.boundary.families import StepPrior
-from aistat_jax.boundary.levels import Seen
+from aistat_jax.boundary.levels import CountedVoxels
 from aistat_jax.boundary.nested import nested_prior
 from aistat_jax.boundary.observed import inside_shares
 from aistat_jax.boundary.samples import poisson_precisions
@@ -25,7 +25,9 @@ else:
     Intensity = Any
 
 
-def intensities(rng: np.random.Generator, piece: Intensity, read: Read, truth: Truth) -> Intensity:
+def intensities(
+    rng: np.random.Generator, piece: Intensity, read: Tabulated, truth: Truth
+) -> Intensity:
     """The piece with new values in its image, or at its points."""
     chart = read.chart
 
@@ -89,7 +91,7 @@ def _uneven(
     """Levels from their prior, as strong as the term found them: stated ones would be even."""
     _check_prior(piece)
     share = inside.reshape(1, -1)
-    law = term.levels(Seen(np.zeros(share.size), np.ones(share.size), shared))
+    law = term.levels(CountedVoxels(np.zeros(share.size), np.ones(share.size), shared))
     drawn = law.prior.drawn(rng)
     noise = rng.standard_normal(inside.shape) if noise is None else noise
     return law.mean(share, drawn[None]).reshape(inside.shape) + drawn[-1] * noise

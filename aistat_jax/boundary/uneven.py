@@ -22,7 +22,7 @@ import numpy as np
 from aistat_jax._record import record, static
 from aistat_jax._typing import Array, ArrayLike, Float
 from aistat_jax.boundary.families import BlurredEdge, StepPrior, leaves
-from aistat_jax.boundary.levels import Seen
+from aistat_jax.boundary.levels import CountedVoxels
 from aistat_jax.boundary.tables import Table
 from aistat_jax.boundary.uneven_levels import LevelPrior, UnevenLevels, core_fields, level_rows
 from aistat_jax.space.chart import LINKS, Bending, Chart
@@ -116,7 +116,7 @@ class UnevenStep(BlurredEdge):
         rate = jnp.asarray(self.rate + 0.5 * left)
         return jnp.asarray(self.constant - determinant - shape * jnp.log(rate))
 
-    def levels(self, seen: Seen) -> UnevenLevels:
+    def levels(self, seen: CountedVoxels) -> UnevenLevels:
         """The law of its levels inside, which differ, and of the one outside."""
         mean, precision = np.asarray(self.mean), np.asarray(self.precision)
         prior = LevelPrior(mean, precision, float(self.shape), float(self.rate))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Float
-from aistat_jax.boundary.levels import Seen
+from aistat_jax.boundary.levels import CountedVoxels
 
 
 def core_share(
@@ -82,7 +82,7 @@ class UnevenLevels:
         eta: float,
         fields: Float[np.ndarray, "site field"],
         core: tuple[float, float],
-        seen: Seen,
+        seen: CountedVoxels,
     ) -> None:
         from scipy.sparse import csr_array
 

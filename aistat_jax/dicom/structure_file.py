@@ -34,7 +34,7 @@ STUDY = "1.2.840.10008.3.1.2.3.1"
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Structure:
     """One region to write: its closed curves in slices, its name, colour and a description.
 
     sections: pairs of a plane and the curves in it, in the plane's coordinates; what is inside of
@@ -50,7 +50,10 @@ class Drawn:
 
 
 def write_structures(
-    path: str | os.PathLike[str], drawn: Sequence[Drawn], channel: Channel, label: str = "aistat"
+    path: str | os.PathLike[str],
+    drawn: Sequence[Structure],
+    channel: Channel,
+    label: str = "aistat",
 ) -> list[str]:
     """Write regions as one RTSTRUCT that refers to the series of a channel; nobody has approved it.
 
@@ -80,7 +83,7 @@ def write_structures(
 
 
 def _structure_set(
-    regions: Sequence[tuple[Drawn, list[tuple[np.ndarray, str]]]], slices: Sequence[Slice],
+    regions: Sequence[tuple[Structure, list[tuple[np.ndarray, str]]]], slices: Sequence[Slice],
     channel: Channel, label: str,
 ) -> Any:  # fmt: skip
     """The object that holds regions, each with its rings and their instances."""
@@ -174,7 +177,9 @@ def decimal(value: float) -> str:
     return f"{round(float(value), 4) + 0.0:.4f}".rstrip("0").rstrip(".")
 
 
-def _region(each: Drawn, slices: Sequence[Slice], notes: list[str]) -> list[tuple[np.ndarray, str]]:
+def _region(
+    each: Structure, slices: Sequence[Slice], notes: list[str]
+) -> list[tuple[np.ndarray, str]]:
     """The rings (point, 3) of one region in patient coordinates, and the instance of each."""
     rings, tiny = [], 0
     for plane, curves in each.sections:

@@ -248,6 +248,13 @@ def even_ends(
     return np.full(sites, float(low)), np.full(sites, float(high))
 
 
+def own_ends(
+    limits: Float[np.ndarray, "site 2"] | None, reach: tuple[float, float], sites: int
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+    """The `ends` of a chart whose sites have limits of their own, or None."""
+    return even_ends(reach, sites) if limits is None else (limits[:, 0], limits[:, 1])
+
+
 def interpolated(
     chart: Chart, values: Float[np.ndarray, "*batch site"], points: Float[np.ndarray, "point dims"]
 ) -> Float[np.ndarray, "*batch point"]:

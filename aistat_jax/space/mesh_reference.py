@@ -10,18 +10,17 @@ import numpy as np
 from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh, surface_from_mask
-from aistat_jax.space.mesh_reach import (
+from aistat_jax.space.mesh_reach import mesh_normals, mesh_reaches
+from aistat_jax.space.reach import (
     KEPT,
-    LEAST,
-    NARROW_SHARE,
+    MISSED,
+    Normals,
     Reaches,
-    enough,
     gentle,
-    mesh_reaches,
+    least_lost,
     narrow_share,
-    size_of,
 )
-from aistat_jax.space.surfaces import crossings, neighbours, vertex_normals
+from aistat_jax.space.surfaces import crossings, neighbours
 
 # Rounds in which vertices move to the middle of their neighbours and back to the surface.
 RELAXED = 8
@@ -29,8 +28,6 @@ RELAXED = 8
 SPARE, TRIES = 1.25, 8
 # Sds, in voxels, by which the signed distance to a mask is smoothed.
 SMOOTH = (0.5, 0.7, 1.0, 1.4, 2.0)
-# So much of an outline may be missed by the normals of a mesh, or lie beyond all of them.
-MISSED = 0.02
 # Vertices farther apart than this share of the size, and than a voxel, are too few: flat triangles
 # on a tube then lose a fiftieth of its volume.
 COARSE = 0.3
@@ -60,67 +57,49 @@ class Depth(NamedTuple):
 def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) -> Mesh:
     """The least smoothed even mesh around a mask whose normals run far enough and meet its outline.
 
-    Far enough is `mesh_reach.enough`. It has the first of so many `vertices`; the next where they
-    are more than a voxel apart and no smoothing does both, or they are COARSE. Where none does,
-    each normal runs as far as it can: the mesh is the least smoothed of the finest tried that
-    hardly any normal of is too short (5% of the surface) and that holds all but MISSED of
-    the outline, or the one that does both most nearly.
+    Far enough is `reach.Normals.enough`. It has the first of so many `vertices`; the next where
+    they are more than a voxel apart and no smoothing does both, or they are COARSE. Where none
+    does, each normal runs as far as it can: of the finest tried the mesh is the least smoothed that
+    hardly any normal of is too short and that loses hardly any of the outline, or the one that
+    comes nearest to it (`reach.least_lost`).
     """
     voxel, outline = float(np.prod(grid.spacing) ** (1 / 3)), surface_from_mask(mask, grid)
     depths = smoothed_depths(mask, grid, SMOOTH)
-    tried: list[tuple[Mesh, np.ndarray, Reaches]] = []
+    tried: list[tuple[Mesh, Normals, Reaches]] = []
     for vertex_count in vertices:
         tried, last = [], vertex_count == vertices[-1]
         for depth in depths:
             mesh = even_surface(depth, vertex_count).check()
-            normals = vertex_normals(mesh.points, mesh.faces)
-            reaches = mesh_reaches(mesh, normals)
+            normals = mesh_normals(mesh)
+            reaches = mesh_reaches(mesh, normals.outward)
             tried.append((mesh, normals, reaches))
-            if min(reaches.least) < enough(mesh, voxel):
+            if min(reaches.least) < normals.enough(voxel):
                 continue
-            if not last and apart(mesh) > max(COARSE * size_of(mesh), voxel):
+            if not last and normals.apart > max(COARSE * normals.size, voxel):
                 continue
-            low, high = (np.full(len(normals), each) for each in reaches.least)
-            if missed(outline, mesh, normals, low, high) <= MISSED:
+            low, high = (np.full(len(mesh.points), each) for each in reaches.least)
+            if missed(outline, normals, low, high) <= MISSED:
                 return mesh
-        if apart(tried[-1][0]) <= voxel:
+        if tried[-1][1].apart <= voxel:
             break
-    worst = []
-    for mesh, normals, reaches in tried:
-        low, high = (gentle(mesh, each) for each in reaches)
-        narrow = narrow_share(mesh, KEPT * np.minimum(low, high), LEAST * voxel)
-        lost = max(missed(outline, mesh, normals, low, high), unheld(outline, mesh, high))
-        if narrow <= NARROW_SHARE and lost <= MISSED:
-            return mesh
-        worst.append(narrow + lost)
-    return tried[int(np.argmin(worst))][0]
-
-
-def apart(mesh: Mesh) -> float:
-    """About how far vertices are from each other."""
-    return float(np.sqrt(mesh.areas.sum() / len(mesh.points)))
+    found = []
+    for _, normals, reaches in tried:
+        low, high = (gentle(normals.points, normals.edges, each) for each in reaches)
+        lost = max(missed(outline, normals, low, high), normals.unheld(outline.points, high))
+        found.append((narrow_share(normals, KEPT * low, KEPT * high, voxel), lost))
+    return tried[least_lost(found)][0]
 
 
 def missed(
     outline: Mesh,
-    mesh: Mesh,
-    normals: Float[np.ndarray, "site 3"],
+    normals: Normals,
     low: Float[np.ndarray, " site"],
     high: Float[np.ndarray, " site"],
 ) -> float:
-    """The share of normals that an outline is not met by within their reach, and its size."""
-    size = size_of(mesh)
-    low, high = np.minimum(low, size), np.minimum(high, size)
-    return float((~np.isfinite(crossings(outline, mesh.points, normals, -low, high))).mean())
-
-
-def unheld(outline: Mesh, mesh: Mesh, high: Float[np.ndarray, " site"]) -> float:
-    """The share of an outline that lies farther from the nearest vertex than its normal runs, or
-    the size of the mesh, and than vertices are apart: parts that a mesh has lost."""
-    from scipy.spatial import KDTree
-
-    away, near = (np.asarray(v) for v in KDTree(mesh.points).query(outline.points))
-    return float((away > np.minimum(high, size_of(mesh))[near] + apart(mesh)).mean())
+    """The share of normals that an outline is not met by within their reach, and the size."""
+    low, high = np.minimum(low, normals.size), np.minimum(high, normals.size)
+    met = crossings(outline, normals.points, normals.outward, -low, high)
+    return float((~np.isfinite(met)).mean())
 
 
 def smoothed_depths(
@@ -160,7 +139,7 @@ def even_surface(depth: Depth, vertices: int) -> Mesh:
     step = np.sqrt(1.8 * area / vertices)
     for _ in range(TRIES):
         step = min(step, most)
-        count = np.maximum(np.floor(extent / step).astype(int) + 1, 2)
+        count = np.ceil(extent / step).astype(int) + 2  # beyond all that is known: a closed surface
         ticks = np.stack(np.meshgrid(*(np.arange(n) for n in count), indexing="ij"), axis=-1)
         places = low + step * ticks @ grid.frame.T
         values = depth.at(places.reshape(-1, 3)).reshape(count)

@@ -12,20 +12,31 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, circle_basis, equal_angles
-from aistat_jax.space.chart import Points, Shares, even_ends
+from aistat_jax.space.chart import Points, Shares, own_ends
 from aistat_jax.space.closed import distance_to_polygons, half_edges, shared_along
 from aistat_jax.space.curve import Curve, cross
 from aistat_jax.space.directions import direction_words
 from aistat_jax.space.grid import Plane
-from aistat_jax.space.reference import checked_curve, reaches, smoothed
+from aistat_jax.space.reach import (
+    KEPT,
+    Normals,
+    Reaches,
+    balls,
+    check_room,
+    ends,
+    least_lost,
+    limits_of,
+    narrow_share,
+)
+from aistat_jax.space.reference import checked_curve, curve_normals, smoothed
 
 # Sds, in pixels, by which an outline is smoothed along itself: the first that leaves a reach of
 # WANTED pixels, and of SHARE of what is asked for, to both sides is taken.
 SMOOTH, WANTED, SHARE = (1.5, 2.1, 3.0, 4.2, 6.0), 3.0, 0.5
-# Boundaries keep to this share of the curve's reach, and a chart reaches at least so many pixels.
-KEPT, LEAST = 0.9, 0.25
 # Cells on either side of the nearest site in which the foot of a point is looked for.
 NEARBY = 2
+# Cells go on so much farther than boundaries do.
+BEYOND = 1.05
 # Points compared with every draw at a time.
 AT_ONCE = 2048
 
@@ -47,10 +58,11 @@ class OffsetChart:
     """Normals of a closed curve; a boundary is a signed distance along each of them.
 
     A `chart.Chart` whose sites are equally spaced along the reference, counter-clockwise. Values
-    are positive outside of it, and keep to (low, high), within which normals do not cross.
+    are positive outside of it, and keep to (low, high), within which normals do not cross, or,
+    where they do so sooner in some places than in others, each to its own `limits`.
 
     Shapes: reference, normals (site, 2) in-plane, the latter outward unit vectors; low, high
-    scalars in the unit of the plane.
+    scalars in the unit of the plane; limits (site, 2) or None.
     """
 
     reference: Float[np.ndarray, "site 2"]
@@ -58,6 +70,7 @@ class OffsetChart:
     low: float
     high: float
     plane: Plane
+    limits: Float[np.ndarray, "site 2"] | None = None
 
     @property
     def unit(self) -> str:
@@ -77,7 +90,7 @@ class OffsetChart:
 
     @property
     def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
-        return even_ends(self.reach, self.sites)
+        return own_ends(self.limits, self.reach, self.sites)
 
     @property
     def link(self) -> str:
@@ -85,7 +98,7 @@ class OffsetChart:
 
     @property
     def extent(self) -> float:
-        return float(self.content(np.full(self.sites, self.high)))
+        return float(self.content(self.ends[1]))
 
     @property
     def directions(self) -> Float[np.ndarray, "site 2"]:
@@ -131,18 +144,27 @@ class OffsetChart:
         place, cell = near.astype(float), np.full(len(flat), -1)
         position = np.full(len(flat), np.inf)
         normal_next, next_site = (np.roll(v, -1, axis=0) for v in (self.normals, self.reference))
+        low, high = (BEYOND * end for end in self.ends)
         for step in range(-NEARBY, NEARBY):
             j = (near + step) % self.sites
             corners = self.reference[j], self.normals[j], next_site[j], normal_next[j]
             for t, share in _in_cell(flat, *corners):
                 better = (share >= -1e-9) & (share <= 1 + 1e-9) & (np.abs(t) < np.abs(position))
-                better &= (t >= 1.05 * self.low) & (t <= 1.05 * self.high)
+                within = np.clip(share, 0.0, 1.0)
+                least, most = (
+                    (1 - within) * end[j] + within * end[(j + 1) % self.sites]
+                    for end in (low, high)
+                )
+                better &= (t >= least) & (t <= most)
                 position[better], cell[better] = t[better], j[better]
                 place[better] = j[better] + np.clip(share[better], 0.0, 1.0)
         far = cell < 0
         if far.any():
             depth = np.maximum(self.curve.distance_to(flat[far]), 1e-12)
-            position[far] = np.where(self.curve.contains(flat[far]), -depth, depth)
+            within = self.curve.contains(flat[far])
+            if self.limits is not None:  # beyond the limits there, and so of all boundaries
+                depth = np.maximum(depth, BEYOND * np.where(within, -self.low, self.high))
+            position[far] = np.where(within, -depth, depth)
         shape = points.shape[:-1]
         return Foot(place.reshape(shape), position.reshape(shape), cell.reshape(shape))
 
@@ -196,8 +218,7 @@ class OffsetChart:
         foot = self.foot(points)
         j = np.where(foot.cell < 0, np.rint(foot.place).astype(int) % self.sites, foot.cell)
         t = np.clip(foot.position, self.low, self.high)[:, None]
-        ends = (self.reference[i] + t * self.normals[i] for i in (j, (j + 1) % self.sites))
-        start, end = ends
+        start, end = (self.reference[i] + t * self.normals[i] for i in (j, (j + 1) % self.sites))
         width = np.linalg.norm(end - start, axis=1)
         half = np.where(foot.cell < 0, 0.0, 0.5 * footprint / np.maximum(width, 1e-12))
         half = np.minimum(half, self.sites / 2 - 1.0)
@@ -226,9 +247,13 @@ class OffsetChart:
         """The curve itself in its own slice, nothing in any other."""
         return [self.surface(values)] if self.plane.is_slice(plane) else []
 
+    def met(self, surface: Curve) -> float:
+        """The share of the normals that meet a closed curve within the reach."""
+        return float(np.isfinite(self._crossings(surface)).mean())
+
     def sees(self, surface: Curve) -> bool:
         """Whether at least half of the normals meet a closed curve within the reach."""
-        return bool(np.isfinite(self._crossings(surface)).mean() >= 0.5)
+        return self.met(surface) >= 0.5
 
     def values_of(self, surface: Curve) -> Float[np.ndarray, " site"]:
         """Where normals cross a closed curve, nearest to the reference; a normal that it does not
@@ -245,14 +270,15 @@ class OffsetChart:
                 "reference nearer to the contour"
             )
         within = surface.contains(self.reference[missed])
-        values[missed] = np.where(within, self.high, self.low)
+        low, high = self.ends
+        values[missed] = np.where(within, high[missed], low[missed])
         return values
 
     def _crossings(self, surface: Curve) -> Float[np.ndarray, " site"]:
         """The smallest offset, of either sign, at which each normal meets a curve; or infinity."""
         found = np.full(self.sites, np.inf)
         edges = surface.edges
-        start = surface.points
+        start, (low, high) = surface.points, self.ends
         for first in range(0, self.sites, 64):
             rows = slice(first, first + 64)
             d = self.normals[rows, None]
@@ -262,8 +288,9 @@ class OffsetChart:
                 along = cross(off, edges) / across
                 share = cross(off, d) / across
             slack = 1e-9 * (self.high - self.low)
+            least, most = (end[rows, None] for end in (low - slack, high + slack))
             hit = (share >= -1e-9) & (share <= 1 + 1e-9)
-            hit &= (along >= self.low - slack) & (along <= self.high + slack)
+            hit &= (along >= least) & (along <= most)
             along = np.where(hit, along, np.inf)
             best = np.abs(along).argmin(axis=1)
             found[rows] = np.take_along_axis(along, best[:, None], axis=1)[:, 0]
@@ -395,8 +422,10 @@ def offset_chart(
     """The normals of a closed curve, as far as `reach` to both sides or as they do not cross.
 
     The curve is smoothed along itself by the least of SMOOTH pixels of the plane that leaves its
-    normals half of the reach, and WANTED pixels, to both sides, or by what leaves them most; not at
-    all unless `smooth`.
+    normals half of the reach, and WANTED pixels, to both sides; not at all unless `smooth`. Where
+    none does, each normal has its own reach if that of all is little (`reach.ends`), and the least
+    is taken of which hardly any normal is too short and that loses hardly anything of the curve
+    (`reach.least_lost`).
 
     Raises InputError for a curve that is open, crosses itself, or is so small or narrow that its
     normals cross within LEAST pixels; for fewer than 16 sites or a reach that is not positive.
@@ -407,23 +436,34 @@ def offset_chart(
         raise InputError(f"the chart's reach must be positive, got {reach}")
     pixel = float(plane.spacing.mean())
     curve = checked_curve(curve, plane)
-    found = []
+    tried: list[tuple[Normals, Reaches]] = []
     for sd in SMOOTH if smooth else (0.0,):
-        points, normals = smoothed(curve, sd * pixel, sites)
-        found.append((points, normals, *reaches(points, normals)))
-        if KEPT * min(found[-1][2:]) >= max(WANTED * pixel, SHARE * reach):
+        normals = curve_normals(*smoothed(curve, sd * pixel, sites), curve.unit)
+        found = balls(normals.points, normals.outward)
+        tried.append((normals, found))
+        if KEPT * min(found.least) >= max(WANTED * pixel, SHARE * reach):
+            tried = tried[-1:]
             break
-    else:
-        found = [max(found, key=lambda each: min(each[2:]))]
-    points, normals, inner, outer = found[-1]
-    low, high = (min(reach, KEPT * limit) for limit in (inner, outer))
-    if min(low, high) < LEAST * pixel:
-        raise InputError(
-            f"normals of the reference cross {min(low, high):.2g} {plane.unit} from it, less than "
-            f"{LEAST} of a pixel ({pixel:.3g} {plane.unit}): it is too small or too narrow for "
-            "offsets; use a finer image, or a star"
-        )
-    return OffsetChart(points, normals, -float(low), float(high), plane)
+    made: list[tuple[OffsetChart, Normals, np.ndarray, np.ndarray]] = []
+    for normals, found in tried:
+        low, high = ends(normals, found, reach, pixel)
+        chart = OffsetChart(
+            normals.points, normals.outward, -float(low.max()), float(high.max()), plane,
+            limits_of(low, high),
+        )  # fmt: skip
+        made.append((chart, normals, low, high))
+    if len(made) > 1:
+        losses = [
+            (
+                narrow_share(normals, low, high, pixel),
+                max(1 - chart.met(curve), normals.unheld(curve.points, high)),
+            )
+            for chart, normals, low, high in made
+        ]
+        made = [made[least_lost(losses)]]
+    ((chart, normals, low, high),) = made
+    check_room(normals, low, high, pixel)
+    return chart
 
 
 def _in_cell(

@@ -10,7 +10,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis
-from aistat_jax.space.chart import Points, Shares, even_ends
+from aistat_jax.space.chart import Points, Shares, own_ends
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import words_in_space
 from aistat_jax.space.grid import Plane
@@ -18,6 +18,7 @@ from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.mesh_bending import OffsetMeshBending
 from aistat_jax.space.mesh_feet import Foot, Prisms, remembered_feet
 from aistat_jax.space.mesh_reach import checked_normals
+from aistat_jax.space.reach import limits_of
 from aistat_jax.space.surfaces import crossings, mesh_modes, mode_count, vertex_normals
 
 # A voxel wider than this many times the distance between sites is cut into eight.
@@ -66,9 +67,7 @@ class OffsetMeshChart:
 
     @property
     def ends(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
-        if self.limits is None:
-            return even_ends(self.reach, self.sites)
-        return self.limits[:, 0], self.limits[:, 1]
+        return own_ends(self.limits, self.reach, self.sites)
 
     @property
     def link(self) -> str:
@@ -376,15 +375,13 @@ def offset_mesh_chart(
     """The normals of a closed mesh, as far as `reach` to both sides or as they do not cross.
 
     Where that leaves all of them little room and some of them more, each has its own
-    (`mesh_reach.checked_normals`), unless `even`. `modes` is how many eigenfunctions are kept.
+    (`reach.ends`), unless `even`. `modes` is how many eigenfunctions are kept.
     Raises InputError for what `checked_normals` refuses.
     """
-    mesh, normals, low, high = checked_normals(mesh, reach, voxel, even=even)
+    normals, low, high = checked_normals(mesh, reach, voxel, even=even)
     mass, functions, eigenvalues = mesh_modes(mesh, modes)
     radius = (0.75 * mesh.volume / np.pi) ** (1 / 3)
-    alike = np.ptp(low) == np.ptp(high) == 0
     return OffsetMeshChart(
-        mesh.points, mesh.faces, normals, mass, functions, eigenvalues * radius**2,
-        -float(low.max()), float(high.max()), mesh.unit,
-        None if alike else np.stack([-low, high], axis=1),
+        mesh.points, mesh.faces, normals.outward, mass, functions, eigenvalues * radius**2,
+        -float(low.max()), float(high.max()), mesh.unit, limits_of(low, high),
     )  # fmt: skip

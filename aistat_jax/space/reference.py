@@ -1,4 +1,4 @@
-"""Which closed curve can offsets be measured from, and how far do its normals run?"""
+"""Which closed curve can offsets be measured from, and what are its normals?"""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax._typing import Float
+from aistat_jax.space.closed import half_edges
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.reach import Normals
 
 # An outline with one edge so many times as long as any other is not closed.
 OPEN = 5.0
@@ -69,24 +71,15 @@ def smoothed(
     return _pairs(point), _pairs(normal)
 
 
-def reaches(
-    points: Float[np.ndarray, "site dims"], normals: Float[np.ndarray, "site dims"]
-) -> tuple[float, float]:
-    """How far normals run inwards and outwards before they cross.
-
-    The smallest ball that touches at one point, on that side, and passes through another (Federer
-    1959, theorem 4.18). Infinite outside of what is convex.
-    """
-    inner = outer = np.inf
-    for start in range(0, len(points), 256):
-        away = points - points[start : start + 256, None]
-        up = np.einsum("pqi,pi->pq", away, normals[start : start + 256])
-        square = np.square(away).sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            radius = np.where(square > 0, square / (2 * np.abs(up)), np.inf)
-        inner = min(inner, float(radius[up < 0].min(initial=np.inf)))
-        outer = min(outer, float(radius[up > 0].min(initial=np.inf)))
-    return inner, outer
+def curve_normals(
+    points: Float[np.ndarray, "site 2"], normals: Float[np.ndarray, "site 2"], unit: str
+) -> Normals:
+    """The vertices of a closed polygon as sites."""
+    site = np.arange(len(points))
+    edges = np.stack([site, np.roll(site, -1)], axis=1)
+    curve = Curve(points, unit)
+    size = 2 * curve.area / curve.perimeter
+    return Normals(points, normals, edges, half_edges(points), size, unit)
 
 
 def _pairs(complex_numbers: np.ndarray) -> Float[np.ndarray, "site 2"]:

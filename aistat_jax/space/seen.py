@@ -21,7 +21,7 @@ BETWEEN, MOST_RAYS = 0.5, 512
 TRIED = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
-class Seen(NamedTuple):
+class StarCentre(NamedTuple):
     """The best centre, the area or volume that straight rays from it reach within a region, and
     the region's deepest point."""
 
@@ -35,7 +35,7 @@ def best_seen(
     low: Int[np.ndarray, " axis"],
     where: Plane | Grid,
     rays: int = RAYS,
-) -> Seen:
+) -> StarCentre:
     """The centre from which straight rays reach most of a region without leaving it.
 
     Of the centroid, the deepest point and points between them, the first from which the star of
@@ -55,13 +55,13 @@ def best_seen(
         exits = [_first_exits(centre, part, low, where, rays) for centre in tried]
         squares = [float(np.square(each).sum()) for each in exits]
         best = int(np.argmax(squares))
-        return Seen(tried[best], np.pi * squares[best] / rays, far)
+        return StarCentre(tried[best], np.pi * squares[best] / rays, far)
     centroid = np.argwhere(part).mean(axis=0)
     tried = where.to_world(low + centroid + TRIED[:, None] * (deepest - centroid))
     ball = sphere_chart(tried[0], 1.0, where.unit, FREQUENCY)
     volumes = [float(ball.content(_first_exits(centre, part, low, where))) for centre in tried]
     best = int(np.argmax(volumes))
-    return Seen(tried[best], volumes[best], tried[-1])
+    return StarCentre(tried[best], volumes[best], tried[-1])
 
 
 def seen_share(region: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:

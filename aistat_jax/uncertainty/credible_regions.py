@@ -15,7 +15,7 @@ import aistat_jax
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Float
 from aistat_jax.dicom.slices import slices_of
-from aistat_jax.dicom.structure_file import Drawn
+from aistat_jax.dicom.structure_file import Structure
 from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import Curve, region_of
 from aistat_jax.space.grid import Plane
@@ -44,7 +44,7 @@ def regions_of(
     levels: Sequence[float] = (),
     label: str = "aistat",
     others: Sequence[Other] = (),
-) -> list[Drawn]:
+) -> list[Structure]:
     """Median, inner and outer credible contours, and contours of probability, as regions.
 
     All contours in slices are one lesion, each surface is one of its own. Within the contour of a
@@ -82,7 +82,7 @@ def _lesion(
     levels: Sequence[float],
     name: str,
     others: Sequence[Other],
-) -> list[Drawn]:
+) -> list[Structure]:
     counts = Counter(contour.grade.case for contour in group)
     worst = next(case for case in WORST if counts[case])
     grades = (
@@ -132,7 +132,9 @@ def _lesion(
             notes = (f"{less} of {len(group)} targets have none", *notes)
         found.append((other.name, OTHER, f"{other.words}{given}", sections, notes))
     return [
-        Drawn(f"{name}_{what}", sections, colour, "; ".join((words, *notes)) + some + made, notes)
+        Structure(
+            f"{name}_{what}", sections, colour, "; ".join((words, *notes)) + some + made, notes
+        )
         for what, colour, words, sections, notes in found
     ]
 

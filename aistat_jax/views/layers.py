@@ -34,7 +34,7 @@ else:
 
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 Limits = tuple[float, float, float, float]
-Drawn = Curve | Sequence[Curve] | None
+DrawnCurves = Curve | Sequence[Curve] | None
 """A reference as it is drawn: nothing, one curve, or all outlines of a mask."""
 _REFERENCE_DASHES = (0, (6, 2, 1, 2))
 OTHER_DASHES = (0, (3.5, 2))
@@ -60,14 +60,14 @@ def reference_in(
     return None if region is None else outlines(region, posterior.chart.plane)
 
 
-def curves_of(reference: Drawn) -> list[Curve]:
+def curves_of(reference: DrawnCurves) -> list[Curve]:
     if reference is None:
         return []
     return [reference] if isinstance(reference, Curve) else list(reference)
 
 
 def limits_around(
-    posterior: Posterior, band: Band | None, reference: Drawn, plane: Plane, full: bool
+    posterior: Posterior, band: Band | None, reference: DrawnCurves, plane: Plane, full: bool
 ) -> tuple[float, float, float, float]:
     """What to show, (u_min, u_max, v_min, v_max): a square around the target unless `full`."""
     u_min, u_max, v_min, v_max = plane.extent
@@ -86,7 +86,9 @@ def limits_around(
     return middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half
 
 
-def limits_around_all(posteriors: Sequence[Posterior], reference: Drawn, plane: Plane) -> Limits:
+def limits_around_all(
+    posteriors: Sequence[Posterior], reference: DrawnCurves, plane: Plane
+) -> Limits:
     """One square that shows every posterior, so that panels, or slices, are seen alike."""
     each = np.array([limits_around(p, None, reference, plane, full=False) for p in posteriors])
     (u_min, _, v_min, _), (_, u_max, _, v_max) = each.min(axis=0), each.max(axis=0)
@@ -155,7 +157,7 @@ def draw_posterior(
     band: Band | None,
     grade: Grade | None,
     draws: int,
-    reference: Drawn,
+    reference: DrawnCurves,
     width: float = 2.4,
 ) -> None:
     """Band, draws, reference and estimate, from back to front.
@@ -187,7 +189,7 @@ def draw_posterior(
 
 
 def draw_outlines(
-    axes: Axes, curves: Sequence[Curve], reference: Drawn, width: float = 2.4
+    axes: Axes, curves: Sequence[Curve], reference: DrawnCurves, width: float = 2.4
 ) -> None:
     """A contour without error bars, and the reference, as `draw_posterior` draws an estimate."""
     thin = max(width / 2.4, 0.5)
@@ -199,7 +201,7 @@ def draw_outlines(
         axes.plot(*points, lw=width, zorder=6, **line_look(None))
 
 
-def draw_reference(axes: Axes, reference: Drawn, thin: float = 1.0) -> None:
+def draw_reference(axes: Axes, reference: DrawnCurves, thin: float = 1.0) -> None:
     """The outlines of a reference, `thin` times as thick as in a figure for the screen."""
     for curve in curves_of(reference):
         line = loop(curve.points).T
@@ -219,7 +221,7 @@ def legend_handles(
     grades: Sequence[Grade],
     band: Band | None = None,
     draws: int = 0,
-    references: Sequence[Drawn] = (),
+    references: Sequence[DrawnCurves] = (),
     *,
     shares: bool = True,
     estimate: bool = True,

@@ -12,7 +12,7 @@ from scipy import stats
 
 import aistat_jax as aj
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.answers import Counted, Read
+from aistat_jax.boundary.answers import Counted, Tabulated
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.observed import (
     expected,
@@ -146,7 +146,7 @@ def test_simulated_levels_differ_as_their_prior_says():
         for seed in range(12):
             (piece,) = aj.simulate(model, radii, seed=seed).pieces
             assert isinstance(piece, Counted)
-            read = Read(tuple(model.data.terms), model.target, model.chart)
+            read = Tabulated(tuple(model.data.terms), model.target, model.chart)
             values = piece.counted(read)[0].values
             right, left = (values[(share > 0.95) & (k * ends > 2.0)] for k in (1, -1))
             gaps.append((right.mean() - left.mean()) / np.hypot(right.std(), left.std()))

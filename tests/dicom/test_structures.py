@@ -13,7 +13,7 @@ from aistat_jax._record import replace
 from aistat_jax.case import Case
 from aistat_jax.dicom.library import writing
 from aistat_jax.dicom.slices import slices_of
-from aistat_jax.dicom.structure_file import Drawn, decimal, keyhole, write_structures
+from aistat_jax.dicom.structure_file import Structure, decimal, keyhole, write_structures
 from aistat_jax.dicom.structures import curves_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve, region_of
@@ -220,12 +220,12 @@ def test_a_keyhole_around_several_holes():
 def test_tiny_contours_are_left_out_and_said(tmp_path, image):
     plane = image.primary.grid.plane(5)
     sections = ((plane, (circle(9.0, tuple(CENTRE)), circle(0.9, (20.0, 5.0)))),)
-    notes = write_structures(tmp_path / "a.dcm", [Drawn("GTV", sections)], image.primary)
+    notes = write_structures(tmp_path / "a.dcm", [Structure("GTV", sections)], image.primary)
     assert notes == ["region GTV: 1 contour or hole under a quarter of a pixel is left out"]
     assert len(curves_of(aj.read_structures(tmp_path / "a.dcm")["GTV"], image.primary)[5]) == 1
     nothing = ((plane, (circle(0.9, (20.0, 5.0)),)),)
     with pytest.raises(InputError, match="there is no contour to write"):
-        write_structures(tmp_path / "b.dcm", [Drawn("GTV", nothing)], image.primary)
+        write_structures(tmp_path / "b.dcm", [Structure("GTV", nothing)], image.primary)
 
 
 def test_targets_that_overlap_are_one_region(image):
@@ -413,7 +413,7 @@ def test_experts_contours_survive_a_round_trip(tmp_path, data_root, patient):
         curves = curves_of(drawn, channel)
         sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())
         out = tmp_path / f"{part}.dcm"
-        assert write_structures(out, [Drawn("GTV", sections)], channel) == []
+        assert write_structures(out, [Structure("GTV", sections)], channel) == []
         (own,) = drawn_by_plastimatch(out, series, channel, tmp_path / f"{part}1").values()
         (source,) = (root / part / "mask").iterdir()
         (theirs,) = drawn_by_plastimatch(source, series, channel, tmp_path / f"{part}2").values()
@@ -436,7 +436,7 @@ def test_reference_objects_survive_a_round_trip(tmp_path, data_root, number):
     (source,) = (folder / "RS").iterdir()
     curves = curves_of(aj.read_structures(source).roi(), channel)
     sections = tuple((channel.grid.plane(k), several) for k, several in curves.items())
-    write_structures(tmp_path / "out.dcm", [Drawn("region", sections)], channel)
+    write_structures(tmp_path / "out.dcm", [Structure("region", sections)], channel)
     own, theirs = (
         next(iter(drawn_by_plastimatch(path, folder / "PT", channel, tmp_path / name).values()))
         for path, name in ((tmp_path / "out.dcm", "own"), (source, "theirs"))
@@ -448,7 +448,7 @@ def test_reference_objects_survive_a_round_trip(tmp_path, data_root, number):
 def test_coordinates_are_where_they_were(tmp_path, image):
     curve = Curve(np.array([[-12.3456, -9.9999], [4.0, -15.25], [1.0, 3.125]]))
     plane = image.primary.grid.plane(5)
-    write_structures(tmp_path / "a.dcm", [Drawn("GTV", ((plane, (curve,)),))], image.primary)
+    write_structures(tmp_path / "a.dcm", [Structure("GTV", ((plane, (curve,)),))], image.primary)
     said = pydicom.dcmread(tmp_path / "a.dcm")
     found = np.reshape(said.ROIContourSequence[0].ContourSequence[0].ContourData, (-1, 3))
     lps = np.column_stack([-curve.points, np.full(3, 100 + 5 * SPACING[2])])

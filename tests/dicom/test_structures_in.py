@@ -10,7 +10,7 @@ import pytest
 import aistat_jax as aj
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.dicom.slices import slices_of
-from aistat_jax.dicom.structure_file import Drawn, write_structures
+from aistat_jax.dicom.structure_file import Structure, write_structures
 from aistat_jax.dicom.structures import curves_of, mask_of
 from aistat_jax.space.curve import region_of
 from aistat_jax.space.image import Image
@@ -123,7 +123,7 @@ def test_rings_lie_at_the_height_of_their_own_instance(tmp_path):
             heights[said.SOPInstanceUID] = float(said.ImagePositionPatient[2])
         plane = slices_of(image.primary)[5 if name == "axial" else 6].plane
         sections = ((plane, (circle(9.0, tuple(CENTRE)),)),)
-        write_structures(tmp_path / "out.dcm", [Drawn("GTV", sections)], image.primary)
+        write_structures(tmp_path / "out.dcm", [Structure("GTV", sections)], image.primary)
         (ring,) = pydicom.dcmread(tmp_path / "out.dcm").ROIContourSequence[0].ContourSequence
         own = heights[ring.ContourImageSequence[0].ReferencedSOPInstanceUID]
         assert {float(z) for z in ring.ContourData[2::3]} == {own}

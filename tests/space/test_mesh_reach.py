@@ -12,17 +12,10 @@ import aistat_jax as aj
 from aistat_jax._record import replace
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.mesh import Mesh
-from aistat_jax.space.mesh_reach import (
-    KEPT,
-    SLOPE,
-    checked_normals,
-    gentle,
-    mesh_reaches,
-    narrow_share,
-    size_of,
-)
+from aistat_jax.space.mesh_reach import checked_normals, mesh_reaches, size_of
 from aistat_jax.space.mesh_reference import even_surface, smooth_surface, smoothed_depths
 from aistat_jax.space.offset_mesh import OffsetMeshChart, offset_mesh_chart
+from aistat_jax.space.reach import KEPT, SLOPE, gentle, narrow_share
 from aistat_jax.space.sphere import sphere_sites
 from aistat_jax.space.surfaces import mode_count, vertex_normals
 from tests.helpers import tube_depth
@@ -83,14 +76,16 @@ def test_of_a_bar_it_is_about_half_as_thick_as_the_bar(bar):
 
 def test_gentle_reaches_are_the_largest_that_change_slowly(bar):
     found = mesh_reaches(bar, vertex_normals(bar.points, bar.faces)).inner
-    smooth, (one, other) = gentle(bar, found), edges(bar)
+    both = edges(bar)
+    (one, other), ways = both, np.stack(both, axis=1)
+    smooth = gentle(bar.points, ways, found)
     way = np.linalg.norm(bar.points[one] - bar.points[other], axis=1)
     assert (smooth <= found + 1e-9).all()
     assert (np.abs(smooth[one] - smooth[other]) <= SLOPE * way + 1e-9).all()
     assert (np.abs(found[one] - found[other]) > SLOPE * way).any()  # the control: as they were
-    np.testing.assert_allclose(gentle(bar, smooth), smooth)
-    np.testing.assert_allclose(gentle(bar, np.full(len(found), 3.0)), 3.0)
-    assert np.isinf(gentle(bar, np.full(len(found), np.inf))).all()
+    np.testing.assert_allclose(gentle(bar.points, ways, smooth), smooth)
+    np.testing.assert_allclose(gentle(bar.points, ways, np.full(len(found), 3.0)), 3.0)
+    assert np.isinf(gentle(bar.points, ways, np.full(len(found), np.inf))).all()
 
 
 def test_within_their_own_ends_boundaries_do_not_fold_and_beyond_they_do(chart, rng):
@@ -150,13 +145,24 @@ def test_ends_that_are_alike_make_the_chart_of_one_reach(rng):
     assert sums[0] == pytest.approx(sums[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("radius", [36, 38, 40, 42])
+def test_a_body_much_larger_than_its_voxels_has_a_closed_mesh(radius):
+    """The grid that it is cut in is coarser than the margin of the mask, and ends beyond it."""
+    side = 2 * radius + 1
+    grid = Grid(np.eye(4), (side, side, side))
+    body = np.linalg.norm(grid.points() - radius, axis=-1) <= radius
+    (depth,) = smoothed_depths(body, grid, [1.0])
+    mesh = even_surface(depth, 100).check()
+    assert mesh.volume == pytest.approx(body.sum(), rel=0.1)
+
+
 def test_hardly_any_room_on_much_of_it_is_refused(bar):
-    normals = checked_normals(bar, 10.0, VOXEL)
-    assert normals.low.min() < 0.5 * np.median(normals.low)
+    normals, low, high = checked_normals(bar, 10.0, VOXEL)
+    assert low.min() < 0.5 * np.median(low)
     with pytest.raises(aj.InputError, match="too small or too narrow"):
         checked_normals(bar, 10.0, 12.0)
-    least = KEPT * min(mesh_reaches(bar, normals.normals).least)
+    least = KEPT * min(mesh_reaches(bar, normals.outward).least)
     with pytest.raises(aj.InputError, match="too small or too narrow"):
         checked_normals(bar, 10.0, 4.5 * least, even=True)
-    assert narrow_share(bar, normals.low, 4.5 * least / 4) < 0.05
+    assert narrow_share(normals, low, high, 4.5 * least) < 0.05
     checked_normals(bar, 10.0, 4.5 * least)  # few of them are as narrow

@@ -12,9 +12,9 @@ from aistat_jax.space.chart import Chart, interpolated
 from aistat_jax.space.curve import Curve, contours_from_mask, last_exits
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.offset import OffsetChart, bending, offset_chart
-from aistat_jax.space.reference import reaches
 from aistat_jax.space.star import star_chart
 from tests.helpers import circle, horseshoe_curve, horseshoe_depth
+from tests.space.test_reach import disc
 
 PLANE = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), (96, 96), "px")
 MASK = horseshoe_depth(PLANE.points()) > 0
@@ -111,20 +111,6 @@ def test_no_normals_cross_within_the_reach_and_some_do_beyond(chart):
     assert not (simple(1.6 * low) and simple(8 * high / 4))
 
 
-def test_reaches_are_those_of_known_curves():
-    inner, outer = reaches(*_disc(10.0))
-    assert inner == pytest.approx(10.0)
-    assert outer == np.inf
-    apart = np.concatenate([_disc(10.0)[0], _disc(10.0)[0] + [26.0, 0.0]])
-    assert reaches(apart, np.tile(_disc(10.0)[1], (2, 1)))[1] == pytest.approx(3.0)
-
-
-def _disc(radius: float) -> tuple[np.ndarray, np.ndarray]:
-    angles = 2 * np.pi * np.arange(256) / 256
-    normals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return radius * normals, normals
-
-
 def test_on_a_circle_it_is_a_star_shifted_by_its_radius(rng):
     """Same basis, same prior, same bent edges to first order, same distances."""
     chart, star = ring(20.0), star_chart(np.full(2, 48.0), 40.0, PLANE, 128)
@@ -191,20 +177,20 @@ def test_it_lies_in_its_own_slice_only(chart, values):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: offset_chart(Curve(_disc(20.0)[0][:128], "px"), 5.0, PLANE), "is open"),
+        (lambda: offset_chart(Curve(disc(20.0)[0][:128], "px"), 5.0, PLANE), "is open"),
         (
             lambda: offset_chart(
-                Curve(_disc(20.0)[0] * np.cos(np.arange(256) * np.pi / 64)[:, None], "px"),
+                Curve(disc(20.0)[0] * np.cos(np.arange(256) * np.pi / 64)[:, None], "px"),
                 5.0,
                 PLANE,
             ),
             "crosses itself",
         ),
-        (lambda: offset_chart(Curve(_disc(20.0)[0], "mm"), 5.0, PLANE), "one unit"),
-        (lambda: offset_chart(Curve(_disc(0.7)[0], "px"), 5.0, PLANE), "too small or too narrow"),
+        (lambda: offset_chart(Curve(disc(20.0)[0], "mm"), 5.0, PLANE), "one unit"),
+        (lambda: offset_chart(Curve(disc(0.7)[0], "px"), 5.0, PLANE), "too small or too narrow"),
         (lambda: offset_chart(Curve(np.zeros((2, 2)), "px"), 5.0, PLANE), "at least 3 points"),
-        (lambda: offset_chart(Curve(_disc(20.0)[0], "px"), 0.0, PLANE), "must be positive"),
-        (lambda: offset_chart(Curve(_disc(20.0)[0], "px"), 5.0, PLANE, 8), "at least 16 sites"),
+        (lambda: offset_chart(Curve(disc(20.0)[0], "px"), 0.0, PLANE), "must be positive"),
+        (lambda: offset_chart(Curve(disc(20.0)[0], "px"), 5.0, PLANE, 8), "at least 16 sites"),
         (lambda: ring(20.0).values_of(replace(circle(40.0), unit="px")), "do not meet"),
     ],
 )

@@ -36,6 +36,15 @@ def test_a_disc_is_held_by_a_star():
     assert represented(star, outline, disc, POINTS, 16) > 0.99
 
 
+def test_a_polygon_of_few_sites_is_made_as_large_as_the_mask():
+    disc = np.linalg.norm(POINTS - 48.0, axis=-1) < 40
+    outline = contours_from_mask(disc, PLANE)[0]
+    few = star_chart(np.full(2, 48.0), 60.0, PLANE, 12)
+    inside = few.inside(few.values_of(outline)[None], POINTS)[0]
+    within = 2 * (inside & disc).sum() / (inside.sum() + disc.sum())  # its corners on the circle
+    assert represented(few, outline, disc, POINTS) > within + 0.005
+
+
 def test_a_thin_bent_plate_is_expected_as_it_was_drawn_and_a_tube_is_not():
     """What modes of a smoothed mesh would lose is kept in a prior's mean, and only there."""
     grid = Grid(np.diag([2.0, 2.0, 3.0, 1.0]), (40, 40, 16))
@@ -44,12 +53,12 @@ def test_a_thin_bent_plate_is_expected_as_it_was_drawn_and_a_tube_is_not():
     plate = (np.abs(z - 24 - 7 * np.sin(x / 7)) < 4) & within
     target = offset_target(plate, grid)
     model = boundary_model(target)
-    low, high = model.chart.reach
+    low, high = model.chart.ends
     heights = model.chart.values_of(target.outline)
     np.testing.assert_allclose(model.data.mean, np.clip(heights, 0.8 * low, 0.8 * high))
     outline = surface_from_mask(plate, grid, 0.0)
     asked = (model.chart, outline, plate, grid.points(), target.harmonics)
-    assert represented(*asked, target) > represented(*asked) + 0.004
+    assert represented(*asked, target) > represented(*asked) + 0.001
     assert represented(*asked, target) > 0.98
     tube = boundary_model(offset_target(tube_depth(grid.points()) > 0, grid))
     assert (np.asarray(tube.data.mean) == 0).all()  # the control: its modes hold it

@@ -130,9 +130,10 @@ def test_offsets_are_looked_at_along_their_normals():
     explorer.look_along(32)
     line = np.stack(explorer.scene.panel.ray.get_data(), axis=-1)
     chart = offsets.chart
-    np.testing.assert_allclose(line[0], chart.line(32, np.array([chart.low]))[0])
+    low = chart.ends[0][32]
+    np.testing.assert_allclose(line[0], chart.line(32, np.array([low]))[0])
     assert chart.position(line[1:])[0] == pytest.approx(
-        chart.low + 1.15 * (offsets.draws[:, 32].max() - chart.low), abs=0.05
+        low + 1.15 * (offsets.draws[:, 32].max() - low), abs=0.05
     )
     assert explorer.scene.ring.cursor.get_xdata()[0] == pytest.approx(360 * 32 / chart.sites)
     assert explorer.scene.profile.axes.get_xlim() == pytest.approx(chart.reach)

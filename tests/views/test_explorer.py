@@ -20,7 +20,7 @@ from aistat_jax.views import explore as doors
 
 pytest.importorskip("ipympl")
 pytest.importorskip("ipywidgets")
-from aistat_jax.views.live.drawn import Drawn
+from aistat_jax.views.live.drawn import SessionReferences
 from aistat_jax.views.live.stage import quick_png
 from aistat_jax.views.live.told import spans
 
@@ -399,7 +399,7 @@ def test_a_second_reading_is_dashed(explorer):
     assert len(panel.other.get_segments()) == 0
     plain, readings = explorer.drawn, [None] * len(explorer.session)
     readings[target] = (explorer.posterior.chart.surface(explorer.posterior.draws[0]),)
-    explorer.drawn = Drawn(explorer.session, explorer.references, readings)
+    explorer.drawn = SessionReferences(explorer.session, explorer.references, readings)
     explorer.show_target()
     assert len(panel.other.get_segments()) == 2
     explorer.drawn = plain

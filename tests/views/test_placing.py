@@ -14,7 +14,7 @@ from aistat_jax import editing
 from aistat_jax._errors import InputError
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.editing import Placed, session_of, target_removed
-from aistat_jax.views.live.drawn import Drawn
+from aistat_jax.views.live.drawn import SessionReferences
 from aistat_jax.views.live.queue import Order
 from tests.helpers import make_image, make_posterior
 
@@ -211,7 +211,7 @@ def test_references_are_joined_by_id_and_where_names_are_alike_by_draws():
     posteriors = [make_posterior(draws=100, seed=n) for n in range(3)]
     named = [aj.replace(p, target_id=name) for p, name in zip(posteriors, "abc", strict=True)]
     session = session_of(named, tolerance_mm=2.0)
-    drawn = Drawn(session, ["A", "B", "C"], [(), None, None])
+    drawn = SessionReferences(session, ["A", "B", "C"], [(), None, None])
     turned = session_of(named[::-1], tolerance_mm=2.0)
     assert drawn.references(session) == ["A", "B", "C"]
     assert drawn.references(turned) == ["C", "B", "A"]
@@ -220,8 +220,8 @@ def test_references_are_joined_by_id_and_where_names_are_alike_by_draws():
     assert drawn.references(read) == ["B", "C"]  # other records of the same names
     alike = session_of(posteriors, tolerance_mm=2.0)
     again = session_of([aj.replace(p, seed=9) for p in posteriors[1:]], tolerance_mm=2.0)
-    assert Drawn(alike, ["A", "B", "C"]).references(again) == ["B", "C"]
-    assert Drawn(session, ["A", "B", "C"]).references(alike) == [None] * 3
+    assert SessionReferences(alike, ["A", "B", "C"]).references(again) == ["B", "C"]
+    assert SessionReferences(session, ["A", "B", "C"]).references(alike) == [None] * 3
 
 
 def test_orders_behind_a_removal_find_their_targets(explorer, tmp_path):

@@ -11,7 +11,7 @@ from aistat_jax.editing import Session
 from aistat_jax.uncertainty.contour import Reference
 
 
-class Drawn:
+class SessionReferences:
     """References, and other readings, of the targets of the session that they came with.
 
     They are found again by id (and place, where a target was placed by hand, whose id may be given

@@ -30,7 +30,7 @@ from aistat_jax.uncertainty.probability import area_posterior
 from aistat_jax.views.layers import Limits
 from aistat_jax.views.live.controls import HELLO, LINKED, make_controls
 from aistat_jax.views.live.desk import FROM_FILE, Desk, by_slice
-from aistat_jax.views.live.drawn import Drawn
+from aistat_jax.views.live.drawn import SessionReferences
 from aistat_jax.views.live.exports import figure_of, python_lines
 from aistat_jax.views.live.following import Following
 from aistat_jax.views.live.gestures import Gestures
@@ -64,7 +64,8 @@ class Explorer(View):
         channel: str,
         others: Sequence[Reference] = (),
     ) -> None:
-        self.image, self.home, self.drawn = image, home, Drawn(session, references, others)
+        self.image, self.home = image, home
+        self.drawn = SessionReferences(session, references, others)
         self.line, self.failure = Line(), ""
         self.desk = Desk(self, session)
         self.ray: int | None = None
