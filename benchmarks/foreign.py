@@ -350,16 +350,17 @@ def splits(patients: Sequence[str], count: int) -> list[np.ndarray]:
 
 
 def risk_rows(figure: str, risk: float, found: dict[str, list[float]]) -> list[Row]:
-    """Risks over splits, at most nominal in the mean; those of every control must be above it.
+    """Risks over splits, at most nominal in the mean; that of the control must be above it.
 
-    The first is no control; the others are by name.
+    Of others, by name, nothing is asked.
     """
     rows = []
-    for n, (who, risks) in enumerate(found.items()):
+    for who, risks in found.items():
         error = float(np.std(risks, ddof=1) / np.sqrt(len(risks)))
-        asked: dict[str, Any] = {"at_least" if n else "at_most": risk + 2 * error}
+        asked: dict[str, Any] = {"": {"at_most": risk + 2 * error},
+                                 PLAIN: {"at_least": risk + 2 * error}}.get(who, {})  # fmt: skip
         note = f"Monte-Carlo error {error:.4f} over {len(risks)} splits"
-        what = f"{figure} ({who}: must fail)" if n else figure
+        what = f"{figure} ({who}{': must fail' if who == PLAIN else ''})" if who else figure
         rows.append(Row(what, float(np.mean(risks)), note=note, **asked))
     return rows
 
@@ -367,8 +368,9 @@ def risk_rows(figure: str, risk: float, found: dict[str, list[float]]) -> list[R
 def band_split_rows(scores: BandScores) -> list[Row]:
     """How many boundaries of patients left out leave their bands, with factors of others.
 
-    Two controls: the plain quantile of the patients calibrated on; and, where patients have several
-    contours, each of these as if it were a patient.
+    The control is the plain quantile of the patients calibrated on. Beside it, where patients have
+    several contours, what comes of each of these as if it were a patient: how much is lost depends
+    on how many there are and how alike.
     """
     patients, rows = np.array(scores.patients), []
     several = len(set(scores.patients)) < len(patients)
