@@ -57,8 +57,8 @@ SLACK, BAND = 0.03, (0.93, 0.97)
 # Slices of a patient at random; patients to calibrate on, and to test on.
 SLICES, QUICK_SLICES = 1, 1
 CALIBRATED, TESTED, QUICK_TESTED = 80, 160, 40
-# Calibrations by so many patients, and how many of each; splits, patients to calibrate on, and
-# what is promised of bands and of green.
+# Calibrations by so many patients, and how many of each, none of a single one; splits, patients to
+# calibrate on, and what is promised of bands and of green.
 NUMBERS, REPLICATES, QUICK_REPLICATES = (10, 20, 30, 50), 3, 2
 SPLITS, SPLIT_PATIENTS, RISKS = 200, (20, 30), (0.1, 0.05)
 # Controls of what is promised.
@@ -146,7 +146,8 @@ def run(quick: bool, which: str, replicates: int = REPLICATES) -> Result:
     replicates = QUICK_REPLICATES if quick else replicates
     rows += band_split_rows(scores)
     rows += green_split_rows(greens_of(told, edges["target"], posteriors["target"]))
-    rows += number_rows(calibration.head, dict(targets), told, edges["target"], replicates)
+    if replicates > 1:
+        rows += number_rows(calibration.head, dict(targets), told, edges["target"], replicates)
     count = {part: len({case.patient for case in found}) for part, found in parts.items()}
     notes = [
         f"Calibrated on {len(parts['head'])} slices of {count['head']} patients, tested on "
