@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from aistat_jax.data.collections import SARCOMA
-from aistat_jax.space.image import Channel
+from aistat_jax.data.collections import SARCOMA, lung_nodules
+from aistat_jax.nets.recipes import Drawn
+from aistat_jax.space.image import Channel, Image
 
-Case, Found = TypeVar("Case"), TypeVar("Found")
+Case = TypeVar("Case")
+Found = TypeVar("Found")
 WORKERS = "AISTAT_BENCHMARK_WORKERS"
 
 
@@ -27,6 +29,14 @@ def collections() -> Path:
 def patients() -> list[Path]:
     """Folders of the sarcoma patients; empty when the collection is absent."""
     return sorted(p.parent for p in (collections() / SARCOMA).glob("*/PET_image.nii.gz"))
+
+
+def more_nodules() -> Iterator[Drawn]:
+    """Slices of the second part of the lung nodules, 256 patients that no shipped network knows."""
+    found = lung_nodules(collections(), "train2")
+    for grey, masks, patient in zip(found.images, found.masks, found.patients, strict=True):
+        image = Image.from_arrays(CT=grey[..., None].astype(float))
+        yield Drawn(image, np.moveaxis(masks, 0, -1)[:, :, None], f"lidc{patient}")
 
 
 def starts(mask: np.ndarray, channel: Channel) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.experts import measured_in_space
-from aistat_jax.data.collections import lung_nodules
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.nets.domain import ANATOMY, INTENSITY, INVERTED, SPACING, WIDTH, measured_for
 from aistat_jax.nets.predict import predict
@@ -27,7 +26,7 @@ from aistat_jax.nets.surface_net import SurfaceNet, load_surface_net
 from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
 from benchmarks._table import Result, Row, share_interval
-from benchmarks.patients import collections, patients
+from benchmarks.patients import collections, more_nodules, patients
 
 SIDE, BLOCK = 128, 8  # pixels of a crop, and slices of a block
 DOOR = "refused"
@@ -207,27 +206,19 @@ def _nodules(quick: bool) -> tuple[Iterable[Drawn], list[Shift]]:
     root = collections()
     nodules = RECIPES["nodule-ct-2d"]
 
-    def one_each() -> Iterator[Drawn]:
-        cases = nodules.cases(root, "validation")
+    def one_each(cases: Iterable[Drawn]) -> Iterator[Drawn]:
         for _, of_it in itertools.groupby(cases, lambda case: case.patient):
             yield next(iter(of_it))
 
-    usual = itertools.chain(one_each(), _others())
+    def judged() -> Iterator[Drawn]:
+        return one_each(nodules.cases(root, "validation"))
+
+    usual = itertools.chain(judged(), itertools.islice(one_each(more_nodules()), 0, None, 3))
     return usual, [
-        Shift("doubled spacing", map(_doubled, one_each()), frozenset({WIDTH, SPACING})),
-        Shift("inverted", map(_inverted, one_each()), frozenset({INTENSITY, INVERTED})),
+        Shift("doubled spacing", map(_doubled, judged()), frozenset({WIDTH, SPACING})),
+        Shift("inverted", map(_inverted, judged()), frozenset({INTENSITY, INVERTED})),
         Shift("a pelvis or thigh", _pelvis(), frozenset({ANATOMY}), True),
     ]
-
-
-def _others() -> Iterator[Drawn]:
-    """Patients of the second part of the collection, which no network has seen: one slice each."""
-    found = lung_nodules(collections(), "train2")
-    _, first = np.unique(found.patients, return_index=True)
-    for n in first[::3]:
-        image = Image.from_arrays(CT=found.images[n][..., None].astype(float))
-        masks = np.moveaxis(found.masks[n], 0, -1)[:, :, None]
-        yield Drawn(image, masks, f"lidc{found.patients[n]}")
 
 
 def _pelvis(each: int = 6) -> Iterator[Drawn]:

@@ -145,12 +145,15 @@ def _learned(head: OutputHead, pool: Pool, use: np.ndarray) -> tuple[OutputHead,
     from scipy.optimize import minimize
 
     unflatten, flat = _flat(head.head_inputs)
-    weights = _shares(pool.drew * use[:, None], pool), _shares(use[:, None], pool)[:, 0]
+    # The likelihood of edges takes the time, and is of those who drew something.
+    drawn = np.flatnonzero(pool.drew.any(axis=1))
+    drew, edges = _shares(pool.drew * use[:, None], pool)[drawn], pool.edges[drawn]
+    counts = _shares(use[:, None], pool)[:, 0]
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = _loss(
-            head.head_inputs, values.astype(np.float32), pool.signs, pool.edges, pool.presence,
-            *weights,
+            head.head_inputs, values.astype(np.float32), pool.signs, drawn, edges, drew,
+            pool.presence, counts,
         )  # fmt: skip
         return float(value), np.asarray(slope, np.float64)
 
@@ -180,13 +183,17 @@ def _shares(counts: np.ndarray, pool: Pool) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 @partial(jax.value_and_grad, argnums=1)
 def _loss(
-    inputs: int, values: Array, signs: RaySigns, edges: Array, presence: Array, drew: Array,
-    counts: Array,
+    inputs: int, values: Array, signs: RaySigns, drawn: Array, edges: Array, drew: Array,
+    presence: Array, counts: Array,
 ) -> Array:  # fmt: skip
-    """Minus the log posterior density of a head's numbers; drew and counts are what each weighs."""
+    """Minus the log posterior density of a head's numbers; drew and counts are what each weighs.
+
+    drawn: of which targets edges and drew are.
+    """
     head = nnx.merge(ray_skeleton(inputs)[0], _flat(inputs)[0](values))
     edge = head.law(signs)
-    fit = jnp.sum(jnp.where(drew > 0, drew * log_marginal(edge.at(np.s_[:, None]), edges), 0.0))
+    likely = log_marginal(edge.at(drawn).at(np.s_[:, None]), edges)
+    fit = jnp.sum(jnp.where(drew > 0, drew * likely, 0.0))
     entropy = jnp.sum(counts * (jax.nn.softplus(edge.presence) - presence * edge.presence))
     return entropy - fit - log_prior(head)
 
