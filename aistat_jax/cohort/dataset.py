@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from aistat_jax.io.layouts import find_cases
 from aistat_jax.io.nifti import read_image
 from aistat_jax.io.nnunet import Dataset
 from aistat_jax.signed_parts import POSTERIOR
-from aistat_jax.signoff import standing
+from aistat_jax.signoff import SUMMARY, standing
 from aistat_jax.space.image import Image
 from aistat_jax.views.dataset import write_dataset
 
@@ -90,6 +91,8 @@ def _left_out(folder: Path, images: Mapping[str, Path], unsigned: bool) -> str:
     if not is_of(folder, {f"image {name}": path for name, path in images.items()}):
         return "of other images than were contoured"
     last, status = standing(folder)
+    if why := _in_part(folder):
+        return why
     given = [one for one in last.values() if one is not None]
     if status == APPROVED:
         return ""
@@ -100,6 +103,20 @@ def _left_out(folder: Path, images: Mapping[str, Path], unsigned: bool) -> str:
     if len(given) < len(last):
         return "" if unsigned else UNSIGNED
     return "with files together as nobody has signed them"
+
+
+def _in_part(folder: Path) -> str:
+    """Why a case's lesions are not drawn whole, or not known to be; "" where they are.
+
+    What of a lesion is not drawn would be background to a network.
+    """
+    slices = record_of(folder).get("slices")
+    if slices is None:
+        return "whose record does not say of which slices it is; run aistat cohort again"
+    if slices != "all":
+        return "drawn in some slices alone"
+    skipped = json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("skipped")
+    return "with a lesion that could not be drawn, in all slices or in some" if skipped else ""
 
 
 def _few(names: Sequence[str]) -> str:

@@ -131,6 +131,8 @@ def is_done(task: Task, contents: dict[str, Any] | None = None) -> bool:
     written = [name for run in runs_in(task.out) for name in run.files]
     if not written or not all((task.out / name).is_file() for name in written):
         return False
+    if contents is None and "slices" not in record:  # an older one, which is written anew
+        return False
     if contents is not None:
         return all(said[part].get("sha256") == contents[part]["sha256"] for part in said)
     try:
@@ -319,8 +321,14 @@ def _record(task: Task, state: State, files: dict[str, Any], earlier: dict[str, 
 def _said(task: Task, state: State, files: dict[str, Any], more: dict[str, Any]) -> str:
     case = task.case
     content = {"schema": SCHEMA, "kind": "case", "id": case.id, "state": state}
-    content |= {"settings": task.settings, "files": files, **more}
+    content |= {"settings": task.settings, "slices": _slices(case), "files": files, **more}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _slices(case: CohortCase) -> str | list[int]:
+    """Which slices were asked for: "all" of the lesion, that of the "point", or their numbers."""
+    given = case.options.get("slices") or "all"
+    return given if isinstance(given, str) else [int(k) for k in given]
 
 
 def _contents(case: CohortCase) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.cli import scans
 
 pytest.importorskip("distributed", reason="needs the extra: pip install 'aistat_jax[cohort]'")
 
-from tests.cohort.phantoms import Here, write_cases
+from tests.cohort.phantoms import QUICK, Here, write_cases, write_manifest
 
 WHO = "Doe^Jane"
 
@@ -78,6 +79,69 @@ def test_cases_that_are_accepted_become_a_dataset(study, capsys):
     assert np.allclose(read.image["PT"].values, image["PT"].values, atol=1e-4)
     assert dataset(study) == 2
     assert "there is something there already; choose a new folder" in capsys.readouterr().err
+
+
+def changed(path: Path, change) -> None:
+    """A file of JSON with something changed in it."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_case_whose_lesion_is_not_drawn_whole_is_left_out(study, tmp_path, capsys, monkeypatch):
+    """What of it is not drawn would be background."""
+    folder, images = study / "results" / "cases" / "P000", study / "data" / "images"
+    rows = [line.split(",") for line in (study / "data" / "manifest.csv").read_text().splitlines()]
+    manifest = write_manifest(
+        images.parent / "slices.csv",
+        [
+            {"id": name, "PT": f"images/{name}.nii.gz", "point": row[2], "slices": slices}
+            for row, name, slices in zip(
+                rows[1:], ("P000", "P001", "P002"), ("point", "1", ""), strict=False
+            )
+        ],
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(case, "_fit", scans.circles)
+        patch.setattr(workers, "LocalWorkers", Here)
+        quick = "--out", str(tmp_path / "some"), "--draws", "100", "--no-pictures"
+        assert main(["cohort", str(manifest), *quick]) == 0
+    records = {path.parent.name: path for path in (tmp_path / "some").rglob("case.json")}
+    asked = {name: json.loads(path.read_text())["slices"] for name, path in records.items()}
+    assert asked == {"P000": "point", "P001": [1], "P002": "all"}
+    for each in records.values():
+        aj.sign(each.parent, "all", "accept", by=WHO)
+    said: list[str] = []
+    made = aj.cohort_dataset(tmp_path / "some", manifest, tmp_path / "out", say=said.append)
+    assert made.cases == ("P002",)
+    assert said == ["left out: 2 drawn in some slices alone (P000, P001)"]
+
+    def without(summary):
+        summary["skipped"] = [{"id": "z009", "reason": "too few voxels"}]
+
+    for path, change, why in (
+        (folder / "summary.json", without, "with a lesion that could not be drawn"),
+        (folder / "case.json", lambda record: record.pop("slices"), "does not say of which slices"),
+    ):
+        before = path.read_text()
+        assert dataset(study, "--out", str(tmp_path / f"whole-{path.stem}")) == 0  # the control
+        changed(path, change)
+        capsys.readouterr()
+        assert dataset(study, "--out", str(tmp_path / "none")) == 2
+        assert why in capsys.readouterr().err
+        path.write_text(before)
+
+
+def test_a_record_that_says_no_slices_says_them_after_another_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(case, "_fit", scans.circles)
+    monkeypatch.setattr(workers, "LocalWorkers", Here)
+    asked = ["cohort", str(write_cases(tmp_path / "data", 1)), "--out", str(tmp_path / "results")]
+    assert main([*asked, *QUICK]) == 0
+    path = tmp_path / "results" / "cases" / "P000" / "case.json"
+    changed(path, lambda record: record.pop("slices"))
+    assert main([*asked, *QUICK]) == 0
+    assert "0 cases contoured, 1 kept" in capsys.readouterr().out
+    assert json.loads(path.read_text())["slices"] == "point"
 
 
 def test_those_that_nobody_has_signed_are_asked_for(study, capsys):
