@@ -23,7 +23,7 @@ from aistat_jax.boundary.prior import REACH
 from aistat_jax.boundary.volume import cut_off, largest_part, unfit
 from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import contours_from_mask
-from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.grid import Grid, Plane, box_about
 from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.space.representation import represented
@@ -84,7 +84,7 @@ def chosen_dims(
     if isinstance(made, str):
         return DimsChoice(2, made if chart == "offset" else f"{reached}, and {made}")
     if chart == "auto" and share < SEEN_SHARE:
-        return DimsChoice(2, f"{reached}, and {_OFFSETS} hold {_percent(share)}")
+        return DimsChoice(2, f"{reached}, and {_nearest(share)}")
     held = f"{whole}; {reached}, and offsets from its outline hold the rest"
     return DimsChoice(3, whole if chart == "offset" else held)
 
@@ -99,20 +99,20 @@ def told(
     """The target of a component by a chart of `CHARTS`; and what was chosen, where it is "auto".
 
     Then it is a star where straight rays from one centre reach 95% of it, holes within filled, and
-    the nearest boundary of a star holds it with a Dice of HELD; else whichever of that and of
-    offsets from its outline holds it better. A star of which rays reach less than 95% is doubted,
-    but in a slice where it was asked for; offsets that hold less are too. Those that cannot be told
-    are a sentence in place of the target.
+    the nearest boundary of a star has a Dice of HELD with it; else whichever of that and of
+    offsets from its outline has the better Dice, of those that are not doubted. A star of which
+    rays reach less than 95% is doubted, but in a slice where it was asked for; so are offsets with
+    a lower Dice. Those that cannot be told are a sentence in place of the target.
     """
     if chart == "offset":
         return _offsets(component, where, name)[0], None
     if chart == "star" and isinstance(where, Plane):
         return star(), None
     seen, made = seen_share(component, where), star()
-    kept = made if seen >= SEEN_SHARE else _doubted(made, seen, _RAYS)
+    kept = made if seen >= SEEN_SHARE else _doubted(made, seen)
     if chart == "star":
         return kept, None
-    held = _held(made, component, where)
+    held = _held(made, _filled(component), where)
     if seen >= SEEN_SHARE and held >= HELD:
         return kept, ChartChoice(name, "star", _STAR)
     reached = f"{_REACHED} {_percent(seen)} of it"
@@ -121,37 +121,48 @@ def told(
     offset, share = _offsets(component, where, name)
     if isinstance(offset, str):
         return kept, ChartChoice(name, "star", f"{reached}, but {offset}")
-    if share <= held:
-        return kept, ChartChoice(name, "star", f"{reached}, and {_OFFSETS} hold it no better")
+    sure, offset_sure = seen >= SEEN_SHARE, share >= SEEN_SHARE
+    if not (share > held if sure == offset_sure else offset_sure):
+        return kept, ChartChoice(name, "star", f"{reached}, but {_nearest(share)}")
     return offset, ChartChoice(name, "offset", reached)
 
 
 def _held(target: Any, component: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
-    """Dice of a component, holes filled, with the nearest boundary that a model of a target has."""
+    """Dice of a component without holes with the nearest boundary that a model of a target has; 0
+    where there is none."""
+    box = box_about(component, BESIDE)
+    try:
+        if isinstance(where, Plane):
+            outline, points = contours_from_mask(component, where)[0], where.points()[box]
+        else:
+            part = where.part(box)
+            outline, points = surface_from_mask(component[box], part, 0.0), part.points()
+        chart = target.chart(LINKS[target.link].times(target.radius, REACH))
+        if not chart.sees(outline):
+            return 0.0
+        return represented(chart, outline, component[box], points, target.harmonics, target)
+    except InputError:
+        return 0.0
+
+
+def _filled(component: Bool[np.ndarray, "*grid"]) -> Bool[np.ndarray, "*grid"]:
+    """A component without its holes."""
     from scipy import ndimage
 
-    filled = np.asarray(ndimage.binary_fill_holes(component))
-    (sides,) = ndimage.find_objects(filled.astype(np.uint8))
-    box = tuple(
-        slice(max(side.start - BESIDE, 0), min(side.stop + BESIDE, n))
-        for side, n in zip(sides, filled.shape, strict=True)
-    )
-    if isinstance(where, Plane):
-        outline, points = contours_from_mask(filled, where)[0], where.points()[box]
-    else:
-        part = where.part(box)
-        outline, points = surface_from_mask(filled[box], part, 0.0), part.points()
-    chart = target.chart(LINKS[target.link].times(target.radius, REACH))
-    if not chart.sees(outline):
-        return 0.0
-    return represented(chart, outline, filled[box], points, target.harmonics, target)
+    box, whole = box_about(component, 0), component.copy()
+    whole[box] = ndimage.binary_fill_holes(component[box])
+    return whole
 
 
-def _doubted(target: Any, held: float, means: str) -> Any:
-    """A target of which rays, or offsets, reach such a share, that says so."""
-    missed = f"{np.ceil(100 * (1 - held)):.0f}%"
-    doubt = f"{means} do not reach {missed} of the region, and say nothing of that part"
-    return replace(target, doubts=(*target.doubts, doubt))
+def _nearest(held: float) -> str:
+    return f"the nearest boundary of {_OFFSETS} has a Dice of {held:.3f} with it"
+
+
+def _doubted(star: Any, seen: float) -> Any:
+    """A star whose rays reach such a share of its region, that says so."""
+    missed = f"{np.ceil(100 * (1 - seen)):.0f}%"
+    doubt = f"{_RAYS} do not reach {missed} of the region, and say nothing of that part"
+    return replace(star, doubts=(*star.doubts, doubt))
 
 
 def _offsets(
@@ -159,17 +170,18 @@ def _offsets(
 ) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
     """The target of offsets from a component's outline, or why there is none; and its Dice with it.
 
-    One that holds less than SEEN_SHARE of its region is doubted.
+    One whose Dice is below SEEN_SHARE is doubted.
     """
-    from scipy import ndimage
-
-    filled = np.asarray(ndimage.binary_fill_holes(component))
+    filled = _filled(component)
     try:
         made = offset_target(filled, where, name)
     except InputError as error:
         return str(error).removeprefix(f"target {name}: "), 0.0
-    held = _held(made, component, where)
-    return made if held >= SEEN_SHARE else _doubted(made, held, _OFFSETS), held
+    held = _held(made, filled, where)
+    if held < SEEN_SHARE:
+        doubt = _nearest(held).replace("with it", "with its region")
+        made = replace(made, doubts=(*made.doubts, doubt))
+    return made, held
 
 
 def in_words(charts: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ from aistat_jax.boundary.targets import HARMONICS
 from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import Chart
 from aistat_jax.space.curve import Curve, contours_from_mask, coverage_from_contours
-from aistat_jax.space.grid import Grid, Plane
+from aistat_jax.space.grid import Grid, Plane, box_about
 from aistat_jax.space.image import Channel, ChannelBlock, ChannelSlice
 from aistat_jax.space.mesh import Mesh, surface_from_mask
 from aistat_jax.space.mesh_reach import checked_normals
@@ -249,12 +249,9 @@ def _in_space(mask: Bool[np.ndarray, "i j k"], grid: Grid, name: str) -> OffsetV
             f"target {name}: the mask's largest component has {sizes.max(initial=0)} voxels, and a "
             f"surface needs {MIN_VOXELS}"
         )
-    number = int(sizes.argmax()) + 1
-    box = tuple(
-        slice(max(side.start - BESIDE, 0), min(side.stop + BESIDE, n))
-        for side, n in zip(ndimage.find_objects(labels)[number - 1], mask.shape, strict=True)
-    )
-    component, grid = labels[box] == number, grid.part(box)
+    largest = labels == int(sizes.argmax()) + 1
+    box = box_about(largest, BESIDE)
+    component, grid = largest[box], grid.part(box)
     outline = surface_from_mask(component, grid, FINE)
     smooth = smooth_surface(component, grid, *VERTICES)
     voxel = float(np.prod(grid.spacing) ** (1 / 3))

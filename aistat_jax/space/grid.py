@@ -358,3 +358,13 @@ def canonical_grid(
     return Grid(
         affine=affine @ stored_from_canonical + 0.0, shape=(first, second, third), unit=unit
     )
+
+
+def box_about(mask: Bool[np.ndarray, "*grid"], beside: int) -> tuple[slice, ...]:
+    """The box of what a mask marks, and so many voxels beside it as far as the grid goes."""
+    box = []
+    for axis, size in enumerate(mask.shape):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        low, high = np.flatnonzero(mask.any(axis=others))[[0, -1]]
+        box.append(slice(max(int(low) - beside, 0), min(int(high) + 1 + beside, size)))
+    return tuple(box)

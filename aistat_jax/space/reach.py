@@ -185,12 +185,16 @@ def least_lost(tried: Sequence[tuple[float, float]]) -> int:
     """Which of some references, each one smoother than the last, to take.
 
     Of each the share that is too narrow, and the share of an outline that it loses: the first of
-    which hardly anything is either (NARROW_SHARE, MISSED), or the one that comes nearest to it.
+    which hardly anything is either (NARROW_SHARE, MISSED). Else the one that loses least of those
+    that are not too narrow, or where all are, the one that comes nearest to both.
     """
-    good = [
-        i for i, (narrow, lost) in enumerate(tried) if narrow <= NARROW_SHARE and lost <= MISSED
-    ]
-    return good[0] if good else int(np.argmin([narrow + lost for narrow, lost in tried]))
+    for index, (narrow, lost) in enumerate(tried):
+        if narrow <= NARROW_SHARE and lost <= MISSED:
+            return index
+    wide = [index for index, (narrow, _) in enumerate(tried) if narrow <= NARROW_SHARE]
+    if wide:
+        return min(wide, key=lambda index: tried[index][1])
+    return int(np.argmin([narrow + lost for narrow, lost in tried]))
 
 
 def limits_of(

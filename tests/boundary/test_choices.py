@@ -7,6 +7,7 @@ import pytest
 
 import aistat_jax as aj
 from aistat_jax import case as case_module
+from aistat_jax.boundary import choices
 from aistat_jax.boundary.choices import chosen_dims, in_words
 from aistat_jax.boundary.offsets import OffsetTarget, OffsetVolumeTarget
 from aistat_jax.boundary.targets import Target
@@ -220,6 +221,30 @@ def test_what_was_chosen_in_words():
     assert said[1] == "z000: offset from its outline: 0% of it"
     assert said[-1] == "the kind of boundary of 4 more is in summary.json"
     assert in_words([]) == []
+
+
+def in_slice(mask: np.ndarray):
+    """The targets of a mask in one slice, and how the kind of each boundary was chosen."""
+    image = Image.from_arrays(MR=np.where(mask, 4.0, 1.0), spacing_mm=2.0)
+    found = aj.find_targets(image, mask=mask[:, :, None], chart="auto")
+    return found.found, found.charts
+
+
+def test_rays_reach_all_of_a_bar_and_yet_offsets_hold_it_better(monkeypatch):
+    across, along = np.indices((48, 96))
+    bar = (np.abs(across - 24) < 3) & (np.abs(along - 48) < 40)
+    (made,), (choice,) = in_slice(bar)
+    assert isinstance(made, OffsetTarget)
+    assert made.doubts == ()
+    assert "the nearest star has a Dice of" in choice.reason
+    # controls: offsets that are hardly any better than none, and a disc
+    monkeypatch.setattr(choices, "_offsets", lambda *asked: (made, 0.5))
+    (star,), (choice,) = in_slice(bar)
+    assert isinstance(star, Target)
+    assert "but the nearest boundary of offsets" in choice.reason
+    (disc,), (choice,) = in_slice(DISC > 0)
+    assert isinstance(disc, Target)
+    assert "Dice" not in choice.reason
 
 
 # ------------------------------------------------------------------ what a star leaves out

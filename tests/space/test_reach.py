@@ -95,6 +95,8 @@ def test_enough_for_all_is_shared_by_all_and_too_little_is_refused():
 def test_the_least_smoothed_that_loses_hardly_anything_is_taken():
     assert least_lost([(0.2, 0.0), (0.04, 0.01), (0.0, 0.0)]) == 1
     assert least_lost([(0.2, 0.0), (0.0, 0.1), (0.0, 0.3)]) == 1
+    assert least_lost([(0.06, 0.0), (0.0, 0.07)]) == 1  # the first would be refused
+    assert least_lost([(0.3, 0.0), (0.06, 0.1)]) == 1
 
 
 def test_within_their_own_ends_curves_do_not_fold_and_beyond_they_do(chart, values):
