@@ -19,7 +19,8 @@ from aistat_jax._files import write_whole
 
 FHIR = "fhir.json"
 PRELIMINARY, FINAL, WITHDRAWN = "preliminary", "final", "entered-in-error"
-_SIGNED = ("DiagnosticReport", "Observation")
+REPORT, OBSERVATION = _SIGNED = ("DiagnosticReport", "Observation")
+_NOT_OF_A_LESION = ("method", "derivedFrom")
 
 
 def report_status(path: Path) -> str:
@@ -57,23 +58,24 @@ def digest_less_status(path: Path) -> str:
 
 
 def resources_of_lesions(path: Path) -> list[tuple[str, str]]:
-    """The Observations of a bundle as text, each with its lesion, and what is of all with "".
+    """What the Observations of a bundle say of lesions, as text, each with its lesion.
 
-    Signing's own words are left out, and so is the report, which sums all lesions up.
+    What a bundle has besides is left out, which another version, or a study of more channels,
+    writes anew: signing's own words, the report and the ImagingStudy, and of an Observation how it
+    was made and from which study. An Observation of no lesion has "".
     """
     try:
         entries = _as_written(path)["entry"]
     except InputError:  # damaged, and so as nobody has signed it
         return [("", "damaged")]
-    report, observation = _SIGNED
     found = []
-    for entry in entries:
-        resource, owner = entry["resource"], ""
-        if resource["resourceType"] == observation:
+    for resource in (entry["resource"] for entry in entries):
+        if resource["resourceType"] == OBSERVATION:
+            owner = ""
             with suppress(KeyError, TypeError, IndexError):
                 owner = str(resource["identifier"][0]["value"])
-        if resource["resourceType"] != report:
-            found.append((owner, json.dumps(resource, sort_keys=True)))
+            own = {name: each for name, each in resource.items() if name not in _NOT_OF_A_LESION}
+            found.append((owner, json.dumps(own, sort_keys=True)))
     return found
 
 
