@@ -20,6 +20,7 @@ from aistat_jax._files import write_whole
 FHIR = "fhir.json"
 PRELIMINARY, FINAL, WITHDRAWN = "preliminary", "final", "entered-in-error"
 REPORT, OBSERVATION = _SIGNED = ("DiagnosticReport", "Observation")
+_SIGNERS = ("resultsInterpreter", "issued")
 _NOT_OF_A_LESION = ("method", "derivedFrom")
 
 
@@ -89,6 +90,9 @@ def _concluded(path: Path, approved: bool, by: str, when: datetime | None) -> An
     if approved:
         report["resultsInterpreter"] = [{"display": by}]
         report["issued"] = f"{(when or datetime.now(UTC)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    elif report["status"] == PRELIMINARY:  # of which nobody is the interpreter yet
+        for name in _SIGNERS:
+            report.pop(name, None)
     return bundle
 
 
@@ -98,16 +102,29 @@ def _as_written(path: Path) -> Any:
     report, *others = _signed(bundle, path)
     for each in (report, *others):
         del each["status"]
-    for name in ("resultsInterpreter", "issued"):
+    for name in _SIGNERS:
         report.pop(name, None)
     return bundle
 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not readable JSON; write it again") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which readers know one value for each name, and not all the same."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"JSON has no {text}")
 
 
 def _signed(bundle: Any, path: Path) -> list[dict[str, Any]]:

@@ -150,9 +150,14 @@ def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None
 
 
 def is_reported(folder: str | os.PathLike[str]) -> bool:
-    """Whether fhir.json says what signatures come to, by whom and when. InputError for none."""
+    """Whether fhir.json says what signatures come to, by whom and when. InputError for none.
+
+    What is said of a record by `signatures` is not said again.
+    """
     out = Path(folder).expanduser()
-    given = signatures(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        given = signatures(out)
     status, last = _status(given, lesions(out), digests_in(out) if given else ())
     return is_concluded(out / FHIR, status == APPROVED, *_who(last))
 

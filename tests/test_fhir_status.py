@@ -111,6 +111,14 @@ def test_a_damaged_bundle_is_said_and_stops_nobody(folder, tmp_path):
     other.write_text('{"entry": [{"resource": {"resourceType": "Observation"}}]}')
     with pytest.raises(InputError, match="this is no FHIR bundle with a report"):
         conclude(other, True, WHO)
+    report = '{"resourceType": "DiagnosticReport", "status": "final"'
+    for more, good in (("}", True), (', "status": "preliminary"}', False), (', "x": NaN}', False)):
+        other.write_text('{"entry": [{"resource": ' + report + more + "}]}")
+        if good:
+            assert report_status(other) == "final"  # the control
+            continue
+        with pytest.raises(InputError, match="this is not readable JSON"):
+            report_status(other)
 
 
 def rewritten(folder: Path, change) -> None:
@@ -161,7 +169,8 @@ def test_a_bundle_that_was_changed_after_signing_voids_what_it_tells_of(folder):
         assert signoff.standing(folder)[1] == "APPROVED"
         rewritten(folder, change)
         assert set(voided(folder).values()) == {"fhir.json not as signed"}
-    for damage in ("{", "[" * 100_000, None):
+    twice = json.dumps(signed).replace('"conclusion"', '"conclusion": "all is well", "conclusion"')
+    for damage in ("{", "[" * 100_000, twice, None):
         if damage is None:
             (folder / "fhir.json").unlink()
         else:
@@ -255,6 +264,27 @@ def test_the_command_line_says_where_a_report_names_somebody_else(folder, capsys
     assert "fhir.json does not say what signatures.jsonl does: sign again" in told.err
     assert main(["sign", str(folder), "--by", WHO, "--accept", "z004"]) == 0
     assert bundle(folder)["entry"][0]["resource"]["resultsInterpreter"] == [{"display": WHO}]
+
+
+def test_nobody_is_the_interpreter_of_a_preliminary_report(folder, capsys):
+    def forged(every):
+        every("DiagnosticReport")[0]["resultsInterpreter"] = [{"display": "Roe^Richard"}]
+
+    rewritten(folder, forged)
+    assert main(["sign", str(folder)]) == 0
+    assert "fhir.json does not say what signatures.jsonl does" in capsys.readouterr().err
+    aj.sign(folder, "z004", "accept", by=WHO)
+    assert "resultsInterpreter" not in bundle(folder)["entry"][0]["resource"]
+    assert statuses(folder) == {"preliminary"}
+
+
+@pytest.mark.filterwarnings("always::aistat_jax._errors.InputWarning")
+def test_a_line_that_was_cut_short_is_said_once(folder, capsys):
+    aj.sign(folder, "all", "accept", by=WHO)
+    with (folder / "signatures.jsonl").open("a") as stream:
+        stream.write("{")
+    assert main(["sign", str(folder)]) == 0
+    assert capsys.readouterr().err.count("is not whole and counts for nothing") == 1
 
 
 def test_the_command_line_says_what_the_bundle_is(folder, capsys):
