@@ -19,7 +19,9 @@ from aistat_jax._files import write_whole
 
 FHIR = "fhir.json"
 PRELIMINARY, FINAL, WITHDRAWN = "preliminary", "final", "entered-in-error"
-_SIGNED = ("DiagnosticReport", "Observation")
+REPORT, OBSERVATION = _SIGNED = ("DiagnosticReport", "Observation")
+_SIGNERS = ("resultsInterpreter", "issued")
+_NOT_OF_A_LESION = ("method", "derivedFrom")
 
 
 def report_status(path: Path) -> str:
@@ -57,23 +59,24 @@ def digest_less_status(path: Path) -> str:
 
 
 def resources_of_lesions(path: Path) -> list[tuple[str, str]]:
-    """The Observations of a bundle as text, each with its lesion, and what is of all with "".
+    """What the Observations of a bundle say of lesions, as text, each with its lesion.
 
-    Signing's own words are left out, and so is the report, which sums all lesions up.
+    What a bundle has besides is left out, which another version, or a study of more channels,
+    writes anew: signing's own words, the report and the ImagingStudy, and of an Observation how it
+    was made and from which study. An Observation of no lesion has "".
     """
     try:
         entries = _as_written(path)["entry"]
     except InputError:  # damaged, and so as nobody has signed it
         return [("", "damaged")]
-    report, observation = _SIGNED
     found = []
-    for entry in entries:
-        resource, owner = entry["resource"], ""
-        if resource["resourceType"] == observation:
+    for resource in (entry["resource"] for entry in entries):
+        if resource["resourceType"] == OBSERVATION:
+            owner = ""
             with suppress(KeyError, TypeError, IndexError):
                 owner = str(resource["identifier"][0]["value"])
-        if resource["resourceType"] != report:
-            found.append((owner, json.dumps(resource, sort_keys=True)))
+            own = {name: each for name, each in resource.items() if name not in _NOT_OF_A_LESION}
+            found.append((owner, json.dumps(own, sort_keys=True)))
     return found
 
 
@@ -87,6 +90,9 @@ def _concluded(path: Path, approved: bool, by: str, when: datetime | None) -> An
     if approved:
         report["resultsInterpreter"] = [{"display": by}]
         report["issued"] = f"{(when or datetime.now(UTC)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    elif report["status"] == PRELIMINARY:  # of which nobody is the interpreter yet
+        for name in _SIGNERS:
+            report.pop(name, None)
     return bundle
 
 
@@ -96,16 +102,29 @@ def _as_written(path: Path) -> Any:
     report, *others = _signed(bundle, path)
     for each in (report, *others):
         del each["status"]
-    for name in ("resultsInterpreter", "issued"):
+    for name in _SIGNERS:
         report.pop(name, None)
     return bundle
 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not readable JSON; write it again") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which readers know one value for each name, and not all the same."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"JSON has no {text}")
 
 
 def _signed(bundle: Any, path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 Its rows of contours.csv, its polygons in contours.geojson, its draws in posterior.nc, its surfaces,
 the closed contours of rtstruct.dcm that lie nearest to it, and its Observations in fhir.json. What
 is of no lesion in these files is of all of them, so that nothing is added that nobody has signed.
-Files of voxels, and the report of fhir.json, hold all lesions at once and have no parts.
+Files of voxels hold all lesions at once and have no parts; nor have report and ImagingStudy of
+fhir.json, and how its Observations were made.
 """
 
 from __future__ import annotations

@@ -150,9 +150,14 @@ def standing(folder: str | os.PathLike[str]) -> tuple[dict[str, Signature | None
 
 
 def is_reported(folder: str | os.PathLike[str]) -> bool:
-    """Whether fhir.json says what signatures come to, by whom and when. InputError for none."""
+    """Whether fhir.json says what signatures come to, by whom and when. InputError for none.
+
+    What is said of a record by `signatures` is not said again.
+    """
     out = Path(folder).expanduser()
-    given = signatures(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        given = signatures(out)
     status, last = _status(given, lesions(out), digests_in(out) if given else ())
     return is_concluded(out / FHIR, status == APPROVED, *_who(last))
 
@@ -278,7 +283,8 @@ def _status(
     """What decisions come to, and the last of those that make it so.
 
     Each signature that counts is of its own lesion; files as a whole, of which `files` are the
-    digests, are approved only as one of them was given.
+    digests, are approved only as one of them was given: one of the newest schema among them, for
+    an older one says nothing of some files.
     """
     last = {one.target: one for one in given}
     counts = [one for one in given if last[one.target] is one and one.target in there]
@@ -286,7 +292,9 @@ def _status(
     refused = [one for one in counts if one.decision == "reject"]
     if refused:
         return REJECTED, refused[-1]
-    whole = any(dict(one.digests) == known_to(one, dict(files)) for one in counts)
+    newest = max((one.schema for one in counts), default=0)
+    told = [one for one in counts if one.schema == newest]
+    whole = any(dict(one.digests) == known_to(one, dict(files)) for one in told)
     every = len(counts) == len(there) > 0
     return (APPROVED, counts[-1]) if every and whole else (UNAPPROVED, None)
 

@@ -13,6 +13,7 @@ from aistat_jax import signoff
 from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.cli import main
 from aistat_jax.fhir_status import conclude, report_status
+from aistat_jax.space.image import Image
 from aistat_jax.views.fhir import bundle_kind
 from aistat_jax.views.outputs import write_files
 from tests.dicom.made import save_series
@@ -110,6 +111,14 @@ def test_a_damaged_bundle_is_said_and_stops_nobody(folder, tmp_path):
     other.write_text('{"entry": [{"resource": {"resourceType": "Observation"}}]}')
     with pytest.raises(InputError, match="this is no FHIR bundle with a report"):
         conclude(other, True, WHO)
+    report = '{"resourceType": "DiagnosticReport", "status": "final"'
+    for more, good in (("}", True), (', "status": "preliminary"}', False), (', "x": NaN}', False)):
+        other.write_text('{"entry": [{"resource": ' + report + more + "}]}")
+        if good:
+            assert report_status(other) == "final"  # the control
+            continue
+        with pytest.raises(InputError, match="this is not readable JSON"):
+            report_status(other)
 
 
 def rewritten(folder: Path, change) -> None:
@@ -160,7 +169,8 @@ def test_a_bundle_that_was_changed_after_signing_voids_what_it_tells_of(folder):
         assert signoff.standing(folder)[1] == "APPROVED"
         rewritten(folder, change)
         assert set(voided(folder).values()) == {"fhir.json not as signed"}
-    for damage in ("{", "[" * 100_000, None):
+    twice = json.dumps(signed).replace('"conclusion"', '"conclusion": "all is well", "conclusion"')
+    for damage in ("{", "[" * 100_000, twice, None):
         if damage is None:
             (folder / "fhir.json").unlink()
         else:
@@ -182,18 +192,55 @@ def test_a_lesion_that_changes_leaves_what_is_told_of_the_others(folder, case):
     assert voided(folder)["z005"] == "fhir.json not as signed"
 
 
-def test_a_record_of_before_bundles_were_signed_is_read(folder):
-    aj.sign(folder, "all", "accept", by=WHO)
-    record = folder / "signatures.jsonl"
-    old = [json.loads(line) | {"schema": 2} for line in record.read_text().splitlines()]
+@pytest.mark.parametrize("what", ["version", "channels"])
+def test_what_a_bundle_says_of_no_lesion_is_not_signed_as_any_s_own(tmp_path, monkeypatch, what):
+    """Files written anew, with one lesion changed, by another version or on more images."""
+    image = aj.read_image(PT=save_series(tmp_path / "pt"), CT=save_series(tmp_path / "ct", "CT"))
+    first, second = (image, image) if what == "version" else (Image.of(image["PT"]), image)
+    out = tmp_path / "out"
+    out.mkdir()
+    write_files(out, case_of(first, stars(first)), pictures=False, fhir=True)
+    aj.sign(out, "all", "accept", by=WHO)
+    if what == "version":
+        monkeypatch.setattr(aj, "__version__", "99.0")
+    posteriors = stars(second)
+    posteriors[1] = stars(second, radius=12.5)[1]
+    before = bundle(out)
+    write_files(out, case_of(second, posteriors), pictures=False, fhir=True)
+    after = bundle(out)
+    (one, other) = (
+        next(r for e in whole["entry"] if (r := e["resource"])["resourceType"] == "Observation")
+        for whole in (before, after)
+    )
+    assert one | {"status": ""} != other | {"status": ""}  # of z004, which has not changed
+    void = voided(out)
+    assert (void["z004"], void["z006"]) == ("", "")
+    assert "fhir.json" in void["z005"]
+
+
+def signed_before(folder: Path, *lesions: str) -> None:
+    """Accept lesions as it was done when a signature told nothing of a bundle."""
     bare = folder.parent / "bare"
     shutil.copytree(folder, bare)
     (bare / "fhir.json").unlink()
-    (bare / "signatures.jsonl").unlink()
-    aj.sign(bare, "all", "accept", by=WHO)  # as it was signed then
-    for line, now in zip(old, aj.signatures(bare), strict=True):
-        line |= {"digests": dict(now.digests), "own": dict(now.own), "others": now.others}
-    record.write_text("".join(json.dumps(line) + "\n" for line in old))
+    (bare / "signatures.jsonl").unlink(missing_ok=True)
+    aj.sign(bare, lesions, "accept", by=WHO)
+    lines = (bare / "signatures.jsonl").read_text().splitlines()
+    with (folder / "signatures.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(json.loads(line) | {"schema": 2}) + "\n" for line in lines)
+
+
+def test_an_older_line_does_not_vouch_for_what_a_newer_one_has_signed(folder):
+    signed_before(folder, "z004")
+    aj.sign(folder, ["z005", "z006"], "accept", by=WHO)
+    assert signoff.standing(folder)[1] == "APPROVED"
+    rewritten(folder, of_lesion("z004", 1.0))
+    assert set(voided(folder).values()) == {""}  # each is of its own, and z004's knows no bundle
+    assert signoff.standing(folder)[1] == "UNAPPROVED"
+
+
+def test_a_record_of_before_bundles_were_signed_is_read(folder):
+    signed_before(folder, "z004", "z005", "z006")
     assert set(voided(folder).values()) == {""}
     assert signoff.standing(folder)[1] == "APPROVED"
     rewritten(folder, retold)
@@ -217,6 +264,27 @@ def test_the_command_line_says_where_a_report_names_somebody_else(folder, capsys
     assert "fhir.json does not say what signatures.jsonl does: sign again" in told.err
     assert main(["sign", str(folder), "--by", WHO, "--accept", "z004"]) == 0
     assert bundle(folder)["entry"][0]["resource"]["resultsInterpreter"] == [{"display": WHO}]
+
+
+def test_nobody_is_the_interpreter_of_a_preliminary_report(folder, capsys):
+    def forged(every):
+        every("DiagnosticReport")[0]["resultsInterpreter"] = [{"display": "Roe^Richard"}]
+
+    rewritten(folder, forged)
+    assert main(["sign", str(folder)]) == 0
+    assert "fhir.json does not say what signatures.jsonl does" in capsys.readouterr().err
+    aj.sign(folder, "z004", "accept", by=WHO)
+    assert "resultsInterpreter" not in bundle(folder)["entry"][0]["resource"]
+    assert statuses(folder) == {"preliminary"}
+
+
+@pytest.mark.filterwarnings("always::aistat_jax._errors.InputWarning")
+def test_a_line_that_was_cut_short_is_said_once(folder, capsys):
+    aj.sign(folder, "all", "accept", by=WHO)
+    with (folder / "signatures.jsonl").open("a") as stream:
+        stream.write("{")
+    assert main(["sign", str(folder)]) == 0
+    assert capsys.readouterr().err.count("is not whole and counts for nothing") == 1
 
 
 def test_the_command_line_says_what_the_bundle_is(folder, capsys):

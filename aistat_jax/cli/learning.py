@@ -226,11 +226,12 @@ def _side_by_side(
         keep(kept)
         say(words)
 
-    for fold in train_folds(run, todo, shared, begun) if todo else ():
-        done[fold.number] = fold
-        for point in fold.curve:
-            if point.validation_dice is not None:
-                _judged(fold.number, point, run.settings.steps)
+    with in_flags("workers", "base_width"):
+        for fold in train_folds(run, todo, shared, begun) if todo else ():
+            done[fold.number] = fold
+            for point in fold.curve:
+                if point.validation_dice is not None:
+                    _judged(fold.number, point, run.settings.steps)
     _join(run, place, [done[n] for n in sorted(done)])
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from aistat_jax._errors import InputError, about
+from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.cohort.manifest import images_in
 from aistat_jax.cohort.run import CASES
-from aistat_jax.cohort.task import is_of, record_of
+from aistat_jax.cohort.task import RECORD, is_of, record_of
 from aistat_jax.dicom.approval import APPROVED
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
@@ -42,23 +43,29 @@ def cohort_dataset(
 
     `results` is the folder that `contour_cohort` wrote, and `source` the manifest or the folder
     that it was made of, which says where the images are. A case is taken where all its lesions are
-    accepted, as computed or as edited (`sign`): what is not drawn is background to a network. With
+    accepted (`sign`) as its folder of results holds them; edits that lie in other folders are not
+    taken. What is not drawn is background to a network, so lesions have to be drawn whole. With
     `unsigned` also where lesions are not signed; but never where one is rejected, or not as it was
     signed, nor where the images are not the very files that were contoured. `say` is told which are
-    left out, and why. `level`, `channels` and `label` are as of `write_dataset`.
+    left out, and why, as one whose files cannot be read; and which of the results `source` does not
+    name. `level`, `channels` and `label` are as of `write_dataset`.
 
     Raises InputError for a folder of no cohort, where no case is left, and as `write_dataset`.
     """
     home = Path(results).expanduser().absolute()
     if not (home / CASES).is_dir():
         raise InputError(f"{results}: there is no cohort; pass the folder of its results")
+    sources = _sources(source)
     taken: dict[str, Mapping[str, Path]] = {}
     left: dict[str, list[str]] = {}
-    for name, images in _sources(source).items():
+    for name, images in sources.items():
         if why := _left_out(home / CASES / name, images, unsigned):
             left.setdefault(why, []).append(name)
         else:
             taken[name] = images
+    there = sorted(path.parent.name for path in (home / CASES).glob(f"[!.]*/{RECORD}"))
+    if unnamed := [name for name in there if name not in sources]:
+        left[f"in the results and not named by {source}"] = unnamed
     reasons = [f"{len(names)} {why} ({_few(names)})" for why, names in left.items()]
     if not taken:
         advice = "; sign them, or pass `unsigned`" if UNSIGNED in left else ""
@@ -68,10 +75,15 @@ def cohort_dataset(
 
     def drawn() -> Iterator[tuple[str, tuple[Image, Sequence[Posterior]]]]:
         for name, images in taken.items():
-            with about(f"case {name}"):
-                yield name, (read_image(**images), load_posterior(home / CASES / name / POSTERIOR))
+            found = _read(home / CASES / name, images, unsigned)
+            if isinstance(found, str):
+                say(f"left out: 1 {found} ({name})")
+            else:
+                yield name, found
 
-    return write_dataset(out, drawn(), level=level, channels=channels, label=label)
+    whose = "contours of a model, "
+    whose += "whether a person has accepted them or not" if unsigned else "accepted by a person"
+    return write_dataset(out, drawn(), level=level, channels=channels, label=label, whose=whose)
 
 
 def _sources(source: PathLike) -> Mapping[str, Mapping[str, Path]]:
@@ -84,12 +96,39 @@ def _sources(source: PathLike) -> Mapping[str, Mapping[str, Path]]:
     return images_in(path)
 
 
+def _read(
+    folder: Path, images: Mapping[str, Path], unsigned: bool
+) -> tuple[Image, Sequence[Posterior]] | str:
+    """Image and contours of a case, judged again right before these are loaded; or why not."""
+    try:
+        image = read_image(**images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # they have been said
+            why = _left_out(folder, images, unsigned)
+        return why or (image, load_posterior(folder / POSTERIOR))
+    except InputError as error:
+        return _unreadable(error)
+
+
 def _left_out(folder: Path, images: Mapping[str, Path], unsigned: bool) -> str:
-    """Why a case is not taken, "" where it is."""
+    """Why a case is not taken, "" where it is. Images, which take longest, come last."""
     if record_of(folder).get("state") != "done":
         return "not contoured"
-    if not is_of(folder, {f"image {name}": path for name, path in images.items()}):
-        return "of other images than were contoured"
+    try:
+        if why := _not_accepted(folder, unsigned):
+            return why
+        same = is_of(folder, {f"image {name}": path for name, path in images.items()})
+    except InputError as error:
+        return _unreadable(error)
+    return "" if same else "of other images than were contoured"
+
+
+def _unreadable(error: InputError) -> str:
+    return f"that cannot be read: {error}"
+
+
+def _not_accepted(folder: Path, unsigned: bool) -> str:
+    """Why a case is not taken by what people have signed, and by what it is that they have."""
     last, status = standing(folder)
     if why := _in_part(folder):
         return why

@@ -26,6 +26,7 @@ from aistat_jax.cohort.task import (
     is_done,
     record_of,
 )
+from aistat_jax.cohort.waiting import finished
 from aistat_jax.cohort.workers import Crew, LocalWorkers, Workers
 from aistat_jax.io.layouts import Layout, find_cases
 from aistat_jax.views.cohort_files import write_cohort_files
@@ -41,7 +42,6 @@ OF_A_FOLDER = {
     "point_mm": "a manifest's point", "box_mm": "a manifest's box",
 }  # fmt: skip
 """What the arguments of `contour` are called where a folder stands in place of a manifest."""
-_LOOK_S = 0.05
 PathLike = str | os.PathLike[str]
 
 
@@ -244,56 +244,15 @@ def _title(source: Any) -> str:
 
 def _outcomes(crew: Crew, tasks: Sequence[Task], say: Callable[[str], None]) -> Iterator[Outcome]:
     """Outcomes as they come, of workers that may be lost."""
-    from distributed import as_completed
-
     run = f"contour-{digest(str(time.time_ns()), str(os.getpid()))}"
     tasks = [replace(task, memory=crew.memory) for task in tasks]
     futures = {
         crew.client.submit(contour_task, task, key=(run, n), pure=False): task
         for n, task in enumerate(tasks)
     }
-    try:
-        watch, coming = _watch(crew, say), as_completed(list(futures))
-        while not coming.is_empty():
-            if not coming.has_ready():
-                next(watch)
-                time.sleep(_LOOK_S)
-                continue
-            future = next(coming)
-            task = futures.pop(future)
-            if future.status == "finished":
-                yield future.result()
-            elif future.status == "error":
-                yield _lost(task, future.exception())
-            else:
-                raise OSError(None, "the scheduler of the workers was lost", str(task.out.parent))
-            future.release()
-    finally:
-        crew.client.cancel(list(futures), force=True)
-
-
-def _watch(crew: Crew, say: Callable[[str], None]) -> Iterator[None]:
-    """Says that no worker is there, each time that this has lasted for as long again.
-
-    Asked for the next, it looks, at most once in a quarter of the crew's patience.
-    """
-    since = looked = time.monotonic()
-    patience, words = crew.patience_s, "no worker has come yet"
-    while True:
-        yield
-        now = time.monotonic()
-        if now - looked < crew.patience_s / 4:
-            continue
-        looked = now
-        try:
-            there = crew.client.nthreads()
-        except (OSError, AttributeError):  # of a scheduler that is lost, its futures tell
-            continue
-        if there:
-            since, patience, words = now, crew.patience_s, "no worker is left"
-        elif now - since >= patience:
-            say(f"{words}, after {now - since:.0f} s; {crew.advice}")
-            patience *= 2
+    for task, future in finished(crew, futures, tasks[0].out.parent, say):
+        ended_well = future.status == "finished"
+        yield future.result() if ended_well else _lost(task, future.exception())
 
 
 def _lost(task: Task, error: BaseException) -> Outcome:

@@ -113,8 +113,7 @@ def read_segmentation(
     grid = like.grid if isinstance(like, Channel) else like
     with opened(path) as members, reading(path):
         file = whole(only(members, "SEG", path))
-        items = file.get("SegmentSequence") or []
-        labels = {int(each.SegmentNumber): str(each.SegmentLabel) for each in items}
+        labels = _labels(file)
         chosen = [n for n, label in labels.items() if roi in (None, label, n)]
         if len(chosen) != 1:
             numbered = isinstance(roi, int)
@@ -136,6 +135,17 @@ def read_segmentation(
         affine = np.asarray(volume.affine, dtype=float).copy()
     affine[:3] *= TO_RAS[:, None]
     return _placed(values, affine, grid, path)
+
+
+def segment_names(path: str | os.PathLike[str]) -> dict[int, str]:
+    """The labels of the segments of a DICOM SEG, by number. Raises InputError for no SEG."""
+    with opened(path) as members, reading(path):
+        return _labels(whole(only(members, "SEG", path)))
+
+
+def _labels(file: Any) -> dict[int, str]:
+    items = file.get("SegmentSequence") or []
+    return {int(each.SegmentNumber): str(each.SegmentLabel) for each in items}
 
 
 def _placed(

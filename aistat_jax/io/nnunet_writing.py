@@ -85,14 +85,14 @@ def _check_case(name: str, case: LabelledCase, channels: tuple[str, ...], count:
     if tuple(image.names) != channels:
         raise InputError(
             f"case {name} has the channels {', '.join(image.names)} and the first one "
-            f"{', '.join(channels)}; pass cases of the same channels, or say which as channels"
+            f"{', '.join(channels)}; pass cases of the same channels, or say which as `channels`"
         )
     for channel in image.channels.values():
         if not channel.grid.matches(image.primary.grid):
             raise InputError(
                 f"case {name}: the grid of channel {channel.name} {describe(channel.grid)} is not "
                 f"that of {image.primary.name} {describe(image.primary.grid)}, and nnU-Net wants "
-                "one; resample them, or say as channels which of them to write"
+                "one; resample them, or say as `channels` which of them to write"
             )
     if image.unit != "mm":
         raise InputError(f"case {name} has no spacing, which NIfTI needs; pass images that have")

@@ -8,15 +8,16 @@ DICOM SEG.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from scipy.special import logit, logsumexp
 
-from aistat_jax._errors import InputError, about
+from aistat_jax._errors import InputError, InputWarning, about
 from aistat_jax._typing import Float
 from aistat_jax.dicom.files import holds_dicom
-from aistat_jax.dicom.segmentations import STEPS, read_segmentation
+from aistat_jax.dicom.segmentations import STEPS, read_segmentation, segment_names
 from aistat_jax.io.nifti import DAMAGED_ARRAYS, PathLike, describe, read_drawn, read_stack
 from aistat_jax.space.grid import to_canonical
 from aistat_jax.space.image import Channel
@@ -38,14 +39,16 @@ def read_output(
 
     output: "probability", "log-odds" (or logits), or "mask", for which the signed distance from
     the mask's edge in voxels stands in. label: which class of a stack, which value of a mask, or
-    the number of which segment of a DICOM SEG, unless `roi` names the segment; probabilities of a
-    SEG are in steps of 1/255 or coarser, so that none is nearer to 0 or 1 than half of one.
+    the number of which segment of a DICOM SEG, where 1 is the only one there is as well, and of
+    several is said (an InputWarning). roi: the name of the segment, in place of its number.
+    Probabilities of a SEG are in steps of 1/255 or coarser, so that none is nearer to 0 or 1 than
+    half of one.
     `like` is the image's primary channel, on whose grid the file is. Raises InputError naming the
     file for one on another grid, and as `output_log_odds` and `read_segmentation` do.
     """
     source = Path(path)
     if holds_dicom(source):
-        values = read_segmentation(source, like, label if roi is None else roi)
+        values = read_segmentation(source, like, _segment(source, label, roi))
         if output == "probability" and not np.isin(values, (0.0, 1.0)).all():
             values = np.clip(values, 0.5 / STEPS, 1 - 0.5 / STEPS)
         with about(source):
@@ -65,6 +68,21 @@ def read_output(
             )
     with about(source):
         return output_log_odds(values, like, output, label)
+
+
+def _segment(source: Path, label: int, roi: str | None) -> str | int | None:
+    """Which segment of a SEG is meant, as `read_segmentation` takes it."""
+    names = segment_names(source)
+    if roi is not None:
+        if label != 1 and names.get(label) != roi:
+            raise InputError(f"{source}: segment {label} is not {roi!r}; pass one of the two")
+        return roi
+    if label == 1 and len(names) == 1:
+        return None
+    if label == 1 and 1 in names:
+        said = f"{source}: of {len(names)} segments the one of number 1 is read, {names[1]}"
+        warnings.warn(said, InputWarning, stacklevel=3)
+    return label
 
 
 def output_log_odds(

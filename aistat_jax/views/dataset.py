@@ -28,6 +28,7 @@ def write_dataset(
     level: float = 0.5,
     channels: Sequence[str] | None = None,
     label: str = "lesion",
+    whose: str = "contours of a model, not of a person",
 ) -> Dataset:
     """Write contoured cases as an nnU-Net v2 dataset into a new folder; returns what it holds.
 
@@ -37,6 +38,7 @@ def write_dataset(
     `level`: of one half it is the inside of the posterior median. That counts that a target may not
     be there at all. A `LabelledCase` is written with its own labels, 0 or 1. `channels` are those
     to write, by default all of a case. All channels are written in the orientation of the first.
+    `whose` contours they are stands in the description of dataset.json.
 
     dataset.json, imagesTr/CASE_0000.nii.gz, ... and labelsTr/CASE.nii.gz appear together or not at
     all; `io.nnunet.read_dataset` and `aistat train` read them. A case without a voxel of the label
@@ -49,12 +51,9 @@ def write_dataset(
     if not label or label == "background":
         raise InputError(f"`label` {label!r} cannot name a region; pass a word such as lesion")
     pairs: Any = cases.items() if isinstance(cases, Mapping) else cases
-    what = (
-        f"inside with probability {level:g} or more, by aistat_jax {aistat_jax.__version__}; "
-        "contours of a model, not of a person"
-    )
+    what = f"inside with probability {level:g} or more, by aistat_jax {aistat_jax.__version__}"
     return write_labelled_cases(
-        folder, _labelled(pairs, level, channels), ("background", label), what
+        folder, _labelled(pairs, level, channels), ("background", label), f"{what}; {whose}"
     )
 
 

@@ -164,6 +164,46 @@ def test_images_that_are_not_those_contoured_are_left_out(study, capsys):
     assert not (study / "Dataset001").exists()
 
 
+def test_a_case_that_cannot_be_read_stops_no_other(study, capsys):
+    """And one that the manifest does not name is said, and whose contours they are."""
+    data, cases = study / "data", study / "results" / "cases"
+    (cases / "P003" / "summary.json").write_text("{")
+    (data / "images" / "P004.nii.gz").unlink()
+    lines = (data / "manifest.csv").read_text().splitlines()
+    (data / "manifest.csv").write_text("\n".join(line for line in lines if "P001" not in line))
+    assert dataset(study, "--unsigned") == 0
+    said = capsys.readouterr().err
+    for part in (
+        "1 that cannot be read: ", "this is not the summary of a case (P003)",
+        "cannot be read (no such file or directory) (P004)",
+        f"1 in the results and not named by {data / 'manifest.csv'} (P001)",
+    ):  # fmt: skip
+        assert part in said
+    described = json.loads((study / "Dataset001" / "dataset.json").read_text())["description"]
+    assert described.endswith("whether a person has accepted them or not")
+    assert dataset(study, "--out", str(study / "accepted")) == 0
+    described = json.loads((study / "accepted" / "dataset.json").read_text())["description"]
+    assert described.endswith("contours of a model, accepted by a person")
+
+
+def test_a_case_is_judged_again_when_its_turn_comes(study, monkeypatch):
+    """One that is rejected while its image is read."""
+    from aistat_jax.cohort import dataset as module
+
+    results, said = study / "results", []
+
+    def read(**images):
+        if "P004" in str(images["PT"]):
+            aj.sign(results / "cases" / "P004", "all", "reject", by=WHO, reason="of another")
+        return aj.read_image(**images)
+
+    monkeypatch.setattr(module, "read_image", read)
+    manifest = study / "data" / "manifest.csv"
+    made = aj.cohort_dataset(results, manifest, study / "out", unsigned=True, say=said.append)
+    assert made.cases == ("P000", "P003")
+    assert said[-1] == "left out: 1 with a lesion that is rejected (P004)"
+
+
 def test_what_cannot_be_a_dataset_is_refused_and_leaves_nothing(study, tmp_path, capsys):
     for options, part in (
         (["--channel", "CT"], "no channel 'CT'"),

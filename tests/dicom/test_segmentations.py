@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import aistat_jax as aj
-from aistat_jax._errors import InputError
+from aistat_jax._errors import InputError, InputWarning
 from aistat_jax.dicom.segmentations import Segment, read_segmentation, write_segmentation
 from aistat_jax.space.image import Channel
 from tests.dicom.judges import check_valid
@@ -110,9 +110,21 @@ def test_a_probability_is_read_as_what_a_network_says(tmp_path):
         aj.read_output(path, image.primary, label=2)
     two = [Segment("GTV", 0.9 * inside), Segment("node", 0.75 * inside)]
     write_segmentation(tmp_path / "two.dcm", two, image.primary)
-    for which, most in (({"label": 1}, 9), ({"label": 2}, 3), ({"roi": "node"}, 3)):
-        odds = aj.read_output(tmp_path / "two.dcm", image.primary, **which)
-        assert odds.max() == pytest.approx(np.log(most), abs=0.03)
+    for label, roi in ((2, None), (1, "node"), (2, "node")):
+        odds = aj.read_output(tmp_path / "two.dcm", image.primary, label=label, roi=roi)
+        assert odds.max() == pytest.approx(np.log(3), abs=0.03)
+    with pytest.warns(InputWarning, match="of 2 segments the one of number 1 is read, GTV"):
+        odds = aj.read_output(tmp_path / "two.dcm", image.primary)
+    assert odds.max() == pytest.approx(np.log(9), abs=0.03)
+    with pytest.raises(InputError, match="segment 2 is not 'GTV'"):
+        aj.read_output(tmp_path / "two.dcm", image.primary, label=2, roi="GTV")
+    only = pydicom.dcmread(path)
+    only.SegmentSequence[0].SegmentNumber = 3
+    (shared,) = only.SharedFunctionalGroupsSequence
+    shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 3
+    only.save_as(tmp_path / "third.dcm")
+    again = aj.read_output(tmp_path / "third.dcm", image.primary)  # which is the only one
+    assert np.array_equal(again, aj.read_output(path, image.primary))
     with pytest.raises(InputError, match="no one segment 3; there are: 1 GTV, 2 node"):
         aj.read_output(tmp_path / "two.dcm", image.primary, label=3)
     with pytest.raises(
