@@ -252,10 +252,10 @@ def _by_images(x: Array, slope: Array, shape: tuple[int, ...]) -> Array:
     if images == batch:
         return _filtered_gradient(x, slope, of_rows)
 
-    def add(total: Array, some: list[Array]) -> tuple[Array, None]:
-        return total + _filtered_gradient(*some, of_rows), None
+    def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + _filtered_gradient(some[0], some[1], of_rows), None
 
-    parts = [v.reshape(-1, images, *v.shape[1:]) for v in (x, slope)]
+    parts = tuple(v.reshape(-1, images, *v.shape[1:]) for v in (x, slope))
     return jax.lax.scan(add, jnp.zeros(shape, x.dtype), parts)[0]
 
 
