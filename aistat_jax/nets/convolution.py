@@ -255,8 +255,8 @@ def _by_images(x: Array, slope: Array, shape: tuple[int, ...]) -> Array:
     def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
         return total + _filtered_gradient(some[0], some[1], of_rows), None
 
-    parts = tuple(v.reshape(-1, images, *v.shape[1:]) for v in (x, slope))
-    return jax.lax.scan(add, jnp.zeros(shape, x.dtype), parts)[0]
+    xs, slopes = (v.reshape(-1, images, *v.shape[1:]) for v in (x, slope))
+    return jax.lax.scan(add, jnp.zeros(shape, x.dtype), (xs, slopes))[0]
 
 
 def _of_rows(x: Array, slope: Array, columns: int) -> Array:
