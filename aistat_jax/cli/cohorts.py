@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aistat_jax._errors import InputError
-from aistat_jax.cli.options import OUT, Seed, in_flags, say_written
+from aistat_jax.cli.options import OUT, Seed, in_flags, say_written, workers_of
 from aistat_jax.cli.questions import (
     FIND,
     Anonymous,
@@ -33,7 +32,6 @@ from aistat_jax.cli.terminal import FAILED, complain, keep, say
 
 if TYPE_CHECKING:
     from aistat_jax.cohort.task import Outcome
-    from aistat_jax.cohort.workers import Workers
 
 MOST_FAILURES = 5
 _WORK = "Where to contour"
@@ -124,7 +122,7 @@ def cohort(
         tolerance_px=tolerance_px,
     )  # fmt: skip
     space, kind, chosen = dims_of(dims), chart_of(chart), slices_of(slices)
-    place = _workers(workers, memory_gib, scheduler, slurm)
+    place = workers_of(workers, scheduler, memory_gib, slurm=slurm)
     from aistat_jax._progress import progress_bar
     from aistat_jax.cohort.run import contour_cohort
 
@@ -210,25 +208,3 @@ def dataset(
     cases = f"{count} case{'s' * (count != 1)}"
     say(f"{cases} of {', '.join(found.channels)} with the label {label}")
     say_written(out, ["dataset.json", "imagesTr", "labelsTr"])
-
-
-def _workers(
-    count: int | None, memory_gib: float | None, scheduler: str | None, slurm: bool
-) -> Workers:
-    from aistat_jax.cohort.workers import LocalWorkers, Scheduler, Slurm
-
-    if scheduler is not None:
-        given: dict[str, Any] = {"--workers": count, "--memory-gib": memory_gib}
-        given["--slurm"] = slurm or None
-        for flag, value in given.items():
-            if value is not None:
-                raise InputError(
-                    f"--scheduler has workers of its own, so {flag} means nothing; drop one"
-                )
-        return Scheduler(scheduler)
-    if slurm and (count is None or memory_gib is None):
-        raise InputError("--slurm needs --workers and --memory-gib, of each job")
-    with in_flags("workers", "memory_gib"):
-        if slurm and count is not None and memory_gib is not None:
-            return Slurm(count, memory_gib)
-        return LocalWorkers(count, memory_gib)

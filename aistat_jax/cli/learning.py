@@ -21,6 +21,7 @@ from aistat_jax.cli.options import (
     check_seed,
     in_flags,
     within_memory,
+    workers_of,
     write_results,
 )
 from aistat_jax.cli.terminal import KEPT, keep, say
@@ -147,7 +148,8 @@ def train(
     them. The folder --out/net is the network.
     """
     check_seed(seed)
-    shared = _workers(workers, scheduler)
+    alone = workers is None and scheduler is None  # folds one after the other, in this process
+    shared = None if alone else workers_of(workers, scheduler)
     which = _folds(fold)
     options = _options(arch_option or [])
     advice = (
@@ -194,22 +196,6 @@ def train(
                 done if n == number else training.load_fold(run, n) for n in range(len(run.split))
             ]
             _join(run, place, [one for one in folds_done if one is not None])
-
-
-def _workers(count: int | None, scheduler: str | None) -> Workers | None:
-    """Where folds are trained side by side; None for one after the other in this process."""
-    if count is None and scheduler is None:
-        return None
-    from aistat_jax.cohort.workers import LocalWorkers, Scheduler
-
-    if scheduler is not None:
-        if count is not None:
-            raise InputError(
-                "--scheduler has workers of its own, so --workers means nothing; drop one"
-            )
-        return Scheduler(scheduler)
-    with in_flags("workers"):
-        return LocalWorkers(count)
 
 
 def _side_by_side(

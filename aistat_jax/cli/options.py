@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +17,7 @@ from aistat_jax.cli.terminal import keep, say
 
 if TYPE_CHECKING:
     from aistat_jax._folders import Claim
+    from aistat_jax.cohort.workers import Workers
 
 ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 """What `aistat` was called with, for files that say how they were made."""
@@ -135,3 +136,30 @@ def within_memory(advice: str) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(f"there is not enough memory on the device; {advice}") from error
+
+
+def workers_of(
+    count: int | None,
+    scheduler: str | None,
+    memory_gib: float | None = None,
+    *,
+    slurm: bool = False,
+) -> Workers:
+    """Who works, by --workers, --scheduler, --memory-gib and --slurm."""
+    from aistat_jax.cohort.workers import LocalWorkers, Scheduler, Slurm
+
+    if scheduler is not None:
+        given: dict[str, Any] = {"--workers": count, "--memory-gib": memory_gib}
+        given["--slurm"] = slurm or None
+        for flag, value in given.items():
+            if value is not None:
+                raise InputError(
+                    f"--scheduler has workers of its own, so {flag} means nothing; drop one"
+                )
+        return Scheduler(scheduler)
+    if slurm and (count is None or memory_gib is None):
+        raise InputError("--slurm needs --workers and --memory-gib, of each job")
+    with in_flags("workers", "memory_gib"):
+        if slurm and count is not None and memory_gib is not None:
+            return Slurm(count, memory_gib)
+        return LocalWorkers(count, memory_gib)

@@ -31,8 +31,8 @@ from aistat_jax.space.reach import (
 from aistat_jax.space.reference import checked_curve, curve_normals, smoothed
 
 # Sds, in pixels, by which an outline is smoothed along itself: the first that leaves a reach of
-# WANTED pixels, and of SHARE of what is asked for, to both sides is taken.
-SMOOTH, WANTED, SHARE = (1.5, 2.1, 3.0, 4.2, 6.0), 3.0, 0.5
+# ROOMY pixels, and of ROOMY_SHARE of what is asked for, to both sides is taken.
+SMOOTH, ROOMY, ROOMY_SHARE = (1.5, 2.1, 3.0, 4.2, 6.0), 3.0, 0.5
 # Cells on either side of the nearest site in which the foot of a point is looked for.
 NEARBY = 2
 # Cells go on so much farther than boundaries do.
@@ -422,7 +422,7 @@ def offset_chart(
     """The normals of a closed curve, as far as `reach` to both sides or as they do not cross.
 
     The curve is smoothed along itself by the least of SMOOTH pixels of the plane that leaves its
-    normals half of the reach, and WANTED pixels, to both sides; not at all unless `smooth`. Where
+    normals half of the reach, and ROOMY pixels, to both sides; not at all unless `smooth`. Where
     none does, each normal has its own reach if that of all is little (`reach.ends`), and the least
     is taken of which hardly any normal is too short and that loses hardly anything of the curve
     (`reach.least_lost`).
@@ -441,7 +441,7 @@ def offset_chart(
         normals = curve_normals(*smoothed(curve, sd * pixel, sites), curve.unit)
         found = balls(normals.points, normals.outward)
         tried.append((normals, found))
-        if KEPT * min(found.least) >= max(WANTED * pixel, SHARE * reach):
+        if KEPT * min(found.least) >= max(ROOMY * pixel, ROOMY_SHARE * reach):
             tried = tried[-1:]
             break
     made: list[tuple[OffsetChart, Normals, np.ndarray, np.ndarray]] = []
