@@ -184,8 +184,8 @@ def test_a_step_in_3d_takes_the_memory_that_the_plan_states(name):
         return program.memory_analysis().temp_size_in_bytes
 
     stated = [memory_bytes(a, (32,) * 3, n) - memory_bytes(a, (32,) * 3, 0) for n in (2, 4)]
-    assert 0.6 < planned(2) / stated[0] < 1.3
-    assert not 0.6 < planned(2) / stated[1] < 1.3
+    assert 0.7 < planned(2) / stated[0] < 1.4  # no number fits both: they are twice each other
+    assert not 0.7 < planned(2) / stated[1] < 1.4
 
 
 def test_the_memory_of_a_traced_network_is_that_of_the_formula():
