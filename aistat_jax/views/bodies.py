@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def draw_body(
     shaded = look.colours[seen] * lit[:, None]
     axes.add_collection(
         PolyCollection(
-            list(corners[seen, :, :2]), facecolors=shaded, edgecolors=shaded, linewidths=0.3,
+            cast(Any, corners[seen, :, :2]), facecolors=shaded, edgecolors=shaded, linewidths=0.3,
             rasterized=True, zorder=2,
         )
     )  # fmt: skip
@@ -90,9 +90,7 @@ def draw_body(
     axes.set_xlim(*(middle[0] + half * np.array([-1, 1]) * mirrored))
     axes.set_ylim(middle[1] - half, middle[1] + half)
     axes.set_aspect("equal")
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set_axis_off()
     if mesh.unit == "mm":
         plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, frame, shape=(1, 1))
         draw_letters(axes, plane, dark=True, small=False)

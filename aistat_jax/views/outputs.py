@@ -29,6 +29,7 @@ from aistat_jax.views.dicom_files import write_dicom
 from aistat_jax.views.fhir import FHIR, write_fhir
 from aistat_jax.views.figures import plot_contours
 from aistat_jax.views.geojson import Margins, geojson_text
+from aistat_jax.views.paper import fixed
 from aistat_jax.views.probabilities import plot_probability
 from aistat_jax.views.report import write_report
 from aistat_jax.views.style import save_figure
@@ -128,18 +129,24 @@ def write_files(
         more += write_contributions(folder, case)
     if not pictures:
         return [*names, *drawn, *surfaces, *more]
-    shown = surface_figures(case) if solid else _slice_figures(case)
-    save_figure(shown[0][1], folder / "figure.png")
+    (caption, first), *rest = case_figures(case)
+    path = save_figure(first, folder / "figure.png")
     write_report(
         folder / "report.html",
         title=case.title,
         summary=summary,
-        figures=shown,
+        figures=[(caption, path), *rest],
         first=triage(case.contours),
         pictures=[] if solid else plot_slices(case.image, case.contours, channel=home_of(case)),
         size=stack_size(case.contours),
     )
     return [*names, *drawn, "figure.png", *surfaces, *more, "report.html"]
+
+
+def case_figures(case: Case) -> list[tuple[str, Any]]:
+    """(caption, figure) of all that a report shows; laid out once, and not again when saved."""
+    shown = surface_figures(case) if case[0].chart.dims == 3 else _slice_figures(case)
+    return [(caption, fixed(figure)) for caption, figure in shown]
 
 
 def _slice_figures(case: Case) -> list[tuple[str, Any]]:

@@ -60,14 +60,15 @@ def write_page(
     )
 
 
-def figure(caption: str, drawing: Figure) -> str:
-    """A figure with its caption, the picture inside the page."""
+def figure(caption: str, drawing: Figure | Path) -> str:
+    """A figure, or one that a PNG file holds already, with its caption inside the page."""
     return f"<figure>{image(caption, drawing)}<figcaption>{safe(caption)}</figcaption></figure>"
 
 
-def image(said: str, drawing: Figure, dpi: int = 150) -> str:
-    """A figure as a picture inside the page; `said` stands for it where it is not seen."""
-    data = base64.b64encode(picture(drawing, dpi)).decode("ascii")
+def image(said: str, drawing: Figure | Path, dpi: int = 150) -> str:
+    """A picture inside the page; `said` stands for it where it is not seen."""
+    drawn = drawing.read_bytes() if isinstance(drawing, Path) else picture(drawing, dpi)
+    data = base64.b64encode(drawn).decode("ascii")
     return f'<img alt="{safe(said)}" src="data:image/png;base64,{data}">'
 
 

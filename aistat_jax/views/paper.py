@@ -24,6 +24,7 @@ else:
 MM = 1 / 25.4  # inches
 _TALLEST = 1.1  # a row of pictures, in widths of the page
 _ROUNDS = 4
+_STILL = 0.02  # inches by which a page may still be too high or too low
 _GAP = 0.06  # between panels within the caller's axes, as a share of their height
 
 
@@ -127,14 +128,32 @@ def settle(
         text.set_text("")
     heights: dict[int, float] = {}
     made.figure.set_figheight(_tall_enough(made.figure))
-    made.figure.draw_without_rendering()
+    _lay_out(made.figure)
     for text, word in zip(made.titles, words, strict=True):
         _wrap(text, word)
+    _set_heights(made.figure, heights)
     for _ in range(_ROUNDS):
-        made.figure.draw_without_rendering()
+        _lay_out(made.figure)
         if not _set_heights(made.figure, heights):
             break
+    else:
+        _lay_out(made.figure)
     return made.figure
+
+
+def fixed(figure: Figure) -> Figure:
+    """A figure whose panels stay where they are now, however often it is saved."""
+    with style():
+        _lay_out(figure)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find every panel's place, without drawing what is in it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
 
 
 def columns_for(width_mm: float | None, otherwise: int) -> int:
@@ -246,9 +265,11 @@ def _set_heights(figure: Figure, heights: dict[int, float]) -> bool:
     for row, wanted in found.items():
         heights[row] = min(heights.get(row, wanted), wanted)
     change = sum(heights[row] - now[row] for row in now)
+    if abs(change) <= _STILL:
+        return False
     grid.set_height_ratios([heights[row] for row in sorted(heights)])
     figure.set_figheight(height + change)
-    return bool(abs(change) > 0.005)
+    return True
 
 
 def _placed(figure: Figure) -> Iterator[tuple[Axes, Any]]:

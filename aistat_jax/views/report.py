@@ -86,7 +86,7 @@ def write_report(
     *,
     title: str,
     summary: Mapping[str, Any],
-    figures: Sequence[tuple[str, Figure]] = (),
+    figures: Sequence[tuple[str, Figure | Path]] = (),
     version: str = "",
     first: Sequence[Concern] = (),
     pictures: Sequence[Figure] = (),
@@ -97,8 +97,8 @@ def write_report(
     It opens with what to do: how many contours have which grade, those to look at `first` (as
     `triage` ranks them), and the `size` of the whole, in words; then a table of all targets, and
     every target beside the others with its picture. `summary` is the content of summary.json;
-    `figures` are (caption, figure), the first of which stands at the top; `pictures` are one small
-    figure a target, or none. Inputs are named by their file alone.
+    `figures` are (caption, figure or PNG file), the first of which stands at the top; `pictures`
+    are one small figure a target, or none. Inputs are named by their file alone.
 
     Everything is escaped, nothing is fetched, and the file is moved into place when complete.
     Returns the path written. Raises InputError for another number of pictures than of targets.

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
+from aistat_jax.case import Case
 from aistat_jax.nets.edges import FeatureField
 from aistat_jax.nets.weights import load_net
 from aistat_jax.space.image import Image
@@ -23,9 +25,12 @@ from aistat_jax.views.checks import plot_chain_ranks, plot_ranks, plot_traces
 from aistat_jax.views.figures import plot_comparison, plot_contours, plot_gallery
 from aistat_jax.views.layers import grade_runs, limits_around
 from aistat_jax.views.networks import plot_network
+from aistat_jax.views.outputs import case_figures
 from aistat_jax.views.probabilities import plot_probability, plot_probability_map
+from aistat_jax.views.style import style
 from aistat_jax.views.unrolled import plot_unrolled
-from tests.helpers import circle, make_image, make_posterior
+from tests.helpers import circle, make_image, make_posterior, make_surface, make_volume
+from tests.views.legible import faults
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +305,18 @@ def test_ranks_of_chains_show_the_one_that_went_elsewhere():
     assert tallest(moved) > 1.5 * tallest(alike)
     with pytest.raises(InputError, match="this posterior has one"):
         plot_chain_ranks(posterior)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_is_printed_in_a_report_is_laid_out_once_and_legible(dims):
+    """As it is saved, in the project's look, and without being laid out again."""
+    made = [make_posterior(sd=sd) for sd in (0.03, 0.08)] if dims == 2 else [make_surface()]
+    image = make_image() if dims == 2 else make_volume()
+    contours = [aj.contour_of(replace(p, target_id=f"lesion-{n}")) for n, p in enumerate(made)]
+    for _, figure in case_figures(Case(image, tuple(contours))):
+        with style():
+            places = [axes.get_position().bounds for axes in figure.axes]
+            assert faults(figure) == []
+            assert [axes.get_position().bounds for axes in figure.axes] == places
+            figure.set_figheight(0.8 * figure.get_figheight())  # the control
+            assert faults(figure) != []
