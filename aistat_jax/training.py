@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aistat_jax._errors import FolderError, InputError
-from aistat_jax._files import check_writable, write_whole
+from aistat_jax._files import check_writable, sole_run, write_whole
 from aistat_jax._progress import progress_bar
 from aistat_jax.io.nnunet import Dataset, patient_of, read_case, read_dataset
 from aistat_jax.nets.batches import Learnable, read_learnable
@@ -131,8 +131,18 @@ def train_fold(
     cases: all of the dataset's, in its order, as `read_cases` returns them. judged is called with
     each new point of the curve at which the held-out cases were judged. The network of the fold
     is kept in its folder when done; scores of the same weights are not computed again.
-    Raises InputError as `train` does.
+    Raises InputError as `train` does, and FolderError for a fold that another run is training.
     """
+    with sole_run(run.folder, f"fold-{number}"):
+        return _trained(run, number, cases, judged)
+
+
+def _trained(
+    run: Run,
+    number: int,
+    cases: Sequence[Learnable],
+    judged: Callable[[Point], Any] | None,
+) -> Fold:
     held = set(run.split[number])
     folder = run.folder / f"fold-{number}"
     settings = replace(run.settings, seed=(run.settings.seed + number) % 2**32)

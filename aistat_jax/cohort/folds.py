@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 
 from aistat_jax._errors import InputError
-from aistat_jax._files import sole_run
 from aistat_jax.cohort.waiting import finished
 from aistat_jax.cohort.workers import Workers
 from aistat_jax.training import Fold, Run, begin, load_fold, read_cases, train_fold
@@ -56,5 +55,4 @@ def train_folds(
 
 
 def _trained(run: Run, number: int) -> None:
-    with sole_run(run.folder, f"fold-{number}"):
-        train_fold(run, number, read_cases(run))
+    train_fold(run, number, read_cases(run))

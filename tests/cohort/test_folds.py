@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -53,13 +55,17 @@ def test_that_no_worker_is_there_and_that_the_scheduler_is_lost_are_said(run):
 
 def test_a_fold_is_trained_by_one_at_a_time(run, monkeypatch):
     trained = []
-    monkeypatch.setattr(folds, "train_fold", lambda run, number, cases: trained.append(number))
+
+    def quick(run: training.Run, number: int, *_: Any) -> training.Fold:
+        trained.append(number)
+        return create_autospec(training.Fold, instance=True)
+
+    monkeypatch.setattr(training, "_trained", quick)
     monkeypatch.setattr(folds, "read_cases", lambda run: ())
-    with (
-        sole_run(run.folder, "fold-1"),
-        pytest.raises(FolderError, match="another run is writing there"),
-    ):
-        folds._trained(run, 1)
+    with sole_run(run.folder, "fold-1"):
+        for attempt in (partial(folds._trained, run, 1), partial(training.train_fold, run, 1, ())):
+            with pytest.raises(FolderError, match="another run is writing there"):
+                attempt()
     assert trained == []
     folds._trained(run, 0)
     folds._trained(run, 1)
