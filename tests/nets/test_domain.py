@@ -201,7 +201,7 @@ def test_too_few_patients_say_nothing():
 
 def test_shipped_networks_know_what_they_were_trained_on():
     """By the numbers alone; what is within all limits is left alone."""
-    for name in ("lesion-pet-2d", "nodule-ct-2d"):
+    for name in ("lesion-pet-2d", "lesion-pet-3d", "nodule-ct-2d", "phantom-petct-2d"):
         domain = load_domain(SHIPPED / name)
         assert domain is not None
         assert len(domain.mean) > 0
