@@ -1,18 +1,22 @@
 """Is the network as fast as the same one in PyTorch? MONAI's BasicUNet with the same weights.
 
 Two cores, float32, inputs of one example; forward passes and training steps (loss, gradients and
-an Adam update) of both take turns, so that both meet the same machine.
+an Adam update) of both take turns, each framework in a process of its own, so that both meet the
+same machine. Ours trains in large pages, as a process of `aistat train` does (`_pages`), and
+predicts without; PyTorch as Python starts it. Both alike in either way are shown beside it.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +24,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from aistat_jax._pages import page_settings
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import cross_entropy
 from aistat_jax.nets.network import random_net
@@ -32,6 +37,7 @@ WIDTHS = (32, 32, 64, 128, 256)
 SIZES = {2: 256, 3: 96}
 CLASSES = 2
 THREADS = 2
+KINDS = {"forward": "forward pass", "step": "training step"}
 VOLUME = (192, 192, 128)
 WINDOWS = """
 import sys, time
@@ -128,21 +134,19 @@ def run(quick: bool) -> Result:
     for dims, edge in SIZES.items():
         edge = edge // 2 if quick else edge
         times = timings(dims, edge, 3 if quick else (15 if dims == 2 else 5))
-        peaks = {
-            name: {kind: _peak(name, dims, edge, kind) for kind in ("forward", "step")}
-            for name in ("jax", "torch")
-        }
-        for kind in ("forward", "step"):
-            ours, theirs = times["jax", kind], times["torch", kind]
-            memory = [peaks[name][kind] for name in ("jax", "torch")]
-            label = "forward pass" if kind == "forward" else "training step"
+        for kind, label in KINDS.items():
+            pair = Way("jax", kind, large=kind == "step"), Way("torch", kind)
+            size = f"{dims}D {edge}^{dims} {label}"
+            memory = [peak(way, dims, edge) for way in pair]
             rows += [
-                Row(f"{dims}D {edge}^{dims} {label}, time over PyTorch's", ours / theirs, "x",
-                    at_most=1.0, note=f"{1e3 * ours:.0f} ms against {1e3 * theirs:.0f} ms"),
-                Row(f"{dims}D {edge}^{dims} {label}, peak memory over PyTorch's",
-                    memory[0] / memory[1], "x", at_most=1.0,
+                _beside(f"{size}, time over PyTorch's", times, pair, at_most=1.0),
+                Row(f"{size}, peak memory over PyTorch's", memory[0] / memory[1], "x", at_most=1.0,
                     note=f"{memory[0]:.0f} MB against {memory[1]:.0f} MB, whole process"),
             ]  # fmt: skip
+            for large, what in ((True, "both in large pages"), (False, "both without")):
+                both = Way("jax", kind, large), Way("torch", kind, large)
+                if both != pair and times.keys() >= set(both):
+                    rows.append(_beside(f"the same, {what}", times, both))
     rows += sliding_window(8 if quick else VOLUME[2])
     details = where_a_step_goes(2 if quick else 1)
     notes = [
@@ -153,6 +157,20 @@ def run(quick: bool) -> Result:
         "shares of their sum."
     ]
     return Result("Networks beside PyTorch", rows, notes, details)
+
+
+class Way(NamedTuple):
+    """A kind of pass by one of the frameworks, with its memory in large pages or as it comes."""
+
+    framework: str
+    kind: str
+    large: bool = False
+
+
+def _beside(figure: str, times: dict[Way, float], pair: tuple[Way, Way], **asked: float) -> Row:
+    ours, theirs = (times[way] for way in pair)
+    note = f"{1e3 * ours:.0f} ms against {1e3 * theirs:.0f} ms"
+    return Row(figure, ours / theirs, "x", note=note, **asked)
 
 
 def where_a_step_goes(smaller: int = 1) -> list[dict[str, Any]]:
@@ -209,22 +227,35 @@ def sliding_window(slices: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def timings(dims: int, edge: int, repeats: int) -> dict[tuple[str, str], float]:
-    """Median seconds by (name, kind), passes of both taking turns."""
-    calls = {
-        (name, kind): maker(dims, edge)[kind]
-        for name, maker in (("jax", jax_calls), ("torch", torch_calls))
-        for kind in ("forward", "step")
-    }
-    for call in calls.values():
-        call()
-    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for _ in range(repeats):
-        for key, call in calls.items():
-            start = time.perf_counter()
-            call()
-            found[key].append(time.perf_counter() - start)
-    return {key: float(np.median(each)) for key, each in found.items()}
+def timings(dims: int, edge: int, repeats: int) -> dict[Way, float]:
+    """Median seconds of each way's passes, which take turns.
+
+    In 3D, where a process takes gigabytes, of the ways that are asked about alone.
+    """
+    ways = [Way("jax", "forward"), Way("torch", "forward"), Way("jax", "step", large=True),
+            Way("torch", "step")]  # fmt: skip
+    if dims == 2:
+        ways += [Way("jax", "step"), Way("torch", "step", large=True)]
+    found: dict[Way, list[float]] = {way: [] for way in ways}
+    with ExitStack() as opened:
+        waiting = {way: opened.enter_context(_process("wait", way, dims, edge)) for way in ways}
+        for _ in range(1 + repeats):
+            for way, process in waiting.items():
+                assert process.stdin
+                assert process.stdout
+                process.stdin.write("once\n")
+                process.stdin.flush()
+                found[way].append(float(process.stdout.readline()))
+    return {way: float(np.median(each[1:])) for way, each in found.items()}
+
+
+def _process(what: str, way: Way, dims: int, edge: int) -> subprocess.Popen[str]:
+    given = (way.framework, way.kind, str(dims), str(edge))
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.networks", what, *given], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | (page_settings() if way.large else {}),
+    )  # fmt: skip
 
 
 def _example(dims: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
@@ -292,19 +323,24 @@ def torch_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
     return {"forward": forward, "step": step}
 
 
-def _peak(name: str, dims: int, edge: int, kind: str) -> float:
+def peak(way: Way, dims: int, edge: int) -> float:
     """Largest resident megabytes of a fresh process that makes two such passes."""
-    arguments = [sys.executable, "-m", "benchmarks.networks", name, str(dims), str(edge), kind]
-    out = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    return float(out.stdout.split()[-1])
+    said, _ = _process("peak", way, dims, edge).communicate()
+    return float(said.split()[-1])
 
 
-def _alone(name: str, dims: str, edge: str, kind: str) -> None:
-    maker = jax_calls if name == "jax" else torch_calls
-    call = maker(int(dims), int(edge))[kind]
+def _work(what: str, framework: str, kind: str, dims: str, edge: str) -> None:
+    """A process of one way: its peak, or passes whose seconds it says, one a line that it reads."""
+    call = (jax_calls if framework == "jax" else torch_calls)(int(dims), int(edge))[kind]
     call()
-    call()
-    print(peak_megabytes())
+    if what == "peak":
+        call()
+        print(peak_megabytes())
+        return
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        call()
+        print(time.perf_counter() - start, flush=True)
 
 
 def peak_megabytes() -> float:
@@ -318,4 +354,4 @@ def peak_megabytes() -> float:
 
 
 if __name__ == "__main__":
-    _alone(*sys.argv[1:])
+    _work(*sys.argv[1:])

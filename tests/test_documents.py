@@ -108,6 +108,7 @@ def test_every_room_is_on_the_site(repository):
         "_doctor",
         "_files",
         "_folders",
+        "_pages",
         "_progress",
         "_signals",
         "_threads",

@@ -139,13 +139,17 @@ def _normalise_backward(slope: float, saved: Any, out: Array) -> tuple[Array, Ar
     x, mean, rate, scale, shift = saved
     axes = tuple(range(1, x.ndim - 1))
     wide, gain = x.astype(jnp.float32), scale * rate
-    standard, after = (wide - mean) * rate, out.astype(jnp.float32)
+    centred, after = wide - mean, out.astype(jnp.float32)
     if slope != 1.0:
         after = jnp.where(_affine(wide, mean, gain, shift) >= 0, after, slope * after)
-    sums = [v.sum(axis=axes, keepdims=True) for v in (after * standard, after)]
-    along, level = (v / math.prod(x.shape[1:-1]) for v in sums)
-    of_scale, of_shift = (v.sum(axis=(0, *axes)) for v in sums)
-    return (gain * (after - level - along * standard)).astype(x.dtype), of_scale, of_shift
+    sums = [v.sum(axis=axes, keepdims=True) for v in (after * centred, after)]
+    along, level = sums[0] * rate, sums[1]
+    of_scale, of_shift = (v.sum(axis=(0, *axes)) for v in (along, level))
+    # gain * (after - mean of after - standardised x * mean of their product), with as little as
+    # can be at each voxel
+    share = gain / math.prod(x.shape[1:-1])
+    before = gain * after - _affine(wide, mean, share * along * rate, share * level)
+    return before.astype(x.dtype), of_scale, of_shift
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)

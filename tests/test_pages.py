@@ -1,0 +1,69 @@
+"""Is a training started once more in large pages, once, and only where something is gained?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from aistat_jax import _pages
+from aistat_jax.cli import __main__ as command
+
+LARGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+COUNTED = """
+import ctypes, resource
+from aistat_jax._pages import start_again
+start_again()
+size = 1 << 28
+place = ctypes.CDLL(None).malloc
+place.restype = ctypes.c_void_p
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+ctypes.memset(place(ctypes.c_size_t(size)), 1, size)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * 4096 / size)
+"""
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """A function that says what the system does; and nothing is said in the environment."""
+    monkeypatch.setattr(_pages, "GIVEN", tmp_path / "enabled")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    return (tmp_path / "enabled").write_text
+
+
+def test_large_pages_are_asked_for_where_they_are_given_on_request(system, monkeypatch):
+    assert _pages.page_settings() == {}  # a system without them
+    for does, wanted in (("always", {}), ("never", {}), ("madvise", LARGE)):
+        system("always madvise never\n".replace(does, f"[{does}]"))
+        assert _pages.page_settings() == wanted
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert _pages.page_settings()["GLIBC_TUNABLES"].split(":") == [
+        "glibc.malloc.check=1", LARGE["GLIBC_TUNABLES"]
+    ]  # fmt: skip
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    assert _pages.page_settings() == {}
+
+
+def test_a_training_alone_is_started_again(system, monkeypatch):
+    begun = []
+    system("always [madvise] never\n")
+    monkeypatch.setattr(_pages.os, "execve", lambda *given: begun.append(given))
+    monkeypatch.setattr(command, "main", lambda: 0)
+    for words in (["aistat", "train", "data"], ["aistat", "predict", "train"], ["aistat"]):
+        monkeypatch.setattr(sys, "argv", words)
+        assert command.start() == 0
+    ((program, words, environment),) = begun
+    assert (program, words) == (sys.executable, sys.orig_argv)
+    assert environment["GLIBC_TUNABLES"] == LARGE["GLIBC_TUNABLES"]
+
+
+@pytest.mark.skipif(_pages.page_settings() == {}, reason="pages are as they are on this system")
+def test_memory_comes_in_large_pages_then():
+    """In under a tenth as many as there are small ones; the control asks for none."""
+    shares = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+        for code in (COUNTED, COUNTED.replace("\nstart_again()", ""))
+    ]
+    assert shares[0] < 0.1
+    assert shares[1] > 0.9
