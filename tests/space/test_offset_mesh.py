@@ -201,7 +201,7 @@ def test_a_mesh_is_finer_only_where_a_coarse_one_folds_or_is_too_flat():
     assert reach(coarse) < 0.5 < 2.0 < reach(fine)
     tube = smooth_surface(MASK, GRID, 900, 1200)  # the control: a coarse mesh will do
     assert len(tube.points) == 900
-    assert reach(tube) > 4.0
+    assert reach(tube) > 3.3  # of a size of some 11
     rough = smooth_surface(MASK, GRID, 150)  # its flat triangles lose too much of a tube
     assert reach(rough) > 4.0
     assert len(smooth_surface(MASK, GRID, 150, 900).points) == 900
