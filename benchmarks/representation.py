@@ -170,7 +170,8 @@ def _held(mask: np.ndarray, where: Any, star: Callable[..., Any]) -> dict[str, f
     nobody says, and of the outline itself with its steps rounded (the ceiling)."""
     try:
         made = star(mask, where)
-        name = told(lambda: made, mask, where, "target", "auto")[1].chart
+        _, choice = told(lambda: made, mask, where, "target", "auto")
+        name = "" if choice is None else choice.chart
         found = {"star": held(made, mask, where)}
     except InputError:
         name, found = "", {"star": 0.0}

@@ -23,7 +23,7 @@ def represented(
     mask: Bool[np.ndarray, "*grid"],
     points: Float[np.ndarray, "*grid dims"],
     basis: Basis | None = None,
-    mean: Float[ArrayLike, "*site"] = 0.0,
+    mean: Float[ArrayLike, "*site"] | float = 0.0,
     bend: Callable[[Array], Array] = jnp.asarray,
 ) -> float:
     """Dice of a mask with the boundary of a chart that comes nearest to its outline.
