@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 Array = jax.Array
 ArrayLike = jax.Array | np.ndarray
 Key = jax.Array
 
-__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int", "Key", "UInt8"]
+__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int", "Key", "Shaped", "UInt8"]

@@ -14,7 +14,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._progress import progress_bar
 from aistat_jax._record import record, static
 from aistat_jax._record import replace as replaced
-from aistat_jax._typing import Bool
+from aistat_jax._typing import Shaped
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.intensity import intensity
@@ -26,7 +26,7 @@ from aistat_jax.inference.fit import fit
 from aistat_jax.inference.methods import Laplace, Method, method_of
 from aistat_jax.inference.posterior import Finding, Posterior
 from aistat_jax.space.curve import Curve
-from aistat_jax.space.image import Image
+from aistat_jax.space.image import Image, one_region
 from aistat_jax.space.mesh import Mesh
 from aistat_jax.uncertainty.contour import Contour, contour_of
 from aistat_jax.uncertainty.reference import Agreement, agreement, with_references
@@ -170,7 +170,7 @@ def contour_case(
     model_of: Callable[[Any], BoundaryModel],
     settings: Settings,
     *,
-    reference: Bool[np.ndarray, "i j k"] | None = None,
+    reference: Shaped[np.ndarray, "i j k"] | None = None,
     outlines: Sequence[Sequence[Curve]] | None = None,
     whole_volume: bool = True,
     near: Sequence[float] | np.ndarray | None = None,
@@ -188,7 +188,7 @@ def contour_case(
     of them. `near` is the point whose slice the case is shown
     at. What `find_targets` has left out is named as well.
     Raises NoContourError, an InputError, when no target is left, and InputError for more targets
-    than the machine's memory holds.
+    than the machine's memory holds, and for a reference of several labels.
     """
     settings = settings.of(image)
     if reference is not None and reference.shape != image.primary.values.shape:
@@ -196,6 +196,7 @@ def contour_case(
             f"the reference's grid {reference.shape} does not match channel {image.primary.name}'s "
             f"{image.primary.values.shape}; resample the mask onto the image"
         )
+    reference = None if reference is None else one_region(reference, "the reference")
     models, skipped, unfit = [], [], getattr(targets, "skipped", ())
     for target in progress_bar(targets, "reading the evidence"):
         try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
-from aistat_jax._typing import Bool
+from aistat_jax._typing import Shaped
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.experts import expert_read
 from aistat_jax.boundary.finders import find_targets
@@ -33,7 +33,7 @@ from aistat_jax.nets.weights import Net, load_net
 from aistat_jax.space.image import Image
 
 PathLike = str | os.PathLike[str]
-Mask = Bool[np.ndarray, "i j k"] | PathLike
+Mask = Shaped[np.ndarray, "i j k"] | PathLike
 DEMO_NET = "phantom-petct-2d"
 DIMS: int | str = 2
 """In slices (2), in space (3) or as suits the target ("auto"), where nobody says."""
@@ -84,9 +84,9 @@ def contour(
     `dims` (2 slice by slice, the default, or 3 as one surface) and `chart` ("star", or
     "offset" from the target's outline); with "auto" they are as suits the target, and the case says
     what was `chosen`, by which `charts`, and why. `reference` is an expert's mask on the grid of
-    the primary channel. Masks are files, or boolean arrays (i, j, k) on the canonical grid; where
-    one is an RTSTRUCT or a SEG, `mask_roi` and `reference_roi` are the regions' names, and contours
-    on the image's own slices are compared with as they were drawn.
+    the primary channel. Masks are files, or arrays (i, j, k) on the canonical grid, boolean or of 0
+    and one label; where one is an RTSTRUCT or a SEG, `mask_roi` and `reference_roi` are the
+    regions' names, and contours on the image's own slices are compared with as they were drawn.
 
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
 

@@ -19,17 +19,12 @@ import numpy as np
 from scipy import ndimage
 
 from aistat_jax._errors import InputError
-from aistat_jax.boundary.choices import told
-from aistat_jax.boundary.offsets import FINE, offset_target
-from aistat_jax.boundary.prior import REACH
+from aistat_jax.boundary.choices import held, offsets_of, told
+from aistat_jax.boundary.offsets import FINE
 from aistat_jax.boundary.targets import Target
 from aistat_jax.boundary.volume import volume_target
 from aistat_jax.data.collections import SARCOMA
-from aistat_jax.space.chart import LINKS
-from aistat_jax.space.curve import contours_from_mask
 from aistat_jax.space.grid import Grid
-from aistat_jax.space.mesh import surface_from_mask
-from aistat_jax.space.representation import represented
 from benchmarks._table import Result, Row
 from benchmarks.patients import collections, of_each
 
@@ -162,38 +157,26 @@ def in_slice(part: Drawn) -> dict[str, float]:
     """What charts of a slice hold: see `_held`. The mask (i, j, k) is read at its only slice that
     is not empty."""
     k = int(part.mask.any(axis=(0, 1)).argmax())
-    plane, mask = part.grid.plane(k), part.mask[:, :, k]
-    return _held(mask, plane, Target.from_mask, contours_from_mask(mask, plane)[0])
+    return _held(part.mask[:, :, k], part.grid.plane(k), Target.from_mask)
 
 
 def in_space(part: Drawn) -> dict[str, float]:
     """What charts in space hold: see `_held`."""
-    outline = surface_from_mask(part.mask, part.grid, 0.0)
-    return _held(part.mask, part.grid, volume_target, outline)
+    return _held(part.mask, part.grid, volume_target)
 
 
-def _held(mask: np.ndarray, where: Any, star: Callable[..., Any], outline: Any) -> dict[str, float]:
+def _held(mask: np.ndarray, where: Any, star: Callable[..., Any]) -> dict[str, float]:
     """Dice of the nearest star, of the nearest offsets, of whichever of the two is chosen where
     nobody says, and of the outline itself with its steps rounded (the ceiling)."""
-    points = where.points()
-
-    def dice(make: Callable[[], Any]) -> float:
-        try:
-            target = make()
-            chart = target.chart(LINKS[target.link].times(target.radius, REACH))
-            return represented(chart, outline, mask, points, target.harmonics, target)
-        except InputError:
-            return 0.0
-
     try:
-        target, choice = told(lambda: star(mask, where), mask, where, "target", "auto")
-        name = choice.chart if choice is not None else ""
+        made = star(mask, where)
+        _, choice = told(lambda: made, mask, where, "target", "auto")
+        name = "" if choice is None else choice.chart
+        found = {"star": held(made, mask, where)}
     except InputError:
-        target, name = None, ""
-    found = {
-        "star": dice(lambda: target if name == "star" else star(mask, where)),
-        "offsets": dice(lambda: target if name == "offset" else offset_target(mask, where)),
-    }
+        name, found = "", {"star": 0.0}
+    offsets, _ = offsets_of(mask, where, "target")
+    found["offsets"] = 0.0 if isinstance(offsets, str) else held(offsets, mask, where)
     chosen = {"star": found["star"], "offset": found["offsets"]}.get(name, 0.0)
     return {**found, CHOSEN: chosen, CEILING: _rounded(mask)}
 

@@ -6,8 +6,11 @@ In slices or in space; as a star, or as offsets from its own outline.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aistat_jax._errors import InputError
@@ -19,7 +22,7 @@ from aistat_jax.boundary.offsets import (
     OffsetVolumeTarget,
     offset_target,
 )
-from aistat_jax.boundary.prior import REACH
+from aistat_jax.boundary.prior import REACH, Prior
 from aistat_jax.boundary.volume import cut_off, largest_part, unfit
 from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import contours_from_mask
@@ -80,7 +83,7 @@ def chosen_dims(
     reached = f"straight rays from its best centre reach {_percent(seen)} of the lesion"
     if chart == "star":
         return DimsChoice(2, reached)
-    made, share = _offsets(component, grid, "target")
+    made, share = offsets_of(component, grid, "target")
     if isinstance(made, str):
         return DimsChoice(2, made if chart == "offset" else f"{reached}, and {made}")
     if chart == "auto" and share < SEEN_SHARE:
@@ -105,31 +108,31 @@ def told(
     a lower Dice. Those that cannot be told are a sentence in place of the target.
     """
     if chart == "offset":
-        return _offsets(component, where, name)[0], None
+        return offsets_of(component, where, name)[0], None
     if chart == "star" and isinstance(where, Plane):
         return star(), None
     seen, made = seen_share(component, where), star()
     kept = made if seen >= SEEN_SHARE else _doubted(made, seen)
     if chart == "star":
         return kept, None
-    held = _held(made, _filled(component), where)
-    if seen >= SEEN_SHARE and held >= HELD:
+    near = held(made, _filled(component), where)
+    if seen >= SEEN_SHARE and near >= HELD:
         return kept, ChartChoice(name, "star", _STAR)
     reached = f"{_REACHED} {_percent(seen)} of it"
     if seen >= SEEN_SHARE:
-        reached = f"the nearest star has a Dice of {held:.3f} with it"
-    offset, share = _offsets(component, where, name)
+        reached = f"the nearest star has a Dice of {near:.3f} with it"
+    offset, share = offsets_of(component, where, name)
     if isinstance(offset, str):
         return kept, ChartChoice(name, "star", f"{reached}, but {offset}")
     sure, offset_sure = seen >= SEEN_SHARE, share >= SEEN_SHARE
-    if not (share > held if sure == offset_sure else offset_sure):
+    if not (share > near if sure == offset_sure else offset_sure):
         return kept, ChartChoice(name, "star", f"{reached}, but {_nearest(share)}")
     return offset, ChartChoice(name, "offset", reached)
 
 
-def _held(target: Any, component: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
-    """Dice of a component without holes with the nearest boundary that a model of a target has; 0
-    where there is none."""
+def held(target: Any, component: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> float:
+    """Dice of a component with the nearest boundary that a model of a target has; 0 where there is
+    none."""
     box = box_about(component, BESIDE)
     try:
         if isinstance(where, Plane):
@@ -140,7 +143,9 @@ def _held(target: Any, component: Bool[np.ndarray, "*grid"], where: Plane | Grid
         chart = target.chart(LINKS[target.link].times(target.radius, REACH))
         if not chart.sees(outline):
             return 0.0
-        return represented(chart, outline, component[box], points, target.harmonics, target)
+        prior, mean, basis = Prior().on(target, chart, None)
+        bend = partial(prior.bend, sd=jnp.ones(chart.sites))
+        return represented(chart, outline, component[box], points, basis, mean, bend)
     except InputError:
         return 0.0
 
@@ -154,8 +159,8 @@ def _filled(component: Bool[np.ndarray, "*grid"]) -> Bool[np.ndarray, "*grid"]:
     return whole
 
 
-def _nearest(held: float) -> str:
-    return f"the nearest boundary of {_OFFSETS} has a Dice of {held:.3f} with it"
+def _nearest(share: float) -> str:
+    return f"the nearest boundary of {_OFFSETS} has a Dice of {share:.3f} with it"
 
 
 def _doubted(star: Any, seen: float) -> Any:
@@ -165,23 +170,44 @@ def _doubted(star: Any, seen: float) -> Any:
     return replace(star, doubts=(*star.doubts, doubt))
 
 
-def _offsets(
+def offsets_of(
     component: Bool[np.ndarray, "*grid"], where: Plane | Grid, name: str
 ) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
     """The target of offsets from a component's outline, or why there is none; and its Dice with it.
 
-    One whose Dice is below SEEN_SHARE is doubted.
+    One whose Dice is below SEEN_SHARE is doubted. The last few are remembered.
     """
-    filled = _filled(component)
+    made, share = _offsets(_Region(_filled(component), where))
+    return made if isinstance(made, str) else replace(made, id=name), share
+
+
+class _Region:
+    """A mask and where it lies, alike where their numbers are."""
+
+    def __init__(self, mask: Bool[np.ndarray, "*grid"], where: Plane | Grid) -> None:
+        self.mask, self.where = mask, where
+        leaves, form = jax.tree.flatten(where)
+        placed = tuple(np.asarray(leaf).tobytes() for leaf in leaves)
+        self.key = form, placed, mask.shape, np.packbits(mask).tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: Any) -> bool:
+        return self.key == other.key
+
+
+@lru_cache(maxsize=4)
+def _offsets(region: _Region) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
     try:
-        made = offset_target(filled, where, name)
+        made = offset_target(region.mask, region.where)
     except InputError as error:
-        return str(error).removeprefix(f"target {name}: "), 0.0
-    held = _held(made, filled, where)
-    if held < SEEN_SHARE:
-        doubt = _nearest(held).replace("with it", "with its region")
+        return str(error).removeprefix("target target: "), 0.0
+    share = held(made, region.mask, region.where)
+    if share < SEEN_SHARE:
+        doubt = _nearest(share).replace("with it", "with its region")
         made = replace(made, doubts=(*made.doubts, doubt))
-    return made, held
+    return made, share
 
 
 def in_words(charts: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax._typing import Bool, Float
+from aistat_jax._typing import Bool, Float, Shaped
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.boundary.choices import CHARTS, ChartChoice, chosen_dims
 from aistat_jax.boundary.clicked import Clicked, clicked, told_with
@@ -23,7 +23,7 @@ from aistat_jax.boundary.regions import Region, ball_at, point_spread, section_a
 from aistat_jax.boundary.targets import MIN_PIXELS, Taper, Target, Targets, by_size, target_of
 from aistat_jax.boundary.volume import VolumeTarget, unfit, volume_target
 from aistat_jax.space.grid import Grid, Plane
-from aistat_jax.space.image import Channel, Image
+from aistat_jax.space.image import Channel, Image, one_region
 from aistat_jax.space.plausible import implausible
 
 # About as many values of a channel tell whether they can be of its quantity.
@@ -44,7 +44,7 @@ def find_targets(
     outside_mm: Points | None = None,
     edge_mm: Points | None = None,
     box_mm: Points | None = None,
-    mask: Bool[np.ndarray, "i j k"] | None = None,
+    mask: Shaped[np.ndarray, "i j k"] | None = None,
     threshold: float | None = None,
     channel: str | None = None,
     slices: str | Sequence[int] = "all",
@@ -62,9 +62,10 @@ def find_targets(
     Points outside of the lesion (`outside_mm`) and on its edge (`edge_mm`), and two opposite
     corners of a box around it (`box_mm`, with a point or alone), tell readings apart. What points
     say of the boundary itself is the targets' `clicks`.
-    `mask` is boolean on the channel's canonical grid; `threshold` is in the channel's quantity and,
-    with a point, keeps the component that holds it. `slices` is "all" that the target meets,
-    "point" for the slice of the point (of the largest area without one), or slice numbers.
+    `mask` is boolean, or 0 and one label, on the channel's canonical grid; `threshold` is in the
+    channel's quantity and, with a point, keeps the component that holds it. `slices` is "all" that
+    the target meets, "point" for the slice of the point (of the largest area without one), or slice
+    numbers.
     With `dims` 3 a target is a `VolumeTarget`, whose boundary is a surface, in place of a `Target`
     a slice; with "auto" whichever `chosen_dims` says, slices where some of them were chosen.
     With `chart` "offset" boundaries are offsets from the outline of what was found, as of
@@ -79,9 +80,9 @@ def find_targets(
     Raises InputError for a point outside the image or in air, a radius without a point or that the
     image does not hold, points that contradict each other or that no reading of the image obeys, a
     point inside that no ray from the centre of a star reaches, a box that leaves the image, has no
-    volume or is over 40% of it, an empty mask or threshold, slices that the target does not meet,
-    or no component that is a target. What speaks against the region, and values that cannot be of a
-    channel's quantity, are the targets' `doubts`.
+    volume or is over 40% of it, an empty mask or threshold, a mask of several labels, slices that
+    the target does not meet, or no component that is a target. What speaks against the region, and
+    values that cannot be of a channel's quantity, are the targets' `doubts`.
     """
     if dims not in (2, 3, "auto"):
         raise InputError(
@@ -109,7 +110,7 @@ def find_targets(
             "or `mask` and `threshold`"
         )
     if mask is not None:
-        region = Region(np.asarray(mask, dtype=bool))
+        region = Region(one_region(np.asarray(mask), "the mask"))
         if region.mask.shape != chosen.values.shape:
             raise InputError(
                 f"the mask's grid {region.mask.shape} does not match channel {chosen.name}'s "

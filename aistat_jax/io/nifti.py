@@ -33,7 +33,14 @@ from aistat_jax.space.grid import (
     from_canonical,
     to_canonical,
 )
-from aistat_jax.space.image import Channel, Image, as_volume, channel_from_array, quantity_of
+from aistat_jax.space.image import (
+    Channel,
+    Image,
+    as_volume,
+    channel_from_array,
+    one_region,
+    quantity_of,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -105,18 +112,10 @@ def read_mask(
         raise InputError(f"{Path(path)}: `roi` is the name of a region of an RTSTRUCT or a SEG")
     source = _existing(path)
     volume = read_drawn(source, like, "mask")
-    if not np.isfinite(volume).all():
-        raise InputError(f"{source}: the mask holds NaN or infinite voxels; save it as 0 and 1")
-    values = np.unique(volume) + 0.0
-    if not values.any():
+    region = one_region(volume, f"{source}: the mask")
+    if not region.any():
         raise InputError(f"{source}: the mask is empty; draw the region or pass another file")
-    if np.count_nonzero(values) > 1 or values[0] < 0:
-        shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
-        raise InputError(
-            f"{source}: the mask holds the values {shown}; save the one region wanted as 1 "
-            "and everything else as 0"
-        )
-    return volume > 0
+    return region
 
 
 def read_drawn(path: PathLike, like: Channel | Grid, what: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
-from aistat_jax._typing import ArrayLike, Float
+from aistat_jax._typing import ArrayLike, Bool, Float
 from aistat_jax.space.grid import (
     Axes,
     Grid,
@@ -369,3 +369,23 @@ def _affine_of(spacing_mm: float | Sequence[float] | None, name: str) -> np.ndar
             "positive numbers, in millimetres"
         )
     return np.diag(np.append(spacing, 1.0))
+
+
+def one_region(values: np.ndarray, what: str) -> Bool[np.ndarray, "*grid"]:
+    """The voxels of one region: those of a mask that hold its only value but 0.
+
+    Raises InputError for several labels, fractions, and values below 0 or without a number; `what`
+    the mask is called there.
+    """
+    if values.dtype == bool:
+        return values
+    found = np.unique(values) + 0.0
+    if not np.isfinite(found).all():
+        raise InputError(f"{what} holds NaN or infinite voxels; save it as 0 and 1")
+    if np.count_nonzero(found) > 1 or found[:1].min(initial=0) < 0:
+        shown = ", ".join(f"{v:g}" for v in found[:4]) + (", ..." if len(found) > 4 else "")
+        raise InputError(
+            f"{what} holds the values {shown}; mark the one region wanted by 1 and everything else "
+            "by 0"
+        )
+    return values > 0

@@ -14,8 +14,10 @@ from aistat_jax.space.grid import Grid, Plane
 NEXT_TO = 1e-9
 # Sd, in voxels, by which the steps of a mask are smoothed.
 SMOOTH = 0.6
-# Points whose nearest triangles are sought at once.
-_AT_ONCE = 2000
+# Points whose nearest triangles are sought at once; and that are looked for inside.
+_AT_ONCE, _RAYS_AT_ONCE = 2000, 200_000
+# Two axes across rays to infinity, and the one along them: askew to every grid.
+_ASKEW = np.linalg.qr(np.array([[1.0, 0.37, 0.21], [-0.29, 1.0, 0.43], [0.17, -0.39, 1.0]]))[0]
 
 
 @record
@@ -79,6 +81,35 @@ class Mesh:
             apart = _to_triangles(np.repeat(part, counts, axis=0), corners[chosen])
             found.append(np.minimum.reduceat(apart, np.cumsum(counts) - counts))
         return np.concatenate([*found, np.empty(0)]).reshape(points.shape[:-1])
+
+    def contains(self, points: ArrayLike) -> Bool[np.ndarray, "*batch"]:
+        """Whether points (..., 3) lie inside: a ray from there crosses the surface an odd number of
+        times."""
+        from scipy.spatial import KDTree
+
+        points = np.asarray(points, dtype=float)
+        flat = points.reshape(-1, 3)
+        low, high = self.points.min(axis=0), self.points.max(axis=0)
+        inside = ((flat >= low) & (flat <= high)).all(axis=1)
+        near, corners = np.flatnonzero(inside), (self.points @ _ASKEW)[self.faces]
+        middles = corners[..., :2].mean(axis=1)
+        reach = np.linalg.norm(corners[..., :2] - middles[:, None], axis=-1).max(axis=1)
+        a, sides = corners[:, 0], corners[:, 1:] - corners[:, :1]
+        for part in np.array_split(near, 1 + len(near) // _RAYS_AT_ONCE):
+            if not len(part):
+                continue
+            starts = flat[part] @ _ASKEW
+            met = KDTree(starts[:, :2]).query_ball_point(middles, reach * (1 + 1e-9))
+            face = np.repeat(np.arange(len(met)), [len(each) for each in met])
+            ray = np.concatenate([np.asarray(each, dtype=int) for each in met])
+            (e, f), off = np.moveaxis(sides[face], 1, 0), starts[ray] - a[face]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                area = e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]
+                u = (off[:, 0] * f[:, 1] - off[:, 1] * f[:, 0]) / area
+                v = (e[:, 0] * off[:, 1] - e[:, 1] * off[:, 0]) / area
+            met = (u >= 0) & (v >= 0) & (u + v < 1) & (u * e[:, 2] + v * f[:, 2] > off[:, 2])
+            inside[part] = np.bincount(ray[met], minlength=len(part)) % 2 == 1
+        return inside.reshape(points.shape[:-1])
 
     def check(self) -> Mesh:
         """This mesh, or InputError where it is not the whole surface of a body."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aistat_jax._typing import Int
+from aistat_jax.space.mesh import Mesh
 from aistat_jax.space.surfaces import prism
 
 # A point farther than this many reaches and sites' distances has no triangle.
@@ -48,23 +49,17 @@ class Prisms(NamedTuple):
 def feet(prisms: Prisms, points: np.ndarray) -> Foot:
     """The foot of each point; elsewhere the nearest vertex and the distance from it.
 
-    Where corners have limits of their own, what has no foot for being beyond those is told to be
-    beyond the reach: it lies on one side of every boundary.
+    What has no foot lies on the side of the surface that a ray tells (`Mesh.contains`): at a sharp
+    edge the normal of the nearest vertex need not. Where corners have limits of their own, what has
+    no foot for being beyond those is told to be beyond the reach: it lies on one side of every
+    boundary.
     """
     from scipy.spatial import KDTree
 
-    reference, faces, normals, (low, high), limits = prisms
+    reference, faces, _, (low, high), limits = prisms
     tree = KDTree(reference)
     away, near = (np.asarray(v) for v in tree.query(points))
-    side = np.einsum("pi,pi->p", points - reference[near], normals[near])
-    beyond = away
-    if limits is not None:
-        own = np.where(side < 0, -limits[near, 0], limits[near, 1])
-        beyond = np.where(
-            away > own, np.maximum(away, BEYOND * np.where(side < 0, -low, high)), away
-        )
-    position = np.where(side < 0, -beyond, beyond)
-    face = np.full(len(points), -1)
+    position, face = away.copy(), np.full(len(points), -1)
     site = np.repeat(near[:, None], 3, axis=1)
     share = np.tile([1.0, 0.0, 0.0], (len(points), 1))
     around = faces_around(faces, len(reference))
@@ -80,6 +75,13 @@ def feet(prisms: Prisms, points: np.ndarray) -> Foot:
         face[here], position[here] = found.face[kept], found.position[kept]
         site[here], share[here] = found.site[kept], found.share[kept]
         left = left[~kept]
+    left = np.flatnonzero(face < 0)
+    within = Mesh(reference, faces).contains(points[left])
+    if limits is not None:
+        own = np.where(within, -limits[near[left], 0], limits[near[left], 1])
+        end = BEYOND * np.where(within, -low, high)
+        position[left] = np.where(away[left] > own, np.maximum(away[left], end), away[left])
+    position[left[within]] *= -1
     return Foot(face, site, share, position)
 
 

@@ -80,7 +80,7 @@ def smooth_surface(mask: Bool[np.ndarray, "i j k"], grid: Grid, *vertices: int) 
             low, high = (np.full(len(mesh.points), each) for each in reaches.least)
             if missed(outline, normals, low, high) <= MISSED:
                 return mesh
-        if tried[-1][1].apart <= voxel:
+        if tried[0][1].apart <= voxel:
             break
     found = []
     for _, normals, reaches in tried:
@@ -125,10 +125,11 @@ def smoothed_depths(
 
 
 def even_surface(depth: Depth, vertices: int) -> Mesh:
-    """A smooth closed mesh of so many even vertices where a depth is 0.
+    """A smooth closed mesh of so many even vertices, near where a depth is 0.
 
     By marching cubes on an even grid; vertices then move to the middle of their neighbours and back
-    onto the surface.
+    onto a level of the depth, within half a voxel of 0: that at which the mesh has the volume of
+    the mask, of which flat triangles would cut off some.
     """
     from skimage.measure import marching_cubes
 
@@ -152,7 +153,7 @@ def even_surface(depth: Depth, vertices: int) -> Mesh:
         step *= np.sqrt(len(index) / (0.5 * (1 + SPARE) * vertices))
     points, faces = thinned(low + step * index @ grid.frame.T, faces.astype(int), vertices)
     beside = neighbours(faces, len(points))
-    near = 0.25 * float(grid.spacing.min())
+    near, level = 0.25 * float(grid.spacing.min()), 0.0
     for _ in range(RELAXED):
         points = 0.5 * points + 0.5 * (beside @ points) / np.asarray(beside.sum(axis=1))[:, None]
         for _ in range(2):
@@ -161,8 +162,10 @@ def even_surface(depth: Depth, vertices: int) -> Mesh:
                 axis=1,
             ) / (2 * near)
             square = np.maximum(np.square(slope).sum(axis=1), 0.1)
-            points = points - (depth.at(points) / square)[:, None] * slope
-    mesh = Mesh(points, faces, grid.unit)
+            points = points - ((depth.at(points) - level) / square)[:, None] * slope
+        mesh = Mesh(points, faces, grid.unit)
+        level -= (depth.volume - abs(mesh.volume)) / float(mesh.areas.sum())
+        level = float(np.clip(level, -2 * near, 2 * near))
     return mesh if mesh.volume > 0 else Mesh(points, faces[:, ::-1].copy(), grid.unit)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from aistat_jax._typing import Bool, Float
+from aistat_jax._typing import Array, ArrayLike, Bool, Float
+from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import Chart, linked, unlinked
+
+# Steps of least squares to the nearest boundary where predictors are bent.
+STEPS = 4
 
 
 def represented(
@@ -15,29 +22,25 @@ def represented(
     shape: Any,
     mask: Bool[np.ndarray, "*grid"],
     points: Float[np.ndarray, "*grid dims"],
-    order: int | None = None,
-    target: Any = None,
+    basis: Basis | None = None,
+    mean: Float[ArrayLike, "*site"] | float = 0.0,
+    bend: Callable[[Array], Array] = jnp.asarray,
 ) -> float:
     """Dice of a mask with the boundary of a chart that comes nearest to its outline.
 
     `shape` is the mask's outline (a `Curve`, or a `Mesh` in space), `points` are the centres of its
-    voxels. With an `order` the boundary is one that a model of so many functions can have: the
-    least-squares fit of the predictor by the chart's basis, of what it differs by from the values
-    that a `target` expects, where one is given. Edges and triangles between sites on a round shape
-    lie within it: the same boundary made as large as the mask is tried too. Raises InputError where
-    the chart has no boundary near to the shape.
+    voxels. With a `basis` the boundary is one that a model can have whose predictor is mean +
+    bend(functions @ coefficients), by least squares of the predictor. Edges and triangles between
+    sites on a round shape lie within it: the same boundary made as large as the mask is tried too.
+    Raises InputError where the chart has no boundary near to the shape.
     """
     values = chart.values_of(shape)
     low, high = chart.ends
     if chart.link == "log":
         low = np.maximum(low, 1e-3 * high)
-    if order is not None:
-        basis = chart.basis(order)
-        functions = np.asarray(basis.functions)
-        predictor = unlinked(chart.link, np.clip(values, low, high))
-        expected = None if target is None else target.expected(chart, basis)
-        known = 0.0 if expected is None else unlinked(chart.link, expected)
-        fitted = known + functions @ np.linalg.lstsq(functions, predictor - known)[0]
+    if basis is not None:
+        wanted = unlinked(chart.link, np.clip(values, low, high)) - np.asarray(mean)
+        fitted = np.asarray(mean) + _fitted(np.asarray(basis.functions), wanted, bend)
         values = np.clip(linked(chart.link, fitted), *chart.ends)
     inside = chart.inside(values[None], points)[0]
     found, wanted = _dice(inside, mask), float(mask.sum())
@@ -49,6 +52,24 @@ def represented(
         values = values + more / float(chart.weights(values).sum())
     whole = chart.inside(np.clip(values, low, high)[None], points)[0]
     return max(found, _dice(whole, mask))
+
+
+def _fitted(
+    functions: Float[np.ndarray, "site basis"],
+    wanted: Float[np.ndarray, " site"],
+    bend: Callable[[Array], Array],
+) -> Float[np.ndarray, " site"]:
+    """The nearest of bend(functions @ coefficients), by Gauss and Newton's steps."""
+    coefficients, tried = np.linalg.lstsq(functions, wanted)[0], []
+    for _ in range(STEPS):
+        field = jnp.asarray(functions @ coefficients)
+        bent, slope = (np.asarray(v) for v in jax.jvp(bend, (field,), (jnp.ones_like(field),)))
+        tried.append(bent)
+        if (slope == 1).all():
+            break
+        step = np.linalg.lstsq(slope[:, None] * functions, wanted - bent)[0]
+        coefficients = coefficients + step
+    return min(tried, key=lambda bent: float(np.square(wanted - bent).sum()))
 
 
 def _dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -79,7 +79,9 @@ def _components(
     met = [np.bincount(labels[own], minlength=count + 1)[1:] for own in whole]
     places = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
     middles = like.grid.to_world(np.array(places))
-    centres = np.array([contours[n].chart.line(0, np.zeros(1))[0] for n in solid])
+    centres = np.array([
+        contours[n].chart.points(contours[n].posterior.estimate).mean(axis=0) for n in solid
+    ])  # fmt: skip
     apart = np.linalg.norm(centres[:, None] - middles[None], axis=-1)
     chosen = zip(solid, _chosen(np.array(met, dtype=float), apart), strict=True)
     return {n: labels == m + 1 for n, m in chosen if m is not None}
@@ -144,15 +146,21 @@ def _holds_pixels(band: Band, reference: Curve, mask: np.ndarray, like: Channel)
     box = plane.box_around(np.concatenate([upper.points, reference.points]))
     centres = plane.points(box)
     part = mask[(*box, plane.index)] & reference.contains(centres)
-    within = band.chart.surface(np.maximum(band.lower, 1e-9)).contains(centres)
+    within = band.chart.surface(_inner(band)).contains(centres)
     return not ((within & ~part).any() or (part & ~upper.contains(centres)).any())
 
 
 def _holds_voxels(band: Band, part: np.ndarray, like: Channel) -> bool:
     """Whether the voxels of a component are those of a surface in the band."""
-    edges = np.stack([np.maximum(band.lower, 1e-9), band.upper])
+    edges = np.stack([_inner(band), band.upper])
     within, reached = band.chart.inside(edges, like.grid.points())
     return not ((within & ~part).any() or (part & ~reached).any())
+
+
+def _inner(band: Band) -> Float[np.ndarray, " site"]:
+    """The inner edge of a band, a hair beyond where its chart begins: a star has no radius of 0."""
+    low, high = band.chart.ends
+    return np.maximum(band.lower, low + 1e-9 * (high - low))
 
 
 def _pooled(contours: Sequence[Contour]) -> SurfaceDistances | None:

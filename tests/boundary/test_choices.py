@@ -238,7 +238,7 @@ def test_rays_reach_all_of_a_bar_and_yet_offsets_hold_it_better(monkeypatch):
     assert made.doubts == ()
     assert "the nearest star has a Dice of" in choice.reason
     # controls: offsets that are hardly any better than none, and a disc
-    monkeypatch.setattr(choices, "_offsets", lambda *asked: (made, 0.5))
+    monkeypatch.setattr(choices, "offsets_of", lambda *asked: (made, 0.5))
     (star,), (choice,) = in_slice(bar)
     assert isinstance(star, Target)
     assert "but the nearest boundary of offsets" in choice.reason

@@ -201,8 +201,11 @@ def test_a_mesh_is_finer_only_where_a_coarse_one_folds_or_is_too_flat():
     assert reach(coarse) < 0.5 < 2.0 < reach(fine)
     tube = smooth_surface(MASK, GRID, 900, 1200)  # the control: a coarse mesh will do
     assert len(tube.points) == 900
-    assert reach(tube) > 4.0
-    rough = smooth_surface(MASK, GRID, 150)  # its flat triangles lose too much of a tube
+    assert reach(tube) > 3.3  # of a size of some 11
+    rough = smooth_surface(MASK, GRID, 150)  # its flat triangles are not where a tube's skin is
     assert reach(rough) > 4.0
     assert len(smooth_surface(MASK, GRID, 150, 900).points) == 900
-    assert rough.volume < 0.95 * tube.volume
+    for mesh in (rough, tube):  # flat triangles cut off none of the volume, wherever they lie
+        assert mesh.volume == pytest.approx(MASK.sum() * 12, rel=0.01)
+    off = [int((mesh.contains(GRID.points()) != MASK).sum()) for mesh in (rough, tube)]
+    assert off[0] > 1.5 * off[1]

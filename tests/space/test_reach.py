@@ -134,8 +134,8 @@ def test_what_is_thinner_than_its_reference_is_held_and_not_by_one_reach_for_all
     outline = contours_from_mask(mask, PLANE)[0]
     low, high = chart.ends
     one = replace(chart, low=float(low.max()), high=float(high.min()), limits=None)
-    assert represented(chart, OUTLINE, MASK, PLANE.points(), 32) > 0.98
-    assert represented(chart, outline, mask, PLANE.points(), 32) > 0.98
+    assert represented(chart, OUTLINE, MASK, PLANE.points(), chart.basis(32)) > 0.98
+    assert represented(chart, outline, mask, PLANE.points(), chart.basis(32)) > 0.98
     assert not one.sees(outline)
 
 
