@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from aistat_jax._errors import InputError
+from aistat_jax._threads import one_blas_thread
 from aistat_jax._typing import Float, Int
 from aistat_jax.space.mesh import Mesh
 
@@ -83,7 +84,8 @@ def mesh_modes(
     if DENSE * count > sites:
         root = 1 / np.sqrt(mass)
         whole = root[:, None] * laplacian.toarray() * root
-        eigenvalues, functions = eigh(whole, subset_by_index=[0, count - 1])
+        with one_blas_thread():  # two wait for each other, and beside other work for long
+            eigenvalues, functions = eigh(whole, subset_by_index=[0, count - 1])
         functions = root[:, None] * functions
     else:
         eigenvalues, functions = eigsh(laplacian, count, areas, sigma=-0.1 / scale, v0=start)
