@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+import aistat_jax as aj
+from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.space.grid import Grid
 from benchmarks.corrections import (
     AFTER,
     CONTROLS,
     COUNT,
+    corrected,
     edge_of,
     of_corrections,
     unseen,
@@ -74,3 +79,24 @@ def test_a_control_that_gains_as_much_is_a_miss():
     lost = of_corrections("title", [*rows, {"patient": "c"} | unseen("no edge")])
     assert {row.figure: row.met for row in lost.rows}[f"{AFTER[0]}, mean"] is False
     assert lost.notes[-1] == "c: no edge"
+
+
+@pytest.mark.slow
+def test_a_correction_draws_the_contour_to_what_was_drawn():
+    """Of a ball that the expert draws with a bump: nearer to it with each point, and nearer than
+    with points of the estimate itself, which change little."""
+    middle = np.array([52.0, 60.0, 30.0])
+    image = image_of_balls([Ball(tuple(middle), 20.0, 8.0)], seed=0)
+    away = image.primary.grid.points() - middle
+    stretched = np.where(away[..., 0] > 0, 28.0, 20.0)
+    mask = np.square(away / np.stack([stretched, *2 * [np.full_like(stretched, 20.0)]], -1))
+    mask = mask.sum(axis=-1) <= 1.0
+    contoured = partial(
+        aj.contour, image, point_mm=middle.tolist(), net="lesion-pet-3d",
+        settings=aj.Settings(draws=300),
+    )  # fmt: skip
+    row = corrected(contoured, contoured(), mask, np.random.default_rng(0))
+    assert row["refused"] == ""
+    assert row[AFTER[-1]] > row[AFTER[0]] + 0.02
+    assert row[AFTER[-1]] > row[CONTROLS[1]] + 0.02
+    assert abs(row[CONTROLS[1]] - row[AFTER[0]]) < 0.03
