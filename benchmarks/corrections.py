@@ -141,10 +141,10 @@ def worst_place(
 
     Where a place of what was found is the farthest, the drawn edge nearest to it.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    to_drawn, nearest = cKDTree(drawn).query(found)
-    to_found, _ = cKDTree(found).query(drawn)
+    to_drawn, nearest = KDTree(drawn).query(found)
+    to_found, _ = KDTree(found).query(drawn)
     if to_drawn.max() > to_found.max():
         return drawn[nearest[to_drawn.argmax()]], float(to_drawn.max())
     return drawn[to_found.argmax()], float(to_found.max())
