@@ -182,7 +182,12 @@ def run(quick: bool, how: str) -> Result:
         return Result(title, [], [said])
     folders = folders[:2] if quick else folders
     if "corrected" in how:
-        return of_corrections(title, of_each(correct, _to_correct(folders, quick, how)))
+        asked = _to_correct(folders, quick, how)
+        details = of_each(correct, asked)
+        lost = {f.name for f in folders} - {each.folder.name for each in asked}
+        why = "no head has been left without it: each of its points was refused"
+        details += [{"patient": name} | unseen(why) for name in sorted(lost)]
+        return of_corrections(title, details)
     if how == "told":
         wrong = DRAG * np.random.default_rng(5).standard_normal(len(folders))
         asked = [Asked(f, "auto", float(off)) for f, off in zip(folders, wrong, strict=True)]
@@ -211,8 +216,12 @@ def _to_correct(folders: list[Path], quick: bool, how: str) -> list[Asked]:
     """Patients with weights, and where a head is to read them heads, that have not seen them."""
     if quick:
         return [Asked(f, "auto", net=NAME if how != "corrected" else None) for f in folders]
-    nets = {} if how == "corrected" else learned().left_out
-    return [Asked(f, "auto", None, weights_without(f.name), nets.get(f.name)) for f in folders]
+    nets = dict.fromkeys(f.name for f in folders) if how == "corrected" else learned().left_out
+    return [
+        Asked(f, "auto", None, weights_without(f.name), nets[f.name])
+        for f in folders
+        if f.name in nets
+    ]
 
 
 def _rows(details: list[dict[str, Any]], thresholds_too: bool) -> list[Row]:
