@@ -73,7 +73,9 @@ def test_a_control_that_gains_as_much_is_a_miss():
             | dict.fromkeys(CONTROLS, 0.82 + gain)
             for name in "ab"
         ]
-        found = {row.figure: row.met for row in of_corrections("title", rows).rows}
+        result = of_corrections("title", rows)
+        found = {row.figure: row.met for row in result.rows}
+        assert {"", "≥ 0", "≥ 0.88", "≤ 0.05"} <= {row.asked for row in result.rows}
         assert found[f"{AFTER[-1]} corrections, median"]
         assert [found[f"corrections gain more than {name}, mean"] for name in CONTROLS] == [met] * 2
     lost = of_corrections("title", [*rows, {"patient": "c"} | unseen("no edge")])
