@@ -35,7 +35,7 @@ class Row:
         low, high = self.at_least, self.at_most
         if low is not None and high is not None:
             return f"{low:g} to {high:g}"
-        return "" if low is None and high is None else f"≥ {low:g}" if low else f"≤ {high:g}"
+        return f"≥ {low:g}" if low is not None else f"≤ {high:g}" if high is not None else ""
 
     @property
     def met(self) -> bool | None:

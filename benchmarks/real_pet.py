@@ -2,7 +2,9 @@
 
 The 40 scans of the soft-tissue sarcoma collection, through the same functions as
 `aistat contour pet.nii.gz --point=x,y,z`, slice by slice and, with `--dims auto`,
-as one surface where the image shows a whole one.
+as one surface where the image shows a whole one. Then corrected by points on the edge, `--edge`,
+that a simulated expert puts (corrections.py): the edge in the image, and where an expert would
+draw it, by surface heads that have not seen the patient (surface_head.py).
 The yardstick is the usual practice: the connected component above a fixed share of the lesion's
 largest uptake. It is told where the lesion is (its largest uptake inside the expert's mask); the
 posterior is told one point.
@@ -11,7 +13,8 @@ posterior is told one point.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +26,15 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.readings import weighed_by
 from aistat_jax.case import Case
 from aistat_jax.io.nifti import read_image, read_mask
-from aistat_jax.space.image import Channel
+from aistat_jax.nets.surface_net import SurfaceNet
+from aistat_jax.space.image import Channel, Image
 from aistat_jax.uncertainty.overlap import dice
 from aistat_jax.uncertainty.surface_distance import surface_distances
 from benchmarks._table import Result, Row
+from benchmarks.corrections import corrected, of_corrections, unseen
 from benchmarks.patients import of_each, patients, starts, workers
 from benchmarks.readings import weights_without
+from benchmarks.surface_head import NAME, learned
 
 POOR = 0.5
 # Log sd of a radius that a person drags, about that of the ball of the expert's volume.
@@ -37,6 +43,8 @@ WAYS = {
     "slices": "slice by slice",
     "chosen": "as a surface where one is seen",
     "told": "as a surface where one is seen, a radius told",
+    "corrected": "as a surface where one is seen, corrected",
+    "expert corrected": "by a surface head, patients left out, corrected",
 }
 SHARES = (0.15, 0.2, 0.25, 0.3, 0.41, 0.5)
 
@@ -62,31 +70,28 @@ class Asked(NamedTuple):
     """One patient to be contoured from a point, in slices or as chosen.
 
     `dragged` is the log of how wrong a radius is that is told beside the point; readings of the
-    point are weighed by `weights` (as kept, where there are none).
+    point are weighed by `weights` (as kept, where there are none), and the surface is read by
+    `net`, where there is one.
     """
 
     folder: Path
     dims: int | str
     dragged: float | None = None
     weights: tuple[float, ...] | None = None
+    net: SurfaceNet | str | None = None
 
 
 def contour(asked: Asked) -> dict[str, Any]:
     """One patient, beside the fixed thresholds."""
-    folder, dims, dragged, weights = asked
-    path = folder / "PET_image.nii.gz"
-    image = read_image(PT=path)
+    folder, dims, dragged, weights, _ = asked
+    image, mask, points, point = seen(folder)
     channel = image.primary
-    mask = read_mask(folder / "PET_mask.nii.gz", channel)
-    points = starts(mask, channel)
     row: dict[str, Any] = {"patient": folder.name, "dims": dims, "dragged": dragged}
     content = float(mask.sum() * np.prod(channel.grid.spacing))
     told = {} if dragged is None else {
         "radius_mm": (0.75 * content / np.pi) ** (1 / 3) * float(np.exp(dragged))
     }  # fmt: skip
-    place = channel.grid.to_world(points["deepest"])
-    point = (float(place[0]), float(place[1]), float(place[2]))
-    with nullcontext() if weights is None else weighed_by(np.array(weights)):
+    with _read_by(weights):
         began = time.perf_counter()
         try:
             case = aj.contour(
@@ -125,6 +130,33 @@ def contour(asked: Asked) -> dict[str, Any]:
     }
 
 
+def correct(asked: Asked) -> dict[str, Any]:
+    """One patient, corrected by a simulated expert; see corrections.py."""
+    image, mask, _, point = seen(asked.folder)
+    contoured = partial(aj.contour, image, point_mm=point, dims=asked.dims, net=asked.net)
+    row: dict[str, Any] = {"patient": asked.folder.name}
+    with _read_by(asked.weights):
+        try:
+            first = contoured()
+        except InputError as error:
+            return row | unseen(str(error))
+        rng = np.random.default_rng([7, int(asked.folder.name[-3:])])
+        return row | corrected(contoured, first, mask, rng)
+
+
+def seen(folder: Path) -> tuple[Image, np.ndarray, dict[str, np.ndarray], list[float]]:
+    """A patient's PET, the expert's mask, where one would point (`starts`), and that in mm."""
+    image = read_image(PT=folder / "PET_image.nii.gz")
+    mask = read_mask(folder / "PET_mask.nii.gz", image.primary)
+    points = starts(mask, image.primary)
+    return image, mask, points, image.primary.grid.to_world(points["deepest"]).tolist()
+
+
+def _read_by(weights: tuple[float, ...] | None) -> AbstractContextManager[None]:
+    """Readings weighed by other weights within a block, where there are any."""
+    return nullcontext() if weights is None else weighed_by(np.array(weights))
+
+
 def _pointwise(case: Case) -> float | None:
     """Share of rays on which the expert's boundary lies inside the band; 0 in slices whose
     centre lies outside the expert's contour."""
@@ -149,6 +181,13 @@ def run(quick: bool, how: str) -> Result:
         said = "Skipped: the sarcoma collection was not found; set AISTAT_DATA to its folder."
         return Result(title, [], [said])
     folders = folders[:2] if quick else folders
+    if "corrected" in how:
+        asked = _to_correct(folders, quick, how)
+        details = of_each(correct, asked)
+        lost = {f.name for f in folders} - {each.folder.name for each in asked}
+        why = "no head has been left without it: each of its points was refused"
+        details += [{"patient": name} | unseen(why) for name in sorted(lost)]
+        return of_corrections(title, details)
     if how == "told":
         wrong = DRAG * np.random.default_rng(5).standard_normal(len(folders))
         asked = [Asked(f, "auto", float(off)) for f, off in zip(folders, wrong, strict=True)]
@@ -171,6 +210,18 @@ def run(quick: bool, how: str) -> Result:
         *(f"{row['patient']} with dims {row['dims']}: {row['refused']}" for row in refused),
     ]
     return Result(title, rows, notes, details)
+
+
+def _to_correct(folders: list[Path], quick: bool, how: str) -> list[Asked]:
+    """Patients with weights, and where a head is to read them heads, that have not seen them."""
+    if quick:
+        return [Asked(f, "auto", net=NAME if how != "corrected" else None) for f in folders]
+    nets = dict.fromkeys(f.name for f in folders) if how == "corrected" else learned().left_out
+    return [
+        Asked(f, "auto", None, weights_without(f.name), nets[f.name])
+        for f in folders
+        if f.name in nets
+    ]
 
 
 def _rows(details: list[dict[str, Any]], thresholds_too: bool) -> list[Row]:

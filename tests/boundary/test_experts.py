@@ -16,9 +16,10 @@ from aistat_jax.boundary.readings import readings_at
 from aistat_jax.boundary.volume import VolumeTarget
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.inference.prior import prior_draws
-from aistat_jax.nets.surface_law import FUNCTIONS, RAYS, SurfaceEdge, waves
+from aistat_jax.nets.surface_law import FREQUENCY, FUNCTIONS, RAYS, SCALE, SurfaceEdge, waves
 from aistat_jax.nets.surface_net import load_surface_net
 from aistat_jax.nets.weights import SHIPPED
+from aistat_jax.space.sphere import sphere_chart
 
 MIDDLE, NET = (52.0, 60.0, 30.0), "lesion-pet-3d"
 
@@ -76,6 +77,41 @@ def test_a_law_is_the_prior_of_a_boundary():
     assert log_radii.std(axis=0) == pytest.approx(sds, rel=0.12)
     narrow = np.full(RAYS, uneven.mean())
     assert np.abs(log_radii.std(axis=0) / narrow - sds.mean() / uneven.mean()).max() > 0.1
+
+
+@pytest.mark.parametrize("off", [0.1, 0.6])
+def test_a_point_on_the_edge_is_a_narrow_observation_of_the_law(off: float):
+    """Also far out, where heavy tails decide whether size, form or detail is off: as of draws of
+    the law, normal given their inflations, each conditioned on the point and weighted by it."""
+    centre, radius, sd, count = np.zeros(3), 40.0, 1.0, 40_000
+    law = SurfaceEdge(
+        np.zeros(RAYS), np.full(RAYS, 0.13), np.array(1.2), np.array(0.6), np.array(0.01),
+        np.array([6.0, 6.0, 6.0]),
+    )  # fmt: skip
+    chart = sphere_chart(centre, 110.0, frequency=FREQUENCY)
+    place = chart.line(5, np.array([radius * np.exp(-off)]))[0]
+    model = boundary_model(
+        VolumeTarget(centre, radius), aj.anchors(place, sd=sd), prior=surface_prior(law), rays=RAYS
+    )
+    found = np.log(aj.fit(model, draws=4000).draws / radius)
+
+    rng, wave, degrees = np.random.default_rng(0), np.asarray(waves(law), float), 6.0
+    inflation = (degrees / 2) / rng.gamma(degrees / 2, size=(count, 3))[:, SCALE]
+    y = (np.sqrt(inflation) * rng.standard_normal(inflation.shape)) @ wave.T
+    at, slip = wave[5], sd / (radius * np.exp(-off))
+    variance = (inflation * at**2).sum(axis=1) + slip**2
+    weight = np.exp(-0.5 * (off**2 / variance + np.log(variance)))
+    weight /= weight.sum()
+    miss = (-off - y[:, 5] + slip * rng.standard_normal(count)) / variance
+    y += miss[:, None] * ((inflation * at) @ wave.T)
+    mean = weight @ y
+    spread = np.sqrt(weight @ np.square(y - mean))
+    assert 1 / np.square(weight).sum() > 1000
+    assert found[:, 5].mean() == pytest.approx(-off, abs=3 * slip)
+    assert np.abs(found.mean(axis=0) - mean).max() < 0.25 * spread.max()
+    assert found.std(axis=0) == pytest.approx(spread, rel=0.25, abs=0.01)
+    far = int((chart.directions @ chart.directions[5]).argmin())
+    assert mean[far] < -0.2 * off  # the point is not of its own place alone
 
 
 @pytest.mark.parametrize(
