@@ -10,30 +10,35 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 GIVEN = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_TUNABLES, _LARGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_SINCE = (2, 35)
+TUNABLES, _LARGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 
 
 def page_settings() -> dict[str, str]:
     """Environment variables of a process whose memory comes in large pages.
 
-    None where the system gives them unasked, or never, or where it is said already what is wanted.
+    None where the system gives them unasked, or never, where its C library cannot ask, or where it
+    is said already what is wanted.
     """
     try:
         on_request = "[madvise]" in GIVEN.read_text(encoding="ascii")
-    except OSError:
+        name, version = str(os.confstr("CS_GNU_LIBC_VERSION")).split()
+    except (OSError, ValueError):
         return {}
-    said = os.environ.get(_TUNABLES, "")
-    if not on_request or _LARGE in said:
+    known = name == "glibc" and tuple(map(int, version.split("."))) >= _SINCE
+    said = os.environ.get(TUNABLES, "")
+    if not (on_request and known) or _LARGE in said:
         return {}
-    return {_TUNABLES: ":".join(filter(None, (said, f"{_LARGE}=1")))}
+    return {TUNABLES: ":".join(filter(None, (said, f"{_LARGE}=1")))}
 
 
 def start_again() -> None:
     """Replace this process by the same command in large pages; returns where nothing is gained."""
-    if settings := page_settings():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.execve(sys.executable, sys.orig_argv, os.environ | settings)
+    settings = page_settings()
+    if settings and sys.executable and sys.orig_argv:
+        with suppress(OSError):
+            os.execve(sys.executable, sys.orig_argv, os.environ | settings)

@@ -60,6 +60,7 @@ def corrected(
             case = contoured(edge_mm=np.array(points))
         except InputError as error:
             refused += f"{n}: {error} "
+            points.pop()
         else:
             estimate = estimate_volume(list(case), channel)
         row[AFTER[n]] = dice(estimate, mask)
@@ -69,7 +70,8 @@ def corrected(
         some = edge[rng.choice(len(edge), COUNT, replace=False)]
         try:
             told = estimate_volume(list(contoured(edge_mm=some)), channel)
-        except InputError:
+        except InputError as error:
+            refused += f"{name}: {error} "
             told = at_first
         row[name] = dice(told, mask)
     return row | {"refused": refused}
@@ -105,12 +107,12 @@ def of_corrections(title: str, details: list[dict[str, Any]]) -> Result:
                         note=_error(gains[AFTER[-1]])))  # fmt: skip
     seconds = [row["seconds a correction"] for row in details if "seconds a correction" in row]
     rows.append(Row("seconds a correction, median", float(np.median(seconds)), "s",
-                    note=f"at most {max(seconds):.0f}"))  # fmt: skip
+                    note=f"at most {max(seconds, default=0.0):.0f}"))  # fmt: skip
     refused = [f"{row['patient']}: {row['refused']}" for row in details if row["refused"]]
     notes = [
         f"{len(details)} patients, from the deepest voxel of the expert's mask. A correction is "
         "one point on the drawn edge, where it and the estimate are farthest apart; one that is "
-        "refused changes nothing. Readings are weighed by weights learned without the patient. "
+        "refused changes nothing, nor does a control. Readings are weighed as `real_pet` says. "
         "Controls are of as many points, told at once. ± is the standard error over patients.",
         *refused,
     ]

@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from aistat_jax._pages import page_settings
+from aistat_jax._pages import TUNABLES, page_settings
 from aistat_jax.nets.architecture import Architecture
 from aistat_jax.nets.losses import cross_entropy
 from aistat_jax.nets.network import random_net
@@ -145,7 +145,7 @@ def run(quick: bool) -> Result:
             ]  # fmt: skip
             for large, what in ((True, "both in large pages"), (False, "both without")):
                 both = Way("jax", kind, large), Way("torch", kind, large)
-                if both != pair and times.keys() >= set(both):
+                if page_settings() and both != pair and times.keys() >= set(both):
                     rows.append(_beside(f"the same, {what}", times, both))
     rows += sliding_window(8 if quick else VOLUME[2])
     details = where_a_step_goes(2 if quick else 1)
@@ -254,7 +254,8 @@ def _process(what: str, way: Way, dims: int, edge: int) -> subprocess.Popen[str]
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.networks", what, *given], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env=os.environ | (page_settings() if way.large else {}),
+        env={name: said for name, said in os.environ.items() if name != TUNABLES}
+        | (page_settings() if way.large else {}),
     )  # fmt: skip
 
 
@@ -325,7 +326,10 @@ def torch_calls(dims: int, edge: int) -> dict[str, Callable[[], Any]]:
 
 def peak(way: Way, dims: int, edge: int) -> float:
     """Largest resident megabytes of a fresh process that makes two such passes."""
-    said, _ = _process("peak", way, dims, edge).communicate()
+    process = _process("peak", way, dims, edge)
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{way} ended with status {process.returncode}")
     return float(said.split()[-1])
 
 

@@ -67,3 +67,26 @@ def test_memory_comes_in_large_pages_then():
     ]
     assert shares[0] < 0.1
     assert shares[1] > 0.9
+
+
+@pytest.mark.parametrize("closed", ["", " >&-", " 2>&-"])
+def test_whoever_listens_a_training_says_what_it_lacks(tmp_path, closed):
+    """As every command does where nobody reads it; started again or not."""
+    asked = f"{sys.executable} -m aistat_jax.cli train {tmp_path / 'none'} --out {tmp_path / 'out'}"
+    done = subprocess.run(
+        asked + closed, shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    assert closed == " 2>&-" or "none" in done.stderr
+
+
+def test_what_cannot_be_started_again_goes_on(system, monkeypatch):
+    def refused(*given: object) -> None:
+        raise PermissionError("by a rule of the system")
+
+    system("always [madvise] never\n")
+    monkeypatch.setattr(_pages.os, "execve", refused)
+    _pages.start_again()
+    monkeypatch.setattr(_pages.os, "confstr", lambda name: "glibc 2.31")
+    assert _pages.page_settings() == {}

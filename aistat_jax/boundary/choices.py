@@ -88,8 +88,8 @@ def chosen_dims(
         return DimsChoice(2, made if chart == "offset" else f"{reached}, and {made}")
     if chart == "auto" and share < SEEN_SHARE:
         return DimsChoice(2, f"{reached}, and {_nearest(share)}")
-    held = f"{whole}; {reached}, and offsets from its outline hold the rest"
-    return DimsChoice(3, whole if chart == "offset" else held)
+    rest = f"{whole}; {reached}, and offsets from its outline hold the rest"
+    return DimsChoice(3, whole if chart == "offset" else rest)
 
 
 def told(
@@ -175,7 +175,7 @@ def offsets_of(
 ) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
     """The target of offsets from a component's outline, or why there is none; and its Dice with it.
 
-    One whose Dice is below SEEN_SHARE is doubted. The last few are remembered.
+    One whose Dice is below SEEN_SHARE is doubted. The last is remembered.
     """
     made, share = _offsets(_Region(_filled(component), where))
     return made if isinstance(made, str) else replace(made, id=name), share
@@ -197,7 +197,7 @@ class _Region:
         return self.key == other.key
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _offsets(region: _Region) -> tuple[OffsetTarget | OffsetVolumeTarget | str, float]:
     try:
         made = offset_target(region.mask, region.where)

@@ -29,7 +29,7 @@ SPARE, TRIES = 1.25, 8
 # Sds, in voxels, by which the signed distance to a mask is smoothed.
 SMOOTH = (0.5, 0.7, 1.0, 1.4, 2.0)
 # Vertices farther apart than this share of the size, and than a voxel, are too few: flat triangles
-# on a tube then lose a fiftieth of its volume.
+# on a tube would lose a fiftieth of its volume.
 COARSE = 0.3
 # Voxels around a mask in which its distance is known.
 PAD = 5
@@ -127,9 +127,10 @@ def smoothed_depths(
 def even_surface(depth: Depth, vertices: int) -> Mesh:
     """A smooth closed mesh of so many even vertices, near where a depth is 0.
 
-    By marching cubes on an even grid; vertices then move to the middle of their neighbours and back
-    onto a level of the depth, within half a voxel of 0: that at which the mesh has the volume of
-    the mask, of which flat triangles would cut off some.
+    By marching cubes on an even grid, of whose pieces the largest counts; vertices then move to the
+    middle of their neighbours and back onto a level of the depth, within half a voxel of 0: that at
+    which the mesh has its piece's share of the mask's volume, of which flat triangles would cut off
+    some.
     """
     from skimage.measure import marching_cubes
 
@@ -147,10 +148,13 @@ def even_surface(depth: Depth, vertices: int) -> Mesh:
         if values.max() <= 0:
             step *= 0.6
             continue
-        index, faces = _largest(*marching_cubes(values, 0.0)[:2])
+        every = marching_cubes(values, 0.0)[:2]
+        index, faces = _largest(*every)
         if 1 <= len(index) / vertices < SPARE:
             break
         step *= np.sqrt(len(index) / (0.5 * (1 + SPARE) * vertices))
+    part, whole = (abs(Mesh(v, f.astype(int), "px").volume) for v, f in ((index, faces), every))
+    wanted = depth.volume * min(part / whole, 1.0)
     points, faces = thinned(low + step * index @ grid.frame.T, faces.astype(int), vertices)
     beside = neighbours(faces, len(points))
     near, level = 0.25 * float(grid.spacing.min()), 0.0
@@ -164,7 +168,7 @@ def even_surface(depth: Depth, vertices: int) -> Mesh:
             square = np.maximum(np.square(slope).sum(axis=1), 0.1)
             points = points - ((depth.at(points) - level) / square)[:, None] * slope
         mesh = Mesh(points, faces, grid.unit)
-        level -= (depth.volume - abs(mesh.volume)) / float(mesh.areas.sum())
+        level -= (wanted - abs(mesh.volume)) / float(mesh.areas.sum())
         level = float(np.clip(level, -2 * near, 2 * near))
     return mesh if mesh.volume > 0 else Mesh(points, faces[:, ::-1].copy(), grid.unit)
 

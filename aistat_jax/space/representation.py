@@ -14,7 +14,7 @@ from aistat_jax.space.basis import Basis
 from aistat_jax.space.chart import Chart, linked, unlinked
 
 # Steps of least squares to the nearest boundary where predictors are bent.
-STEPS = 4
+STEPS = 3
 
 
 def represented(
@@ -61,14 +61,13 @@ def _fitted(
 ) -> Float[np.ndarray, " site"]:
     """The nearest of bend(functions @ coefficients), by Gauss and Newton's steps."""
     coefficients, tried = np.linalg.lstsq(functions, wanted)[0], []
-    for _ in range(STEPS):
+    for step in range(1 + STEPS):
         field = jnp.asarray(functions @ coefficients)
         bent, slope = (np.asarray(v) for v in jax.jvp(bend, (field,), (jnp.ones_like(field),)))
         tried.append(bent)
-        if (slope == 1).all():
+        if step == STEPS or (slope == 1).all():
             break
-        step = np.linalg.lstsq(slope[:, None] * functions, wanted - bent)[0]
-        coefficients = coefficients + step
+        coefficients += np.linalg.lstsq(slope[:, None] * functions, wanted - bent)[0]
     return min(tried, key=lambda bent: float(np.square(wanted - bent).sum()))
 
 

@@ -264,11 +264,11 @@ def _set_heights(figure: Figure, heights: dict[int, float]) -> bool:
         return False
     for row, wanted in found.items():
         heights[row] = min(heights.get(row, wanted), wanted)
-    change = sum(heights[row] - now[row] for row in now)
-    if abs(change) <= _STILL:
+    moves = [heights[row] - now[row] for row in now]
+    if max(map(abs, moves)) <= _STILL:
         return False
     grid.set_height_ratios([heights[row] for row in sorted(heights)])
-    figure.set_figheight(height + change)
+    figure.set_figheight(height + sum(moves))
     return True
 
 

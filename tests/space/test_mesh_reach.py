@@ -166,3 +166,17 @@ def test_hardly_any_room_on_much_of_it_is_refused(bar):
         checked_normals(bar, 10.0, 4.5 * least, even=True)
     assert narrow_share(normals, low, high, 4.5 * least) < 0.05
     checked_normals(bar, 10.0, 4.5 * least)  # few of them are as narrow
+
+
+def test_of_a_mask_that_falls_apart_a_piece_has_its_own_volume():
+    """Two balls on a rod too thin for a mesh: the larger is not blown up by what is lost."""
+    grid = Grid(np.diag([2.0, 2.0, 2.0, 1.0]), (50, 26, 26))
+    points = grid.points()
+    larger = np.linalg.norm(points - (22.0, 24.0, 24.0), axis=-1) < 16
+    smaller = np.linalg.norm(points - (74.0, 24.0, 24.0), axis=-1) < 14
+    rod = np.linalg.norm(points[..., 1:] - 24.0, axis=-1) < 1.5
+    rod &= (points[..., 0] > 22) & (points[..., 0] < 74)
+    (depth,) = smoothed_depths(larger | smaller | rod, grid, [0.7])
+    found = even_surface(depth, 800).check().volume
+    assert found == pytest.approx(8.0 * larger.sum(), rel=0.05)
+    assert depth.volume > 1.5 * found  # of the whole, which none of its pieces has
