@@ -69,11 +69,11 @@ TIMED = 60  # steps
 class Budget:
     """What every network gets: steps, those of its head, and the step to learn by.
 
-    few: learn from, and judge, this many cases a part only, and no margin; 0 for all.
+    few: learn from, and judge, this many cases a part only; 0 for all.
     """
 
     steps: int = 400
-    head_steps: int = 200
+    head_steps: int = 600
     learning_rate: float = 1e-3
     few: int = 0
 
@@ -188,7 +188,7 @@ def recipe_of(data: str, backbone: str, budget: Budget) -> Recipe:
             recipe.plan, name=f"{backbone}-{data}", architecture=architecture, batch=BATCH
         ).check(),
         settings=settings,
-        head=replace(recipe.head, steps=budget.head_steps, copies=2, folds=0 if budget.few else 4),
+        head=replace(recipe.head, steps=budget.head_steps, copies=1, folds=0),
         cases=lambda root, part: cases(Path(str(root)), data, part, budget.few),
         members=1,
     )
