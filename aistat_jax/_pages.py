@@ -2,7 +2,7 @@
 
 A training step frees and takes hundreds of megabytes: in pages of 4 kB the system hands over fifty
 thousand of them, cleared, for one step of a 2D network; in pages of 2 MB four hundred, and the step
-takes an eighth less. The C library of Linux (glibc 2.35) asks for large ones where the environment
+takes 3 to 15% less. The C library of Linux (glibc 2.35) asks for large ones where the environment
 says so when a process starts, and not later.
 """
 
