@@ -43,13 +43,14 @@ from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.conformal import BandScores, ConformalBand, conformal_band
 from aistat_jax.uncertainty.grading import CASE_CUTS, expected_surface_dice
-from aistat_jax.uncertainty.risk_control import GreenCases, control_false_green
+from aistat_jax.uncertainty.risk_control import GreenCases
 from aistat_jax.uncertainty.scores import bootstrap_mean
 from aistat_jax.uncertainty.surface_distance import surface_distances
 from aistat_jax.uncertainty.tolerance import RADIUS_SHARE
 from aistat_jax.validation_set import LabelledOutput, Read, read_case
 from benchmarks import monai_net
 from benchmarks._table import Result, Row
+from benchmarks.foreign_splits import band_split_rows, by_patient, green_split_rows
 from benchmarks.patients import collections, more_nodules
 from benchmarks.shipped import target_of
 
@@ -58,12 +59,8 @@ SLACK, BAND = 0.03, (0.93, 0.97)
 # Slices of a patient at random; patients to calibrate on, and to test on.
 SLICES = 1
 CALIBRATED, TESTED, QUICK_TESTED = 80, 160, 40
-# Calibrations by so many patients, and how many of each, none of a single one; splits, patients to
-# calibrate on, and what is promised of bands and of green.
+# Calibrations by so many patients, and how many of each, none of a single one.
 NUMBERS, REPLICATES, QUICK_REPLICATES = (10, 20, 30, 50), 3, 2
-SPLITS, SPLIT_PATIENTS, RISKS = 200, (20, 30), (0.1, 0.05)
-# Controls of what is promised.
-PLAIN, SLICES_AS_PATIENTS = "without the one to come", "slices as patients"
 HARMONICS = 16
 Says = Callable[[Drawn], np.ndarray]
 Edges = dict[tuple[int, int], np.ndarray]
@@ -340,76 +337,6 @@ def number_rows(
     return rows
 
 
-def by_patient(values: np.ndarray, patients: Sequence[str]) -> float:
-    """The mean over patients of each one's mean."""
-    _, whose = np.unique(patients, return_inverse=True)
-    return float(np.mean(np.bincount(whose, values) / np.bincount(whose)))
-
-
-# ------------------------------------------------------------------- random splits of patients
-
-
-def splits(patients: Sequence[str], count: int) -> list[np.ndarray]:
-    """Which contours are of patients to calibrate on, split by split."""
-    names, whose = np.unique(patients, return_inverse=True)
-    drawn = [
-        np.random.default_rng([count, split]).permutation(len(names)) for split in range(SPLITS)
-    ]
-    return [np.isin(whose, order[:count]) for order in drawn]
-
-
-def risk_rows(
-    figure: str, risk: float, found: dict[str, list[float]], most: float = 1.0
-) -> list[Row]:
-    """Risks over splits, at most nominal in the mean; that of the control must be above it.
-
-    Nothing is asked of the control where it cannot fail, since no more than `most` of all are at
-    fault by any rule; nor of others, by name.
-    """
-    rows = []
-    for who, risks in found.items():
-        error = float(np.std(risks, ddof=1) / np.sqrt(len(risks)))
-        fails = who == PLAIN and most > risk + 2 * error
-        asked: dict[str, Any] = {"at_most": risk + 2 * error} if not who else {}
-        asked |= {"at_least": risk + 2 * error} if fails else {}
-        note = f"Monte-Carlo error {error:.4f} over {len(risks)} splits"
-        note += f"; only {most:.3f} can be" if who == PLAIN and not fails else ""
-        what = f"{figure} ({who}{': must fail' if fails else ''})" if who else figure
-        rows.append(Row(what, float(np.mean(risks)), note=note, **asked))
-    return rows
-
-
-def band_split_rows(scores: BandScores) -> list[Row]:
-    """How many boundaries of patients left out leave their bands, with factors of others.
-
-    The control is the plain quantile of the patients calibrated on. Beside it, where patients have
-    several contours, what comes of each of these as if it were a patient: how much is lost depends
-    on how many there are and how alike.
-    """
-    patients, rows = np.array(scores.patients), []
-    several = len(set(scores.patients)) < len(patients)
-    for count in (n for n in SPLIT_PATIENTS if n < len(set(scores.patients))):
-        for risk in RISKS:
-            found: dict[str, list[float]] = defaultdict(list)
-            for chosen in splits(scores.patients, count):
-                one_each = tuple(str(n) for n in range(chosen.sum()))
-                ways = [
-                    ("", tuple(patients[chosen]), 1 - risk),
-                    (PLAIN, tuple(patients[chosen]), (1 - risk) * count / (count + 1)),
-                    *([(SLICES_AS_PATIENTS, one_each, 1 - risk)] if several else []),
-                ]
-                for who, names, coverage in ways:
-                    some = recorded(scores, scores=scores.scores[chosen], patients=names)
-                    factor = conformal_band(some, coverage=coverage, per="lesion").margin
-                    left = scores.scores[~chosen] > factor
-                    found[who].append(by_patient(left.astype(float), patients[~chosen].tolist()))
-            figure = (
-                f"bands by {count} patients, risk {risk:.0%}: boundaries of others that leave them"
-            )
-            rows += risk_rows(figure, risk, found)
-    return rows
-
-
 def greens_of(told: Sequence[Told], edges: Edges, posteriors: Sequence[Any]) -> GreenCases:
     """How sure every contour is, and whether it is off, by a quarter of the median radius."""
     tolerance = RADIUS_SHARE * float(np.median([each.target.radius for each in told]))
@@ -421,36 +348,6 @@ def greens_of(told: Sequence[Told], edges: Edges, posteriors: Sequence[Any]) -> 
         wrong.append(surface_distances(estimate, drawn).surface_dice(tolerance) < CASE_CUTS[1])
     whose = tuple(told[n].case.patient for n, _ in edges)
     return GreenCases(np.array([sure[n] for n, _ in edges]), np.array(wrong), whose)
-
-
-def green_split_rows(cases: GreenCases) -> list[Row]:
-    """How many contours of patients left out are green and off, by thresholds of others.
-
-    The control's threshold is the lowest at which so many of those calibrated on are: without the
-    one to come, which is taken for wrong.
-    """
-    patients, rows = np.array(cases.patients), []
-    share = by_patient(np.asarray(cases.wrong, float), cases.patients)
-    for count in (n for n in SPLIT_PATIENTS if n < len(set(cases.patients))):
-        for risk in RISKS:
-            found: dict[str, list[float]] = defaultdict(list)
-            for chosen in splits(cases.patients, count):
-                names = tuple(patients[chosen])
-                some = replace_cases(cases, chosen, names)
-                rest = patients[~chosen].tolist()
-                for who, rate in (("", risk), (PLAIN, (risk * count + 1) / (count + 1))):
-                    threshold = control_false_green(some, rate=rate, per="lesion").threshold
-                    green = np.asarray(cases.statistic)[~chosen] > threshold
-                    wrong = green & np.asarray(cases.wrong)[~chosen]
-                    found[who].append(by_patient(wrong.astype(float), rest))
-            figure = f"green by {count} patients, rate {risk:.0%}: contours of others green and off"
-            rows += risk_rows(figure, risk, found, share)
-    return [*rows, Row("contours that are off, of all", share)]
-
-
-def replace_cases(cases: GreenCases, chosen: np.ndarray, names: tuple[str, ...]) -> GreenCases:
-    statistic, wrong = np.asarray(cases.statistic)[chosen], np.asarray(cases.wrong)[chosen]
-    return recorded(cases, statistic=statistic, wrong=wrong, patients=names)
 
 
 # ------------------------------------------------------------------- the network's own word
