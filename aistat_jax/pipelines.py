@@ -197,7 +197,7 @@ def demo_case(settings: Settings | None = None) -> Case:
 
 def _model_of(targets: Targets, evidence: Evidence, target: Any) -> BoundaryModel:
     """What the image and the points that were given say of a target."""
-    return boundary_model(target, evidence + clicks_on(targets, target.id))
+    return boundary_model(target, evidence + clicks_on(targets, target))
 
 
 def _by_network(targets: Targets, dims: int | str, chart: str, reads: tuple[int, str]) -> Targets:

@@ -60,7 +60,7 @@ class ExpertReading(NamedTuple):
 
     def by_expert(self, target: Any) -> BoundaryModel:
         """The boundary an expert would draw, by the head and the points that were given."""
-        clicks = clicks_on(self.targets, target.id)
+        clicks = clicks_on(self.targets, target)
         return boundary_model(target, clicks, prior=surface_prior(self.law))
 
 

@@ -330,13 +330,15 @@ class AnchorTerm:
     """Clicks of an expert: on the edge, inside or outside.
 
     Shapes: weights (stat, ray) interpolate the radius at each click's angle; radius (stat,)
-    and sd (stat,) of the clicks; side (stat,): 0 edge, +1 inside, -1 outside.
+    and sd (stat,) of the clicks; side (stat,): 0 edge, +1 inside, -1 outside; heavy (): 1 where
+    errors are sd times a Student t of two degrees of freedom, 0 for a standard normal.
     """
 
     weights: Float[ArrayLike, "stat ray"]
     radius: Float[ArrayLike, " stat"]
     sd: Float[ArrayLike, " stat"]
     side: Float[ArrayLike, " stat"]
+    heavy: Float[ArrayLike, ""]
     differentiable: bool = static(default=True)
 
     def statistics(self, radii: Float[ArrayLike, " ray"]) -> Float[Array, "ray stat"]:
@@ -344,9 +346,20 @@ class AnchorTerm:
 
     def log_likelihood(self, sums: Float[Array, " stat"]) -> Float[Array, ""]:
         z = (sums - self.radius) / self.sd
-        edge = -0.5 * jnp.square(z) - jnp.log(self.sd) - 0.5 * jnp.log(2 * jnp.pi)
-        side = jax.scipy.special.log_ndtr(jnp.where(self.side == 0, 0.0, self.side * z))
+        heavy = jnp.asarray(self.heavy) > 0
+        answer = jnp.where(self.side == 0, 0.0, self.side * z)
+        normal = -0.5 * jnp.square(z) - 0.5 * jnp.log(2 * jnp.pi)
+        edge = jnp.where(heavy, -1.5 * jnp.log(2 + jnp.square(z)), normal) - jnp.log(self.sd)
+        below = jax.scipy.special.log_ndtr(jnp.where(heavy, 0.0, answer))
+        side = jnp.where(heavy, _log_t2_below(answer), below)
         return jnp.sum(jnp.where(self.side == 0, edge, side))
+
+
+def _log_t2_below(z: Float[Array, " stat"]) -> Float[Array, " stat"]:
+    """Log of the share of Student's t of two degrees of freedom that lies below z."""
+    root = jnp.sqrt(2 + jnp.square(z))
+    tail = 1 / (root * (root + jnp.abs(z)))  # beyond |z|
+    return jnp.where(z > 0, jnp.log1p(-tail), jnp.log(tail))
 
 
 @record

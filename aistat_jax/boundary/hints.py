@@ -15,7 +15,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.boundary.evidence import NOTHING, Evidence
 from aistat_jax.boundary.opinions import anchors
-from aistat_jax.boundary.targets import Targets
+from aistat_jax.boundary.targets import AnyTarget, Targets
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel
 
@@ -25,6 +25,10 @@ Points = Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 SLIP = 0.02
 # A surface passes a point on the edge by a normal law of this sd, mm or px, or by any distance.
 EDGE_SD = {"mm": 4.0, "px": 3.0}
+# A drawn edge leaves the nearest boundary of a star by a Student t of two degrees of freedom, whose
+# scale is this share of the rough radius in a slice, and in space (`python -m benchmarks edges`).
+ROUGH = {2: 0.013, 3: 0.027}
+CLICK_SD = 1.0  # mm or px
 # A region of which a larger share lies outside a box has left it. Its extent along each axis is
 # the box's but for a factor whose log has the second number as sd.
 BOX_OUT, BOX_SD = 0.1, 0.25
@@ -189,10 +193,18 @@ def _voxels_of(
     return found
 
 
-def clicks_on(targets: Targets, name: str) -> Evidence:
-    """The points that were given of a target, as evidence of its boundary (`anchors`)."""
-    own = [(point, kind) for target, kind, point in targets.clicks if target == name]
-    return anchors([p for p, _ in own], kind=[kind for _, kind in own]) if own else NOTHING
+def clicks_on(targets: Targets, target: AnyTarget) -> Evidence:
+    """The points that were given of a target, as evidence of its boundary (`anchors`).
+
+    A point on what an expert draws is not on a star: where straight rays leave the lesion twice it
+    may be centimetres away, and a law of light tails would bring the whole boundary there.
+    """
+    own = [(point, kind) for name, kind, point in targets.clicks if name == target.id]
+    if not own:
+        return NOTHING
+    sd = float(np.hypot(CLICK_SD, ROUGH[len(target.centre)] * target.radius))
+    kinds = [kind for _, kind in own]
+    return anchors([point for point, _ in own], kind=kinds, sd=sd, heavy=True)
 
 
 def _points(given: Points | None, channel: Channel, what: str) -> np.ndarray:

@@ -169,6 +169,7 @@ class Anchors:
     points: Float[np.ndarray, "click dims"]
     sd: Float[np.ndarray, " click"]
     side: Float[np.ndarray, " click"]
+    heavy: bool = static(default=False)
 
     def tabulate(self, target: AnyTarget, chart: Chart) -> tuple[Term, ...]:
         _one_boundary(chart, "clicks")
@@ -182,7 +183,7 @@ class Anchors:
         # What fills a bucket up is surely inside every boundary: it adds exactly nothing.
         radius = np.append(radius, np.full(spare, -1e6))
         sd, side = np.append(self.sd, np.ones(spare)), np.append(self.side, np.ones(spare))
-        return (AnchorTerm(*leaves(weights, radius, sd, side)),)
+        return (AnchorTerm(*leaves(weights, radius, sd, side, float(self.heavy))),)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,7 +195,7 @@ class Anchors:
         clicks, chart = len(self.points), read.chart
         edge = (_weights(read) @ truth.values)[:clicks]
         shown = chart.position(self.points)
-        error = self.sd * rng.standard_normal(clicks)
+        error = self._errors(rng, clicks)
         place = np.where(self.side == 0, np.maximum(edge + error, 0.0), shown)
         side = np.where(self.side == 0, 0.0, np.where(shown <= edge + error, 1.0, -1.0))
         moved = (place - shown)[:, None] * chart.outward(self.points)
@@ -213,12 +214,18 @@ class Anchors:
         edge = (draws @ _weights(read).T)[:, :count]
         seen = read.chart.position(self.points)
         z = (edge - seen) / self.sd
-        sides = stats.norm.logcdf(self.side * z)
-        logs = np.where(self.side == 0, stats.norm.logpdf(z) - np.log(self.sd), sides)
+        law: Any = stats.t(2) if self.heavy else stats.norm
+        sides = law.logcdf(self.side * z)
+        logs = np.where(self.side == 0, law.logpdf(z) - np.log(self.sd), sides)
         if (self.side != 0).any():
             return [Observation("clicks", logs, "click", None, None, "click")]
-        predicted = edge[chosen] + self.sd * rng.standard_normal((len(chosen), count))
+        predicted = edge[chosen] + self._errors(rng, (len(chosen), count))
         return [Observation("clicks", logs, "click", seen, predicted, "click")]
+
+    def _errors(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+        """How far from clicks the boundary passes."""
+        standard = rng.standard_t(2, shape) if self.heavy else rng.standard_normal(shape)
+        return self.sd * standard
 
 
 def _weights(read: Tabulated) -> np.ndarray:
@@ -231,10 +238,13 @@ def anchors(
     *,
     kind: str | Sequence[str] = "edge",
     sd: float | Sequence[float] = 1.0,
+    heavy: bool = False,
 ) -> Evidence:
     """Evidence of clicks: the boundary passes within about `sd` of each point (kind "edge"),
     or leaves it "inside" or "outside".
 
+    Errors are `sd` times a standard normal; with `heavy`, times a Student t of two degrees of
+    freedom: a point that no boundary of the model comes near to is then left where it is.
     Shapes: points (click, 2) in-plane coordinates, or (click, 3) in space for a surface; sd in the
     image's unit; `kind` and `sd` are one for all, or one a click. No click at all is no evidence,
     and allowed.
@@ -255,7 +265,7 @@ def anchors(
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise InputError(f"anchors need a positive sd, got {sd}")
     side = np.array([SIDES[name] for name in kinds], dtype=float)
-    return Evidence((Anchors(points, np.broadcast_to(spread, len(points)).copy(), side),))
+    return Evidence((Anchors(points, np.broadcast_to(spread, len(points)).copy(), side, heavy),))
 
 
 # --------------------------------------------------------------------------- one's own term

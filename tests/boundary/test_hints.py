@@ -84,8 +84,9 @@ def test_points_are_evidence_of_the_slice_that_they_lie_in(pair):
     kinds = {(name, kind) for name, kind, _ in found.clicks}
     assert ("z007", "edge") in kinds
     assert len({name for name, _ in kinds}) <= 2
-    assert clicks_on(found, "z007") is not NOTHING
-    assert clicks_on(found, "z003") is NOTHING
+    told = {target.id: clicks_on(found, target) is not NOTHING for target in found}
+    assert told == {target.id: target.id in {name for name, _ in kinds} for target in found}
+    assert set(told.values()) == {True, False}
     surface = find_targets(pair, point_mm=CENTRE, outside_mm=OTHER, edge_mm=edge, dims=3)
     assert {point for *_, point in surface.clicks} == {CENTRE, OTHER, edge}
     assert find_targets(pair, point_mm=CENTRE, slices="point").clicks == ()

@@ -202,20 +202,20 @@ def test_raters_are_a_multivariate_normal(rng):
         assert not close(value, normal.logpdf(np.array(drawn) + 1e-6).sum())
 
 
+@pytest.mark.parametrize("heavy", [False, True])
 @pytest.mark.parametrize(("kind", "side"), [("edge", 0), ("inside", 1), ("outside", -1)])
-def test_anchors_are_normal_densities_and_tails(rng, kind, side):
+def test_anchors_are_densities_and_tails_of_their_law(rng, kind, side, heavy):
+    law = stats.t(2) if heavy else stats.norm
     chart = brute.a_chart()
     points = chart.centre + rng.normal(0, 9, (5, 2))
     radius, angle = chart.polar(points)
     for radii in brute.boundaries(chart):
         at = np.interp(angle, np.append(chart.angles, 2 * np.pi), np.append(radii, radii[0]))
         z = (at - radius) / 1.7
-        each = stats.norm.logcdf(side * z) if side else stats.norm.logpdf(z) - np.log(1.7)
-        value = brute.table_value(anchors(points, kind=kind, sd=1.7), chart, radii)
-        assert close(value, each.sum())
-        assert not close(
-            brute.table_value(anchors(points, kind=kind, sd=1.7), chart, radii + 1e-6), each.sum()
-        )
+        each = law.logcdf(side * z) if side else law.logpdf(z) - np.log(1.7)
+        clicks = anchors(points, kind=kind, sd=1.7, heavy=heavy)
+        assert close(brute.table_value(clicks, chart, radii), each.sum())
+        assert not close(brute.table_value(clicks, chart, radii + 1e-6), each.sum())
 
 
 # --------------------------------------------------------------------------- derivatives
@@ -231,6 +231,7 @@ def every_term(rng):
         + raters([circle])
         + anchors(chart.centre + np.array([[11.0, 2.0], [-3.0, 12.0]]))
         + anchors(chart.centre + np.array([[4.0, 2.0]]), kind="inside")
+        + anchors(chart.centre + np.array([[9.0, -4.0]]), heavy=True)
     )
     return chart, evidence.tabulate(brute.a_target(chart), chart)
 
