@@ -19,11 +19,13 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool, Float
+from aistat_jax.boundary.hints import ROUGH
 from aistat_jax.case import Case
-from aistat_jax.space.grid import Grid
+from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.uncertainty.contour import estimate_volume
 from aistat_jax.uncertainty.overlap import dice
 from benchmarks._table import Result, Row
+from benchmarks.edges import WITHIN, departures_from_star, edge_of, largest, scale_of
 
 COUNT, POOR = 3, 0.5
 AFTER = tuple(f"Dice after {n}" for n in range(COUNT + 1))
@@ -56,6 +58,8 @@ def corrected(
         place, away = worst_place(edge_of(estimate, channel.grid, flat), drawn)
         points.append(place)
         apart.append(away)
+        if n == 1 and not flat:
+            row["off any star"] = _off_any_star(first, mask, place)
         try:
             case = contoured(edge_mm=np.array(points))
         except InputError as error:
@@ -108,6 +112,15 @@ def of_corrections(title: str, details: list[dict[str, Any]]) -> Result:
     seconds = [row["seconds a correction"] for row in details if "seconds a correction" in row]
     rows.append(Row("seconds a correction, median", float(np.median(seconds)), "s",
                     note=f"at most {max(seconds, default=0.0):.0f}"))  # fmt: skip
+    off = [
+        np.array([row["off any star"]]) for row in details if row.get("off any star") is not None
+    ]
+    if len(off) > 1:
+        rows.append(
+            Row("first places, from the nearest star: scale of a Student t of 2 degrees over the "
+                "rough radius", scale_of(off), at_least=ROUGH[3] / WITHIN,
+                at_most=ROUGH[3] * WITHIN, note=f"in use {ROUGH[3]:g}; {len(off)} surfaces")
+        )  # fmt: skip
     refused = [f"{row['patient']}: {row['refused']}" for row in details if row["refused"]]
     notes = [
         f"{len(details)} patients, from the deepest voxel of the expert's mask. A correction is "
@@ -119,21 +132,18 @@ def of_corrections(title: str, details: list[dict[str, Any]]) -> Result:
     return Result(title, rows, notes, details)
 
 
+def _off_any_star(case: Case, mask: Bool[np.ndarray, "i j k"], place: np.ndarray) -> float | None:
+    """How far a place lies from the star nearest to what was drawn, over the rough radius."""
+    target = case[0].posterior.model.target
+    try:
+        outline = surface_from_mask(largest(mask), case.image.primary.grid, 0.0)
+        return float(departures_from_star(target, outline, place[None])[0])
+    except InputError:
+        return None
+
+
 def _error(values: Float[np.ndarray, " patient"]) -> str:
     return f"± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
-
-
-def edge_of(mask: Bool[np.ndarray, "i j k"], grid: Grid, flat: bool) -> Float[np.ndarray, "face 3"]:
-    """Middles of the faces between voxels of a mask and others, in patient coordinates.
-
-    Those within slices alone where it is `flat`; the border of the image is no edge.
-    """
-    found = []
-    for axis in range(2 if flat else 3):
-        middle = np.zeros(3)
-        middle[axis] = 0.5
-        found.append(np.argwhere(np.diff(mask, axis=axis)) + middle)
-    return grid.to_world(np.concatenate(found))
 
 
 def worst_place(

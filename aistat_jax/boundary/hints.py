@@ -1,7 +1,8 @@
 """What else was said of a lesion than one point in it? More points, its edge, a box around it.
 
 A hint is weighed as a click that may slip: a region that a point speaks against keeps the share
-SLIP of its likelihood, and one that leaves a box too.
+SLIP of its likelihood, and one that leaves a box too. A point on the edge is put where a contour is
+wrong, and there no region, and no star, comes near to what is drawn: its law has heavy tails.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ Points = Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 """A point (x, y, z), or several."""
 
 SLIP = 0.02
-# A surface passes a point on the edge by a normal law of this sd, mm or px, or by any distance.
+# A point on the edge is this far, mm or px, from a region's surface, and CLICK_SD from a boundary;
+# and what is drawn leaves the nearest star by a Student t of two degrees of freedom, whose scale is
+# this share of the rough radius: in slices anywhere (`python -m benchmarks edges`), in space where
+# a contour is farthest off (`real_pet:expert corrected`).
 EDGE_SD = {"mm": 4.0, "px": 3.0}
-# A drawn edge leaves the nearest boundary of a star by a Student t of two degrees of freedom, whose
-# scale is this share of the rough radius in a slice, and in space (`python -m benchmarks edges`).
-ROUGH = {2: 0.013, 3: 0.027}
-CLICK_SD = 1.0  # mm or px
+CLICK_SD = 1.0
+FARTHEST = 12.0  # scales: what is farther is taken to be as far
+ROUGH = {2: 0.013, 3: 0.17}
 # A region of which a larger share lies outside a box has left it. Its extent along each axis is
 # the box's but for a factor whose log has the second number as sd.
 BOX_OUT, BOX_SD = 0.1, 0.25
@@ -78,10 +81,16 @@ class Hints:
                 log += np.where(held == meant, np.log1p(-SLIP), np.log(SLIP))
                 beside = np.array([_held(masks, place + step) for step in _BESIDE])
                 obeys &= beside.any(axis=0) if meant else ~held
+        dims = 2 if grid.shape[2] == 1 else 3
+        content = masks.sum(axis=(1, 2, 3)) * np.prod(grid.spacing[:dims])
+        radius = (content / np.pi) ** 0.5 if dims == 2 else (0.75 * content / np.pi) ** (1 / 3)
+        scale = np.hypot(EDGE_SD[grid.unit], ROUGH[dims] * radius)
         for place in voxels(self.edge, grid) - start:
-            away = np.array([_from_surface(mask, place, grid) for mask in masks])
-            near = np.exp(-0.5 * (away / EDGE_SD[grid.unit]) ** 2)
-            log += np.log((1 - SLIP) * near + SLIP)
+            away = np.array([
+                _from_surface(mask, place, grid, FARTHEST * sd)
+                for mask, sd in zip(masks, scale, strict=True)
+            ])  # fmt: skip
+            log -= 1.5 * np.log(2 + (away / scale) ** 2) + np.log(scale)
         if self.box is not None:
             within = in_box(self.box, grid, box)
             whole = masks.sum(axis=(1, 2, 3))
@@ -280,22 +289,22 @@ def _held(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
     return masks[:, i, j, k]
 
 
-def _from_surface(mask: np.ndarray, place: np.ndarray, grid: Grid) -> float:
-    """How far the surface of a mask lies from a voxel, as far as it matters."""
-    reach = np.ceil(4 * EDGE_SD[grid.unit] / grid.spacing).astype(int)
+def _from_surface(mask: np.ndarray, place: np.ndarray, grid: Grid, farthest: float) -> float:
+    """How far the surface of a mask lies from a voxel, at most a distance."""
+    reach = np.ceil(farthest / grid.spacing).astype(int)
     low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, mask.shape)
     if (high <= low).any():
-        return np.inf
+        return farthest
     part = mask[tuple(map(slice, low, high))]
     here = place - low
     at_hand = (here >= 0).all() and (here < part.shape).all()
     held = at_hand and bool(part[tuple(here)])
     other = np.argwhere(part != held)
     if not len(other):
-        return np.inf
+        return farthest
     steps = np.abs(other - here)
     nearest = np.linalg.norm(np.maximum(steps - 0.5 * (steps > 0), 0) * grid.spacing, axis=1)
-    return float(nearest.min())
+    return min(float(nearest.min()), farthest)
 
 
 def _size_prior(masks: np.ndarray, spacing: np.ndarray, sides: np.ndarray) -> np.ndarray:

@@ -15,11 +15,11 @@ from benchmarks.corrections import (
     CONTROLS,
     COUNT,
     corrected,
-    edge_of,
     of_corrections,
     unseen,
     worst_place,
 )
+from benchmarks.edges import edge_of
 
 GRID = Grid(np.diag([2.0, 3.0, 4.0, 1.0]), (20, 20, 20))
 

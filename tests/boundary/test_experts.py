@@ -10,9 +10,11 @@ import pytest
 import aistat_jax as aj
 from aistat_jax._errors import InputError
 from aistat_jax.boundary.experts import FIELDS, expert_read, fields_of, surface_prior
+from aistat_jax.boundary.hints import clicks_on
 from aistat_jax.boundary.meant import chosen
 from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.readings import readings_at
+from aistat_jax.boundary.targets import Targets
 from aistat_jax.boundary.volume import VolumeTarget
 from aistat_jax.data.balls import Ball, image_of_balls
 from aistat_jax.inference.prior import prior_draws
@@ -112,6 +114,27 @@ def test_a_point_on_the_edge_is_a_narrow_observation_of_the_law(off: float):
     assert found.std(axis=0) == pytest.approx(spread, rel=0.25, abs=0.01)
     far = int((chart.directions @ chart.directions[5]).argmin())
     assert mean[far] < -0.2 * off  # the point is not of its own place alone
+
+
+def test_a_point_that_no_star_comes_near_to_leaves_the_rest_as_it_was():
+    """On a tail two and a half radii away; a point of a normal law there would make all of it larger."""
+    centre, radius = np.zeros(3), 40.0
+    law = SurfaceEdge(
+        np.zeros(RAYS), np.full(RAYS, 0.13), np.array(1.2), np.array(0.6), np.array(0.01),
+        np.array([30.0, 30.0, 30.0]),
+    )  # fmt: skip
+    target = VolumeTarget(centre, radius, "mm", "target")
+    chart = sphere_chart(centre, 110.0, frequency=FREQUENCY)
+    place = chart.line(5, np.array([2.5 * radius]))[0]
+    told = Targets((target,), clicks=((target.id, "edge", tuple(place.tolist())),))
+    far = int((chart.directions @ chart.directions[5]).argmin())
+    sizes = [
+        float(np.median(aj.fit(boundary_model(target, point, prior=surface_prior(law), rays=RAYS),
+                               draws=1000).draws[:, far]))
+        for point in (clicks_on(told, target), aj.anchors(place))
+    ]  # fmt: skip
+    assert sizes[0] == pytest.approx(radius, rel=0.1)
+    assert sizes[1] > 1.25 * radius
 
 
 @pytest.mark.parametrize(

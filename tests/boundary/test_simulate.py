@@ -110,6 +110,19 @@ def test_raters_and_clicks_are_drawn_about_the_boundary():
     assert stats.chi2(32).ppf(5e-4) < (off**2).sum() < stats.chi2(32).ppf(1 - 5e-4)
 
 
+@pytest.mark.parametrize("heavy", [False, True])
+def test_clicks_are_drawn_of_their_law(heavy):
+    """Seed 5, false alarms of 1e-3; the control is the other law."""
+    chart = brute.a_chart()
+    radii = brute.boundaries(chart, 1)[0]
+    model = a_model(aj.anchors(np.tile(chart.points(radii)[::2], (80, 1)), sd=0.1, heavy=heavy))
+    drawn = aj.simulate(model, radii, seed=5).pieces[0].points
+    off = (chart.polar(drawn)[0] - np.tile(radii[::2], 80)) / 0.1
+    one, other = (stats.t(2), stats.norm) if heavy else (stats.norm, stats.t(2))
+    assert stats.kstest(off, one.cdf).pvalue > 1e-3
+    assert stats.kstest(off, other.cdf).pvalue < 1e-6
+
+
 def test_hard_steps_are_drawn_in_their_own_family():
     counts = np.random.default_rng(0).poisson(3.0, (32, 32))
     image = aj.Image.from_arrays(PT=counts, spacing_mm=2.0)
