@@ -117,7 +117,7 @@ def test_a_point_on_the_edge_is_a_narrow_observation_of_the_law(off: float):
 
 
 def test_a_point_that_no_star_comes_near_to_leaves_the_rest_as_it_was():
-    """On a tail two and a half radii away; a point of a normal law there would make all of it larger."""
+    """On a tail two and a half radii away; a normal law would make all of it larger."""
     centre, radius = np.zeros(3), 40.0
     law = SurfaceEdge(
         np.zeros(RAYS), np.full(RAYS, 0.13), np.array(1.2), np.array(0.6), np.array(0.01),
