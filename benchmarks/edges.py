@@ -29,7 +29,7 @@ from benchmarks._table import Result, Row
 from benchmarks.patients import of_each, patients
 
 EVERY, POINTS = 5, 400  # slices, and points of a patient
-LAW = stats.t(2)
+LAW: Any = stats.t(2)
 WITHIN = 1.25  # the share in use is at most so many times the one that was found, or less
 
 
@@ -117,7 +117,8 @@ def scale_of(away: list[np.ndarray]) -> float:
     def loss(log_scale: float) -> float:
         return -sum(_log(each, np.exp(log_scale)) for each in away)
 
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=(-8, 1), method="bounded").x))
+    best: Any = optimize.minimize_scalar(loss, bounds=(-8, 1), method="bounded")
+    return float(np.exp(best.x))
 
 
 def _log(away: np.ndarray, scale: float) -> float:
