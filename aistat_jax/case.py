@@ -17,6 +17,7 @@ from aistat_jax._record import replace as replaced
 from aistat_jax._typing import Shaped
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.boundary.evidence import Evidence
+from aistat_jax.boundary.hints import CLICK_SD
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.targets import AnyTarget
@@ -205,8 +206,9 @@ def contour_case(
             skipped.append((target.id, str(error)))
         if len(models) == 1:
             _check_room(models[0], len(targets), settings.draws)
-    posteriors = []
-    for posterior in _fit(models, settings) if models else []:
+    posteriors, clicks = [], getattr(targets, "clicks", ())
+    for fitted in _fit(models, settings) if models else []:
+        posterior = _against(fitted, clicks)
         if not np.isfinite(posterior.draws).all():
             skipped.append((posterior.target_id, _FAILED))
         elif _runs_over_the_border(posterior, image):
@@ -307,6 +309,40 @@ def _doubted(posterior: Posterior, finding: Finding) -> Posterior:
     diagnostics = posterior.diagnostics
     findings = (finding, *diagnostics.findings)
     return replace(posterior, diagnostics=replace(diagnostics, findings=findings))
+
+
+def _against(
+    posterior: Posterior, clicks: Sequence[tuple[str, str, tuple[float, ...]]]
+) -> Posterior:
+    """A posterior, red where it passes by a point that was given of it (`Targets.clicks`).
+
+    That is a point on the edge out of the 95% interval along its ray, or one inside or outside on
+    the other side of the median, by more than a click's own error.
+    """
+    chart = posterior.chart
+    for name, kind, point in reversed(clicks):
+        if name != posterior.target_id:
+            continue
+        place = np.array(point)[None]
+        shared, value = chart.share(place), float(chart.position(place)[0])
+        low, middle, high = np.quantile(
+            posterior.draws[:, shared.site] @ shared.share, (0.025, 0.5, 0.975)
+        )
+        short, beyond = {
+            "edge": (value - high, low - value),
+            "inside": (value - middle, -np.inf),
+            "outside": (-np.inf, middle - value),
+        }[kind]
+        if max(short, beyond) > CLICK_SD:
+            where = ", ".join(f"{x:.1f}" for x in point)
+            said = "put on its edge" if kind == "edge" else f"said to be {kind}"
+            text = (
+                f"the contour lies {abs(middle - value):.1f} {chart.unit} from the point ({where}) "
+                f"that was {said}, along its ray: no boundary of this kind is near to that and to "
+                "what else is known"
+            )
+            posterior = _doubted(posterior, Finding("red", text, "target"))
+    return posterior
 
 
 def _runs_over_the_border(posterior: Posterior, image: Image) -> bool:

@@ -355,3 +355,29 @@ def test_a_posterior_that_is_not_finite_is_named_and_the_others_stay(two_lesions
     case = aj.contour(two_lesions, **asked)
     assert [one.id for one in case] == ["z001.2"]
     assert "some draws of the posterior are not finite" in dict(case.skipped)["z001.1"]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_contour_that_passes_by_a_point_that_was_given_is_red(dims):
+    """A point on the edge that is on it, and those well inside or outside, say nothing."""
+    flat = disc(PT, 2, 20.0, name="z002")
+    one = flat if dims == 2 else make_surface()
+    chart, away = one.chart, np.zeros(one.chart.dims)
+    radius = float(np.median(one.estimate))
+    away[0] = radius
+
+    def said(kind: str, factor: float, name: str | None = None) -> str:
+        point = tuple((chart.centre + factor * away).tolist())
+        told = case_module._against(one, [(name or one.target_id, kind, point)])
+        return " ".join(f.text for f in told.diagnostics.findings if f.cap == "red")
+
+    edge = float(one.chart.share(chart.centre[None] + away).share @ one.estimate[
+        one.chart.share(chart.centre[None] + away).site]) / radius  # fmt: skip
+    good = (("edge", edge), ("inside", 0.5), ("outside", 2.0))
+    assert [said(*each) for each in good] == ["", "", ""]
+    for kind, factor, words in (
+        ("edge", 2.0, "put on its edge"), ("edge", 0.4, "put on its edge"),
+        ("inside", 1.6, "said to be inside"), ("outside", 0.5, "said to be outside"),
+    ):  # fmt: skip
+        assert words in said(kind, factor)
+        assert said(kind, factor, "another") == ""
