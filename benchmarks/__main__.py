@@ -28,6 +28,7 @@ NAMES = (
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
     "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",
     "foreign:monai", "foreign:nodule-ct-2d", "foreign:phantom-petct-2d",
+    "uncertainty:nodule-ct-2d", "uncertainty:phantom-petct-2d",
 )  # fmt: skip
 
 

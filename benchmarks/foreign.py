@@ -101,7 +101,10 @@ def run(quick: bool, which: str, replicates: int = REPLICATES) -> Result:
         part: [read_case(case, "probability", 1) for case in cs] for part, cs in labelled.items()
     }
     told, missed = looked_at(calibration.head, parts["validation"], reads["validation"], name)
-    temperature = temperature_of(reads["head"])
+    temperature = temperature_of(
+        np.stack([read.log_odds for read in reads["head"]]),
+        np.stack([read.masks.mean(axis=-1) for read in reads["head"]]),
+    )
     whose = [each.case.patient for each in told]
     edges = {part: edges_of(told, part) for part in ("target", "own")}
     models = {part: models_of(told, part) for part in edges}
@@ -166,8 +169,8 @@ def unseen(name: str) -> Iterable[Drawn]:
         yield from more_nodules()
 
 
-def few(cases: Iterable[Drawn], count: int, patients: int) -> list[Drawn]:
-    """Slices at random, so many of each patient at most, of the first so many patients.
+def few(cases: Iterable[Drawn], count: int, patients: int | None) -> list[Drawn]:
+    """Slices at random, so many of each patient at most, of all or the first so many patients.
 
     All slices of a patient follow each other.
     """
@@ -353,10 +356,9 @@ def greens_of(told: Sequence[Told], edges: Edges, posteriors: Sequence[Any]) -> 
 # ------------------------------------------------------------------- the network's own word
 
 
-def temperature_of(reads: Sequence[Read]) -> float:
-    """That of the likeliest voxels of the calibration's patients, each as its readers say."""
-    odds = np.stack([read.log_odds for read in reads]).astype(float)
-    share = np.stack([read.masks.mean(axis=-1) for read in reads])
+def temperature_of(odds: np.ndarray, share: np.ndarray) -> float:
+    """That under which voxels are likeliest, each as this share of its readers says."""
+    odds = odds.astype(float)
 
     def loss(log_t: float) -> float:
         scaled = odds / np.exp(log_t)

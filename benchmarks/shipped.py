@@ -290,18 +290,22 @@ def _sampled(net: Net, cases: list[Drawn], batch: int = 64) -> Iterator[tuple[An
 
 
 def target_of(field: FeatureField, case: Drawn) -> Target:
-    """The region of the most probable pixel.
+    """The region of the most probable pixel (`likeliest_pixel`)."""
+    odds = field.values[:, :, 0, -1]
+    region = region_at(expit(odds), likeliest_pixel(odds))
+    return Target.from_mask(region, case.image.primary.grid.plane(0))
+
+
+def likeliest_pixel(odds: np.ndarray) -> tuple[int, ...]:
+    """The most probable pixel of a crop, by log-odds (i, j).
 
     A pixel d from the middle of the crop counts exp(-d^2 / (2 MIDDLE_SD^2)) as much: the crops are
     centred on a nodule, which methods that are trained on whole crops learn by themselves.
     """
-    odds = field.values[:, :, 0, -1]
-    probability = expit(odds)
     offset = np.moveaxis(np.indices(odds.shape), 0, -1) - (np.array(odds.shape) - 1) / 2
     middle = np.exp(-0.5 * np.square(offset).sum(axis=-1) / MIDDLE_SD**2)
-    place = np.unravel_index(int((probability * middle).argmax()), odds.shape)
-    voxel = tuple(int(n) for n in place)
-    return Target.from_mask(region_at(probability, voxel), case.image.primary.grid.plane(0))
+    place = np.unravel_index(int((expit(odds) * middle).argmax()), odds.shape)
+    return tuple(int(n) for n in place)
 
 
 def _mean_scores(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

@@ -44,7 +44,7 @@ FEATURE_SD = 0.3
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How a head learns: AdamW with cosine decay, targets varied at random (`_varied`).
+    """How a head learns: AdamW with cosine decay, targets varied at random (`varied`).
 
     copies: how many times each target is unrolled, once from where the network sees it and then
     from places astray. absent: how many places without a target are shown for every target.
@@ -293,7 +293,7 @@ def _learned(
     def batches() -> Iterator[Unrolled]:
         while True:
             chosen = rng.integers(len(pool), size=settings.batch)
-            yield _varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
+            yield varied(jax.tree.map(lambda leaf, at=chosen: leaf[at], stacked), rng)
 
     return optimised(ContourHead(net.head_inputs), head_loss, batches(), settings, progress)
 
@@ -327,7 +327,7 @@ def optimised(
     return weights_of(weights)
 
 
-def _varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
+def varied(batch: Unrolled, rng: np.random.Generator) -> Unrolled:
     """The batch turned about its centres by a whole number of rays, mirrored or not, and every
     target's features, though not its log-odds, scaled and shifted as from patient to patient."""
     turn = int(rng.integers(RAYS))
