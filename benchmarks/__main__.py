@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--replicates", type=int, help="how many, where one can choose")
     given = parser.parse_args()
     os.environ[WORKERS] = str(given.workers or 1)
-    wanted = {"workers": given.workers, "replicates": given.replicates}
+    wanted = {"workers": given.workers, "replicates": given.replicates, "out": given.out}
     chosen = []
     for asked in given.names or NAMES:
         meant = [name for name in NAMES if asked in (name, name.split(":")[0])]

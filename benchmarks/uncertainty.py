@@ -2,9 +2,9 @@
 
 `uncertainty:nodule-ct-2d` and `uncertainty:phantom-petct-2d`. The backbone is the shipped U-Net,
 frozen: all peers read its log-odds and last features. Those that learn do so on the recipe's second
-part, which the contour head has learned from and the U-Net has not seen, within that head's own
-budget of steps; all are judged on the third, which none has seen. Where several readers drew, one
-of them at random is learned from each time.
+part, which the contour head has learned from and the U-Net has not seen, within one budget
+of steps; all are judged on the third, which none has seen. Where several readers drew, one of them
+at random is learned from each time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from aistat_jax.uncertainty.representatives import nearest_to
 from aistat_jax.uncertainty.selective import risk_coverage
 from aistat_jax.uncertainty.surface_distance import surface_distances
 from aistat_jax.uncertainty.voxel_scores import BINS, boundary_band, voxel_scores
+from aistat_jax.views.style import save_figure
 from benchmarks._table import Result, Row
 from benchmarks.foreign import few
 from benchmarks.patients import collections
@@ -37,14 +39,18 @@ from benchmarks.peers.contours import ContourHeads
 from benchmarks.peers.layers import Dropout, Ensemble, Stochastic
 from benchmarks.peers.levels import KernelSmoothed, Probabilities
 from benchmarks.peers.skewed import SkewNormal
+from benchmarks.uncertainty_figure import Point, plot_peers
 
 METHODS: tuple[Method, ...] = (
     ContourHeads(), Probabilities(), Dropout(), Ensemble(), Stochastic(), KernelSmoothed(),
     SkewNormal(),
 )  # fmt: skip
-HEAD, PIXELS, PLAIN = "contour head", "control: independent pixels", "control: plain mask"
+HEAD, LEVELS = "contour head", "probability level sets"
+PIXELS, PLAIN = "control: independent pixels", "control: plain mask"
+MEDIAN = "half-width, median"
 SAMPLES, RESAMPLES, TIMED = 16, 2000, 20
-SLICES = 4  # of a patient at random that are judged
+# Slices of a patient at random that are judged; steps in which a peer learns.
+SLICES, STEPS = 4, 600
 # A probability below this, or as near to 1, is held there: what DRAWS masks cannot tell.
 LEAST = 0.5 / DRAWS
 BAND_PX, TOLERANCE = 3.0, 2.0  # of pixels about a boundary; of surface Dice, in the image's unit
@@ -54,7 +60,7 @@ COLUMNS = {
     "GED^2": True, "matched IoU": False, "GED^2, representatives": True,
     "matched IoU, representatives": False, "Dice": False, "surface Dice": False,
     "surface Dice of samples": False, "NLL": True, "ECE": True, "coverage": False,
-    "half-width": True, "AURC": True, "Brier, presence": True,
+    "half-width": True, MEDIAN: True, "AURC": True, "Brier, presence": True,
 }  # fmt: skip
 ASKED: dict[str, dict[str, float]] = {
     "GED^2": {"at_most": 0.195}, "matched IoU": {"at_least": 0.61},
@@ -80,14 +86,14 @@ class Scores(NamedTuple):
         return Scores(values, *(part[chosen] for part in self[1:]))
 
 
-def run(quick: bool, name: str) -> Result:
+def run(quick: bool, name: str, out: Path = Path("benchmarks/results")) -> Result:
     recipe, net = RECIPES[name], load_net(name)
     from_head, unseen = (recipe.cases(collections(), part) for part in ("head", "validation"))
     learned = cases_of(net, few(from_head, 1, QUICK_PATIENTS) if quick else from_head)
     judged = cases_of(net, few(unseen, *((1, QUICK_TESTED) if quick else (SLICES, None))))
-    cases, steps = (list(learned), list(judged)), QUICK_STEPS if quick else recipe.head.steps
+    cases, steps = (list(learned), list(judged)), QUICK_STEPS if quick else STEPS
     measured = [one for method in METHODS for one in measure(method, *cases, name, steps)]
-    return result_of(measured, *cases, name, steps)
+    return result_of(measured, *cases, name, steps, out)
 
 
 class Measured(NamedTuple):
@@ -112,9 +118,9 @@ def measure(
 
 def result_of(
     measured: Sequence[Measured], learned: Sequence[Case], judged: Sequence[Case], name: str,
-    steps: int,
+    steps: int, out: Path,
 ) -> Result:  # fmt: skip
-    """The table of all peers."""
+    """The table of all peers, and its figure in the folder of results."""
     found = {one.name: one.scores for one in measured}
     seconds = {one.name: one.seconds for one in measured}
     several = len(judged[0].masks) > 1
@@ -136,7 +142,15 @@ def result_of(
         | ({"s for 100 samples": f"{seconds[peer]:.3f}"} if stratum == "all" else {})
         for stratum, table in tables.items() for peer in table
     ]  # fmt: skip
-    notes = notes_of(tables, learned, judged, steps, RECIPES[name].head.batch)
+    head = RECIPES[name].head
+    points = {
+        peer: {c: Point(cell.value, cell.error) for c, cell in row.items()}
+        for peer, row in tables["all"].items()
+    }  # fmt: skip
+    figure = plot_peers(list(points), points, HEAD, judged[0].grid.unit)
+    save_figure(figure, out / f"uncertainty-{name}.pdf")
+    save_figure(figure, out / f"uncertainty-{name}.png")
+    notes = notes_of(tables, learned, judged, steps, head.steps, head.batch)
     return Result(f"Uncertainty of peers on one network: {name}", rows, notes, details)
 
 
@@ -286,12 +300,14 @@ def columns_of(
     off = np.stack([np.bincount(whose, column, count) for column in scores.off.T], axis=1)
     pixels = np.bincount(whose, scores.count, count)
     found["ECE"] = np.abs(weights @ off).sum(axis=1) / (weights @ pixels)
+    repeated = [times[whose] for times in weights]
+    found[MEDIAN] = np.array(
+        [np.nanmedian(np.repeat(scores.values["half-width"], times)) for times in repeated]
+    )
     found["AURC"] = np.array(
         [
-            risk_coverage(
-                np.repeat(scores.loss, times[whose]), np.repeat(scores.sure, times[whose])
-            ).aurc
-            for times in weights
+            risk_coverage(np.repeat(scores.loss, times), np.repeat(scores.sure, times)).aurc
+            for times in repeated
         ]
     )
     return found
@@ -313,11 +329,11 @@ def rows_of(
     rows.append(Row(f"{HEAD}: 100 samples", seconds[HEAD], "s", at_most=SECONDS))
     control = whole[PIXELS]
     rows += [
-        Row(f"{PIXELS}: GED^2 (must be worse than the contour head's)", control["GED^2"].value,
-            at_least=whole[HEAD]["GED^2"].value),
-        Row(f"{PIXELS}: surface Dice of samples (must be worse)",
+        Row(f"{PIXELS}: GED^2 (must be worse than level sets of the same probabilities)",
+            control["GED^2"].value, at_least=whole[LEVELS]["GED^2"].value),
+        Row(f"{PIXELS}: surface Dice of samples (must be worse than theirs)",
             control["surface Dice of samples"].value,
-            at_most=whole[HEAD]["surface Dice of samples"].value),
+            at_most=whole[LEVELS]["surface Dice of samples"].value),
         Row(f"{PLAIN}: coverage (must be nil)", whole[PLAIN]["coverage"].value, at_most=0.02),
     ]  # fmt: skip
     return rows
@@ -325,14 +341,15 @@ def rows_of(
 
 def notes_of(
     tables: dict[str, dict[str, dict[str, Cell]]],
-    learned: Sequence[Case], judged: Sequence[Case], steps: int, batch: int,
+    learned: Sequence[Case], judged: Sequence[Case], steps: int, own: int, batch: int,
 ) -> list[str]:  # fmt: skip
     count = [len({case.patient for case in part}) for part in (learned, judged)]
     unit = judged[0].grid.unit
     notes = [
         f"Learned from {len(learned)} slices of {count[0]} patients, judged on {len(judged)} of "
         f"{count[1]} others; neither part was seen by the U-Net, whose maps are frozen. Peers that "
-        f"learn have {steps} steps of {batch} slices, as many as the contour head.",
+        f"learn have {steps} steps of {batch} slices; the contour head, as shipped, has had "
+        f"{own}, and its margin heads beside it.",
         f"Means over cases ± standard errors by bootstrap over patients ({RESAMPLES}). A star: the "
         f"95% interval of the paired difference from the contour head is without 0.",
         f"Of {SAMPLES} samples; representatives are the {SAMPLES} of {DRAWS} samples that are "
@@ -352,7 +369,7 @@ def notes_of(
 def lead_note(name: str, less: bool, table: dict[str, dict[str, Cell]]) -> list[str]:
     """Who is ahead of the contour head in a column, if anybody is; a band is no better for being
     narrower, nor for holding more, alone."""
-    if name in ("coverage", "half-width"):
+    if name in ("coverage", "half-width", MEDIAN):
         return []
     sign = 1 if less else -1
     mine = table[HEAD][name]

@@ -172,10 +172,9 @@ def test_independent_pixels_look_like_no_contour():
     rng = np.random.default_rng(0)
     many = speckle.samples(rng, 4000)
     np.testing.assert_allclose(many.mean(axis=0), probability, atol=4 * 0.5 / math.sqrt(4000))
-    readers = LevelSets(probability).samples(rng, 4)
-    assert ged_squared(speckle.samples(rng, 64), readers) > ged_squared(
-        sets.samples(rng, 64), readers
-    )
+    readers = sets.samples(rng, 64)
+    mine, theirs = (ged_squared(one.samples(rng, 64), readers) for one in (speckle, sets))
+    assert mine > theirs + 0.01
     empty = Speckle(np.full((2, 2), 0.1))
     assert empty.presence == pytest.approx(1 - 0.9**4)
 
@@ -218,7 +217,7 @@ def test_the_loss_of_correlated_logits_is_the_log_of_a_mean_likelihood():
     graph, state = made(2 + RANK)
     model = nnx.merge(graph, state)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 4, 4, 5)).astype(np.float32)
+    x = jnp.asarray(rng.standard_normal((2, 4, 4, 5)), jnp.float32)
     mask = (rng.random((2, 4, 4)) < 0.5).astype(np.float32)
     found = float(stochastic_loss(model, Batch(x, mask, np.uint32(7))))
     law = Normal(*map(np.asarray, normal_of(model(x))))

@@ -25,8 +25,9 @@ from benchmarks.uncertainty import (
 def scores(values: np.ndarray, seed: int = 0) -> Scores:
     rng = np.random.default_rng(seed)
     count = len(values)
-    off = rng.standard_normal((count, BINS))
-    return Scores({"GED^2": values}, off, np.full(count, 50.0), values, rng.random(count))
+    off, sure = rng.standard_normal((count, BINS)), rng.random(count)
+    both = {"GED^2": values, "half-width": values}
+    return Scores(both, off, np.full(count, 50.0), values, sure)
 
 
 def test_differences_are_paired_by_patient():
@@ -56,11 +57,14 @@ def test_pooled_columns_are_the_packages_own():
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     off = np.stack([np.bincount(place[k::6], (p - y)[k::6], BINS) for k in range(6)])
     values = rng.random(6)
-    one = Scores({"GED^2": values}, off, np.full(6, 100.0), values, np.arange(6.0))
+    one = Scores(
+        {"GED^2": values, "half-width": values}, off, np.full(6, 100.0), values, np.arange(6.0)
+    )
     weights = np.array([[1, 1, 1], [2, 0, 1]])
     found = columns_of(one, np.array([0, 0, 1, 1, 2, 2]), weights)
     assert found["ECE"][0] == pytest.approx(voxel_scores(p, y).ece)
     assert found["AURC"][0] == pytest.approx(risk_coverage(values, np.arange(6.0)).aurc)
+    assert found["half-width, median"][0] == pytest.approx(np.median(values))
     assert found["GED^2"][1] == pytest.approx((2 * values[:2].sum() + values[4:].sum()) / 6)
 
 
