@@ -147,7 +147,7 @@ def result_of(
         peer: {c: Point(cell.value, cell.error) for c, cell in row.items()}
         for peer, row in tables["all"].items()
     }  # fmt: skip
-    figure = plot_peers(list(points), points, HEAD, judged[0].grid.unit)
+    figure = plot_peers(list(points), points, HEAD, judged[0].grid.unit, (PIXELS, PLAIN))
     save_figure(figure, out / f"uncertainty-{name}.pdf")
     save_figure(figure, out / f"uncertainty-{name}.png")
     notes = notes_of(tables, learned, judged, steps, head.steps, head.batch)
@@ -320,6 +320,8 @@ def rows_of(
     whole, rows = tables["all"], []
     for name in COLUMNS:
         for stratum, table in tables.items():
+            if stratum != "all" and name not in ASKED:
+                continue
             where = "" if stratum == "all" else f", {stratum}"
             cell = table[HEAD][name]
             asked: dict[str, Any] = ASKED.get(name, {}) if several and not where else {}
@@ -327,13 +329,16 @@ def rows_of(
                 Row(f"{HEAD}: {name}{where}", cell.value, note=f"± {cell.error:.3f}", **asked)
             )
     rows.append(Row(f"{HEAD}: 100 samples", seconds[HEAD], "s", at_most=SECONDS))
-    control = whole[PIXELS]
+    control, sets = whole[PIXELS], whole[LEVELS]
     rows += [
-        Row(f"{PIXELS}: GED^2 (must be worse than level sets of the same probabilities)",
-            control["GED^2"].value, at_least=whole[LEVELS]["GED^2"].value),
-        Row(f"{PIXELS}: surface Dice of samples (must be worse than theirs)",
+        Row(f"{PIXELS}: half-width, median (must be wider than the contour head's)",
+            control[MEDIAN].value, at_least=whole[HEAD][MEDIAN].value),
+        Row(f"{PIXELS}: surface Dice of samples (must be worse than of level sets of the same map)",
             control["surface Dice of samples"].value,
-            at_most=whole[LEVELS]["surface Dice of samples"].value),
+            at_most=sets["surface Dice of samples"].value),
+        Row(f"{PIXELS}: GED^2{' (must be worse than theirs)' if several else ''}",
+            control["GED^2"].value, note=f"theirs is {sets['GED^2'].words}",
+            at_least=sets["GED^2"].value if several else None),
         Row(f"{PLAIN}: coverage (must be nil)", whole[PLAIN]["coverage"].value, at_most=0.02),
     ]  # fmt: skip
     return rows
@@ -367,15 +372,15 @@ def notes_of(
 
 
 def lead_note(name: str, less: bool, table: dict[str, dict[str, Cell]]) -> list[str]:
-    """Who is ahead of the contour head in a column, if anybody is; a band is no better for being
-    narrower, nor for holding more, alone."""
+    """Who is ahead of the contour head in a column, if anybody is, controls aside; a band is no
+    better for being narrower, nor for holding more, alone."""
     if name in ("coverage", "half-width", MEDIAN):
         return []
     sign = 1 if less else -1
     mine = table[HEAD][name]
     ahead = sorted(
         (sign * cells[name].value, peer) for peer, cells in table.items()
-        if sign * cells[name].value < sign * mine.value
+        if sign * cells[name].value < sign * mine.value and peer not in (PIXELS, PLAIN)
     )  # fmt: skip
     if not ahead:
         return []

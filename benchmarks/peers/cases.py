@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
     @property
     def drew(self) -> Bool[np.ndarray, " reader"]:
-        return self.masks.any(axis=(1, 2))
+        return np.asarray(self.masks.any(axis=(1, 2)))
 
 
 def cases_of(net: Net, drawn: Iterable[Drawn]) -> Iterator[Case]:

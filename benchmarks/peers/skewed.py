@@ -95,7 +95,8 @@ def skew_loss(head: SkewHead, batch: Unrolled) -> Array:
     """Minus the log-likelihood a reader and ray, plus the cross-entropy of presence."""
     law = head(jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.log_radius))
     drew, presence = jnp.asarray(batch.drew), jnp.asarray(batch.presence)
-    rays = Skewed(*(part[:, None] for part in law[:3]), law.presence)
+    location, scale, shape = (part[:, None] for part in law[:3])
+    rays = Skewed(location, scale, shape, law.presence)
     each = log_density(rays, jnp.asarray(batch.edges)).mean(axis=-1)
     fit = jnp.sum(jnp.where(drew > 0, each, 0.0)) / jnp.maximum(drew.sum(), 1.0)
     return jnp.mean(jax.nn.softplus(law.presence) - presence * law.presence) - fit
