@@ -373,15 +373,16 @@ def notes_of(
 
 
 def lead_note(name: str, less: bool, table: dict[str, dict[str, Cell]]) -> list[str]:
-    """Who is ahead of the contour head in a column, if anybody is, controls aside; a band is no
-    better for being narrower, nor for holding more, alone."""
+    """Who is ahead of the contour head in a column, as it is printed, if anybody is, controls aside;
+    a band is no better for being narrower, nor for holding more, alone."""
     if name in ("coverage", "half-width", MEDIAN):
         return []
     sign = 1 if less else -1
     mine = table[HEAD][name]
     ahead = sorted(
         (sign * cells[name].value, peer) for peer, cells in table.items()
-        if sign * cells[name].value < sign * mine.value and peer not in (PIXELS, PLAIN)
+        if sign * round(cells[name].value, 3) < sign * round(mine.value, 3)
+        and peer not in (PIXELS, PLAIN)
     )  # fmt: skip
     if not ahead:
         return []

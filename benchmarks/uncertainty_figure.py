@@ -61,7 +61,7 @@ def plot_peers(
             ax.set_xlim(low, high)
             ax.set_title(title + f", {unit}" * (name == WIDE), fontsize=7.0,
                          fontweight="normal", loc="center")  # fmt: skip
-            ax.locator_params(axis="x", nbins=3)
+            ax.locator_params(axis="x", nbins=2)
             ax.tick_params(axis="x", labelsize=6.5)
             ax.tick_params(axis="y", length=0, labelsize=7.0)
             ax.grid(axis="y", lw=0.3, alpha=0.4)
