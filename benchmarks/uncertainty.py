@@ -373,8 +373,10 @@ def notes_of(
 
 
 def lead_note(name: str, less: bool, table: dict[str, dict[str, Cell]]) -> list[str]:
-    """Who is ahead of the contour head in a column, as it is printed, if anybody is, controls aside;
-    a band is no better for being narrower, nor for holding more, alone."""
+    """Who is ahead of the contour head in a column as it is printed, controls aside, if anybody.
+
+    A band is no better for being narrower, nor for holding more, alone.
+    """
     if name in ("coverage", "half-width", MEDIAN):
         return []
     sign = 1 if less else -1
