@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from matplotlib.ticker import MaxNLocator
+
 from aistat_jax.views.style import ESTIMATE, OUTLINE, new_figure, style
 
 FAINT = "#808080"
@@ -61,7 +63,8 @@ def plot_peers(
             ax.set_xlim(low, high)
             ax.set_title(title + f", {unit}" * (name == WIDE), fontsize=7.0,
                          fontweight="normal", loc="center")  # fmt: skip
-            ax.locator_params(axis="x", nbins=2)
+            ticks = [x for x in MaxNLocator(2).tick_values(low, high) if low <= x <= high]
+            ax.set_xticks(ticks[:: max(1, len(ticks) - 1)])  # the first and the last: labels touch
             ax.tick_params(axis="x", labelsize=6.5)
             ax.tick_params(axis="y", length=0, labelsize=7.0)
             ax.grid(axis="y", lw=0.3, alpha=0.4)
