@@ -23,7 +23,7 @@ NAMES = (
     "fusion:phantoms", "fusion:controls", "fusion:patients",
     "surface_bands:bands", "surface_bands:gestures", "surface_bands:tolerances",
     "real_pet:slices", "real_pet:chosen", "real_pet:told", "real_pet:corrected",
-    "real_pet:expert corrected", "edges", "raters", "reading",
+    "real_pet:expert corrected", "edges", "raters", "reading", "distances",
     "shift:lesion-pet-2d", "shift:lesion-pet-3d", "shift:nodule-ct-2d", "shift:phantom-petct-2d",
     "shipped:phantom-petct-2d", "shipped:lesion-pet-2d", "shipped:nodule-ct-2d", "browser",
     "cohort:throughput", "cohort:scale", "cohort:damaged", "cohort:killed", "backbones",

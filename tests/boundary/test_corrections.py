@@ -90,7 +90,7 @@ def test_a_correction_draws_the_contour_to_what_was_drawn():
     middle = np.array([52.0, 60.0, 30.0])
     image = image_of_balls([Ball(tuple(middle), 20.0, 8.0)], seed=0)
     away = image.primary.grid.points() - middle
-    stretched = np.where(away[..., 0] > 0, 28.0, 20.0)
+    stretched = np.where(away[..., 0] > 0, 34.0, 20.0)
     mask = np.square(away / np.stack([stretched, *2 * [np.full_like(stretched, 20.0)]], -1))
     mask = mask.sum(axis=-1) <= 1.0
     contoured = partial(

@@ -337,25 +337,6 @@ def test_drawn_organs_have_the_numbers_of_surface_distance(theirs, data_root):
         compared_with(theirs, mask[..., k], moved[..., k], spacing[:2])
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_two_balls_in_256_voxels_take_a_fifth_of_the_time(theirs):
-    """In seconds of the processor, the tables made beforehand."""
-    import time
-
-    index = np.stack(np.indices((256,) * 3), -1).astype(np.float32)
-    a = np.linalg.norm(index - 128, axis=-1) < 100
-    b = np.linalg.norm(index - np.float32([131, 133, 130]), axis=-1) < 101
-    surface_distances(a[::16, ::16, ::16], b[::16, ::16, ::16], (1.0, 1.0, 1.0))
-    start = time.process_time()
-    ours = surface_distances(a, b, (1.0, 1.0, 1.0))
-    between = time.process_time()
-    known = theirs.compute_surface_distances(a, b, (1.0, 1.0, 1.0))
-    end = time.process_time()
-    assert ours.hd95 == pytest.approx(theirs.compute_robust_hausdorff(known, 95))
-    assert 5 * (between - start) < end - between
-
-
 # ---- meshes, and the path that is left to draw
 
 
