@@ -20,12 +20,13 @@ import numpy as np
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.hints import ROUGH
+from aistat_jax.boundary.meant import largest
 from aistat_jax.case import Case
 from aistat_jax.space.mesh import surface_from_mask
 from aistat_jax.uncertainty.contour import estimate_volume
 from aistat_jax.uncertainty.overlap import dice
 from benchmarks._table import Result, Row
-from benchmarks.edges import WITHIN, departures_from_star, edge_of, largest, scale_of
+from benchmarks.edges import WITHIN, departures_from_star, edge_of, scale_of
 
 COUNT, POOR = 3, 0.5
 AFTER = tuple(f"Dice after {n}" for n in range(COUNT + 1))

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, optimize, stats
+from scipy import optimize, stats
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool, Float
 from aistat_jax.boundary.finders import find_targets
 from aistat_jax.boundary.hints import ROUGH
+from aistat_jax.boundary.meant import largest
 from aistat_jax.boundary.prior import REACH, Prior
 from aistat_jax.io.nifti import read_image, read_mask
 from aistat_jax.space.chart import Chart, linked, unlinked
@@ -52,13 +53,6 @@ def departures(folder: Path) -> dict[int, Float[np.ndarray, " point"]]:
     return found
 
 
-def largest(mask: Bool[np.ndarray, "*grid"]) -> Bool[np.ndarray, "*grid"]:
-    """The largest component of a mask."""
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    ndimage.label(mask, output=labels)
-    return np.asarray(labels == 1 + np.bincount(labels.ravel())[1:].argmax())
-
-
 def edge_of(mask: Bool[np.ndarray, "i j k"], grid: Grid, flat: bool) -> Float[np.ndarray, "face 3"]:
     """Middles of the faces between voxels of a mask and others, in patient coordinates.
 
@@ -75,8 +69,8 @@ def edge_of(mask: Bool[np.ndarray, "i j k"], grid: Grid, flat: bool) -> Float[np
 def _only(mask: np.ndarray, k: int) -> np.ndarray:
     """The largest component of one slice."""
     one = np.zeros_like(mask)
-    one[:, :, k] = largest(mask[:, :, k])
-    return one
+    one[:, :, k] = mask[:, :, k]
+    return largest(one)
 
 
 def _away(image: Any, mask: np.ndarray, dims: int) -> np.ndarray | None:

@@ -19,8 +19,7 @@ from aistat_jax.nets.edge_law import RAYS, Edge, median
 from aistat_jax.nets.edges import edge_at
 from aistat_jax.nets.head_training import HeadSettings
 from aistat_jax.uncertainty.bands import simultaneous_band
-from aistat_jax.uncertainty.probability import draw_masks, probability_map, sample_masks
-from aistat_jax.uncertainty.representatives import representatives
+from aistat_jax.uncertainty.probability import probability_map, sample_masks
 from benchmarks.peers import DRAWS, LEVEL, Band
 from benchmarks.peers.cases import Case
 
@@ -49,13 +48,6 @@ class HeadClaim:
 
     def samples(self, rng: np.random.Generator, count: int) -> Bool[np.ndarray, "count i j"]:
         return sample_masks(self.posterior, count, seed=int(rng.integers(2**31)))
-
-    def representatives(self, count: int) -> Bool[np.ndarray, "count i j"]:
-        few = representatives(self.posterior, count)
-        chosen = np.zeros((count, *self.case.log_odds.shape), bool)
-        there = round(few.presence * count)
-        chosen[:there] = draw_masks(few)[:there]
-        return chosen
 
     @property
     def probability(self) -> Float[np.ndarray, "i j"]:

@@ -281,6 +281,13 @@ class Normal(NamedTuple):
         common = (self.factor * waves[..., None, None, :]).sum(axis=-1)
         return self.mean + common + self.variance**0.5 * noise
 
+    def draws(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, "count i j"]:
+        """Of one case."""
+        waves = rng.standard_normal((count, self.factor.shape[-1]), np.float32)
+        noise = rng.standard_normal((count, *self.mean.shape), np.float32)
+        common = np.moveaxis(self.factor @ waves.T, -1, 0)
+        return self.mean + common + np.sqrt(self.variance) * noise
+
 
 def normal_of(numbers: Array) -> Normal:
     """From the outputs of layers (*batch, i, j, 2 + RANK).
@@ -293,51 +300,15 @@ def normal_of(numbers: Array) -> Normal:
 
 
 @dataclass(frozen=True, eq=False)
-class Correlated:
-    """Samples of the logits, cut at 0."""
-
-    law: Normal
-
-    def logits(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, "count i j"]:
-        mean, variance, factor = self.law
-        waves = rng.standard_normal((count, factor.shape[-1]), np.float32)
-        noise = rng.standard_normal((count, *mean.shape), np.float32)
-        return mean + np.moveaxis(factor @ waves.T, -1, 0) + np.sqrt(variance) * noise
-
-    def samples(self, rng: np.random.Generator, count: int) -> Bool[np.ndarray, "count i j"]:
-        return self.logits(rng, count) > 0
-
-    @cached_property
-    def many(self) -> Float[np.ndarray, "draw i j"]:
-        return self.logits(np.random.default_rng(0), DRAWS)
-
-    @cached_property
-    def probability(self) -> Float[np.ndarray, "i j"]:
-        return np.asarray(_sigmoid(self.many).mean(axis=0), float)
-
-    @property
-    def presence(self) -> float:
-        return float((self.many > 0).any(axis=(1, 2)).mean())
-
-    @property
-    def middle(self) -> Bool[np.ndarray, "i j"]:
-        return given_something(self.probability, self.presence)
-
-    @property
-    def band(self) -> Band:
-        return band_of_levels(self.probability, self.many > 0)
-
-
-@dataclass(frozen=True, eq=False)
 class StochasticFitted:
     graph: Any
     state: Any
     name: str = "stochastic segmentation network"
 
-    def at(self, case: Case) -> Correlated:
+    def at(self, case: Case) -> Voices:
         x = jnp.asarray(inputs_of(case), jnp.float32)
         law = normal_of(applied(self.graph, self.state, x, False))
-        return Correlated(Normal(*map(np.asarray, law)))
+        return Voices(Normal(*map(np.asarray, law)).draws, levels=False)
 
 
 class Stochastic:

@@ -24,7 +24,6 @@ from benchmarks.peers.layers import (
     RATE,
     WIDTH,
     Batch,
-    Correlated,
     Dropped,
     LastLayers,
     Members,
@@ -204,7 +203,7 @@ def test_correlated_logits_have_the_covariance_of_their_factor():
         rng.uniform(0.2, 0.5, (2, 3)).astype(np.float32),
         rng.standard_normal((2, 3, 4)).astype(np.float32),
     )
-    draws = Correlated(law).logits(rng, 60_000).reshape(-1, 6)
+    draws = law.draws(rng, 60_000).reshape(-1, 6)
     factor = law.factor.reshape(6, 4)
     expected = factor @ factor.T + np.diag(law.variance.ravel())
     np.testing.assert_allclose(draws.mean(axis=0), law.mean.ravel(), atol=0.06)
