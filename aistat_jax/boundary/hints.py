@@ -81,16 +81,8 @@ class Hints:
                 log += np.where(held == meant, np.log1p(-SLIP), np.log(SLIP))
                 beside = np.array([_held(masks, place + step) for step in _BESIDE])
                 obeys &= beside.any(axis=0) if meant else ~held
-        dims = 2 if grid.shape[2] == 1 else 3
-        content = masks.sum(axis=(1, 2, 3)) * np.prod(grid.spacing[:dims])
-        radius = (content / np.pi) ** 0.5 if dims == 2 else (0.75 * content / np.pi) ** (1 / 3)
-        scale = np.hypot(EDGE_SD[grid.unit], ROUGH[dims] * radius)
-        for place in voxels(self.edge, grid) - start:
-            away = np.array([
-                _from_surface(mask, place, grid, FARTHEST * sd)
-                for mask, sd in zip(masks, scale, strict=True)
-            ])  # fmt: skip
-            log -= 1.5 * np.log(2 + (away / scale) ** 2) + np.log(scale)
+        if len(self.edge):
+            log += self._near(masks, start, grid)
         if self.box is not None:
             within = in_box(self.box, grid, box)
             whole = masks.sum(axis=(1, 2, 3))
@@ -100,6 +92,22 @@ class Hints:
             log += _size_prior(masks, grid.spacing, sides)
             obeys &= beyond <= BOX_OUT
         return log, obeys
+
+    def _near(
+        self, masks: Bool[np.ndarray, "reading i j k"], start: Int[np.ndarray, "3"], grid: Grid
+    ) -> Float[np.ndarray, " reading"]:
+        """Log density, but for a constant, of the points on the edge about regions' surfaces."""
+        dims = 2 if grid.shape[2] == 1 else 3
+        content = masks.sum(axis=(1, 2, 3)) * np.prod(grid.spacing[:dims])
+        radius = (content / np.pi) ** 0.5 if dims == 2 else (0.75 * content / np.pi) ** (1 / 3)
+        scale, log = np.hypot(EDGE_SD[grid.unit], ROUGH[dims] * radius), np.zeros(len(masks))
+        for place in voxels(self.edge, grid) - start:
+            away = np.array([
+                _from_surface(mask, place, grid, FARTHEST * sd)
+                for mask, sd in zip(masks, scale, strict=True)
+            ])  # fmt: skip
+            log -= 1.5 * np.log(2 + (away / scale) ** 2) + np.log(scale)
+        return log
 
     def asked(self) -> str:
         """What a region has to hold and to leave out, in words."""
