@@ -85,6 +85,20 @@ def test_a_drag_places_a_target_that_is_corrected_saved_and_removed(explorer, tm
         target_removed(explorer.session, 0)
 
 
+def test_a_quick_drag_of_which_no_move_was_heard_ends_where_it_is_let_go(explorer):
+    g, axes = explorer.gestures, explorer.scene.panel.axes
+    explorer.controls.mode.value = "zoom"
+    g.press(event(explorer, (70.0, 54.0)))
+    g.release(event(explorer, (86.0, 70.0)))
+    np.testing.assert_allclose(sorted(axes.get_xlim()), (70.0, 86.0), atol=2.0)
+    explorer.look_closer(None)
+    explorer.controls.mode.value = "place"
+    g.press(event(explorer, (78.0, 62.0)))
+    g.release(event(explorer, (78.0, 74.5)))
+    explorer.desk.queue.join()
+    assert explorer.session.placed[0].radius == pytest.approx(12.5)
+
+
 def test_a_target_is_placed_without_a_mouse(explorer):
     explorer.gestures.key(SimpleNamespace(key="d"))
     assert explorer.controls.mode.value == "place"

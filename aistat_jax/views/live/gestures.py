@@ -132,6 +132,9 @@ class Gestures:
     def release(self, event: Any) -> Any:
         e, held, box, ball = self.explorer, self._held, self._box, self._ball
         self._held, self._box, self._pulled, self._ball = None, False, False, False
+        if (held or box or ball) and e.scene.panel_at(event.inaxes) == self._panel:
+            # Browsers hold moves back and leave some out: a quick drag ends where it is let go.
+            self._to = (float(event.xdata), float(event.ydata))
         panel = e.scene.panels[self._panel]
         place = panel.axes.transData.transform
         far = np.linalg.norm(place(self._to) - place(self._from)) > STILL
