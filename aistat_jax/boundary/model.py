@@ -117,6 +117,11 @@ class BoundaryModel:
         taper = self.target.taper
         return 0.0 if taper is None else 0.5 * taper.bend_sd * max(heights, default=0.0)
 
+    @property
+    def has_seen_nothing(self) -> bool:
+        """Whether it is known that the posterior is the prior, which can be drawn from as it is."""
+        return not self.data.terms and self.program is boundary_program
+
     def __call__(self) -> None:
         """The NumPyro model itself, ready for any NumPyro kernel."""
         self.program(self.data)

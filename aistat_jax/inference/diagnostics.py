@@ -78,8 +78,8 @@ def weight_diagnostics(khat: float, ess: float, radii: np.ndarray, chart: Chart)
 
 
 def trustworthy(found: Diagnostics, draws: int) -> bool:
-    """Whether importance weights are good enough to keep, whatever else is the matter."""
-    fits = found.khat is not None and found.khat <= KHAT_LIMIT
+    """Whether weights, if there are any, are good enough to keep, whatever else is the matter."""
+    fits = found.rhat_max is None if found.khat is None else found.khat <= KHAT_LIMIT
     return fits and found.ess_min >= WEIGHT_SHARE * draws
 
 

@@ -15,6 +15,7 @@ from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import (
     KHAT_LIMIT,
     chain_diagnostics,
+    chart_reasons,
     mixed,
     trustworthy,
     weight_diagnostics,
@@ -26,6 +27,7 @@ from aistat_jax.inference.log_density import log_density
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.prior import prior_draws
 from aistat_jax.inference.smc import smc_populations
 
 # Fewer particles than this do not tell a covariance.
@@ -55,7 +57,8 @@ class Laplace:
     Where khat exceeds 0.7, or the weights leave under a tenth of the draws, then, unless `fallback`
     is False, the expansion is made anew: where those weights lie, and then where particles (SMC)
     find the posterior. If that does not do, `chains` of NUTS (for surfaces and hard steps, of SMC)
-    take over, which the diagnostics say.
+    take over, which the diagnostics say. What has seen no evidence is drawn from its prior as it
+    is: weights would say little of heavy tails.
     """
 
     fallback: bool = True
@@ -67,6 +70,8 @@ class Laplace:
         _check_chains(self.chains)
 
     def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        if model.has_seen_nothing:
+            return by_prior(model, draws=draws, seed=seed)
         posterior = by_laplace(model, draws=draws, seed=seed)
         if not self.fallback or trustworthy(posterior.diagnostics, draws):
             return posterior
@@ -240,6 +245,14 @@ def by_laplace(model: BoundaryModel, *, draws: int, seed: int, look: bool = True
     seconds = time.perf_counter() - start
     believed = evidence if khat <= KHAT_LIMIT else None
     return finished(model, samples, checks, "laplace", seed, seconds, believed, look=look)
+
+
+def by_prior(model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+    """The posterior of a model without evidence: independent draws from its prior, evidence 1."""
+    posterior = prior_draws(model, draws, seed)
+    reasons = tuple(chart_reasons(posterior.radii, model.chart))
+    checks = replace(posterior.diagnostics, converged=not reasons, reasons=reasons)
+    return replace(posterior, diagnostics=checks, log_evidence=0.0, log_evidence_se=0.0)
 
 
 def moved(model: BoundaryModel, posterior: Posterior) -> BoundaryModel:

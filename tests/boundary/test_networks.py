@@ -102,14 +102,20 @@ def test_a_posterior_without_evidence_is_the_law_itself():
     prior = network_prior(a_net(), field, a_target())
     model = aj.boundary_model(a_target(), prior=prior, rays=64, presence=0.6)
     posterior = aj.fit(model, draws=4000)
-    assert posterior.method == "laplace"
+    assert posterior.method == "prior"
     assert posterior.diagnostics.converged
-    assert posterior.presence == 0.6
+    assert (posterior.presence, posterior.log_evidence) == (0.6, 0.0)
     found, wanted = np.log(posterior.draws / 12.0)[:, ::8], drawn_from(edge, 100_000)[:, ::8]
     for level in (0.025, 0.25, 0.5, 0.75, 0.975):
         share = (found < np.quantile(wanted, level, axis=0)).mean(axis=0)
         error = np.sqrt(level * (1 - level) / posterior.diagnostics.ess_min)
         assert np.abs(share - level).max() < 4.5 * error  # 40 looks: false alarm 3e-4
+    far, wanted_far = (np.abs(y - np.median(wanted, axis=0)).max(axis=1) for y in (found, wanted))
+    share = (far < np.quantile(wanted_far, 0.95)).mean()  # what bands of whole boundaries ask for
+    assert abs(share - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 4000)
+    several = aj.fit_many([model, model], draws=100)
+    assert [one.method for one in several] == ["prior", "prior"]
+    assert np.abs(several[0].draws - several[1].draws).min() > 0
     # negative control: a Gaussian with that covariance would have fewer far out
     z = (found - found.mean(axis=0)) / wanted.std(axis=0)
     assert (np.abs(z) > 4).mean() > 3 * 2 * norm.sf(4)
