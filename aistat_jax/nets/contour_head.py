@@ -47,6 +47,7 @@ class ContourHead(nnx.Module):
         self.log_lengthscale = nnx.Param(jnp.log(jnp.float32(LENGTHSCALE)))
         self.log_degrees = nnx.Param(jnp.full(len(FINEST), math.log(DEGREES), jnp.float32))
         self.margin = nnx.Param(jnp.zeros(4, jnp.float32))
+        self.log_scale = nnx.Param(jnp.zeros(len(FINEST), jnp.float32))
 
     def __call__(self, x: Float[Array, "target ray position feature"], log_radius: Array) -> Edge:
         """Shapes: log_radius (target,), of the rough radius in voxels of the working grid."""
@@ -74,6 +75,7 @@ class ContourHead(nnx.Module):
             jnp.exp(self.log_degrees[...]),
             self.presence(whole)[:, 0],
             margin_of(jax.lax.stop_gradient(self.margin[...])),
+            jnp.exp(jax.lax.stop_gradient(self.log_scale[...])),
         )
 
 

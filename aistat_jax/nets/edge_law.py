@@ -4,29 +4,34 @@ With y(a) the log radius at which a reader drew the edge, relative to the target
 
     y = mu + sigma h(Q L (sqrt(w) * z) / sigma),  z ~ N(0, I),  w_g ~ InvGamma(nu_g / 2, nu_g / 2),
 
-    Q L L' Q' = C = Psi diag(S) Psi' + diag(s^2),  Psi = (mean_sd, diag(amplitude) Phi),
+    L = K diag(c),  Q K K' Q' = Psi diag(S) Psi' + diag(s^2),  Psi = (mean_sd, diag(amplitude) Phi),
 
 mu(a), amplitude(a) and s(a) per ray, the spread of the mean per target; Phi and S the functions and
 the spectrum of a Matern process on the circle (space/basis.py) whose lengthscale was learned: an
-error is correlated along the boundary, and larger where the edge is vague. Given w = 1 and h the
-identity it is a Gaussian process with covariance C. But targets differ by more than the head can
-foresee, and one of a size hard to tell may have edges easy to see: size (the mean), form (harmonics
-1 to 5) and detail (finer) have an unknown scale each, w_g, for all of a target's errors of that
+error is correlated along the boundary, and larger where the edge is vague. Given w = c = 1 and h
+the identity it is a Gaussian process with that covariance. But targets differ by more than the head
+can foresee, and one of a size hard to tell may have edges easy to see: size (the mean), form
+(harmonics 1 to 5) and detail (finer) have an unknown scale each, w_g, for all its errors of that
 kind, so that the law is a Student-t process (Shah, Wilson & Ghahramani 2014) in each, its degrees
 of freedom nu_g learned too. Q are the orthonormal Fourier functions on the rays, coarse to fine,
-and L is lower triangular: form is a t given the size, and detail given both.
+and K is lower triangular: form is a t given the size, and detail given both.
 
-h is a margin (space/margin.py), sigma^2 the diagonal of C. The likelihood of whole edges, which a
-head learns by, is about how errors hang together; of how they are spread on any one ray it says
-little, and what it says is not what other patients show. So h is found afterwards, all else held
-fast, from errors on rays alone (`fitted_margin`): the margins are calibrated anew, as Kuleshov,
-Fenner & Ermon 2018 do for single numbers (Accurate uncertainties for deep learning, ICML), and how
-errors hang together stays as it was learned, as by a copula.
+h is a margin (space/margin.py), sigma^2 the diagonal of Q L L' Q'. The likelihood of whole edges,
+which a head learns by, is about how errors hang together; of how they are spread on any one ray it
+says little, and what it says is not what other patients show. So once a head has learned, h is
+found from errors on rays alone, of patients left out: margins are calibrated anew, as Kuleshov,
+Fenner & Ermon 2018 do for single numbers (Accurate uncertainties for deep learning, ICML). What is
+common to a target's errors, c_g and nu_g, is found from whole edges straightened by h, as a copula
+is once margins are known (Joe 1997, Multivariate models and dependence concepts, sec. 10.1): errors
+that are far off on a few rays are the margin's, and said to be a target's own they would make
+bands of whole boundaries far too wide. Each is found in turn until neither moves (`fitted_spread`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +50,9 @@ FINEST = {"size": 0, "form": 5, "detail": RAYS // 2}
 # with tails lighter than a normal's would take scale and tail to infinity together.
 LEAST_FOR_MARGIN, FARTHEST_BEND = 5, 1.0
 MARGIN_SD = 0.3
+# Of its rays a margin is told every so many, for its neighbours say the same; under so many w; and
+# how often it is found in turn with what is common. Between which degrees of freedom are found.
+EVERY, POINTS, ROUNDS, FREEDOM = 4, 128, 3, (1.5, 200.0)
 
 
 def _fourier() -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +71,8 @@ class Edge(NamedTuple):
     """What the head says of targets, in units of log radius relative to the rough radius.
 
     Shapes: mean, noise, amplitude (*batch, ray); mean_sd, presence (*batch,), presence as
-    log-odds; lengthscale () in radians, degrees (scale,) of freedom and margin, the same for all.
+    log-odds; the same for all are lengthscale () in radians, degrees (kind,) of freedom, margin and
+    c as scale, (kind,) or ().
     """
 
     mean: ArrayLike
@@ -74,18 +83,19 @@ class Edge(NamedTuple):
     degrees: ArrayLike
     presence: ArrayLike
     margin: Margin = Margin()
+    scale: ArrayLike = 1.0
 
     def at(self, index: Any) -> Edge:
         """The edges of some of the targets; what all share stays as it is."""
-        shared = {"lengthscale", "degrees", "margin"}
+        shared = {"lengthscale", "degrees", "margin", "scale"}
         parts = self._asdict().items()
         return Edge(**{name: part if name in shared else part[index] for name, part in parts})
 
 
 def covariance(edge: Edge) -> Float[Array, "*batch ray ray"]:
-    """C, the covariance of v, the errors in log radius before they are bent, given that w = 1."""
-    waves, noise = _waves(edge), jnp.square(jnp.asarray(edge.noise))[..., None] * jnp.eye(RAYS)
-    return jnp.einsum("...rk,...sk->...rs", waves, waves) + noise
+    """Q L L' Q', of the errors in log radius before they are bent, given that w = 1."""
+    on_rays = jnp.asarray(FOURIER) @ spread(edge)
+    return jnp.einsum("...rk,...sk->...rs", on_rays, on_rays)
 
 
 def _waves(edge: Edge) -> Float[Array, "*batch ray basis"]:
@@ -100,10 +110,13 @@ def _waves(edge: Edge) -> Float[Array, "*batch ray basis"]:
     return scale * functions * jnp.sqrt(jnp.where(constant, 1.0, spectrum))
 
 
-def spread(edge: Edge) -> Float[Array, "*batch ray ray"]:
+def spread(edge: Edge) -> Float[Array, "*batch basis basis"]:
     """L: what w and z make of the Fourier coefficients Q'(y - mu), coarse to fine."""
-    fourier = jnp.asarray(FOURIER)
-    return jnp.linalg.cholesky(fourier.T @ covariance(edge) @ fourier)
+    waves, fourier = _waves(edge), jnp.asarray(FOURIER)
+    noise = jnp.square(jnp.asarray(edge.noise))[..., None] * jnp.eye(RAYS)
+    whole = jnp.einsum("...rk,...sk->...rs", waves, waves) + noise
+    scale = jnp.broadcast_to(jnp.asarray(edge.scale), (len(FINEST),))
+    return jnp.linalg.cholesky(fourier.T @ whole @ fourier) * scale[SCALE]
 
 
 def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, "*batch"]:
@@ -115,7 +128,7 @@ def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, 
     # The inverse factor serves all readers of a target at once, where a solve would repeat it.
     identity = jnp.broadcast_to(jnp.eye(RAYS), factor.shape)
     inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
-    sd = _sd(edge)
+    sd = _sd(factor)
     standard, log_slope = edge.margin.straighten((jnp.asarray(y) - edge.mean) / sd)
     whitened = jnp.einsum("...kl,...l->...k", inverse, (sd * standard) @ jnp.asarray(FOURIER))
     diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
@@ -128,16 +141,15 @@ def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, 
 
 def median(edge: Edge) -> Float[np.ndarray, "*batch ray"]:
     """The log radius that the edge is as likely beyond as within, on every ray."""
-    return np.asarray(edge.mean + _sd(edge) * edge.margin.bend(jnp.zeros(())))
+    return np.asarray(edge.mean + _sd(spread(edge)) * edge.margin.bend(jnp.zeros(())))
 
 
-def _sd(edge: Edge) -> Float[Array, "*batch ray"]:
-    """The root of the diagonal of C."""
-    waves = _waves(edge)
-    return jnp.sqrt(jnp.sum(jnp.square(waves), axis=-1) + jnp.square(jnp.asarray(edge.noise)))
+def _sd(factor: Float[ArrayLike, "*batch basis basis"]) -> Float[Array, "*batch ray"]:
+    """sigma, of L."""
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.asarray(FOURIER) @ factor), axis=-1))
 
 
-def _log_t(square: Array, count: int, degrees: Array) -> Array:
+def _log_t(square: Array, count: int | Array, degrees: Array) -> Array:
     """Log density of a standard multivariate t at a point with that squared length."""
     return (
         gammaln(0.5 * (degrees + count))
@@ -160,62 +172,136 @@ def within(
     """
     from scipy.special import ndtr
 
-    standard, _ = edge.margin.straighten((np.asarray(y) - edge.mean) / _sd(edge))
-    error, parts = np.abs(np.asarray(standard, np.float64)), _parts(edge)
+    factor = spread(edge)
+    standard, _ = edge.margin.straighten((np.asarray(y) - edge.mean) / _sd(factor))
+    error, parts = np.abs(np.asarray(standard, np.float64)), _parts(_on_rays(factor))
     content = np.zeros(error.shape)
-    inflation = _inflation(edge, 1024)
+    inflation = _inflation(edge.degrees, 1024)
     for w in inflation:
         content += 2 * ndtr(error / np.sqrt(parts @ w)) - 1
     return content <= level * len(inflation)
 
 
-class RayErrors(NamedTuple):
-    """How far off a head is on single rays of edges that were drawn.
+class Errors(NamedTuple):
+    """How far off a head is on edges that were drawn, of patients that it has not learned from.
 
-    Shapes: error (edge, few) in units of its sd; variance (edge, few, point), what it would be
-    under each of some quasi-random w; patient and fold (edge,), whose edge it is and which fold
-    of patients was left out when the head learned.
+    Shapes: error (edge, ray) in units of sigma; parts (edge, ray, kind), the share of its variance
+    that each kind of error has; inverse (edge, basis, ray), what makes sqrt(w) * z of such an error
+    that is not bent; degrees (edge, kind); patient and fold (edge,), whose edge it is and which
+    fold of patients was left out when the head learned.
     """
 
-    error: Float[np.ndarray, "edge few"]
-    variance: Float[np.ndarray, "edge few point"]
+    error: Float[np.ndarray, "edge ray"]
+    parts: Float[np.ndarray, "edge ray kind"]
+    inverse: Float[np.ndarray, "edge basis ray"]
+    degrees: Float[np.ndarray, "edge kind"]
     patient: np.ndarray
     fold: np.ndarray
 
+    def at(self, chosen: Any) -> Errors:
+        return Errors(*(part[chosen] for part in self))
 
-def ray_errors(
+    def under(self, found: Spread) -> Errors:
+        """The same errors in units of what sigma is under other scales, with other degrees."""
+        parts, sigma = self.parts * np.square(found.scale), self.unit(found)
+        return self._replace(
+            error=self.error / sigma,
+            parts=parts / np.square(sigma)[..., None],
+            inverse=self.inverse * (sigma[:, None] / found.scale[SCALE][:, None]),
+            degrees=np.broadcast_to(found.degrees, self.degrees.shape),
+        )
+
+    def unit(self, found: Spread) -> Float[np.ndarray, "edge ray"]:
+        """What sigma is under other scales, in units of what it is."""
+        return np.sqrt(self.parts @ np.square(found.scale))
+
+    @property
+    def few(self) -> tuple[Float[np.ndarray, "edge few"], Float[np.ndarray, "edge few point"]]:
+        """Errors on every few rays, and what their variance is under some quasi-random w."""
+        kinds, which = np.unique(self.degrees, axis=0, return_inverse=True)
+        inflation = np.stack([_inflation(degrees, POINTS) for degrees in kinds]).astype(np.float32)
+        parts = self.parts[:, ::EVERY].astype(np.float32)
+        return self.error[:, ::EVERY], parts @ np.swapaxes(inflation, 1, 2)[which.ravel()]
+
+
+class Spread(NamedTuple):
+    """What is found anew about errors: margin (4,), see `margin_of`; scale and degrees (kind,)."""
+
+    margin: Float[np.ndarray, "4"]
+    scale: Float[np.ndarray, " kind"]
+    degrees: Float[np.ndarray, " kind"]
+
+
+def errors_of(
     edge: Edge, y: Float[ArrayLike, "edge ray"], patient: np.ndarray, fold: int
-) -> RayErrors:
-    """Of edges of these patients, on every fourth ray; its neighbours say the same."""
-    error, few = np.asarray((np.asarray(y) - edge.mean) / _sd(edge)), np.s_[:, ::4]
-    variance = (_parts(edge)[few] @ _inflation(edge, 256).T).astype(np.float32)
-    return RayErrors(error[few], variance, patient, np.full(len(patient), fold))
+) -> Errors:
+    """Of edges of these patients."""
+    factor, degrees = np.asarray(spread(edge), np.float64), np.asarray(edge.degrees, np.float64)
+    error = (np.asarray(y) - np.asarray(edge.mean)) / np.asarray(_sd(factor))
+    waves, here = _on_rays(factor), np.broadcast_to(degrees, (len(error), len(degrees)))
+    inverse = np.linalg.inv(waves).astype(np.float32)
+    return Errors(error, _parts(waves), inverse, here, patient, np.full(len(patient), fold))
 
 
-def fitted_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
-    """The margin (`margin_of`) under which errors on rays are likeliest; none where none pays.
+def fitted_spread(found: Errors) -> Spread | None:
+    """Margin, scales and degrees of freedom under which errors are likeliest; None where none pays.
 
-    By a composite likelihood: rays count as if they were independent (Varin, Reid & Firth 2011, An
-    overview of composite likelihood methods). Fitted without a fold of the patients it must make
-    the rays of that fold likelier, by more than two standard errors over at least LEAST_FOR_MARGIN:
-    of few it is better not to believe it. No number goes further than FARTHEST_BEND.
+    The margin by a composite likelihood: rays count as if they were independent (Varin, Reid &
+    Firth 2011, An overview of composite likelihood methods). Fitted without a fold of the patients
+    it must make the rays of that fold likelier, by more than two standard errors over at least
+    LEAST_FOR_MARGIN: of few it is better not to believe it. No number goes further than
+    FARTHEST_BEND. The level is the margin's to tell: scales have a geometric mean of 1.
     """
     names = np.unique(found.patient)
     if len(names) < LEAST_FOR_MARGIN:
-        return np.zeros(4, np.float32)
+        return None
     gain = np.zeros(len(found.error))
     for k in np.unique(found.fold):
-        out, rest = found.fold == k, found.fold != k
-        there = found.error[out], found.variance[out]
-        numbers = _likeliest_margin(found.error[rest], found.variance[rest])
-        gain[out] = np.mean(_log_density(numbers, *there) - _log_density(np.zeros(4), *there), -1)
+        out = found.at(found.fold == k)
+        new = _likeliest(found.at(found.fold != k))
+        error, variance = out.few
+        unit = out.unit(new)[:, ::EVERY]
+        better = _log_density(new.margin, *out.under(new).few) - np.log(unit)
+        gain[found.fold == k] = np.mean(better - _log_density(np.zeros(4), error, variance), -1)
     each = np.array([gain[found.patient == name].mean() for name in names])
     if not each.mean() > 2 * each.std(ddof=1) / math.sqrt(len(each)):
-        return np.zeros(4, np.float32)
-    return _likeliest_margin(found.error, found.variance)
+        return None
+    return _likeliest(found)
 
 
-def spread_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
+def _likeliest(found: Errors) -> Spread:
+    """Margin from rays and what is common from whole edges in turn, ROUNDS times."""
+    scale, new, straight = np.ones(len(FINEST)), found, np.zeros(4, np.float32)
+    for _ in range(ROUNDS):
+        margin = margin_of(_likeliest_margin(*new.few))
+        standard = np.asarray(margin.straighten(new.error)[0], np.float64)
+        whole = np.einsum("ekr,er->ek", new.inverse, standard, optimize=True)
+        common = [_likeliest_t(whole[:, g == SCALE]) for g in range(len(FINEST))]
+        more, degrees = np.exp(np.array(common)).T
+        scale = scale * more / np.exp(np.mean(np.log(more)))
+        new = found.under(Spread(straight, scale, degrees))
+    return Spread(_likeliest_margin(*new.few), scale, degrees)
+
+
+def _likeliest_t(part: Float[np.ndarray, "edge basis"]) -> Float[np.ndarray, "2"]:
+    """Log scale and log degrees of freedom of a multivariate t about 0."""
+    from scipy.optimize import minimize
+
+    square = jnp.asarray(np.square(part).sum(axis=1), jnp.float32)
+    bounds = [(-2 * FARTHEST_BEND, 2 * FARTHEST_BEND), tuple(np.log(FREEDOM))]
+    loss = _in_double(partial(_t_loss, square=square, count=part.shape[1]))
+    return minimize(loss, np.log([1.0, 5.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+
+
+@jax.jit
+@jax.value_and_grad
+def _t_loss(numbers: Array, square: Array, count: Array) -> Array:
+    log_scale, log_degrees = numbers
+    each = _log_t(square * jnp.exp(-2 * log_scale), count, jnp.exp(log_degrees))
+    return count * log_scale - jnp.mean(each)
+
+
+def spread_margin(found: Errors) -> Float[np.ndarray, "4"]:
     """The margin of scale and tail alone under which errors on rays are likeliest, shrunk.
 
     Patients count alike, each as one observation beside the prior, normal about no margin with sd
@@ -225,7 +311,7 @@ def spread_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
 
     _, whose, count = np.unique(found.patient, return_inverse=True, return_counts=True)
     share = jnp.asarray(1 / count[whose], jnp.float32)
-    there = jnp.asarray(found.error, jnp.float32), jnp.asarray(found.variance, jnp.float32)
+    there = tuple(jnp.asarray(part, jnp.float32) for part in found.few)
     free = jnp.array([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 
     @jax.jit
@@ -234,27 +320,34 @@ def spread_margin(found: RayErrors) -> Float[np.ndarray, "4"]:
         fit = jnp.sum(share * jnp.mean(_log_density(numbers @ free, *there), axis=-1))
         return 0.5 * jnp.sum(jnp.square(numbers / MARGIN_SD)) - fit
 
-    def in_double(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = loss(jnp.asarray(numbers, jnp.float32))
-        return float(value), np.asarray(slope, np.float64)
-
-    numbers = minimize(in_double, np.zeros(2), jac=True, method="L-BFGS-B").x
+    numbers = minimize(_in_double(loss), np.zeros(2), jac=True, method="L-BFGS-B").x
     return np.asarray(numbers @ np.asarray(free), np.float32)
 
 
 def _likeliest_margin(error: np.ndarray, variance: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize
 
-    loss = jax.jit(jax.value_and_grad(lambda numbers: -jnp.mean(_log_density(numbers, *there))))
     there = jnp.asarray(error, jnp.float32), jnp.asarray(variance, jnp.float32)
+    loss = _in_double(lambda numbers: _margin_loss(numbers, *there))
+    bounds = 4 * [(-FARTHEST_BEND, FARTHEST_BEND)]
+    found = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, np.float32)
 
-    def in_double(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+
+@jax.jit
+@jax.value_and_grad
+def _margin_loss(numbers: Array, error: Array, variance: Array) -> Array:
+    return -jnp.mean(_log_density(numbers, error, variance))
+
+
+def _in_double(loss: Any) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """A loss with its slope as scipy's searches want it."""
+
+    def value_and_slope(numbers: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = loss(jnp.asarray(numbers, jnp.float32))
         return float(value), np.asarray(slope, np.float64)
 
-    bounds = 4 * [(-FARTHEST_BEND, FARTHEST_BEND)]
-    found = minimize(in_double, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(found.x, np.float32)
+    return value_and_slope
 
 
 def _log_density(numbers: ArrayLike, error: ArrayLike, variance: ArrayLike) -> Array:
@@ -271,17 +364,24 @@ def margin_of(numbers: Float[ArrayLike, "4"]) -> Margin:
     return Margin(location, jnp.exp(log_scale), skew, jnp.exp(log_tail))
 
 
-def _parts(edge: Edge) -> Float[np.ndarray, "*batch ray scale"]:
-    """How much of the variance on a ray, as a share, each scale has to it."""
-    on_rays = np.square(FOURIER @ np.asarray(spread(edge), np.float64))
-    parts = np.stack([on_rays[..., g == SCALE].sum(axis=-1) for g in range(len(FINEST))], axis=-1)
-    return parts / parts.sum(axis=-1, keepdims=True)
+def _on_rays(
+    factor: Float[ArrayLike, "*batch basis basis"],
+) -> Float[np.ndarray, "*batch ray basis"]:
+    """What sqrt(w) * z is multiplied with to give errors on rays, in units of sigma."""
+    on_rays = FOURIER @ np.asarray(factor, np.float64)
+    return on_rays / np.linalg.norm(on_rays, axis=-1, keepdims=True)
 
 
-def _inflation(edge: Edge, count: int) -> Float[np.ndarray, "count scale"]:
+def _parts(waves: Float[np.ndarray, "*batch ray basis"]) -> Float[np.ndarray, "*batch ray kind"]:
+    """The variance on a ray that each kind of error has to it, if w = 1."""
+    square = np.square(waves)
+    return np.stack([square[..., g == SCALE].sum(axis=-1) for g in range(len(FINEST))], axis=-1)
+
+
+def _inflation(degrees: ArrayLike, count: int) -> Float[np.ndarray, "count kind"]:
     """Quasi-random w."""
     from scipy.stats import invgamma, qmc
 
     points = qmc.Sobol(len(FINEST), scramble=False).random(count) + 0.5 / count
-    half = 0.5 * np.asarray(edge.degrees, np.float64)
+    half = 0.5 * np.asarray(degrees, np.float64)
     return invgamma.ppf(points, half, scale=half)

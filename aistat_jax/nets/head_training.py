@@ -1,7 +1,8 @@
 """How does a contour head learn? From targets unrolled once, by their exact marginal likelihood.
 
-That is with no margin. Then its margin, from errors on patients that a head has not learned from:
-heads like it learn from all but a fold of the patients each, and are held against that fold.
+That is with no margin. Then its margin and what is common to a target's errors, from patients that
+a head has not learned from: heads like it learn from all but a fold of the patients each, and are
+held against that fold.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.nets.contour_head import ContourHead
-from aistat_jax.nets.edge_law import RAYS, RayErrors, fitted_margin, log_marginal, ray_errors
+from aistat_jax.nets.edge_law import RAYS, Errors, errors_of, fitted_spread, log_marginal
 from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
@@ -249,19 +250,26 @@ def train_head(
         return replace(net, head=head)
     folds = min(settings.folds, len(drawn_of))
     shuffled = np.random.default_rng(settings.seed).permutation(drawn_of)
-    errors: list[RayErrors] = []
+    errors: list[Errors] = []
     for k in range(folds):
         out = {str(name) for name in shuffled[k::folds]}
         others = learned(k + 1, [t for n, found in targets.items() if n not in out for t in found])
         held_out = [(name, t) for name in targets if name in out for t in targets[name]]
         errors += _errors(replace(net, head=others), held_out, k)
-    joined = RayErrors(*map(np.concatenate, zip(*errors, strict=True)))
-    return replace(net, head=head | {"margin": fitted_margin(joined)})
+    found = fitted_spread(Errors(*map(np.concatenate, zip(*errors, strict=True))))
+    if found is None:
+        return replace(net, head=head)
+    anew = {
+        "margin": found.margin,
+        "log_scale": np.log(found.scale),
+        "log_degrees": np.log(found.degrees),
+    }
+    return replace(net, head=head | {name: part.astype(np.float32) for name, part in anew.items()})
 
 
 def _errors(
     net: Net, targets: list[tuple[str, Unrolled]], fold: int, batch: int = 256
-) -> Iterator[RayErrors]:
+) -> Iterator[Errors]:
     """Of a head on targets as the network finds them, each with the name of its patient."""
     seen = [(name, target) for name, target in targets if _tells(target)]
     graph, state = net.head_graph, net.head_state()
@@ -272,7 +280,7 @@ def _errors(
         edge = read_edges(graph, state, features, stacked.log_radius)
         which, reader = np.nonzero(stacked.drew)
         edges = stacked.edges[which, reader]
-        yield ray_errors(edge.at(which), edges, np.array(names)[which], fold)
+        yield errors_of(edge.at(which), edges, np.array(names)[which], fold)
 
 
 def _tells(target: Unrolled) -> bool:

@@ -23,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
-from aistat_jax.nets.edge_law import Edge, RayErrors, log_marginal, ray_errors, spread_margin
+from aistat_jax.nets.edge_law import Edge, Errors, errors_of, log_marginal, spread_margin
 from aistat_jax.nets.head_training import Unrolled
 from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.ray_head import RayHead, RaySigns, log_prior, ray_signs, ray_skeleton
@@ -90,7 +90,7 @@ def crossed_heads(
     whole, settled = _learned(head, pool, np.ones(len(pool.patient), bool))
     unsettled = int(not settled)
     tell(1, 1 + folds)
-    errors: list[RayErrors] = []
+    errors: list[Errors] = []
     crossed: list[tuple[frozenset[str], OutputHead]] = []
     for k in range(folds):
         out = frozenset(order[k::folds])
@@ -101,8 +101,8 @@ def crossed_heads(
         crossed.append((out, other))
         tell(2 + k, 1 + folds)
 
-    def held(one: OutputHead, some: Sequence[RayErrors]) -> OutputHead:
-        margin = spread_margin(RayErrors(*map(np.concatenate, zip(*some, strict=True))))
+    def held(one: OutputHead, some: Sequence[Errors]) -> OutputHead:
+        margin = spread_margin(Errors(*map(np.concatenate, zip(*some, strict=True))))
         return replace(one, head=(one.head or {}) | {"margin": margin})
 
     return Crossed(
@@ -198,13 +198,13 @@ def _loss(
     return entropy - fit - log_prior(head)
 
 
-def _errors(head: OutputHead, pool: Pool, out: np.ndarray, fold: int) -> RayErrors:
+def _errors(head: OutputHead, pool: Pool, out: np.ndarray, fold: int) -> Errors:
     """Of a head on targets left out, a row for every reader who drew something."""
     edge = law_of(head, pool.signs)
     which, reader = np.nonzero(pool.drew)
     # Of all targets, so that nothing is compiled anew for every fold.
-    found = ray_errors(edge.at(which), pool.edges[which, reader], pool.patient[which], fold)
-    return RayErrors(*(part[out[which]] for part in found))
+    found = errors_of(edge.at(which), pool.edges[which, reader], pool.patient[which], fold)
+    return Errors(*(part[out[which]] for part in found))
 
 
 def law_of(head: OutputHead, signs: RaySigns) -> Edge:

@@ -154,8 +154,9 @@ def load_net(name: str | os.PathLike[str]) -> Net:
     bare = Net(plan, members, content, domain=load_domain(folder))
     if not head.is_file():
         return bare
-    straight = {"margin": np.zeros(4, np.float32)}  # of a head from before there were margins
-    return replace(bare, head=read_weights(head, head_skeleton(bare.head_inputs)[1], straight))
+    # Of a head from before margins or scales were found.
+    as_learned = {"margin": np.zeros(4, np.float32), "log_scale": np.zeros(3, np.float32)}
+    return replace(bare, head=read_weights(head, head_skeleton(bare.head_inputs)[1], as_learned))
 
 
 def shipped_nets() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.nets import head_training
 from aistat_jax.nets.contour_head import POSITIONS, ContourHead, factor
-from aistat_jax.nets.edge_law import RAYS, RayErrors, median, within
+from aistat_jax.nets.edge_law import RAYS, Errors, Spread, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import untrained
@@ -117,13 +117,14 @@ def test_a_margin_is_fitted_to_patients_that_a_head_has_not_learned_from(monkeyp
     def errors(net, held, fold):
         judged.append((int(net.head["pool"][0]), {name for name, _ in held}))
         assert all(whose[id(t)] == name for name, t in held)
-        yield RayErrors(*(np.zeros(1) for _ in RayErrors._fields))
+        yield Errors(*(np.zeros(1) for _ in Errors._fields))
 
     monkeypatch.setattr(head_training, "_learned", learned)
     monkeypatch.setattr(head_training, "_errors", errors)
     monkeypatch.setattr(
-        head_training, "fitted_margin", lambda found: np.full(4, len(found.error), np.float32)
-    )
+        head_training, "fitted_spread",
+        lambda found: Spread(np.full(4, len(found.error)), np.full(3, 2.0), np.full(3, 5.0)),
+    )  # fmt: skip
     trained = train_head(untrained(tiny_plan()), targets, HeadSettings(folds=3))
     assert pools[0] == set(targets)
     assert [pool for pool, _ in judged] == [1, 2, 3]
@@ -136,6 +137,8 @@ def test_a_margin_is_fitted_to_patients_that_a_head_has_not_learned_from(monkeyp
     assert trained.head is not None
     np.testing.assert_array_equal(trained.head["pool"], 0)
     np.testing.assert_array_equal(trained.head["margin"], 3)
+    np.testing.assert_allclose(trained.head["log_scale"], np.log(2.0))
+    np.testing.assert_allclose(trained.head["log_degrees"], np.log(5.0))
     plain = train_head(untrained(tiny_plan()), targets, HeadSettings(folds=0))
     assert list(plain.head or {}) == ["pool"]
     assert len(pools) == 5

@@ -13,19 +13,20 @@ from aistat_jax.nets.edge_law import (
     RAYS,
     SCALE,
     Edge,
-    RayErrors,
+    Errors,
     covariance,
-    fitted_margin,
+    errors_of,
+    fitted_spread,
     log_marginal,
     margin_of,
     median,
-    ray_errors,
     spread,
     within,
 )
 from aistat_jax.space.margin import Margin
 
 BENT = Margin(0.1, 0.6, -0.2, 0.75)
+SCALED = np.array([1.4, 0.7, 1 / 0.98])
 
 
 def some_edge(targets: int = 3) -> Edge:
@@ -42,14 +43,15 @@ def some_edge(targets: int = 3) -> Edge:
 
 
 def drawn_of(edge: Edge, count: int, seed: int) -> np.ndarray:
-    """Log radii of one target, drawn from its law by numpy."""
+    """Log radii (*batch, count, ray) of targets, drawn from their law by numpy."""
     rng = np.random.default_rng(seed)
-    factor = FOURIER @ np.asarray(spread(edge))
+    factor, shape = FOURIER @ np.asarray(spread(edge)), (*np.shape(edge.mean)[:-1], count)
     half = 0.5 * np.asarray(edge.degrees)
-    inflation = 1 / rng.gamma(half, 1 / half, (count, 3))
-    z = np.sqrt(inflation[:, SCALE]) * rng.standard_normal((count, RAYS))
-    sd = np.sqrt(np.diagonal(covariance(edge)))
-    return edge.mean + sd * np.asarray(edge.margin.bend(z @ factor.T / sd))
+    inflation = 1 / rng.gamma(half, 1 / half, (*shape, 3))
+    z = np.sqrt(inflation[..., SCALE]) * rng.standard_normal((*shape, RAYS))
+    sd = np.linalg.norm(factor, axis=-1)[..., None, :]
+    bent = np.asarray(edge.margin.bend(z @ np.swapaxes(factor, -1, -2) / sd))
+    return np.asarray(edge.mean)[..., None, :] + sd * bent
 
 
 def log_density(edge: Edge, y: np.ndarray) -> float:
@@ -67,7 +69,7 @@ def log_density(edge: Edge, y: np.ndarray) -> float:
 
 def test_the_marginal_likelihood_is_that_of_three_student_t():
     """Through one triangular factor against scipy's densities, conditioned one on another."""
-    edge = some_edge()
+    edge = some_edge()._replace(scale=SCALED)
     y = edge.mean + 0.1 * np.random.default_rng(1).standard_normal(edge.mean.shape)
     wanted = [log_density(edge.at(n), y[n]) for n in range(3)]
     with jax.enable_x64(True):
@@ -129,62 +131,83 @@ def test_the_likelihood_of_a_bent_law_is_a_density():
     assert gain.mean() > 5 * gain.std() / np.sqrt(500)
 
 
-def bent_targets(margin: Margin) -> tuple[Edge, np.ndarray]:
-    """600 targets, however spread, and an edge of each that was drawn with this margin."""
+def bent_targets(margin: Margin, **common: np.ndarray) -> tuple[Edge, np.ndarray]:
+    """600 targets, however spread, and an edge of each that was drawn with this margin and with
+    these scales and degrees of freedom."""
     rng = np.random.default_rng(5)
     targets = some_edge(600)._replace(
         amplitude=0.05 + 0.1 * rng.random((600, RAYS)), mean_sd=np.full(600, 0.05)
     )
-    ones = [targets.at(n)._replace(margin=margin) for n in range(600)]
-    return targets, np.concatenate([drawn_of(one, 1, seed=n) for n, one in enumerate(ones)])
+    return targets, drawn_of(targets._replace(margin=margin, **common), 1, seed=1)[:, 0]
 
 
-def test_a_margin_is_found_again():
+def errors_in_folds(targets: Edge, y: np.ndarray) -> Errors:
+    n = len(y)
+    return errors_of(targets, y, np.arange(n).astype(str), 0)._replace(fold=np.arange(n) % 4)
+
+
+def held_whole(targets: Edge, y: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Which edges are nowhere further off than so many of 400 that their law draws."""
+    middle, sd = median(targets), np.sqrt(np.diagonal(covariance(targets), axis1=-2, axis2=-1))
+    drawn = np.abs(drawn_of(targets, 400, seed=2) - middle[:, None]) / sd[:, None]
+    far = np.max(np.abs(y - middle) / sd, axis=-1)
+    return far <= np.quantile(drawn.max(axis=-1), level, axis=-1)
+
+
+def test_a_margin_and_what_is_common_are_found_again():
     numbers = np.array([BENT.location, np.log(BENT.scale), BENT.skew, np.log(BENT.tail)])
-    targets, y = bent_targets(BENT)
-    patient = np.arange(600).astype(str)
-    folds = [np.s_[k * 150 : (k + 1) * 150] for k in range(4)]
-    parts = [ray_errors(targets.at(f), y[f], patient[f], k) for k, f in enumerate(folds)]
-    found = fitted_margin(RayErrors(*map(np.concatenate, zip(*parts, strict=True))))
-    bent = targets._replace(margin=margin_of(found))
-    assert np.abs(found - numbers).max() < 0.2
+    common = {"scale": SCALED, "degrees": np.array([4.0, 12.0, 30.0])}
+    targets, y = bent_targets(BENT, **common)
+    found = fitted_spread(errors_in_folds(targets, y))
+    assert found is not None
+    assert np.abs(found.margin - numbers).max() < 0.2
+    assert np.abs(np.log(found.scale / SCALED)).max() < 0.15
+    assert np.abs(np.log(found.degrees / common["degrees"])).max() < 0.6
+    bent = targets._replace(
+        margin=margin_of(found.margin), scale=found.scale, degrees=found.degrees
+    )
     for level in (0.5, 0.8, 0.95):
         held = within(bent, y, level).mean(axis=1)
         assert abs(held.mean() - level) < 4 * held.std() / np.sqrt(600)
     more = within(targets, y, 0.5).mean() - within(bent, y, 0.5).mean()
     assert more > 0.05  # negative control
+    assert abs(held_whole(bent, y).mean() - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 600)
+    # negative control: with the margin alone, and the degrees that were said, too much is held
+    alone = targets._replace(margin=margin_of(found.margin))
+    assert held_whole(alone, y).mean() > 0.985
 
 
 def test_no_margin_is_made_up():
     """Where there is none, and where few patients have errors that each has its own way."""
     targets, y = bent_targets(Margin())
-    many = np.arange(600)
-    straight = ray_errors(targets, y, many.astype(str), 0)._replace(fold=many % 4)
-    assert np.abs(fitted_margin(straight)).max() < 0.15  # if not none, hardly any
-    few = RayErrors(*(part[:8] for part in straight))
-    np.testing.assert_array_equal(fitted_margin(few), 0)
+    straight = errors_in_folds(targets, y)
+    found = fitted_spread(straight)
+    if found is not None:  # hardly any
+        assert np.abs(found.margin).max() < 0.15
+        assert np.abs(np.log(found.scale)).max() < 0.1
+    few = straight.at(np.s_[:8])
+    assert fitted_spread(few) is None
     rng = np.random.default_rng(1)
     own = np.linspace(-1.5, 1.5, 8)[rng.permutation(8), None]
-    each_its_own = few._replace(error=own + 0.3 * rng.standard_normal(few.error.shape))
-    np.testing.assert_array_equal(fitted_margin(each_its_own), 0)
+    noise = 0.3 * rng.standard_normal((8, RAYS))
+    assert fitted_spread(few._replace(error=own + noise)) is None
     # negative control: where they say one thing it is believed, unless they are fewer than five
-    same = few._replace(error=0.7 + 0.3 * rng.standard_normal(few.error.shape))
-    assert np.abs(fitted_margin(same)).max() > 0.3
-    np.testing.assert_array_equal(fitted_margin(RayErrors(*(part[:4] for part in same))), 0)
+    same = few._replace(error=0.7 + noise)
+    said = fitted_spread(same)
+    assert said is not None
+    assert np.abs(said.margin).max() > 0.3
+    assert fitted_spread(same.at(np.s_[:4])) is None
 
 
 def test_errors_with_light_tails_have_a_margin_that_is_finite():
     """Uniform ones would take scale and tail to infinity; what comes back stays in its bounds."""
     rng = np.random.default_rng(2)
-    shape = (200, 16)
-    found = fitted_margin(
-        RayErrors(
-            rng.uniform(-1, 1, shape), np.ones((*shape, 256)), np.arange(200).astype(str),
-            np.arange(200) % 4,
-        )
-    )  # fmt: skip
-    assert 0.5 < np.abs(found).max() <= 1
-    standard, log_slope = margin_of(found).straighten(np.array([0.0, 30.0, 1e3], np.float32))
+    targets, y = bent_targets(Margin())
+    uniform = errors_in_folds(targets, y)._replace(error=rng.uniform(-1, 1, (600, RAYS)))
+    found = fitted_spread(uniform.at(np.s_[:200]))
+    assert found is not None
+    assert 0.5 < np.abs(found.margin).max() <= 1
+    standard, log_slope = margin_of(found.margin).straighten(np.array([0.0, 30.0, 1e3], np.float32))
     assert np.isfinite(standard).all()
     assert np.isfinite(log_slope).all()
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from aistat_jax.nets.contour_head import AMPLITUDE, POSITIONS
-from aistat_jax.nets.edge_law import RAYS, RayErrors, spread_margin
+from aistat_jax.nets.edge_law import RAYS, Errors, spread_margin
 from aistat_jax.nets.ray_head import RayHead, log_prior, ray_signs
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
@@ -64,17 +64,18 @@ def test_a_region_whose_centre_is_dark_has_the_edge_beyond_it_and_no_edge_is_the
     np.testing.assert_allclose(edge[:: RAYS // 4], [0.2, 0.0, 0.0, 0.2], atol=0.1)
 
 
-def ray_errors_of(patients: int, sd: float, shift: float = 0.0) -> RayErrors:
+def errors_of_patients(patients: int, sd: float, shift: float = 0.0) -> Errors:
     rng = np.random.default_rng(1)
-    error = shift + sd * rng.standard_normal((patients, 16))
+    error = shift + sd * rng.standard_normal((patients, RAYS))
+    parts, inverse = np.full((patients, RAYS, 3), 1 / 3), np.zeros((patients, RAYS, RAYS))
     names = np.arange(patients).astype(str)
-    return RayErrors(error, np.ones((patients, 16, 1), np.float32), names, np.zeros(patients))
+    return Errors(error, parts, inverse, np.full((patients, 3), 1e6), names, np.zeros(patients))
 
 
 def test_a_margin_widens_by_errors_left_out_and_moves_nothing():
-    location, log_scale, skew, _ = spread_margin(ray_errors_of(60, 1.5, shift=0.4))
+    location, log_scale, skew, _ = spread_margin(errors_of_patients(60, 1.5, shift=0.4))
     assert (location, skew) == (0.0, 0.0)
     assert log_scale > 0.15
     # of few patients little is believed, and where none is needed there is none
-    assert abs(spread_margin(ray_errors_of(3, 1.5))[1]) < log_scale
-    assert np.abs(spread_margin(ray_errors_of(60, 1.0))).max() < 0.2
+    assert abs(spread_margin(errors_of_patients(3, 1.5))[1]) < log_scale
+    assert np.abs(spread_margin(errors_of_patients(60, 1.0))).max() < 0.2
