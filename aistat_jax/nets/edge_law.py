@@ -83,7 +83,7 @@ class Edge(NamedTuple):
     degrees: ArrayLike
     presence: ArrayLike
     margin: Margin = Margin()
-    scale: ArrayLike = 1.0
+    scale: ArrayLike | float = 1.0
 
     def at(self, index: Any) -> Edge:
         """The edges of some of the targets; what all share stays as it is."""
