@@ -32,21 +32,43 @@ SURFACE = (
     "posterior = aj.fit(aj.boundary_model(target, aj.intensity(image, 'PT')), seed=0)",
     "explorer = aj.explore(image, posterior, reference=phantom.mask, tolerance_mm=2.0)\nexplorer",
 )
+# Nothing changes while it is read: what is said belongs to the session that is shown.
 STATE = """
 import json
-c = explorer.controls
-print(json.dumps({
-    "slice": c.slice.value, "draw": c.draw.value, "level": c.level.value,
-    "bundle": c.bundle.value, "opacity": c.opacity.value, "window": list(c.window.value),
-    "mode": c.mode.value, "ray": explorer.ray, "clicks": len(explorer.clicks),
-    "points": [click.point for click in explorer.clicks],
-    "waiting": len(explorer.desk.queue.waiting), "state": explorer.desk.queue.state,
-    "by_target": [len(explorer.session[n].clicks) for n in range(len(explorer.session))],
-    "said": explorer.line.said, "trouble": explorer.line.trouble, "failure": explorer.failure,
-    "area": float(explorer.posterior.estimate.mean()) if explorer.posterior else None,
-    "lines": explorer.lines,
-}))
+with explorer.line.lock:
+    c = explorer.controls
+    print(json.dumps({
+        "slice": c.slice.value, "draw": c.draw.value, "level": c.level.value,
+        "bundle": c.bundle.value, "opacity": c.opacity.value, "window": list(c.window.value),
+        "mode": c.mode.value, "ray": explorer.ray, "clicks": len(explorer.clicks),
+        "points": [click.point for click in explorer.clicks],
+        "waiting": len(explorer.desk.queue.waiting), "state": explorer.desk.queue.state,
+        "by_target": [len(explorer.session[n].clicks) for n in range(len(explorer.session))],
+        "said": explorer.line.said, "trouble": explorer.line.trouble, "failure": explorer.failure,
+        "area": float(explorer.posterior.estimate.mean()) if explorer.posterior else None,
+        "lines": explorer.lines,
+    }))
 """
+# Width and height of view and window, and of the picture: as the kernel believes, as they are.
+BELIEVED = """
+import json
+with explorer.line.lock:
+    room, size = explorer.room, explorer.scene.stage.figure.bbox.size
+    print(json.dumps([room.width, room.height, *map(float, size), {values}]))
+"""
+MEASURED = """() => {
+  const view = document.querySelector(".aistat");
+  const panel = view.closest(".jp-WindowedPanel-outer") || view.closest(".jp-Notebook");
+  const box = view.querySelector(".jupyter-matplotlib-canvas-div").getBoundingClientRect();
+  return [view.clientWidth, panel.clientHeight, box.width, box.height, box.x, box.y];
+}"""
+FITS = """() => {
+  const panel = document.querySelector(".jp-WindowedPanel-outer").getBoundingClientRect();
+  const view = document.querySelector(".aistat").getBoundingClientRect();
+  const picture = document.querySelector(".aistat .jupyter-matplotlib").getBoundingClientRect();
+  const wide = document.querySelector(".aistat").scrollWidth - view.width;
+  return {panel: panel.height, view: view.height, picture: picture.width, over: wide};
+}"""
 
 
 def write_notebook(folder: Path, name: str = "explorer.ipynb", cells=CELLS) -> str:
@@ -69,13 +91,13 @@ class Stand:
         self.notebook, self.page = notebook, notebook.page
         self.view = self.page.locator(".aistat").first
         self.view.scroll_into_view_if_needed()
-        self.page.wait_for_timeout(1000)
+        self.settled()
 
     def state(self) -> dict[str, Any]:
         """What the explorer in the kernel says that it shows."""
         return json.loads(self.notebook.ask(STATE))
 
-    def until(self, holds: Any, seconds: float = 60) -> dict[str, Any]:
+    def until(self, holds: Any, seconds: float = 120) -> dict[str, Any]:
         """The first state for which `holds(state)`; the last one when time is up."""
         for _ in range(int(seconds / 0.2)):
             state = self.state()
@@ -103,15 +125,35 @@ class Stand:
         """Press the button with these words."""
         self.view.locator(f"button:has-text('{words}')").first.click()
 
+    def settled(self, values: str = "") -> tuple[list[float], list[float]]:
+        """Place (x, y) of the picture on the page, and numbers that the kernel computes.
+
+        Both once the kernel knows the page's sizes, the page shows the kernel's picture, and
+        nothing moves any more: an event goes where things were when it was aimed.
+        """
+        code, before = BELIEVED.replace("{values}", values), None
+        for _ in range(300):
+            believed, measured = json.loads(self.notebook.ask(code)), self.page.evaluate(MEASURED)
+            agreed = all(abs(a - b) <= 1 for a, b in zip(believed[:4], measured, strict=False))
+            if agreed and (believed, measured) == before:
+                return measured[4:], believed[4:]
+            before = believed, measured
+            self.page.wait_for_timeout(200)
+        raise AssertionError(f"the picture never came to rest: {before}")
+
+    def resize(self, width: int, height: int) -> dict[str, float]:
+        """Give the window another size; what there is room for once all have taken it on."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_timeout(500)  # the page tells sizes when they have stayed for a while
+        self.view.scroll_into_view_if_needed()
+        self.settled()
+        return self.page.evaluate(FITS)
+
     def spot(self, expression: str, panel: int = 0) -> tuple[float, float]:
         """Where a point of the slice (of a linked plane), given in Python, is on the page."""
-        code = (
-            f"x, y = explorer.scene.panels[{panel}].axes.transData.transform({expression})\n"
-            "print(x, explorer.scene.stage.figure.bbox.height - y)"
-        )
-        x, y = map(float, self.notebook.ask(code).split())
-        box = self.view.locator(".jupyter-matplotlib-canvas-div").first.bounding_box()
-        return box["x"] + x, box["y"] + y
+        place = f"explorer.scene.panels[{panel}].axes.transData.transform({expression})"
+        (left, top), (x, y, height) = self.settled(f"*map(float, {place}), float(size[1])")
+        return left + x, top + height - y
 
     def on_ray(self, ray: int, offset: float = 0.0) -> tuple[float, float]:
         """Where the estimate, moved outwards by `offset` mm, is on a ray."""

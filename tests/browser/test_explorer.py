@@ -42,13 +42,6 @@ jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
 )
 """
-FITS = """() => {
-  const panel = document.querySelector(".jp-WindowedPanel-outer").getBoundingClientRect();
-  const view = document.querySelector(".aistat").getBoundingClientRect();
-  const picture = document.querySelector(".aistat .jupyter-matplotlib").getBoundingClientRect();
-  const wide = document.querySelector(".aistat").scrollWidth - view.width;
-  return {panel: panel.height, view: view.height, picture: picture.width, over: wide};
-}"""
 
 
 def test_a_click_made_while_it_compiles_lands_where_it_was_made(stand):
@@ -103,19 +96,15 @@ def test_once_ready_the_first_click_of_any_kind_compiles_nothing(stand):
 
 def test_it_fits_a_small_window_and_fills_a_large_one(stand):
     """Picture, buttons, sliders and line are in sight together at 1366 x 768, beside the files."""
-    page, found = stand.page, {}
     stand.ready()  # what compiles keeps the kernel from answering in time
+    found = {}
     for width, height in ((1366, 768), (1920, 1080)):
-        page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(1500)
-        stand.view.scroll_into_view_if_needed()
-        found[width] = page.evaluate(FITS)
+        found[width] = stand.resize(width, height)
         stand.notebook.screenshot(f"explorer-{width}")
         assert found[width]["view"] <= found[width]["panel"]
         assert found[width]["over"] <= 1
     assert found[1920]["picture"] > 1.4 * found[1366]["picture"]
-    page.set_viewport_size({"width": 1500, "height": 1300})
-    page.wait_for_timeout(1500)
+    stand.resize(1500, 1300)
 
 
 def test_the_wheel_and_a_box_look_closer(stand):
@@ -218,11 +207,12 @@ def test_keys_move_the_explorer_and_not_the_notebook(stand):
     stand.press("look")
     box = stand.view.locator(".jupyter-matplotlib-canvas-div").first
     stand.page.mouse.click(*stand.on_ray(100, 12.0))
+    pinned = stand.until(lambda state: abs((state["ray"] or 0) - 100) <= 1)
     box.focus()
     stand.page.keyboard.press("ArrowRight")
     stand.until(lambda state: state["draw"] == before["draw"] + 1)
     stand.page.keyboard.press(".")
-    stand.until(lambda state: state["ray"] != before["ray"])
+    stand.until(lambda state: state["ray"] == pinned["ray"] + 1)
     stand.page.keyboard.press("i")
     stand.until(lambda state: state["mode"] == "inside")
     for _ in range(2):
@@ -280,10 +270,10 @@ def test_a_session_is_saved_and_opened_again(stand, folder):
 
 def test_pages_of_numbers_and_chains_fill_when_opened(stand):
     stand.open_page("Numbers")
-    stand.view.locator("text=Why this grade").wait_for(timeout=20_000)
+    stand.view.locator("text=Why this grade").wait_for()
     stand.notebook.screenshot("explorer-numbers", ".aistat")
     stand.open_page("Chains")
-    stand.view.locator("figure img").first.wait_for(timeout=30_000)
+    stand.view.locator("figure img").first.wait_for()
     stand.page.wait_for_timeout(500)
     stand.notebook.screenshot("explorer-chains", ".aistat")
 
@@ -294,7 +284,7 @@ def test_a_view_whose_kernel_was_restarted_says_so(stand):
     stand.page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
-    lost.wait_for(state="visible", timeout=30_000)
+    lost.wait_for(state="visible")
     stand.notebook.screenshot("explorer-lost", ".aistat")
     stand.notebook.ask("explorer = None")
     stand.state = lambda: {"failure": ""}  # there is no explorer to ask any more

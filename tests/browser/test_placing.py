@@ -27,9 +27,10 @@ CELLS = (
 def drag(stand: Stand, start: str, end: str) -> None:
     stand.page.mouse.move(*stand.spot(start))
     stand.page.wait_for_timeout(500)  # what is looked at has its place in the legend
-    stand.page.mouse.move(*stand.spot(start))
+    (x, y), there = stand.spot(start), stand.spot(end)
+    stand.page.mouse.move(x, y)
     stand.page.mouse.down()
-    stand.page.mouse.move(*stand.spot(end), steps=5)
+    stand.page.mouse.move(*there, steps=5)
 
 
 def test_a_target_is_placed_by_a_drag_and_by_the_boxes(tmp_path):

@@ -6,7 +6,6 @@ import pytest
 
 from tests.browser.lab import CHROMIUM, Notebook, browser_page, jupyter_lab
 from tests.browser.stand import SURFACE, Stand, write_notebook
-from tests.browser.test_explorer import FITS
 
 pytestmark = [
     pytest.mark.browser,
@@ -42,10 +41,7 @@ def test_a_surface_is_walked_through_and_corrected_in_three_planes(stand):
     ready = stand.ready(400)
     assert "compiled in" in ready["state"]
     for width, height in ((1366, 768), (1920, 1080), (1500, 1300)):
-        stand.page.set_viewport_size({"width": width, "height": height})
-        stand.page.wait_for_timeout(2500)
-        stand.view.scroll_into_view_if_needed()
-        found = stand.page.evaluate(FITS)
+        found = stand.resize(width, height)
         stand.notebook.screenshot(f"planes-{width}")
         assert found["view"] <= found["panel"]
         assert found["over"] <= 1
