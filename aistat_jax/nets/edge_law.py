@@ -24,7 +24,7 @@ Fenner & Ermon 2018 do for single numbers (Accurate uncertainties for deep learn
 common to a target's errors, c_g and nu_g, is found from whole edges straightened by h, as a copula
 is once margins are known (Joe 1997, Multivariate models and dependence concepts, sec. 10.1): errors
 that are far off on a few rays are the margin's, and said to be a target's own they would make
-bands of whole boundaries far too wide. Each is found in turn until neither moves (`fitted_spread`).
+bands of whole boundaries far too wide. Each is found in turn until neither moves (`recalibrated`).
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Errors(NamedTuple):
     def at(self, chosen: Any) -> Errors:
         return Errors(*(part[chosen] for part in self))
 
-    def under(self, found: Spread) -> Errors:
+    def under(self, found: Recalibration) -> Errors:
         """The same errors in units of what sigma is under other scales, with other degrees."""
         parts, sigma = self.parts * np.square(found.scale), self.unit(found)
         return self._replace(
@@ -211,7 +211,7 @@ class Errors(NamedTuple):
             degrees=np.broadcast_to(found.degrees, self.degrees.shape),
         )
 
-    def unit(self, found: Spread) -> Float[np.ndarray, "edge ray"]:
+    def unit(self, found: Recalibration) -> Float[np.ndarray, "edge ray"]:
         """What sigma is under other scales, in units of what it is."""
         return np.sqrt(self.parts @ np.square(found.scale))
 
@@ -224,7 +224,7 @@ class Errors(NamedTuple):
         return self.error[:, ::EVERY], parts @ np.swapaxes(inflation, 1, 2)[which.ravel()]
 
 
-class Spread(NamedTuple):
+class Recalibration(NamedTuple):
     """What is found anew about errors: margin (4,), see `margin_of`; scale and degrees (kind,)."""
 
     margin: Float[np.ndarray, "4"]
@@ -243,7 +243,7 @@ def errors_of(
     return Errors(error, _parts(waves), inverse, here, patient, np.full(len(patient), fold))
 
 
-def fitted_spread(found: Errors) -> Spread | None:
+def recalibrated(found: Errors) -> Recalibration | None:
     """Margin, scales and degrees of freedom under which errors are likeliest; None where none pays.
 
     The margin by a composite likelihood: rays count as if they were independent (Varin, Reid &
@@ -269,7 +269,7 @@ def fitted_spread(found: Errors) -> Spread | None:
     return _likeliest(found)
 
 
-def _likeliest(found: Errors) -> Spread:
+def _likeliest(found: Errors) -> Recalibration:
     """Margin from rays and what is common from whole edges in turn, ROUNDS times."""
     scale, new, straight = np.ones(len(FINEST)), found, np.zeros(4, np.float32)
     for _ in range(ROUNDS):
@@ -279,8 +279,8 @@ def _likeliest(found: Errors) -> Spread:
         common = [_likeliest_t(whole[:, g == SCALE]) for g in range(len(FINEST))]
         more, degrees = np.exp(np.array(common)).T
         scale = scale * more / np.exp(np.mean(np.log(more)))
-        new = found.under(Spread(straight, scale, degrees))
-    return Spread(_likeliest_margin(*new.few), scale, degrees)
+        new = found.under(Recalibration(straight, scale, degrees))
+    return Recalibration(_likeliest_margin(*new.few), scale, degrees)
 
 
 def _likeliest_t(part: Float[np.ndarray, "edge basis"]) -> Float[np.ndarray, "2"]:

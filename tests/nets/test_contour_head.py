@@ -12,7 +12,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.nets import head_training
 from aistat_jax.nets.contour_head import POSITIONS, ContourHead, factor
-from aistat_jax.nets.edge_law import RAYS, Errors, Spread, median, within
+from aistat_jax.nets.edge_law import RAYS, Errors, Recalibration, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import untrained
@@ -122,8 +122,8 @@ def test_a_margin_is_fitted_to_patients_that_a_head_has_not_learned_from(monkeyp
     monkeypatch.setattr(head_training, "_learned", learned)
     monkeypatch.setattr(head_training, "_errors", errors)
     monkeypatch.setattr(
-        head_training, "fitted_spread",
-        lambda found: Spread(np.full(4, len(found.error)), np.full(3, 2.0), np.full(3, 5.0)),
+        head_training, "recalibrated",
+        lambda found: Recalibration(np.full(4, len(found.error)), np.full(3, 2.0), np.full(3, 5.0)),
     )  # fmt: skip
     trained = train_head(untrained(tiny_plan()), targets, HeadSettings(folds=3))
     assert pools[0] == set(targets)

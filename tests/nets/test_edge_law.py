@@ -16,10 +16,10 @@ from aistat_jax.nets.edge_law import (
     Errors,
     covariance,
     errors_of,
-    fitted_spread,
     log_marginal,
     margin_of,
     median,
+    recalibrated,
     spread,
     within,
 )
@@ -158,7 +158,7 @@ def test_a_margin_and_what_is_common_are_found_again():
     numbers = np.array([BENT.location, np.log(BENT.scale), BENT.skew, np.log(BENT.tail)])
     common = {"scale": SCALED, "degrees": np.array([4.0, 12.0, 30.0])}
     targets, y = bent_targets(BENT, **common)
-    found = fitted_spread(errors_in_folds(targets, y))
+    found = recalibrated(errors_in_folds(targets, y))
     assert found is not None
     assert np.abs(found.margin - numbers).max() < 0.2
     assert np.abs(np.log(found.scale / SCALED)).max() < 0.15
@@ -181,22 +181,22 @@ def test_no_margin_is_made_up():
     """Where there is none, and where few patients have errors that each has its own way."""
     targets, y = bent_targets(Margin())
     straight = errors_in_folds(targets, y)
-    found = fitted_spread(straight)
+    found = recalibrated(straight)
     if found is not None:  # hardly any
         assert np.abs(found.margin).max() < 0.15
         assert np.abs(np.log(found.scale)).max() < 0.1
     few = straight.at(np.s_[:8])
-    assert fitted_spread(few) is None
+    assert recalibrated(few) is None
     rng = np.random.default_rng(1)
     own = np.linspace(-1.5, 1.5, 8)[rng.permutation(8), None]
     noise = 0.3 * rng.standard_normal((8, RAYS))
-    assert fitted_spread(few._replace(error=own + noise)) is None
+    assert recalibrated(few._replace(error=own + noise)) is None
     # negative control: where they say one thing it is believed, unless they are fewer than five
     same = few._replace(error=0.7 + noise)
-    said = fitted_spread(same)
+    said = recalibrated(same)
     assert said is not None
     assert np.abs(said.margin).max() > 0.3
-    assert fitted_spread(same.at(np.s_[:4])) is None
+    assert recalibrated(same.at(np.s_[:4])) is None
 
 
 def test_errors_with_light_tails_have_a_margin_that_is_finite():
@@ -204,7 +204,7 @@ def test_errors_with_light_tails_have_a_margin_that_is_finite():
     rng = np.random.default_rng(2)
     targets, y = bent_targets(Margin())
     uniform = errors_in_folds(targets, y)._replace(error=rng.uniform(-1, 1, (600, RAYS)))
-    found = fitted_spread(uniform.at(np.s_[:200]))
+    found = recalibrated(uniform.at(np.s_[:200]))
     assert found is not None
     assert 0.5 < np.abs(found.margin).max() <= 1
     standard, log_slope = margin_of(found.margin).straighten(np.array([0.0, 30.0, 1e3], np.float32))
