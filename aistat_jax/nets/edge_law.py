@@ -65,6 +65,7 @@ def _fourier() -> tuple[np.ndarray, np.ndarray]:
 
 
 FOURIER, SCALE = _fourier()
+OF_KIND = np.equal.outer(np.arange(len(FINEST)), SCALE).astype(np.float32)
 
 
 class Edge(NamedTuple):
@@ -116,7 +117,8 @@ def spread(edge: Edge) -> Float[Array, "*batch basis basis"]:
     noise = jnp.square(jnp.asarray(edge.noise))[..., None] * jnp.eye(RAYS)
     whole = jnp.einsum("...rk,...sk->...rs", waves, waves) + noise
     scale = jnp.broadcast_to(jnp.asarray(edge.scale), (len(FINEST),))
-    return jnp.linalg.cholesky(fourier.T @ whole @ fourier) * scale[SCALE]
+    # By ones and zeros: an index is of another type in double precision than in single.
+    return jnp.linalg.cholesky(fourier.T @ whole @ fourier) * (scale @ jnp.asarray(OF_KIND))
 
 
 def log_marginal(edge: Edge, y: Float[ArrayLike, "*batch ray"]) -> Float[Array, "*batch"]:
