@@ -30,7 +30,7 @@ bands of whole boundaries far too wide. Each is found in turn until neither move
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -203,19 +203,19 @@ class Errors(NamedTuple):
     def at(self, chosen: Any) -> Errors:
         return Errors(*(part[chosen] for part in self))
 
-    def under(self, found: Recalibration) -> Errors:
+    def under(self, scale: np.ndarray, degrees: np.ndarray) -> Errors:
         """The same errors in units of what sigma is under other scales, with other degrees."""
-        parts, sigma = self.parts * np.square(found.scale), self.unit(found)
+        sigma = self.unit(scale)
         return self._replace(
             error=self.error / sigma,
-            parts=parts / np.square(sigma)[..., None],
-            inverse=self.inverse * (sigma[:, None] / found.scale[SCALE][:, None]),
-            degrees=np.broadcast_to(found.degrees, self.degrees.shape),
+            parts=self.parts * np.square(scale / sigma[..., None]),
+            inverse=self.inverse * (sigma[:, None] / scale[SCALE][:, None]),
+            degrees=np.broadcast_to(degrees, self.degrees.shape),
         )
 
-    def unit(self, found: Recalibration) -> Float[np.ndarray, "edge ray"]:
+    def unit(self, scale: np.ndarray) -> Float[np.ndarray, "edge ray"]:
         """What sigma is under other scales, in units of what it is."""
-        return np.sqrt(self.parts @ np.square(found.scale))
+        return np.sqrt(self.parts @ np.square(scale))
 
     @property
     def few(self) -> tuple[Float[np.ndarray, "edge few"], Float[np.ndarray, "edge few point"]]:
@@ -245,6 +245,11 @@ def errors_of(
     return Errors(error, _parts(waves), inverse, here, patient, np.full(len(patient), fold))
 
 
+def joined(found: Sequence[Errors]) -> Errors:
+    """The errors of several heads as one."""
+    return Errors(*map(np.concatenate, zip(*found, strict=True)))
+
+
 def recalibrated(found: Errors) -> Recalibration | None:
     """Margin, scales and degrees of freedom under which errors are likeliest; None where none pays.
 
@@ -262,8 +267,8 @@ def recalibrated(found: Errors) -> Recalibration | None:
         out = found.at(found.fold == k)
         new = _likeliest(found.at(found.fold != k))
         error, variance = out.few
-        unit = out.unit(new)[:, ::EVERY]
-        better = _log_density(new.margin, *out.under(new).few) - np.log(unit)
+        there, unit = out.under(new.scale, new.degrees).few, out.unit(new.scale)[:, ::EVERY]
+        better = _log_density(new.margin, *there) - np.log(unit)
         gain[found.fold == k] = np.mean(better - _log_density(np.zeros(4), error, variance), -1)
     each = np.array([gain[found.patient == name].mean() for name in names])
     if not each.mean() > 2 * each.std(ddof=1) / math.sqrt(len(each)):
@@ -273,7 +278,7 @@ def recalibrated(found: Errors) -> Recalibration | None:
 
 def _likeliest(found: Errors) -> Recalibration:
     """Margin from rays and what is common from whole edges in turn, ROUNDS times."""
-    scale, new, straight = np.ones(len(FINEST)), found, np.zeros(4, np.float32)
+    scale, degrees, new = np.ones(len(FINEST)), found.degrees, found
     for _ in range(ROUNDS):
         margin = margin_of(_likeliest_margin(*new.few))
         standard = np.asarray(margin.straighten(new.error)[0], np.float64)
@@ -281,7 +286,7 @@ def _likeliest(found: Errors) -> Recalibration:
         common = [_likeliest_t(whole[:, g == SCALE]) for g in range(len(FINEST))]
         more, degrees = np.exp(np.array(common)).T
         scale = scale * more / np.exp(np.mean(np.log(more)))
-        new = found.under(Recalibration(straight, scale, degrees))
+        new = found.under(scale, degrees)
     return Recalibration(_likeliest_margin(*new.few), scale, degrees)
 
 

@@ -25,7 +25,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.nets.contour_head import ContourHead
-from aistat_jax.nets.edge_law import RAYS, Errors, errors_of, log_marginal, recalibrated
+from aistat_jax.nets.edge_law import RAYS, Errors, errors_of, joined, log_marginal, recalibrated
 from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.network import drawn
 from aistat_jax.nets.weights import Net, Weights, weights_of
@@ -256,7 +256,7 @@ def train_head(
         others = learned(k + 1, [t for n, found in targets.items() if n not in out for t in found])
         held_out = [(name, t) for name in targets if name in out for t in targets[name]]
         errors += _errors(replace(net, head=others), held_out, k)
-    found = recalibrated(Errors(*map(np.concatenate, zip(*errors, strict=True))))
+    found = recalibrated(joined(errors))
     if found is None:
         return replace(net, head=head)
     anew = {

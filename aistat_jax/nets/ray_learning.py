@@ -23,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
-from aistat_jax.nets.edge_law import Edge, Errors, errors_of, log_marginal, spread_margin
+from aistat_jax.nets.edge_law import Edge, Errors, errors_of, joined, log_marginal, spread_margin
 from aistat_jax.nets.head_training import Unrolled
 from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.ray_head import RayHead, RaySigns, log_prior, ray_signs, ray_skeleton
@@ -102,7 +102,7 @@ def crossed_heads(
         tell(2 + k, 1 + folds)
 
     def held(one: OutputHead, some: Sequence[Errors]) -> OutputHead:
-        margin = spread_margin(Errors(*map(np.concatenate, zip(*some, strict=True))))
+        margin = spread_margin(joined(some))
         return replace(one, head=(one.head or {}) | {"margin": margin})
 
     return Crossed(
@@ -204,7 +204,7 @@ def _errors(head: OutputHead, pool: Pool, out: np.ndarray, fold: int) -> Errors:
     which, reader = np.nonzero(pool.drew)
     # Of all targets, so that nothing is compiled anew for every fold.
     found = errors_of(edge.at(which), pool.edges[which, reader], pool.patient[which], fold)
-    return Errors(*(part[out[which]] for part in found))
+    return found.at(out[which])
 
 
 def law_of(head: OutputHead, signs: RaySigns) -> Edge:
