@@ -1,8 +1,9 @@
 """What does a cohort cost beside a plain loop, and is every case there once, whatever is killed?
 
 Small synthetic PETs, one contour each from a point. The plain loop does the same cases one after
-another in one process with the same files. Both run on the same two cores, in turns of ten seconds,
-so that both meet the same machine; the load before is kept.
+another in one process with the same files; two such loops at once, each of half of the cases, know
+nothing of one another: what they reach is what the two cores have. All run on the same two cores,
+in turns of ten seconds, so that all meet the same machine; the load before is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from tests.cohort.phantoms import done, results, workers_of, write_cases
 
 CASES, FEW, MANY, DAMAGED, KILLS = 200, 20, 400, 5, 20
 DRAWS = 200
-HOWS, TURN = ("loop", "cohort"), 10.0  # seconds for which each goes on while the other is stopped
+HOWS, TURN = ("loop", "cohort", "loops"), 10.0  # seconds: each in turn, the others stopped
 TITLES = {
     "throughput": "Cohorts: throughput beside a plain loop",
     "scale": "Cohorts: cost a case as they grow",
@@ -68,9 +70,12 @@ def run(quick: bool, scenario: str) -> Result:
 
 
 def _throughput(folder: Path, cases: int, details: list[dict[str, Any]]) -> list[Row]:
-    """The same cases by a plain loop and by a cohort; what both compile is in the cache before."""
+    """The same cases by a plain loop, by a cohort, and by two loops at once.
+
+    What they compile is in the cache before.
+    """
     warm, manifest = write_cases(folder / "warm", 2), write_cases(folder, cases, cases)
-    for how in HOWS:
+    for how in HOWS[:2]:
         _timed(how, warm, folder / "warm" / how)
     load = os.getloadavg()[0]
     walls, cpus = _in_turns(manifest, folder)
@@ -84,15 +89,18 @@ def _throughput(folder: Path, cases: int, details: list[dict[str, Any]]) -> list
     return [
         Row("throughput beside a plain loop", walls["loop"] / walls["cohort"], "times",
             at_least=1.7, note=f"{cases} cases each"),
+        Row("two plain loops at once beside one", walls["loop"] / walls["loops"], "times",
+            note="what these cores have to give"),
         Row("a case in the plain loop", walls["loop"] / cases, "s"),
         Row("a case in the cohort", walls["cohort"] / cases, "s"),
         Row("processor's seconds a case, loop", cpus["loop"] / cases, "s"),
         Row("processor's seconds a case, cohort", cpus["cohort"] / cases, "s"),
+        Row("processor's seconds a case, two loops", cpus["loops"] / cases, "s"),
     ]  # fmt: skip
 
 
 def _in_turns(manifest: Path, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by the clock, and of the processor, of both, each stopped while the other goes on."""
+    """Seconds by the clock, and of the processor, of each; in the turns of others it is stopped."""
     walls, cpus, running = dict.fromkeys(HOWS, 0.0), dict.fromkeys(HOWS, 0.0), {}
     for how in HOWS:
         running[how] = _begun(how, manifest, folder / how, quiet=True)
@@ -139,12 +147,12 @@ def _timed(how: str, manifest: Path, out: Path, *more: str) -> tuple[float, floa
     return wall, cpu, len(list(out.rglob("summary.json")))
 
 
-def loop(manifest: Path, out: Path) -> None:
-    """What a person would write without this engine."""
+def loop(manifest: Path, out: Path, part: int = 0, parts: int = 1) -> None:
+    """What a person would write without this engine: every `parts`-th case, from that of `part`."""
     import aistat_jax as aj
 
     with manifest.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
+        for row in list(csv.DictReader(stream))[part::parts]:
             case = aj.contour(
                 manifest.parent / row["PT"], point_mm=[float(x) for x in row["point"].split()],
                 slices="point", settings=aj.Settings(draws=DRAWS), title=row["id"],
@@ -252,7 +260,7 @@ def _begun(
     how: str, manifest: Path, out: Path, *more: str, quiet: bool = False
 ) -> subprocess.Popen:
     """A process, and what it says; or if `quiet` one with a group of its own that says nothing."""
-    command = [sys.executable, "-m", "benchmarks.cohort", "loop", str(manifest), str(out)]
+    command = [sys.executable, "-m", "benchmarks.cohort", how, str(manifest), str(out)]
     if how == "cohort":
         command = [sys.executable, "-m", "aistat_jax.cli", "cohort", str(manifest), "--out"]
         command += [str(out), "--draws", str(DRAWS), "--slices", "point", "--workers", "2", *more]
@@ -271,5 +279,16 @@ def _finished(how: str, manifest: Path, out: Path, *more: str) -> tuple[str, int
     return said, process.returncode, complained
 
 
+def loops(manifest: Path, out: Path) -> None:
+    """Two loops in two processes that know nothing of one another."""
+    spawn = get_context("spawn")
+    halves = [spawn.Process(target=loop, args=(manifest, out, part, 2)) for part in range(2)]
+    for half in halves:
+        half.start()
+    for half in halves:
+        half.join()
+    sys.exit(any(half.exitcode for half in halves))
+
+
 if __name__ == "__main__":
-    loop(Path(sys.argv[2]), Path(sys.argv[3]))
+    {"loop": loop, "loops": loops}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
