@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -24,7 +25,7 @@ from aistat_jax._files import HIDDEN, sole_run
 from aistat_jax.cli import main
 from aistat_jax.cohort import workers
 from aistat_jax.cohort.task import Task, contour_task, is_done
-from aistat_jax.cohort.workers import worker_environment
+from aistat_jax.cohort.workers import LocalWorkers, worker_environment
 from aistat_jax.data.phantoms import pet_ct_phantom
 from tests.cli import scans
 from tests.cli.datasets import save
@@ -405,6 +406,29 @@ def test_stopped_it_says_what_is_whole_and_leaves_no_process(tmp_path):
     assert pids
     time.sleep(1.0)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def faults(times: int = 200) -> int:
+    """Pages that memory of a megabyte costs, taken and freed again and again."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        np.ones(1 << 17)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's memory")
+def test_a_worker_keeps_the_memory_that_it_frees():
+    with LocalWorkers(1).hired(1) as crew:
+        assert crew.client.submit(faults).result(timeout=60) < 2000
+    # negative control: as Dask has it, all pages are new every time
+    script = "from tests.cohort.test_cohort import faults; print(faults())"
+    environment = os.environ | ENVIRONMENT | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 40_000
 
 
 @pytest.mark.slow
