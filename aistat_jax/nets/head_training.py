@@ -25,9 +25,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float
 from aistat_jax.nets.contour_head import ContourHead
-from aistat_jax.nets.edge_law import RAYS, Errors, errors_of, joined, log_marginal, recalibrated
+from aistat_jax.nets.edge_law import RAYS, log_marginal
 from aistat_jax.nets.edges import FeatureField, read_edges, region_at, unroll
 from aistat_jax.nets.network import drawn
+from aistat_jax.nets.recalibration import Errors, errors_of, joined, recalibrated
 from aistat_jax.nets.weights import Net, Weights, weights_of
 from aistat_jax.space.basis import equal_angles
 from aistat_jax.space.curve import contours_from_mask, last_exits

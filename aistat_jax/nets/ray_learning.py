@@ -23,10 +23,11 @@ from jax.flatten_util import ravel_pytree
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Array
-from aistat_jax.nets.edge_law import Edge, Errors, errors_of, joined, log_marginal, spread_margin
+from aistat_jax.nets.edge_law import Edge, log_marginal
 from aistat_jax.nets.head_training import Unrolled
 from aistat_jax.nets.output_head import OutputHead
 from aistat_jax.nets.ray_head import RayHead, RaySigns, log_prior, ray_signs, ray_skeleton
+from aistat_jax.nets.recalibration import Errors, errors_of, joined, spread_margin
 from aistat_jax.nets.weights import weights_of
 
 # Steps of the search for the mode, at most.

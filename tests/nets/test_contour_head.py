@@ -12,9 +12,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import replace
 from aistat_jax.nets import head_training
 from aistat_jax.nets.contour_head import POSITIONS, ContourHead, factor
-from aistat_jax.nets.edge_law import RAYS, Errors, Recalibration, median, within
+from aistat_jax.nets.edge_law import RAYS, median, within
 from aistat_jax.nets.head_training import HeadSettings, Unrolled, head_loss, train_head
 from aistat_jax.nets.network import drawn
+from aistat_jax.nets.recalibration import Errors, Recalibration
 from aistat_jax.nets.weights import untrained
 from tests.nets.cases import tiny_plan
 

@@ -13,16 +13,14 @@ from aistat_jax.nets.edge_law import (
     RAYS,
     SCALE,
     Edge,
-    Errors,
     covariance,
-    errors_of,
     log_marginal,
     margin_of,
     median,
-    recalibrated,
     spread,
     within,
 )
+from aistat_jax.nets.recalibration import Errors, errors_of, recalibrated
 from aistat_jax.space.margin import Margin
 
 BENT = Margin(0.1, 0.6, -0.2, 0.75)

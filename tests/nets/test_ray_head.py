@@ -8,8 +8,9 @@ import numpy as np
 from flax import nnx
 
 from aistat_jax.nets.contour_head import AMPLITUDE, POSITIONS
-from aistat_jax.nets.edge_law import RAYS, Errors, spread_margin
+from aistat_jax.nets.edge_law import RAYS
 from aistat_jax.nets.ray_head import RayHead, log_prior, ray_signs
+from aistat_jax.nets.recalibration import Errors, spread_margin
 
 ANGLES = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
 LAW = jax.jit(lambda head, x, log_radius: head(x, log_radius))
