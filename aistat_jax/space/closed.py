@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aistat_jax._typing import Float
+from aistat_jax._typing import Float, Int
+
+# So many pairs of a point and an edge at a time fill a core's cache.
+PAIRS = 65_000
 
 
 def shared_along(
@@ -48,11 +51,30 @@ def half_edges(points: Float[np.ndarray, "*batch site 2"]) -> Float[np.ndarray, 
     return 0.5 * (edge + np.roll(edge, 1, axis=-1))
 
 
-def distance_to_polygons(points: np.ndarray, polygons: np.ndarray) -> np.ndarray:
-    """Distance (batch, point) from points (batch, point, 2) to polygons (batch, vertex, 2)."""
+def distance_to_polygons(
+    points: Float[np.ndarray, "batch point 2"],
+    polygons: Float[np.ndarray, "batch vertex 2"],
+    edges: Int[np.ndarray, "point edge"] | None = None,
+) -> Float[np.ndarray, "batch point"]:
+    """The distance from each point to the polygon of the same number.
+
+    `edges` are those that each point is compared with, by default all of them; edge k leads from
+    vertex k to the next.
+    """
+    each = points.shape[1] * (polygons.shape[1] if edges is None else edges.shape[1])
+    parts = 1 + len(points) * each // PAIRS
+    pairs = zip(np.array_split(points, parts), np.array_split(polygons, parts), strict=True)
+    return np.concatenate([_to_polygons(*pair, edges) for pair in pairs])
+
+
+def _to_polygons(points: np.ndarray, polygons: np.ndarray, edges: np.ndarray | None) -> np.ndarray:
+    def met(ends: np.ndarray) -> np.ndarray:
+        """(batch, point or 1, edge)."""
+        return ends[:, None] if edges is None else ends[:, edges]
+
     end = np.roll(polygons, -1, axis=1)
-    u0, v0 = polygons[:, None, :, 0], polygons[:, None, :, 1]
-    along_u, along_v = end[:, None, :, 0] - u0, end[:, None, :, 1] - v0
+    (u0, v0), (u1, v1) = ([met(p[..., axis]) for axis in range(2)] for p in (polygons, end))
+    along_u, along_v = u1 - u0, v1 - v0
     squared = np.maximum(along_u**2 + along_v**2, 1e-300)
     off_u, off_v = points[..., :1] - u0, points[..., 1:] - v0
     position = np.clip((off_u * along_u + off_v * along_v) / squared, 0.0, 1.0)

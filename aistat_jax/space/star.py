@@ -236,8 +236,21 @@ class StarChart:
     def gap(
         self, values: Float[np.ndarray, "draw ray"], others: Float[np.ndarray, "draw ray"]
     ) -> Float[np.ndarray, "draw ray"]:
-        """The distance from each point of polygons to the other polygon."""
-        return distance_to_polygons(self.points(values), self.points(others))
+        """The distance from each point of polygons to the other polygon.
+
+        That is at most the distance d along the ray, and what is as near as that to a point of
+        radius r lies within an angle asin(d / r) of its ray: edges farther round are left out.
+        """
+        rays, (points, polygons) = len(self.angles), (self.points(v) for v in (values, others))
+        turn = np.arcsin(np.clip(np.abs(values - others) / np.maximum(values, 1e-300), 0.0, 1.0))
+        reach = np.ceil(turn.max(axis=-1) / self.step) + 1
+        reach = 2 ** np.ceil(np.log2(reach)).astype(int)  # of few kinds, each done at once
+        found = np.empty(np.shape(values))
+        for widest in np.unique(reach):
+            at, beside = reach == widest, np.arange(-widest, widest)
+            edges = (np.arange(rays)[:, None] + beside) % rays if 2 * widest < rays / 2 else None
+            found[at] = distance_to_polygons(points[at], polygons[at], edges)
+        return found
 
     def distance(self, values: Float[np.ndarray, " ray"]) -> Float[np.ndarray, "ray ray"]:
         """The arc between rays, at the mean radius."""

@@ -29,8 +29,8 @@ SIZE_CUTS = (0.25, 0.75)  # half the 95% interval of the area, as a share of its
 FINEST_TOLERANCE = 0.5  # pixels: below it no contour read off an image is green
 DEFAULT_TOLERANCE_MM = 2.0
 _DRAWS = 200  # draws in the expected surface Dice
-# Pairs of a point and an edge measured at once, few enough to stay in a core's cache; and how many
-# edges a point of a surface is compared with, which is not all as it is in a plane.
+# Pairs of a point and an edge measured at once, few enough to stay in a core's cache; and about how
+# many edges a point is compared with.
 _BLOCK, _BESIDE = 65_000, 6
 
 
@@ -309,8 +309,7 @@ def _distances(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
     estimate, sites = posterior.estimate, chart.sites
     estimate_length = chart.weights(estimate)
     distances, weights = [], []
-    edges = sites if chart.dims == 2 else _BESIDE
-    parts = min(len(drawn), 1 + len(drawn) * sites * edges // _BLOCK)
+    parts = min(len(drawn), 1 + len(drawn) * sites * _BESIDE // _BLOCK)
     for values in np.array_split(drawn, parts):
         length, estimates = chart.weights(values), np.broadcast_to(estimate, values.shape)
         distances += [chart.gap(values, estimates), chart.gap(estimates, values)]

@@ -12,6 +12,7 @@ from aistat_jax.boundary.families import StepPrior
 from aistat_jax.boundary.intensity import point_intensity
 from aistat_jax.boundary.tables import smooth_table, sorted_table
 from aistat_jax.boundary.targets import Target
+from aistat_jax.space.closed import distance_to_polygons
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.star import star_chart
 from tests.boundary import brute
@@ -177,3 +178,19 @@ def test_bent_boundaries_follow_curve_shortening_harmonic_by_harmonic(rays):
     np.testing.assert_allclose(seen(2 * ragged, 2 * blur), 2 * seen(ragged), rtol=1e-12)
     np.testing.assert_allclose(seen(np.roll(ragged, 5)), np.roll(seen(ragged), 5), rtol=1e-12)
     assert seen(ragged).std() < 0.7 * ragged.std()
+
+
+@pytest.mark.parametrize("rays", [8, 33, 128])
+@pytest.mark.parametrize("rough", [0.01, 0.1, 1.0])
+def test_the_gap_is_that_to_the_whole_of_the_other_polygon(rays, rough):
+    """To the last bit, of boundaries alike and far apart; of spikes the nearest edge lies beside
+    the ray, which is the control."""
+    chart = star_chart(np.array([3.0, -2.0]), 200.0, brute.a_plane(), rays)
+    values, others = 20 * np.exp(rough * np.random.default_rng(rays).standard_normal((2, 50, rays)))
+    points, polygons = chart.points(values), chart.points(others)
+    whole = distance_to_polygons(points, polygons)
+    np.testing.assert_array_equal(chart.gap(values, others), whole)
+    beside = (np.arange(rays)[:, None] + np.array([-1, 0])) % rays
+    nearest = distance_to_polygons(points, polygons, beside)
+    assert (nearest >= whole).all()
+    assert (nearest > whole).any() == (rough == 1.0 or (rough == 0.1 and rays == 128))
