@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._progress import progress_bar
 from aistat_jax._record import record, static
 from aistat_jax._record import replace as replaced
+from aistat_jax._threads import on_every_core
 from aistat_jax._typing import Shaped
 from aistat_jax.boundary.alternatives import SecondReading
 from aistat_jax.boundary.evidence import Evidence
@@ -199,11 +201,19 @@ def contour_case(
         )
     reference = None if reference is None else one_region(reference, "the reference")
     models, skipped, unfit = [], [], getattr(targets, "skipped", ())
-    for target in progress_bar(targets, "reading the evidence"):
+
+    def read(target: Any) -> BoundaryModel | tuple[str, str]:
         try:
-            models.append(model_of(target))
+            return model_of(target)
         except InputError as error:
-            skipped.append((target.id, str(error)))
+            return target.id, str(error)
+
+    made = on_every_core(read, targets)
+    for each in progress_bar(made, "reading the evidence", len(targets)):
+        if isinstance(each, tuple):
+            skipped.append(each)
+        else:
+            models.append(each)
         if len(models) == 1:
             _check_room(models[0], len(targets), settings.draws)
     posteriors, clicks = [], getattr(targets, "clicks", ())
@@ -224,10 +234,8 @@ def contour_case(
     level = LEVEL if settings.level is None else settings.level
     settings = replace(settings, level=level)
     given = {f"tolerance_{image.unit}": getattr(settings, f"tolerance_{image.unit}")}
-    contours = [
-        held(contour_of(posterior, level=level, **given))
-        for posterior in progress_bar(posteriors, "grading")
-    ]
+    graded = on_every_core(partial(contour_of, level=level, **given), posteriors)
+    contours = [held(each) for each in progress_bar(graded, "grading", len(posteriors))]
     found = None
     if reference is not None:
         contours = with_references(contours, reference, image.primary, outlines)

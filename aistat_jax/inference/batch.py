@@ -8,9 +8,8 @@ and its tables stay in that core's cache, which stacking all contours into one a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import jax
@@ -18,10 +17,9 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._record import replace
-from aistat_jax._threads import one_blas_thread
+from aistat_jax._threads import on_every_core
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.boundary.tables import Table
-from aistat_jax.inference.diagnostics import trustworthy
 from aistat_jax.inference.finish import check_draws
 from aistat_jax.inference.fit import compared, fit
 from aistat_jax.inference.methods import Laplace
@@ -49,29 +47,24 @@ def fit_many(
     kinds = [kind_of(model) for model in models]
     longest = _longest(models, kinds)
     found: dict[int, Posterior] = {}
+    everything = range(len(models))
 
     def alike(i: int) -> BoundaryModel:
         return _padded(models[i], longest[kinds[i]])
 
     def fitted(i: int) -> Posterior:
-        return fit(alike(i), draws=draws, seed=seed + i, fallback=False, compare=False)
+        return fit(alike(i), Laplace(fallback), draws=draws, seed=seed + i, compare=False)
 
-    def settled(i: int, posterior: Posterior) -> None:
-        """Whatever traces a program or samples is done by the calling thread alone."""
-        if fallback and not trustworthy(posterior.diagnostics, draws):
-            posterior = Laplace().again(alike(i), posterior, draws=draws, seed=seed + i)
-        found[i] = posterior
-        report(1)
+    def settled(i: int) -> Posterior:
+        return compared(alike(i), found[i])
 
     first = [kinds.index(kind) for kind in longest]
-    rest = [i for i in range(len(models)) if i not in first]
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as cores:
-        for i in first:
-            settled(i, fitted(i))
-        for i, posterior in zip(rest, cores.map(fitted, rest), strict=True):
-            settled(i, posterior)
-        everything = range(len(models))
-        return list(cores.map(lambda i: compared(alike(i), found[i]), everything))
+    rest = [i for i in everything if i not in first]
+    fits = chain(map(fitted, first), on_every_core(fitted, rest))
+    for i, posterior in zip([*first, *rest], fits, strict=True):
+        found[i] = posterior
+        report(1)
+    return list(on_every_core(settled, everything))
 
 
 def alike(models: Sequence[BoundaryModel]) -> tuple[list[BoundaryModel], list[int]]:

@@ -71,15 +71,20 @@ def laplace_one(
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
+    compile_once(program, data, smoothed, key, draws)
+    return weighted_draws(program, data, find_transport(program, smoothed, near), key, draws)
+
+
+_COMPILED: set[Any] = set()
+
+
+def compile_once(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+    """`compile_fit` for the first of fits of a kind, which may then run in any thread."""
     leaves, tree = jax.tree.flatten(data)
     kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
     if kind not in _COMPILED:
         compile_fit(program, data, smoothed, key, draws)
         _COMPILED.add(kind)
-    return weighted_draws(program, data, find_transport(program, smoothed, near), key, draws)
-
-
-_COMPILED: set[Any] = set()
 
 
 def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:

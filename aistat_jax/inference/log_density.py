@@ -88,7 +88,8 @@ class LogDensity:
                 name: np.asarray(values[name], dtype=float).reshape(-1, *shapes[name])
                 for name in self.sites
             }
-            vectors = np.asarray(_vectors(self.program, self.data, flat))
+            with one_core.TRACING:
+                vectors = np.asarray(_vectors(self.program, self.data, flat))
             parts = np.split(vectors, np.cumsum(sizes[:-1]), axis=-1)
             for name, part in zip(self.sites, parts, strict=True):
                 if not np.isfinite(part).all():

@@ -22,7 +22,7 @@ from aistat_jax.inference.diagnostics import (
 )
 from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.finish import finished
-from aistat_jax.inference.laplace import laplace_one, proposal_constant
+from aistat_jax.inference.laplace import compile_once, laplace_one, proposal_constant
 from aistat_jax.inference.log_density import log_density
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING
@@ -159,11 +159,13 @@ class SMC:
     def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
         start = time.perf_counter()
         each = -(-draws // self.chains)
-        with TRACING, jax.enable_x64(True):
+        with jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
+            smoothed = data if data.differentiable else data.smoothed()
+            compile_once(model.program, data, smoothed, key, draws)
             particles = max(each, MIN_PARTICLES)
             sizes = self.chains, particles
-            found = smc_populations(model.program, data, data.smoothed(), key, *sizes, model.near)
+            found = smc_populations(model.program, data, smoothed, key, *sizes, model.near)
             kept = np.arange(each) * particles // each
             samples = {name: v[:, kept] for name, v in _host(found.sites).items()}
             evidence = log_mean(found.log_evidence)

@@ -18,23 +18,28 @@ when d is not far below n, and the map has made them nearly independent, so it i
 diagonal by a share of SHRINK d / n (without that, 1,024 particles were 23% too narrow in 171
 dimensions). The populations share only that tuning: where they end up is compared
 like chains.
+
+What is compiled for a Laplace fit is all that is compiled (transport.py); the rest is NumPy's.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import logsumexp
 
-from aistat_jax._typing import Array, ArrayLike
-from aistat_jax.inference import one_core
-from aistat_jax.inference.density import Density, Program
-from aistat_jax.inference.transport import Transport, find_transport
+from aistat_jax._typing import Array, ArrayLike, Float, Int
+from aistat_jax.inference.density import Program
+from aistat_jax.inference.evidence import log_mean
+from aistat_jax.inference.transport import (
+    Transport,
+    cholesky,
+    find_transport,
+    log_joint_at,
+    sites_at,
+    solved,
+)
 
 START_SPREAD = 2.0
 EFFECTIVE = 0.5
@@ -45,13 +50,14 @@ SHRINK = 5.0
 REMEMBERED, REMEMBERED_LAST = 0.2, 0.01
 MOVES, MOVES_LAST = 60, 300
 TEMPERATURES = 200
-CHUNK = 32
+# By how much b rises is told to within 2^-HALVINGS.
+HALVINGS = 60
 
 
 class ParticleDraws(NamedTuple):
     """Draws of every site (population, particle, ...), and log evidence by each population."""
 
-    sites: dict[str, Array]
+    sites: dict[str, np.ndarray]
     log_evidence: ArrayLike
 
 
@@ -81,7 +87,7 @@ def smc_populations(
     )
 
 
-@partial(one_core.jit, static_argnames=("program", "populations", "particles"))
+@np.errstate(all="ignore")  # what is not a number is said by the draws
 def _populations(
     program: Program,
     data: Any,
@@ -90,107 +96,92 @@ def _populations(
     populations: int,
     particles: int,
 ) -> ParticleDraws:
-    density = Density(program, data)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     count, dim = populations * particles, transport.size
     shrink = min(1.0, SHRINK * dim / count)
 
-    def log_posterior(eps: Array) -> Array:
-        value = jax.lax.map(
-            lambda e: transport.log_target(density, e), eps, batch_size=min(CHUNK, count)
-        )
-        return jnp.where(jnp.isfinite(value), value, -1e100)
+    def log_posterior(eps: np.ndarray) -> np.ndarray:
+        u, x, log_det = transport.push_many(program, data, eps)
+        value = log_joint_at(program, data, u, x) + log_det
+        return np.where(np.isfinite(value), value, -1e100)
 
-    def log_start(eps: Array) -> Array:
-        return -0.5 * jnp.sum(jnp.square(eps / START_SPREAD), axis=-1)
-
-    def going(state: tuple[Array, ...]) -> Array:
-        return (state[2] < 1) & (state[5] < TEMPERATURES)
-
-    def raise_temperature(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        eps, value, b, size, key, steps, log_evidence = state
-        key, resample_key, move_key = jax.random.split(key, 3)
-        ratio = value - log_start(eps)
-        rise = _next_rise(ratio, b)
+    eps = START_SPREAD * rng.standard_normal((count, dim))
+    value, b, size, log_evidence = log_posterior(eps), 0.0, 0.5, np.zeros(populations)
+    for _ in range(TEMPERATURES):
+        ratio = value - _log_start(eps)
+        rise = _next_rise(ratio, 1 - b)
         last = b + rise >= 1
-        b = jnp.where(last, 1.0, b + rise)
-        weight = jax.nn.softmax(rise * ratio)
-        gain = logsumexp((rise * ratio).reshape(populations, particles), axis=1)
-        log_evidence = log_evidence + gain - jnp.log(particles)
-        mean = weight @ eps
-        covariance = (weight[:, None] * (eps - mean)).T @ (eps - mean)
-        alone = jnp.diag(shrink * jnp.diag(covariance) + 1e-9)
-        factor = jnp.linalg.cholesky((1 - shrink) * covariance + alone)
-        chosen = _resample(resample_key, weight.reshape(populations, particles))
+        b = 1.0 if last else b + rise
+        apart = (rise * ratio).reshape(populations, particles)
+        log_evidence += [log_mean(each)[0] for each in apart]
+        weight = np.exp(apart - apart.max())
+        flat = weight.ravel() / weight.sum()
+        mean = flat @ eps
+        covariance = (flat[:, None] * (eps - mean)).T @ (eps - mean)
+        alone = np.diag(shrink * np.diag(covariance) + 1e-9)
+        factor = cholesky((1 - shrink) * covariance + alone)
+        chosen = _resample(rng, weight)
+        eps, value = eps[chosen], value[chosen]
+        normal = solved(factor, (eps - mean).T).T  # eps = mean + factor @ normal
 
-        def log_tempered(eps: Array, value: Array) -> Array:
+        def tempered(eps: np.ndarray, value: np.ndarray, normal: np.ndarray, b: float = b) -> Any:
             """The tempered log density over that of N(mean, C C')."""
-            normal = solve_triangular(factor, (eps - mean).T, lower=True)
-            start = log_start(eps)
-            return start + b * (value - start) + 0.5 * jnp.sum(jnp.square(normal), axis=0)
+            start = _log_start(eps)
+            return start + b * (value - start) + 0.5 * np.square(normal).sum(axis=1)
 
-        def move(state: tuple[Array, ...]) -> tuple[Array, ...]:
-            eps, value, size, key, remembered, moves = state
-            key, noise_key, accept_key = jax.random.split(key, 3)
-            keep = jnp.sqrt(1 - size**2)
-            noise = jax.random.normal(noise_key, eps.shape) @ factor.T
-            proposal = mean + keep * (eps - mean) + size * noise
-            proposed = log_posterior(proposal)
-            gain = log_tempered(proposal, proposed) - log_tempered(eps, value)
-            accepted = jnp.log(jax.random.uniform(accept_key, (count,))) < gain
-            rate = accepted.mean()
-            return (
-                jnp.where(accepted[:, None], proposal, eps),
-                jnp.where(accepted, proposed, value),
-                jnp.clip(size * jnp.exp(0.7 * (rate - ACCEPTANCE)), 0.01, 0.99),
-                key,
-                remembered * (1 - rate * (1 - keep)),
-                moves + 1,
-            )
-
-        def restless(state: tuple[Array, ...]) -> Array:
-            remembered, moves = state[4:]
-            enough = jnp.where(last, REMEMBERED_LAST, REMEMBERED)
-            return (remembered > enough) & (moves < jnp.where(last, MOVES_LAST, MOVES))
-
-        start = (eps[chosen], value[chosen], size, move_key, jnp.ones(()), jnp.asarray(0))
-        eps, value, size, *_ = jax.lax.while_loop(restless, move, start)
-        return eps, value, b, size, key, steps + 1, log_evidence
-
-    start_key, key = jax.random.split(key)
-    eps = START_SPREAD * jax.random.normal(start_key, (count, dim))
-    state = (eps, log_posterior(eps), jnp.zeros(()), jnp.asarray(0.5), key, jnp.asarray(0))
-    eps, *_, log_ratio = jax.lax.while_loop(
-        going, raise_temperature, (*state, jnp.zeros(populations))
-    )
-
-    def sites(e: Array) -> dict[str, Array]:
-        u, x, _ = transport.push(density, e)
-        return density.sites(u, x)
-
-    flat = jax.lax.map(sites, eps, batch_size=min(CHUNK, count))
+        enough, most = (REMEMBERED_LAST, MOVES_LAST) if last else (REMEMBERED, MOVES)
+        here, remembered, moves = tempered(eps, value, normal), 1.0, 0
+        while remembered > enough and moves < most:
+            keep = np.sqrt(1 - size**2)
+            proposed = keep * normal + size * rng.standard_normal(normal.shape)
+            there = mean + proposed @ factor.T
+            found = log_posterior(there)
+            ahead = tempered(there, found, proposed)
+            accepted = np.log(rng.uniform(size=count)) < ahead - here
+            eps[accepted], value[accepted] = there[accepted], found[accepted]
+            normal[accepted], here[accepted] = proposed[accepted], ahead[accepted]
+            rate = float(accepted.mean())
+            size = float(np.clip(size * np.exp(0.7 * (rate - ACCEPTANCE)), 0.01, 0.99))
+            remembered *= 1 - rate * (1 - keep)
+            moves += 1
+        if last:
+            break
+    u, x, _ = transport.push_many(program, data, eps)
     populated = {
-        name: value.reshape(populations, particles, *value.shape[1:])
-        for name, value in flat.items()
+        name: each.reshape(populations, particles, *each.shape[1:])
+        for name, each in sites_at(program, data, u, x).items()
     }
-    return ParticleDraws(populated, log_ratio)
+    return ParticleDraws(populated, log_evidence)
 
 
-def _next_rise(ratio: Array, b: Array) -> Array:
-    """How far b can rise before the weights leave too few particles effective."""
-    from blackjax.smc.ess import ess_solver
-    from blackjax.smc.solver import dichotomy
+def _log_start(eps: Float[np.ndarray, "particle dim"]) -> Float[np.ndarray, " particle"]:
+    return -0.5 * np.square(eps / START_SPREAD).sum(axis=-1)
 
+
+def _next_rise(ratio: Float[np.ndarray, " particle"], most: float) -> float:
+    """How far b can rise, at most so far, before the weights leave too few particles effective."""
     shifted = ratio - ratio.max()
-    return jnp.asarray(ess_solver(lambda _: shifted, shifted, EFFECTIVE, 1 - b, dichotomy))
+
+    def enough(rise: float) -> bool:
+        weight = np.exp(rise * shifted)
+        return bool(weight.sum() ** 2 >= EFFECTIVE * len(weight) * np.square(weight).sum())
+
+    if enough(most):
+        return most
+    low, high = 0.0, most
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if enough(middle) else (low, middle)
+    return high
 
 
-def _resample(key: Array, weight: Array) -> Array:
-    """Systematic resampling of every population (population, particle), as flat indices."""
-    from blackjax.smc.resampling import systematic
-
+def _resample(
+    rng: np.random.Generator, weight: Float[np.ndarray, "population particle"]
+) -> Int[np.ndarray, " chosen"]:
+    """Systematic resampling of every population, as flat indices."""
     populations, particles = weight.shape
-    keys = jax.random.split(key, populations)
-    chosen = jax.vmap(partial(systematic, num_samples=particles))(
-        keys, weight / weight.sum(axis=1, keepdims=True)
-    )
-    return (chosen + particles * jnp.arange(populations)[:, None]).ravel()
+    total = np.cumsum(weight, axis=1)
+    place = (np.arange(particles) + rng.uniform(size=(populations, 1))) / particles * total[:, -1:]
+    chosen = [np.searchsorted(*pair) for pair in zip(total, place, strict=True)]
+    flat = np.minimum(chosen, particles - 1) + particles * np.arange(populations)[:, None]
+    return flat.ravel()

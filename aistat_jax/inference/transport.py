@@ -138,9 +138,9 @@ def find_transport(
     if not wide and len(u):
         u, chol = _hyper_moments(program, data, curvature, slope, u, chol)
     _, (centre,), (variance,) = prior_at(program, data, u[None])
-    factor = _cholesky(curvature + np.diag(1 / variance))
-    inverse = _solved(factor, np.eye(len(x))).T
-    half = _solved(factor, slope + centre / variance)
+    factor = cholesky(curvature + np.diag(1 / variance))
+    inverse = solved(factor, np.eye(len(x))).T
+    half = solved(factor, slope + centre / variance)
     return Transport(inverse @ half, inverse, np.diag(curvature), u, chol, value)
 
 
@@ -315,9 +315,9 @@ def _hyper_moments(
     def marginal(u: np.ndarray) -> np.ndarray:
         log_hyper, prior_mean, variance = prior_at(program, data, u)
         precision = 1 / variance
-        factor = _cholesky(curvature + precision[:, :, None] * np.eye(len(slope)))
+        factor = cholesky(curvature + precision[:, :, None] * np.eye(len(slope)))
         pull = slope + precision * prior_mean
-        half = np.stack([_solved(*pair) for pair in zip(factor, pull, strict=True)])
+        half = np.stack([solved(*pair) for pair in zip(factor, pull, strict=True)])
         return (
             log_hyper
             - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
@@ -341,23 +341,23 @@ def _hyper_moments(
         # Of a few points the spread says nothing yet: the next lie as wide about a better place.
         effective = 1 / np.square(weight).sum()
         floor = max(0.05, 1 / effective) ** 2 * (chol @ chol.T)
-        chol = _cholesky((weight[:, None] * centred).T @ centred + floor)
+        chol = cholesky((weight[:, None] * centred).T @ centred + floor)
         if count + 1 >= HYPER_ROUNDS and not effective < FEW:
             break
     return mean, chol
 
 
-def _cholesky(matrix: np.ndarray) -> np.ndarray:
+def cholesky(matrix: np.ndarray) -> np.ndarray:
     """The lower Cholesky factor of each matrix, or nan throughout where there is none."""
     try:
         return np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         if matrix.ndim == 2:
             return np.full_like(matrix, np.nan)
-        return np.stack([_cholesky(each) for each in matrix])
+        return np.stack([cholesky(each) for each in matrix])
 
 
-def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
     """L^-1 b of a lower triangular L; LAPACK alone, without SciPy's care for its arguments."""
     return dtrtrs(factor.T, right, lower=0, trans=1)[0]
 

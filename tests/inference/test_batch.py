@@ -135,7 +135,6 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
         return replace(many[1], method="nuts", seed=settings["seed"])
 
     monkeypatch.setattr("aistat_jax.inference.methods.trustworthy", all_but_one)
-    monkeypatch.setattr("aistat_jax.inference.batch.trustworthy", all_but_one)
     monkeypatch.setattr("aistat_jax.inference.methods.better", lambda first, second: first)
     monkeypatch.setattr("aistat_jax.inference.methods.sampled_instead", alone)
     mixed = fit_many(models, draws=DRAWS, seed=10)

@@ -24,7 +24,7 @@ def start_of(monkeypatch) -> Transport:
 
     def populations(program, data, transport, *rest):
         starts.append(transport)
-        return smc.ParticleDraws({}, jax.numpy.zeros(4))
+        return smc.ParticleDraws({}, np.zeros(4))
 
     monkeypatch.setattr(smc, "_populations", populations)
     with jax.enable_x64(True):
