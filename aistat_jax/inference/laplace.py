@@ -75,16 +75,10 @@ def laplace_one(
     return weighted_draws(program, data, find_transport(program, smoothed, near), key, draws)
 
 
-_COMPILED: set[Any] = set()
-
-
 def compile_once(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
     """`compile_fit` for the first of fits of a kind, which may then run in any thread."""
-    leaves, tree = jax.tree.flatten(data)
-    kind = program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), draws
-    if kind not in _COMPILED:
-        compile_fit(program, data, smoothed, key, draws)
-        _COMPILED.add(kind)
+    given = program, data, smoothed, key, draws
+    one_core.compile_once(lambda: compile_fit(*given), "laplace", program, data, draws)
 
 
 def compile_fit(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:

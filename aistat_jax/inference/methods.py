@@ -126,7 +126,7 @@ class NUTS:
     def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
         _check_gradients(model, self.name)
         start = time.perf_counter()
-        with TRACING, jax.enable_x64(True):
+        with jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
             each = -(-draws // self.chains)
             sizes = self.chains, self.warmup, each

@@ -20,6 +20,8 @@ import jax
 # NumPyro's handlers lie on one stack for all threads: whoever traces a program holds this.
 TRACING = threading.RLock()
 
+_COMPILED: set[Any] = set()
+
 ONE_CORE = {"xla_cpu_multi_thread_eigen": False}
 jit = partial(jax.jit, compiler_options=ONE_CORE)
 
@@ -73,3 +75,16 @@ def _is_known(option: str, value: Any) -> bool:
             return False
         raise
     return True
+
+
+def compile_once(compiling: Callable[[], Any], *kind: Any) -> None:
+    """Compile for the first of some calls, which then run in any thread at once.
+
+    `kind` is what tells calls apart: names, sizes, programs, and the shapes and types of arrays.
+    """
+    leaves, tree = jax.tree.flatten(kind)
+    told = tuple((each.shape, each.dtype) if hasattr(each, "shape") else each for each in leaves)
+    with TRACING:
+        if (tree, told) not in _COMPILED:
+            compiling()
+            _COMPILED.add((tree, told))
