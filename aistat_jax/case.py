@@ -202,7 +202,8 @@ def contour_case(
     reference = None if reference is None else one_region(reference, "the reference")
     models, skipped, unfit = [], [], getattr(targets, "skipped", ())
 
-    def read(target: Any) -> BoundaryModel | tuple[str, str]:
+    def read(target: Any) -> Any:
+        """A model, or the name of what is left out and why."""
         try:
             return model_of(target)
         except InputError as error:
