@@ -59,7 +59,7 @@ def nuts_chains(
     return jax.tree.map(lambda *parts: np.stack(parts), *found)
 
 
-@partial(one_core.jit, static_argnames=("program", "warmup", "draws"))
+@partial(one_core.quick, static_argnames=("program", "warmup", "draws"))
 def _chain(
     program: Program, data: Any, transport: Transport, key: Array, warmup: int, draws: int
 ) -> ChainDraws:
@@ -68,6 +68,7 @@ def _chain(
 
     density = Density(program, data)
 
+    @jax.jit  # so that it is traced once
     def target(eps: Array) -> Array:
         return transport.log_target(density, eps)
 
