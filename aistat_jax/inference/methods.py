@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +16,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.diagnostics import (
     KHAT_LIMIT,
+    Diagnostics,
     chain_diagnostics,
     chart_reasons,
     mixed,
@@ -32,7 +35,7 @@ from aistat_jax.inference.smc import smc_populations
 
 # Fewer particles than this do not tell a covariance.
 MIN_PARTICLES = 256
-# Chains that have not mixed are run so many times as long, once.
+# Chains that have not mixed go on until they are so many times as long.
 LONGER = 4
 # Particles tell the log evidence to within so many nats.
 TELL = 0.3
@@ -93,7 +96,7 @@ class Laplace:
             return posterior
         particles = SMC(self.chains)
         if not model.data.differentiable:
-            return sampled_instead(model, posterior, particles, draws=draws, seed=seed)
+            return sampled_instead(posterior, particles.until_mixed(model, draws=draws, seed=seed))
         scouts = particles.sample(model, draws=draws, seed=seed)
         there = moved(model, scouts)
         posterior = better(posterior, by_laplace(there, draws=draws, seed=seed))
@@ -102,11 +105,10 @@ class Laplace:
                 return timed_with(posterior, scouts)
             return in_place_of(posterior, scouts, "Laplace found one mode of several")
         if there.near is None or len(there.near) > MOST_FOR_CHAINS:
-            return sampled_instead(
-                model, posterior, particles, draws=draws, seed=seed, first=scouts
-            )
-        chains, refused = NUTS(self.chains, self.warmup), timed_with(posterior, scouts)
-        return sampled_instead(there, refused, chains, draws=draws, seed=seed)
+            settled = particles.until_mixed(model, draws=draws, seed=seed, first=scouts)
+            return sampled_instead(posterior, settled)
+        chains = NUTS(self.chains, self.warmup).until_mixed(there, draws=draws, seed=seed)
+        return sampled_instead(timed_with(posterior, scouts), chains)
 
 
 @dataclass(frozen=True)
@@ -124,22 +126,38 @@ class NUTS:
         _check_chains(self.chains)
 
     def sample(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        return self._until(lambda checks: True, model, draws, seed)
+
+    def until_mixed(self, model: BoundaryModel, *, draws: int, seed: int) -> Posterior:
+        """The same, and where chains disagree, or are worth too few draws, they go on.
+
+        They are looked at whenever they have grown by what they were, LONGER times at most; so
+        many draws are then kept, at even distances.
+        """
+        return self._until(mixed, model, draws, seed)
+
+    def _until(
+        self, enough: Callable[[Diagnostics], bool], model: BoundaryModel, draws: int, seed: int
+    ) -> Posterior:
         _check_gradients(model, self.name)
         start = time.perf_counter()
         with jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
             each = -(-draws // self.chains)
             sizes = self.chains, self.warmup, each
-            out = nuts_chains(model.program, data, key, *sizes, model.near)
-            samples, notes = _host(out.sites), _host(out.notes)
-            divergences = int(notes["diverging"].sum())
-            checks = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
+            chains = nuts_chains(model.program, data, key, *sizes, model.near)
+            samples: dict[str, np.ndarray] = {}
+            notes: dict[str, np.ndarray] = {}
+            for piece in islice(chains, LONGER):
+                samples = _longer(samples, _host(piece.sites))
+                notes = _longer(notes, _host(piece.notes))
+                divergences = int(notes["diverging"].sum())
+                checks = chain_diagnostics(samples, samples["radii"], model.chart, divergences)
+                if enough(checks):
+                    break
         seconds = time.perf_counter() - start
-        return finished(model, samples, checks, self.name, seed, seconds, notes=notes)
-
-    def longer(self) -> NUTS:
-        """For chains that have not mixed."""
-        return NUTS(self.chains, 2 * self.warmup)
+        found = finished(model, samples, checks, self.name, seed, seconds, notes=notes)
+        return thinned(found, found.radii.shape[1] // each)
 
 
 @dataclass(frozen=True)
@@ -173,9 +191,18 @@ class SMC:
         seconds = time.perf_counter() - start
         return finished(model, samples, checks, self.name, seed, seconds, evidence)
 
-    def longer(self) -> SMC:
-        """For populations that disagree."""
-        return self
+    def until_mixed(
+        self, model: BoundaryModel, *, draws: int, seed: int, first: Posterior | None = None
+    ) -> Posterior:
+        """The same, `first` if it was made; where populations disagree, anew with more particles.
+
+        So many draws are kept, at even distances, of LONGER times as many particles.
+        """
+        first = first or self.sample(model, draws=draws, seed=seed)
+        if mixed(first.diagnostics):
+            return first
+        more = self.sample(model, draws=LONGER * draws, seed=seed)
+        return replace(thinned(more, LONGER), seconds=_total(first, more, more))
 
 
 @dataclass(frozen=True)
@@ -290,24 +317,8 @@ def lacks_evidence(posterior: Posterior, particles: Posterior) -> bool:
     return bool(theirs - mine > max(TELL, 3 * error))
 
 
-def sampled_instead(
-    model: BoundaryModel,
-    refused: Posterior,
-    chains: NUTS | SMC,
-    *,
-    draws: int,
-    seed: int,
-    first: Posterior | None = None,
-) -> Posterior:
-    """Chains in place of a Laplace posterior whose weights do not hold; `first` if they were run.
-
-    Those that disagree, or are worth too few draws, are run once more, LONGER times as long.
-    """
-    posterior = first or chains.sample(model, draws=draws, seed=seed)
-    if not mixed(posterior.diagnostics):
-        first = posterior
-        posterior = chains.longer().sample(model, draws=LONGER * draws, seed=seed)
-        posterior = replace(thinned(posterior, LONGER), seconds=_total(first, posterior, posterior))
+def sampled_instead(refused: Posterior, posterior: Posterior) -> Posterior:
+    """Chains in place of a Laplace posterior whose weights do not hold."""
     khat, ess = refused.diagnostics.khat, refused.diagnostics.ess_min
     why = f"Laplace did not fit (khat {khat:.2f}, {ess:.0f} effective draws)"
     return in_place_of(refused, posterior, why)
@@ -319,6 +330,14 @@ def in_place_of(refused: Posterior, posterior: Posterior, why: str) -> Posterior
     checks = replace(posterior.diagnostics, khat=refused.diagnostics.khat, reasons=reasons)
     seconds = _total(refused, posterior, posterior)
     return replace(posterior, diagnostics=checks, seconds=seconds)
+
+
+def _longer(so_far: dict[str, np.ndarray], piece: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Draws (chain, draw, ...) by name, with some more."""
+    return {
+        name: np.concatenate([so_far[name], more], axis=1) if so_far else more
+        for name, more in piece.items()
+    }
 
 
 def thinned(posterior: Posterior, step: int) -> Posterior:

@@ -130,16 +130,17 @@ def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monke
     def all_but_one(found: Diagnostics, draws: int) -> bool:
         return found.khat != pytest.approx(poor, abs=1e-3) and trustworthy(found, draws)
 
-    def alone(model: BoundaryModel, refused: Posterior, chains: NUTS, **settings: Any) -> Posterior:
-        calls.append((model.target.id, refused.diagnostics.khat, chains, settings))
+    def alone(chains: NUTS, model: BoundaryModel, **settings: Any) -> Posterior:
+        calls.append((model.target.id, chains, settings))
         return replace(many[1], method="nuts", seed=settings["seed"])
 
     monkeypatch.setattr("aistat_jax.inference.methods.trustworthy", all_but_one)
     monkeypatch.setattr("aistat_jax.inference.methods.better", lambda first, second: first)
-    monkeypatch.setattr("aistat_jax.inference.methods.sampled_instead", alone)
+    monkeypatch.setattr(NUTS, "until_mixed", alone)
     mixed = fit_many(models, draws=DRAWS, seed=10)
     settings = {"draws": DRAWS, "seed": 11}
-    assert calls == [("e1", pytest.approx(poor), NUTS(chains=4, warmup=300), settings)]
+    assert calls == [("e1", NUTS(chains=4, warmup=300), settings)]
+    assert mixed[1].diagnostics.khat == pytest.approx(poor)
     assert [p.method for p in mixed] == ["laplace", "nuts", "laplace", "laplace", "laplace"]
     for i in (0, 2, 3, 4):
         np.testing.assert_array_equal(mixed[i].radii, many[i].radii)

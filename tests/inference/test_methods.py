@@ -26,8 +26,8 @@ from aistat_jax.boundary.evidence import log_likelihood
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.density import Density
 from aistat_jax.inference.fit import fit
-from aistat_jax.inference.methods import NUTS, SMC, VI, Laplace, lacks_evidence, sampled_instead
-from aistat_jax.inference.posterior import Posterior
+from aistat_jax.inference.methods import NUTS, SMC, VI, Laplace, lacks_evidence
+from aistat_jax.inference.posterior import Diagnostics, Posterior
 from aistat_jax.inference.transport import find_transport
 from aistat_jax.space.basis import spectral_variance
 from benchmarks.calibration import HARMONICS, PRIOR, RAYS, pixel_image
@@ -454,7 +454,33 @@ def test_the_face_offers_what_the_notebooks_use():
     assert aj.fit is fit
 
 
-def test_chains_that_have_not_mixed_are_run_again_and_longer(monkeypatch):
+def test_chains_that_have_not_mixed_go_on(monkeypatch):
+    """They are made to look unsettled, once and then for good; so many draws are kept."""
+    looked = []
+
+    def mixed(found: Diagnostics) -> bool:
+        looked.append(found.ess_min)
+        return len(looked) == 2
+
+    model, nuts = soft_model(), NUTS(chains=2, warmup=100)
+    monkeypatch.setattr("aistat_jax.inference.methods.mixed", mixed)
+    once = nuts.sample(model, draws=100, seed=3)
+    assert not looked
+    twice = nuts.until_mixed(model, draws=100, seed=3)
+    assert len(looked) == 2
+    assert looked[1] > looked[0]  # said of all draws
+    assert twice.diagnostics.ess_min == looked[1]
+    # every other one is kept, and the first piece is what one run would have been
+    np.testing.assert_array_equal(twice.radii[:, :25], once.radii[:, ::2])
+    assert twice.radii.shape == once.radii.shape
+    assert all(
+        len(found[0]) == 50 for found in (*twice.samples.values(), twice.sample_stats["energy"])
+    )
+    nuts.until_mixed(model, draws=100, seed=3)
+    assert len(looked) == 2 + 4  # no longer than that
+
+
+def test_particles_that_disagree_are_drawn_anew_and_more(monkeypatch):
     """The first run is made to look unsettled; the second is kept, thinned to what was asked."""
     asked = []
 
@@ -468,11 +494,8 @@ def test_chains_that_have_not_mixed_are_run_again_and_longer(monkeypatch):
 
     sampled = SMC.sample
     monkeypatch.setattr(SMC, "sample", sample)
-    model = hard_model()
-    refused = fit(model, draws=200, fallback=False)
-    found = sampled_instead(model, refused, SMC(), draws=200, seed=0)
+    found = SMC().until_mixed(hard_model(), draws=200, seed=0)
     assert asked == [200, 800]
-    assert NUTS(warmup=300).longer() == NUTS(warmup=600)
     assert found.draws.shape[0] == 200
     assert found.diagnostics.rhat_max is not None
     assert found.diagnostics.rhat_max < 1.05
