@@ -22,9 +22,8 @@ from aistat_jax.planning.margins import (
     SafetyMargin,
     check_margin,
     covered_share,
-    outwards,
 )
-from aistat_jax.space.chart import LINKS
+from aistat_jax.space.chart import LINKS, outwards
 
 # How far contours go on beyond the outermost draws, as shares of their way from the median.
 STRETCH = 1 + 0.05 * np.arange(1, 61)

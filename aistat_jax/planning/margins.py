@@ -10,9 +10,10 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.space.chart import LINKS
+from aistat_jax.space.chart import outwards
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 
 AXES = ("RL", "AP", "SI")
 LEAST_DRAWS = 100
@@ -72,8 +73,8 @@ class SafetyMargin:
             raise InputError(f"a margin by {self.kind} has no inner contour")
         return found
 
-    def surface(self, which: str = "outer") -> Curve | Mesh:
-        """One of the contours as a closed shape: a `Curve` in a slice, a `Mesh` in space."""
+    def surface(self, which: str = "outer") -> Curve | Ring | Mesh:
+        """One of the contours as a closed shape: `Curve` or `Ring` in a slice, `Mesh` in space."""
         return self.chart.surface(self.values(which))
 
     def content(self, which: str = "outer") -> float:
@@ -123,14 +124,6 @@ class SafetyMargin:
             f"target in the mean, {100 * self.share:g}% of it with probability "
             f"{covers.probability:.2f}"
         )
-
-
-def outwards(chart: Any) -> Float[np.ndarray, " site"]:
-    """1 where a region grows with a site's value, -1 at the inner boundary of a ring."""
-    signs = np.ones(chart.sites)
-    if LINKS[chart.link].layers == 2:
-        signs[chart.sites // 2 :] = -1.0
-    return signs
 
 
 def patient_directions(chart: Any) -> Float[np.ndarray, "site 3"]:

@@ -15,10 +15,9 @@ from aistat_jax.planning.margins import (
     SafetyMargin,
     check_margin,
     covers_of,
-    outwards,
     patient_directions,
 )
-from aistat_jax.space.chart import FLATTEST, slant
+from aistat_jax.space.chart import FLATTEST, outwards, slant
 
 SYSTEMATIC, RANDOM = 2.5, 0.7
 

@@ -266,6 +266,22 @@ def interpolated(
     return found
 
 
+def layered(chart: Chart, each: ArrayLike) -> list[np.ndarray]:
+    """What belongs to the sites of a chart (site, ...) by boundary: one part, or one a layer."""
+    return np.split(np.asarray(each), LINKS[chart.link].layers)
+
+
+def outwards(chart: Chart) -> Float[np.ndarray, " site"]:
+    """1 where a region grows with a site's value, -1 at the inner boundary of a ring."""
+    first, *inner = layered(chart, np.ones(chart.sites))
+    return np.concatenate([first, *(-each for each in inner)])
+
+
+def sided(chart: Chart, outer: ArrayLike, inner: ArrayLike) -> np.ndarray:
+    """`outer` values, and `inner` ones where a region shrinks with a site's value."""
+    return np.where(outwards(chart) > 0, outer, inner)
+
+
 def slant(chart: Chart, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:
     """The cosine between each site's direction and the boundary's normal.
 

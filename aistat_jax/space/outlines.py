@@ -11,19 +11,20 @@ from aistat_jax._typing import Float
 from aistat_jax.space.curve import Curve, MultiPolygon, contours_from_mask, region_of
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel
+from aistat_jax.space.ring import Ring
 
-Region = Curve | tuple[Curve, ...] | np.ndarray | Channel
-"""A region of a slice: its contour, all of them, a boolean mask (2D, or 3D on the image's grid), a
-volume."""
+Region = Curve | Ring | tuple[Curve, ...] | np.ndarray | Channel
+"""A region of a slice: its contour, a ring, all contours, a boolean mask (2D, or 3D on the image's
+grid), a volume."""
 
 
 def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
     """The closed curves that bound a region in the slice `plane`, the largest first.
 
-    `region` is a `Curve` in that slice, or several; a boolean mask of the slice (nu, nv), or of the
-    volume (i, j, k) whose slice it is, as `read_mask` returns; or a `Channel` that holds a mask
-    of 0 and 1 (or inside fractions) on a grid of its own. Masks are drawn along half a pixel, as
-    `contours_from_mask` says: boundaries run counter-clockwise, holes clockwise.
+    `region` is a `Curve` or a `Ring` in that slice, or several curves; a boolean mask of the slice
+    (nu, nv), or of the volume (i, j, k) whose slice it is, as `read_mask` returns; or a `Channel`
+    that holds a mask of 0 and 1 (or inside fractions) on a grid of its own. Masks are drawn along
+    half a pixel, as `contours_from_mask` says: boundaries run counter-clockwise, holes clockwise.
 
     Returns nothing where the mask is empty in this slice. Raises InputError for a mask of another
     shape or another kind, a channel without this slice, and a curve in another unit.
@@ -33,6 +34,8 @@ def outlines(region: Region, plane: Plane) -> tuple[Curve, ...]:
     >>> [curve.area for curve in outlines(mask, plane)]
     [8.5]
     """
+    if isinstance(region, Ring):
+        region = region.curves
     curves = (region,) if isinstance(region, Curve) else region
     if isinstance(curves, tuple):
         for curve in curves:

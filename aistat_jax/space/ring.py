@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ from aistat_jax._record import record
 from aistat_jax._typing import Array, ArrayLike, Bool, Float, Int
 from aistat_jax.space.basis import Basis, repeated
 from aistat_jax.space.chart import Points, Shares, even_ends
-from aistat_jax.space.curve import Curve
+from aistat_jax.space.curve import Curve, MultiPolygon, region_of
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.star import StarBending, StarChart, star_chart
 
@@ -25,8 +25,40 @@ class Ring:
     inner: Curve
 
     @property
+    def unit(self) -> str:
+        return self.outer.unit
+
+    @property
+    def curves(self) -> tuple[Curve, Curve]:
+        return self.outer, self.inner
+
+    @property
+    def points(self) -> Float[np.ndarray, "vertex 2"]:
+        """The vertices of both curves."""
+        return np.concatenate([curve.points for curve in self.curves])
+
+    @property
     def area(self) -> float:
         return self.outer.area - self.inner.area
+
+    def region(self, plane: Plane | None = None) -> MultiPolygon:
+        """What lies between the curves, as shapely polygons."""
+        return region_of(self.curves)
+
+    def contains(self, points: ArrayLike) -> Bool[np.ndarray, "*batch"]:
+        """Whether points (..., 2) lie between the curves."""
+        return self.outer.contains(points) & ~self.inner.contains(points)
+
+    def distance_to(self, points: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Distance from points (..., 2) to the nearer of the curves."""
+        return np.minimum(*(curve.distance_to(points) for curve in self.curves))
+
+    def pieces(
+        self, step: float | None = None
+    ) -> tuple[Float[np.ndarray, "piece 2"], Float[np.ndarray, " piece"]]:
+        """Those of both curves, see `Curve.pieces`."""
+        points, lengths = zip(*(curve.pieces(step) for curve in self.curves), strict=True)
+        return np.concatenate(points), np.concatenate(lengths)
 
     def check(self) -> Ring:
         """This ring, or InputError where the inner curve does not lie within the outer."""
@@ -134,9 +166,9 @@ class RingChart:
     # -------------------------------------------------------------------- of boundaries
 
     def halves(self, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Outer and inner radii (*batch, ray)."""
+        """Outer and inner radii (*batch, ray), the latter no larger: a wall may vanish."""
         outer, inner = np.split(np.asarray(values), 2, axis=-1)
-        return outer, inner
+        return outer, np.minimum(inner, outer)
 
     def points(
         self, values: Float[np.ndarray, "*batch site"]
@@ -245,6 +277,19 @@ class RingBending:
     def __call__(self, values: Float[ArrayLike, " site"]) -> Float[Array, " site"]:
         outer, inner = jnp.split(jnp.asarray(values), 2)
         return jnp.concatenate([self.one(outer), self.one(inner)])
+
+
+def rings_of(curves: Sequence[Curve]) -> list[Ring]:
+    """Each region inside of curves (even-odd rule) that has a hole, with the largest of its own."""
+    found = []
+    for polygon in region_of(curves).geoms:
+        outer, *holes = (
+            Curve(np.asarray(edge.coords, dtype=float)[:-1], curves[0].unit)
+            for edge in (polygon.exterior, *polygon.interiors)
+        )
+        if holes:
+            found.append(Ring(outer, max(holes, key=lambda hole: hole.area)))
+    return found
 
 
 def ring_chart(centre: ArrayLike, radius_max: float, plane: Plane, rays: int = 128) -> RingChart:

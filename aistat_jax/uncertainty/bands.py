@@ -10,6 +10,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import sided
 from aistat_jax.space.curve import MultiPolygon, as_polygons
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.outlines import region_in
@@ -46,8 +47,19 @@ class Band:
 
     def region(self, plane: Plane | None = None) -> MultiPolygon:
         """What lies between its edges in a plane, as shapely polygons; see `to_shapely`."""
-        upper, lower = (region_in(self.chart, edge, plane) for edge in (self.upper, self.lower))
-        return as_polygons(upper.difference(lower))
+        edges = self.largest, self.smallest
+        largest, smallest = (region_in(self.chart, edge, plane) for edge in edges)
+        return as_polygons(largest.difference(smallest))
+
+    @property
+    def smallest(self) -> Float[np.ndarray, " ray"]:
+        """Values of the region that lies within every other in the band."""
+        return sided(self.chart, self.lower, self.upper)
+
+    @property
+    def largest(self) -> Float[np.ndarray, " ray"]:
+        """Values of the region that every other in the band lies within."""
+        return sided(self.chart, self.upper, self.lower)
 
     @property
     def half_width(self) -> Float[np.ndarray, " ray"]:
@@ -75,7 +87,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     standardised by the mean and sd of draws that it has no part in (`_FOLDS` parts): by those of
     all draws, itself among them, it would look nearer than a new one, and over hundreds of
     sites a 95% band would be one of 92%. The centre is the posterior mean radius; the lower
-    edge stops where the chart begins (radius 0).
+    edge stops where the chart begins (radius 0), of offsets either edge where normals may cross.
 
     Raises InputError for a level outside (0, 1) or fewer than 100 draws.
     """
@@ -85,7 +97,7 @@ def simultaneous_band(posterior: Posterior, level: float = 0.95) -> Band:
     return Band(
         lower=np.maximum(centre - multiple * sd, posterior.chart.ends[0]),
         centre=centre,
-        upper=centre + multiple * sd,
+        upper=upto(posterior.chart, centre + multiple * sd),
         chart=posterior.chart,
         level=float(level),
         kind="simultaneous",
@@ -111,6 +123,11 @@ def _largest_deviations(draws: Float[np.ndarray, "draw ray"]) -> Float[np.ndarra
         with np.errstate(divide="ignore", invalid="ignore"):
             found[part == n] = np.where(deviation > 0, deviation / sd, 0.0).max(axis=1)
     return found
+
+
+def upto(chart: Any, upper: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:
+    """Upper edges no further than offsets were looked for: beyond, their normals cross."""
+    return np.minimum(upper, chart.ends[1]) if chart.link == "identity" else upper
 
 
 def pointwise_band(posterior: Posterior, level: float = 0.95) -> Band:

@@ -20,7 +20,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Float
 from aistat_jax.inference.posterior import Posterior
-from aistat_jax.uncertainty.bands import Band, simultaneous_band
+from aistat_jax.uncertainty.bands import Band, simultaneous_band, upto
 from aistat_jax.uncertainty.by_patient import numbered, one_patient_each
 from aistat_jax.uncertainty.contour import Contour
 
@@ -86,7 +86,7 @@ class ConformalBand:
         return replace(
             old,
             lower=np.maximum(np.minimum(lower, old.centre), posterior.chart.ends[0]),
-            upper=np.maximum(upper, old.centre),
+            upper=upto(posterior.chart, np.maximum(upper, old.centre)),
             level=self.coverage,
             kind="conformal",
         )

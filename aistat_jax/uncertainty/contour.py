@@ -14,11 +14,12 @@ from aistat_jax.space.curve import Curve, coverage_from_contours
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.grading import Grade, grade
 from aistat_jax.uncertainty.probability import SizePosterior, area_posterior, shown_in
 
-Reference = Curve | Mesh | tuple[Curve, ...] | None
+Reference = Curve | Ring | Mesh | tuple[Curve, ...] | None
 """The boundary that somebody else drew: closed curves in the slice, a surface in space, or none."""
 
 
@@ -59,6 +60,8 @@ class Contour:
         """The curves of a reference in a slice; None where there is none."""
         if isinstance(self.reference, Curve):
             return (self.reference,)
+        if isinstance(self.reference, Ring):
+            return self.reference.curves
         return self.reference if isinstance(self.reference, tuple) else None
 
     def sections(self, plane: Plane) -> list[Curve]:

@@ -21,6 +21,7 @@ from aistat_jax.space.curve import Curve, region_of
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel
 from aistat_jax.uncertainty.contour import Contour
+from aistat_jax.uncertainty.probability import values_within
 
 COLOURS = {"green": (0, 158, 115), "amber": (230, 159, 0), "red": (213, 94, 0)}
 INNER, OUTER, LEVEL = (86, 180, 233), (0, 114, 178), (204, 121, 167)
@@ -102,9 +103,9 @@ def _lesion(
     wanted: list[tuple[str, tuple[int, int, int], str, Values]] = [
         ("median", COLOURS[worst], f"posterior median contour{given}", _quantile(0.5)),
         (f"in{percent}", INNER, f"inner {band}{given}",
-         lambda c: _edge(c, c.band.lower, c.band.upper)),
+         lambda c: _kept(c, c.band.smallest)),
         (f"out{percent}", OUTER, f"outer {band}{given}",
-         lambda c: _edge(c, c.band.upper, c.band.lower)),
+         lambda c: _kept(c, c.band.largest)),
     ]  # fmt: skip
     found = []
     for what, colour, words, values in wanted:
@@ -149,26 +150,13 @@ def _quantile(level: float) -> Values:
     """The contour within which every point is inside with at least a probability, given that there
     is a target."""
 
-    def values(contour: Contour) -> Float[np.ndarray, " site"]:
-        draws = contour.posterior.draws
-        near, far = np.quantile(draws, [1 - level, level], axis=0)
-        return _edge(contour, near, far)
-
-    return values
+    return lambda contour: _kept(contour, values_within(contour.posterior, level))
 
 
-def _edge(
-    contour: Contour, outer: Float[np.ndarray, " site"], inner: Float[np.ndarray, " site"]
-) -> Float[np.ndarray, " site"]:
-    """Values of the outer boundary, and of the inner one of a ring from the other side."""
-    chart = contour.chart
-    layers = LINKS[chart.link].layers
-    values = np.array(outer, dtype=float)
-    if layers == 2:
-        half = len(values) // 2
-        values[half:] = inner[half:]
-    if chart.link == "log":
-        values = np.maximum(values, 1e-3 * contour.posterior.estimate)
+def _kept(contour: Contour, values: Float[np.ndarray, " site"]) -> Float[np.ndarray, " site"]:
+    """Values that keep a thousandth of a star's radii, so that it has a section."""
+    if contour.chart.link == "log":
+        return np.maximum(values, 1e-3 * contour.posterior.estimate)
     return values
 
 

@@ -8,19 +8,20 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax._typing import Bool
-from aistat_jax.space.curve import Curve, region_of
+from aistat_jax.space.curve import Curve
+from aistat_jax.space.ring import Ring
 
 
 def dice(a: Any, b: Any) -> float:
-    """Twice the common part over the sum of two regions: masks of one shape, or closed curves.
+    """Twice the common part over the sum of two regions: masks of one shape, or curves and rings.
 
-    Of curves it is that of their areas, exactly. NaN when both masks are empty. Raises InputError
+    Of these it is that of their areas, exactly. NaN when both masks are empty. Raises InputError
     when shapes or units differ, or a curve is to be compared with a mask.
 
     >>> dice(np.array([True, True, False]), np.array([True, False, False]))
     0.6666666666666666
     """
-    if isinstance(a, Curve) or isinstance(b, Curve):
+    if isinstance(a, Curve | Ring) or isinstance(b, Curve | Ring):
         first, second = _two_regions(a, b)
         return float(2 * first.intersection(second).area / (first.area + second.area))
     a, b = two_masks(a, b)
@@ -28,8 +29,8 @@ def dice(a: Any, b: Any) -> float:
     return float(2 * (a & b).sum() / total) if total else float("nan")
 
 
-def lebesgue_error(a: Curve, b: Curve) -> float:
-    """Area inside one closed curve but not the other, in the square of their unit.
+def lebesgue_error(a: Curve | Ring, b: Curve | Ring) -> float:
+    """Area inside one closed curve, or ring, but not the other, in the square of their unit.
 
     A curve that crosses itself is first made valid (its even-odd region).
     Raises InputError when the units differ.
@@ -71,8 +72,8 @@ def two_masks(a: Any, b: Any) -> tuple[Bool[np.ndarray, "..."], Bool[np.ndarray,
 
 
 def _two_regions(a: Any, b: Any) -> tuple[Any, Any]:
-    if not (isinstance(a, Curve) and isinstance(b, Curve)):
+    if not (isinstance(a, Curve | Ring) and isinstance(b, Curve | Ring)):
         raise InputError("a curve can be compared with a curve only; draw it into a mask first")
     if a.unit != b.unit:
         raise InputError(f"cannot compare a contour in {a.unit} with one in {b.unit}")
-    return region_of([a]), region_of([b])
+    return a.region(), b.region()

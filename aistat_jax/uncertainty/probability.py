@@ -11,6 +11,7 @@ from aistat_jax._errors import InputError
 from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import sided
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.grid import Grid, Plane
 from aistat_jax.space.mesh import Mesh
@@ -106,9 +107,11 @@ def probability_contours(
 
     For a star-shaped boundary a point at radius t is inside when gamma > t, so the contour
     at level p is the (1 - p) quantile of gamma along each ray: exact at the rays, free of
-    the image's pixels, and nested (a higher level lies within a lower one).
+    the image's pixels, and nested (a higher level lies within a lower one). Of a ring it is that
+    of the outer boundary and the p quantile of the inner one: exact where no place is beyond the
+    outer boundary of one draw and within the inner one of another.
 
-    Returns a list of curves for each level, in the order given.
+    Returns a list of curves for each level, of a ring both, in the order given.
     Raises InputError for a level outside (0, 1).
     """
     for level in levels:
@@ -116,8 +119,16 @@ def probability_contours(
             raise InputError(
                 f"a probability contour's level must lie strictly between 0 and 1, got {level}"
             )
-    radii = np.quantile(posterior.draws, 1 - np.asarray(levels, dtype=float), axis=0)
-    return {level: [posterior.chart.surface(row)] for level, row in zip(levels, radii, strict=True)}
+    chart, found = posterior.chart, {level: values_within(posterior, level) for level in levels}
+    if chart.dims == 3:
+        return {level: [chart.surface(values)] for level, values in found.items()}
+    return {level: chart.sections(values, chart.plane) for level, values in found.items()}
+
+
+def values_within(posterior: Posterior, level: float) -> Float[np.ndarray, " site"]:
+    """Values of the contour within which every point is inside with probability `level`."""
+    near, far = np.quantile(posterior.draws, [1 - level, level], axis=0)
+    return sided(posterior.chart, near, far)
 
 
 @record

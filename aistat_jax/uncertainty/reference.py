@@ -8,9 +8,12 @@ import numpy as np
 
 from aistat_jax._record import record, replace, static
 from aistat_jax._typing import Bool, Float
+from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import Curve, contours_from_mask
 from aistat_jax.space.image import Channel
 from aistat_jax.space.mesh import surface_from_mask
+from aistat_jax.space.outlines import region_in
+from aistat_jax.space.ring import Ring, rings_of
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, estimate_volume
 from aistat_jax.uncertainty.overlap import dice
@@ -47,18 +50,18 @@ def with_references(
     """The contours, each with the part of a mask on the grid of `like` that it is compared with.
 
     That is the component, in its slice or in space, of which it covers most; where it meets none,
-    the nearest that no other contour meets. `outlines` are the exact curves in each slice of
-    `like`, where they are known.
+    the nearest that no other contour meets. Of a ring it is a component with its largest hole.
+    `outlines` are the exact curves in each slice of `like`, where they are known.
     """
     found = list(contours)
     for k, several in _by_slice(contours, like).items():
         plane = like.grid.beside(_plane(contours[several[0]]))
-        if outlines is None:
-            drawn = [curve for curve in contours_from_mask(mask[:, :, k], plane) if curve.is_ccw]
-        else:
-            drawn = list(outlines[k])
-        for n, m in zip(several, _matched([contours[n] for n in several], drawn), strict=True):
-            found[n] = replace(contours[n], reference=None if m is None else drawn[m])
+        curves = list(contours_from_mask(mask[:, :, k], plane) if outlines is None else outlines[k])
+        rings, outer = rings_of(curves), [curve for curve in curves if curve.is_ccw]
+        for drawn, layers in ((outer if outlines is None else curves, 1), (rings, 2)):
+            those = [n for n in several if LINKS[contours[n].chart.link].layers == layers]
+            for n, m in zip(those, _matched([contours[n] for n in those], drawn), strict=True):
+                found[n] = replace(contours[n], reference=None if m is None else drawn[m])
     for n, part in _components(contours, mask, like).items():
         found[n] = replace(contours[n], reference=surface_from_mask(part, like.grid))
     return found
@@ -115,7 +118,7 @@ def agreement(
             band = simultaneous_band(contour.posterior, level)
         if exact:
             inside.append(band.holds(contour.reference))
-        elif isinstance(contour.reference, Curve):
+        elif isinstance(contour.reference, Curve | Ring):
             inside.append(_holds_pixels(band, contour.reference, mask, like))
         elif n in components:
             inside.append(_holds_voxels(band, components[n], like))
@@ -140,27 +143,27 @@ def agreement(
     )
 
 
-def _holds_pixels(band: Band, reference: Curve, mask: np.ndarray, like: Channel) -> bool:
+def _holds_pixels(band: Band, reference: Curve | Ring, mask: np.ndarray, like: Channel) -> bool:
     """Whether the pixels of a mask inside of its outline are those of a contour in the band."""
-    plane, upper = like.grid.beside(band.chart.plane), band.chart.surface(band.upper)
-    box = plane.box_around(np.concatenate([upper.points, reference.points]))
+    plane, largest = like.grid.beside(band.chart.plane), band.chart.surface(band.largest)
+    box = plane.box_around(np.concatenate([largest.points, reference.points]))
     centres = plane.points(box)
     part = mask[(*box, plane.index)] & reference.contains(centres)
     within = band.chart.surface(_inner(band)).contains(centres)
-    return not ((within & ~part).any() or (part & ~upper.contains(centres)).any())
+    return not ((within & ~part).any() or (part & ~largest.contains(centres)).any())
 
 
 def _holds_voxels(band: Band, part: np.ndarray, like: Channel) -> bool:
     """Whether the voxels of a component are those of a surface in the band."""
-    edges = np.stack([_inner(band), band.upper])
+    edges = np.stack([_inner(band), band.largest])
     within, reached = band.chart.inside(edges, like.grid.points())
     return not ((within & ~part).any() or (part & ~reached).any())
 
 
 def _inner(band: Band) -> Float[np.ndarray, " site"]:
-    """The inner edge of a band, a hair beyond where its chart begins: a star has no radius of 0."""
+    """The smallest region of a band, a hair beyond where its chart begins, a star's of 0."""
     low, high = band.chart.ends
-    return np.maximum(band.lower, low + 1e-9 * (high - low))
+    return np.maximum(band.smallest, low + 1e-9 * (high - low))
 
 
 def _pooled(contours: Sequence[Contour]) -> SurfaceDistances | None:
@@ -168,7 +171,7 @@ def _pooled(contours: Sequence[Contour]) -> SurfaceDistances | None:
     each = [
         surface_distances(contour.chart.surface(contour.posterior.estimate), contour.reference)
         for contour in contours
-        if isinstance(contour.reference, Curve)
+        if isinstance(contour.reference, Curve | Ring)
     ]
     if not each:
         return None
@@ -194,16 +197,12 @@ def _plane(contour: Contour):
     return contour.posterior.chart.plane
 
 
-def _matched(contours: Sequence[Contour], curves: Sequence[Curve]) -> list[int | None]:
-    """Which of the curves in their slice contours are compared with."""
+def _matched(contours: Sequence[Contour], shapes: Sequence[Curve | Ring]) -> list[int | None]:
+    """Which of the shapes in their slice contours are compared with."""
     import shapely
 
-    own = [
-        shapely.make_valid(shapely.Polygon(contour.chart.points(contour.posterior.estimate)))
-        for contour in contours
-    ]
-    drawn = np.array([shapely.make_valid(shapely.Polygon(curve.points)) for curve in curves])
-    rows = np.array(own)[:, None]
+    own = [region_in(each.chart, each.posterior.estimate, None) for each in contours]
+    drawn, rows = np.array([shape.region() for shape in shapes]), np.array(own)[:, None]
     return _chosen(shapely.area(shapely.intersection(rows, drawn)), shapely.distance(rows, drawn))
 
 

@@ -17,6 +17,7 @@ from aistat_jax._record import record, static
 from aistat_jax._typing import Bool, Float, Int
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.overlap import two_masks
 from aistat_jax.uncertainty.surface_elements import surface_elements
 
@@ -121,7 +122,7 @@ class SurfaceDistances:
         return getattr(self, name)
 
 
-Boundary = Curve | Mesh | Bool[np.ndarray, "..."]
+Boundary = Curve | Ring | Mesh | Bool[np.ndarray, "..."]
 
 
 def surface_distances(
@@ -147,7 +148,8 @@ def surface_distances(
     Raises InputError for boundaries of two kinds or units, a step that is not positive, masks of
     different shapes or of other than 2 or 3 dimensions, and a spacing that is not positive.
     """
-    if isinstance(a, Curve | Mesh) or isinstance(b, Curve | Mesh):
+    shapes = Curve | Ring | Mesh
+    if isinstance(a, shapes) or isinstance(b, shapes):
         return _between_shapes(a, b, step)
     a, b = two_masks(a, b)
     if a.ndim not in (2, 3):
@@ -187,7 +189,7 @@ def added_path_length(
     """
     if isinstance(drawn, Mesh) or isinstance(reference, Mesh):
         raise InputError("an added path length is of contours in slices; cut the meshes by planes")
-    if not isinstance(reference, Curve) and np.ndim(reference) == 3:
+    if not isinstance(reference, Curve | Ring) and np.ndim(reference) == 3:
         drawn, reference = two_masks(drawn, reference)
         sides = None if spacing is None else np.asarray(spacing, dtype=float)[:2]
         return sum(
@@ -203,7 +205,7 @@ def _between_shapes(a: Any, b: Any, step: float | None) -> SurfaceDistances:
     if type(a) is not type(b):
         raise InputError(
             f"a {type(a).__name__} cannot be compared with a {type(b).__name__}; pass two curves, "
-            "two meshes or two masks"
+            "two rings, two meshes or two masks"
         )
     if a.unit != b.unit:
         raise InputError(f"cannot compare a contour in {a.unit} with one in {b.unit}")

@@ -14,6 +14,7 @@ import numpy as np
 from aistat_jax._record import record, static
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.grid import Plane
+from aistat_jax.space.outlines import region_in
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.grading import CASE_CUTS, GRADES, PRESENCE_CUTS, CaseGrade, Grade
@@ -84,16 +85,9 @@ def count_grades(grades: Sequence[Grade | str], what: str = "contour") -> str:
 
 def _contradictions(contours: Sequence[Contour]) -> dict[int, tuple[float, str]]:
     """Places whose contour does not go with the slices next to it: by how much, and a reason."""
-    import shapely
-
     flat = [n for n, contour in enumerate(contours) if contour.chart.dims == 2]
     planes = {n: contours[n].posterior.chart.plane for n in flat}
-    shapes = {
-        n: shapely.make_valid(
-            shapely.Polygon(contours[n].chart.points(contours[n].posterior.estimate))
-        )
-        for n in flat
-    }
+    shapes = {n: region_in(contours[n].chart, contours[n].posterior.estimate, None) for n in flat}
 
     def overlap(one: int | None, other: int | None) -> float:
         """Dice of two contours; NaN where one of them is not there."""
@@ -149,7 +143,7 @@ def _steps(plane: Plane, other: Plane) -> int | None:
 
 def _in_doubt(band: Band) -> float:
     """The area between the edges of a band."""
-    return float(band.chart.content(band.upper) - band.chart.content(band.lower))
+    return float(band.chart.content(band.largest) - band.chart.content(band.smallest))
 
 
 def _by_width(band: Band) -> str:

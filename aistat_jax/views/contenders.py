@@ -9,6 +9,7 @@ import numpy as np
 
 from aistat_jax._errors import InputError
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import Curve, last_exits
 from aistat_jax.space.grid import PARALLEL_TOLERANCE, Plane
 from aistat_jax.space.outlines import Region, outlines
@@ -59,14 +60,20 @@ def contenders_of(named: Mapping[str, Posterior | Region]) -> list[Contender]:
             found.append(Contender(name, outlines(one, plane), None))
             continue
         _check_slice(name, one.chart.plane, home, plane)
-        found.append(Contender(name, (one.chart.surface(one.estimate),), one))
+        found.append(Contender(name, tuple(_curves(one)), one))
     return found
+
+
+def _curves(posterior: Posterior) -> list[Curve]:
+    """The curves of an estimate in its own slice."""
+    chart = posterior.chart
+    return chart.sections(posterior.estimate, chart.plane)
 
 
 def common_chart(several: Sequence[Contender]) -> StarChart | None:
     """Rays from the first centre that all contours, and all draws, have inside; None if none is.
 
-    A contour of several pieces, or none, has no such centre, nor have offsets from an outline.
+    A contour of several pieces, or none, has no such centre, nor have offsets and rings.
     """
     for one in several:
         if one.posterior is not None and one.posterior.chart.link == "log":
@@ -99,6 +106,8 @@ def _sees(chart: StarChart, one: Contender) -> bool:
     if one.posterior is None:
         return len(one.curves) == 1 and chart.sees(one.curves[0])
     own = one.posterior.chart
+    if LINKS[own.link].layers > 1:
+        return False
     if own.link == "log" and np.array_equal(own.centre, chart.centre):
         return True
     return bool(own.inside(one.posterior.draws, chart.centre).all())

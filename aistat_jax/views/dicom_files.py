@@ -145,7 +145,7 @@ def _lost(case: Case, channel: Channel, kind: str) -> list[str]:
     grid, notes = channel.grid, []
     for each in case:
         chart: Any = each.chart
-        values = each.posterior.estimate if kind == "estimate" else each.band.upper
+        values = each.posterior.estimate if kind == "estimate" else each.band.largest
         if chart.dims == 3:
             points = (shape := chart.surface(values)).points
         else:

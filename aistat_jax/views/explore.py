@@ -14,9 +14,11 @@ from aistat_jax.editing import Session, session_of
 from aistat_jax.inference.posterior import Posterior
 from aistat_jax.inference.store import load_posterior
 from aistat_jax.sessions import load_session
+from aistat_jax.space.chart import LINKS
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import simultaneous_band
 from aistat_jax.uncertainty.contour import Reference
 from aistat_jax.uncertainty.grading import grade
@@ -25,6 +27,7 @@ from aistat_jax.views.figures import plot_comparison, plot_contours, plot_galler
 from aistat_jax.views.style import COMPARED
 from aistat_jax.views.surfaces import Body, body_of, plot_surface
 
+Outline = Curve | Ring
 LIVE = ("ipywidgets", "ipympl", "anywidget")
 NEEDS = "for something that moves, install what it needs: pip install 'aistat_jax[lab]'"
 
@@ -33,7 +36,7 @@ def explore(
     image: Image,
     posterior: Posterior | Sequence[Posterior] | Case | Session | str | os.PathLike[str],
     *,
-    reference: Curve | Body | Sequence[Curve | Body | None] | None = None,
+    reference: Outline | Body | Sequence[Outline | Body | None] | None = None,
     level: float = 0.95,
     tolerance_mm: float | None = None,
     tolerance_px: float | None = None,
@@ -65,7 +68,8 @@ def explore(
     others: list[Reference] = []
     if isinstance(given, Case):
         drawn = [
-            one.reference if isinstance(one.reference, Curve | Mesh) else None for one in given
+            one.reference if isinstance(one.reference, Curve | Ring | Mesh) else None
+            for one in given
         ]
         reference = drawn if reference is None else reference
         if tolerance_mm is tolerance_px is None:
@@ -100,7 +104,7 @@ def explore(
             return plot_surface(*one, channel=channel, reference=solid)
         if len(several) > 1:
             return plot_gallery(image, several, bands, grades, channel=channel)
-        flat = drawn if isinstance(drawn, Curve) else None
+        flat = drawn if isinstance(drawn, Curve | Ring) else None
         return plot_contours(*one, channel=channel, reference=flat)
     from aistat_jax.views.live.explorer import Explorer
 
@@ -136,6 +140,11 @@ def compare(
             raise InputError(
                 "these are surfaces in space, and a comparison shows contours in slices; explore "
                 "them, or contour slice by slice (dims=2)"
+            )
+        if LINKS[posterior.chart.link].layers > 1:
+            raise InputError(
+                f"{posterior.target_id} is a ring, and this comparison shows one boundary of each; "
+                "see plot_comparison, or explore it"
             )
     several = list(posteriors.values())
     tolerances = _tolerances(image, several, tolerance_mm, tolerance_px)
@@ -177,26 +186,26 @@ def what_is_missing() -> str:
 
 
 def references_for(
-    reference: Curve | Body | Sequence[Curve | Body | None] | None,
+    reference: Outline | Body | Sequence[Outline | Body | None] | None,
     posteriors: Sequence[Posterior],
     image: Image,
-) -> list[Curve | Mesh | None]:
+) -> list[Outline | Mesh | None]:
     """One reference, or None, for each posterior; bodies as their surfaces."""
     count = len(posteriors)
     if reference is None:
         return [None for _ in range(count)]
-    one = isinstance(reference, Curve | Mesh | np.ndarray | Channel)
+    one = isinstance(reference, Outline | Mesh | np.ndarray | Channel)
     given: list[Any] = [reference] if one else list(reference)
     if len(given) != count:
         raise InputError(f"{count} posteriors need as many references, or none, got {len(given)}")
     for each, posterior in zip(given, posteriors, strict=True):
-        if each is not None and isinstance(each, Curve) != (posterior.chart.dims == 2):
+        if each is not None and isinstance(each, Outline) != (posterior.chart.dims == 2):
             raise InputError(
-                "a contour is compared with a Curve of its slice, a surface with a Mesh, a mask "
-                f"or a Channel; got {type(each).__name__} for {posterior.target_id}"
+                "a contour is compared with a Curve (or Ring) of its slice, a surface with a Mesh, "
+                f"a mask or a Channel; got {type(each).__name__} for {posterior.target_id}"
             )
     return [
-        each if isinstance(each, Curve | Mesh | None) else body_of(each, image) for each in given
+        each if isinstance(each, Outline | Mesh | None) else body_of(each, image) for each in given
     ]
 
 

@@ -78,10 +78,10 @@ def _checked(name: str) -> str:
 
 def _kinds(contour: Contour, margins: Margins) -> dict[str, Float[np.ndarray, " site"]]:
     """The values of each contour of a target, by what it is."""
-    estimate, lower = np.asarray(contour.posterior.estimate, dtype=float), contour.band.lower
+    estimate, lower = np.asarray(contour.posterior.estimate, dtype=float), contour.band.smallest
     if contour.chart.dims == 3 and contour.chart.link == "log":
         lower = np.maximum(lower, 1e-3 * estimate)  # as `band_surfaces` has it
-    found = {"estimate": estimate, "lower": lower, "upper": contour.band.upper}
+    found = {"estimate": estimate, "lower": lower, "upper": contour.band.largest}
     for name, several in margins.items():
         for margin in several:
             if margin.target_id == contour.id:

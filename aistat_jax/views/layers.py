@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import layered
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.directions import direction_letter
 from aistat_jax.space.grid import Plane
 from aistat_jax.space.image import Channel, ChannelSlice, Image
 from aistat_jax.space.outlines import Region, outlines
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.uncertainty.probability import area_posterior
@@ -34,8 +36,8 @@ else:
 
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 Limits = tuple[float, float, float, float]
-DrawnCurves = Curve | Sequence[Curve] | None
-"""A reference as it is drawn: nothing, one curve, or all outlines of a mask."""
+DrawnCurves = Curve | Ring | Sequence[Curve] | None
+"""A reference as it is drawn: nothing, one curve, a ring, or all outlines of a mask."""
 _REFERENCE_DASHES = (0, (6, 2, 1, 2))
 OTHER_DASHES = (0, (3.5, 2))
 _SIDES = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "feet"}
@@ -63,6 +65,8 @@ def reference_in(
 def curves_of(reference: DrawnCurves) -> list[Curve]:
     if reference is None:
         return []
+    if isinstance(reference, Ring):
+        return list(reference.curves)
     return [reference] if isinstance(reference, Curve) else list(reference)
 
 
@@ -166,26 +170,26 @@ def draw_posterior(
     """
     from matplotlib.collections import LineCollection
     from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
 
     chart, thin = posterior.chart, max(width / 2.4, 0.5)
     if band is not None:
-        outer, inner = (loop(chart.points(radii)) for radii in (band.upper, band.lower))
-        ring = Path.make_compound_path(Path(outer), Path(inner[::-1]))
+        outer, inner = (loops_of(chart, radii) for radii in (band.upper, band.lower))
+        ring = band_path(outer, inner)
         axes.add_patch(PathPatch(ring, facecolor=BAND, alpha=0.30, lw=0, zorder=2))
-        for edge in (outer, inner):
+        for edge in (*outer, *inner):
             axes.plot(*edge.T, color=BAND, lw=0.7 * thin, zorder=2.1)
     if draws:
-        loops = [loop(chart.points(row)) for row in some_of(posterior.draws, draws)]
+        loops = [line for row in some_of(posterior.draws, draws) for line in loops_of(chart, row)]
         axes.add_collection(
             LineCollection(loops, colors=DRAW, alpha=0.35, linewidths=0.5 * thin, zorder=3)
         )
     draw_reference(axes, reference, thin)
-    points = loop(chart.points(posterior.estimate))
-    axes.plot(*points.T, color=OUTLINE, lw=width + 1.6 * thin, zorder=5)
-    axes.plot(*points.T, color=HALO, lw=width + 0.6 * thin, zorder=5.1)
-    for code, at in grade_runs(grade, len(points) - 1):
-        axes.plot(*points[at].T, lw=width, zorder=6, **line_look(code))
+    lines = loops_of(chart, posterior.estimate)
+    for points, runs in zip(lines, grade_runs(grade, chart), strict=True):
+        axes.plot(*points.T, color=OUTLINE, lw=width + 1.6 * thin, zorder=5)
+        axes.plot(*points.T, color=HALO, lw=width + 0.6 * thin, zorder=5.1)
+        for code, at in runs:
+            axes.plot(*points[at].T, lw=width, zorder=6, **line_look(code))
 
 
 def draw_outlines(
@@ -306,12 +310,11 @@ def draw_colour_bar(
     figure.colorbar(picture, cax=beside, label=label, alpha=alpha)
 
 
-def grade_runs(grade: Grade | None, rays: int) -> Iterator[tuple[int | None, slice]]:
-    """Stretches of one local grade along a closed boundary whose first point is repeated."""
+def grade_runs(grade: Grade | None, chart: Any) -> Sequence[Sequence[tuple[int | None, slice]]]:
+    """Stretches of one local grade along each boundary, closed, whose first point is repeated."""
     if grade is None:
-        yield None, slice(0, rays + 1)
-        return
-    yield from runs_of(grade.local)
+        return [[(None, slice(0, len(part) + 1))] for part in layered(chart, range(chart.sites))]
+    return [list(runs_of(part)) for part in layered(chart, grade.local)]
 
 
 def runs_of(codes: np.ndarray) -> Iterator[tuple[int, slice]]:
@@ -339,6 +342,19 @@ def some_of(rows: np.ndarray, count: int) -> np.ndarray:
 def closed(values: np.ndarray) -> np.ndarray:
     """Values around a closed boundary with the first one repeated at the end."""
     return np.append(values, values[0])
+
+
+def loops_of(chart: Any, values: np.ndarray) -> list[np.ndarray]:
+    """Each boundary of a chart in a slice as a closed line (vertex, 2), first points repeated."""
+    return [loop(points) for points in layered(chart, chart.points(values))]
+
+
+def band_path(outer: Sequence[np.ndarray], inner: Sequence[np.ndarray]) -> Any:
+    """What lies between closed lines and those within them, as one path."""
+    from matplotlib.path import Path
+
+    parts = [Path(line) for line in outer] + [Path(line[::-1]) for line in inner]
+    return Path.make_compound_path(*parts)
 
 
 def loop(points: np.ndarray) -> np.ndarray:

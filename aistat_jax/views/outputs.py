@@ -19,6 +19,7 @@ from aistat_jax.case import Case
 from aistat_jax.io.nifti import write_nifti
 from aistat_jax.planning.dose import write_dose
 from aistat_jax.signed_parts import CONTOURS, POLYGONS
+from aistat_jax.space.chart import layered
 from aistat_jax.uncertainty.contour import Contour
 from aistat_jax.uncertainty.probability import probability_map
 from aistat_jax.uncertainty.triage import triage
@@ -172,8 +173,10 @@ def write_contours(
     Millimetres in the patient's RAS+ frame (x to the Right, y to the Anterior, z to the
     Superior), or pixel indices for an image without spacing; slice counts from 0 along the
     canonical third axis of the channel. The smallest tolerance at which a place is green is empty
-    where there is none. Sections of a surface are closed curves with vertices of
-    their own: edges of the band have rows, by "kind", and not columns.
+    where there is none. Of a ring "loop" 0 is the outer boundary and 1 the inner, and the band's
+    "lower" and "upper" are the edges of the smallest and the largest region in it. Sections of a
+    surface are closed curves with vertices of their own: edges of the band have rows, by "kind",
+    and not columns.
 
     Raises InputError for another ending, and for margins in a table.
     """
@@ -190,20 +193,24 @@ def write_contours(
     names = [f"{which}{axis}_{unit}" for which in ("", "lower_", "upper_") for axis in "xyz"]
     with io.StringIO(newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["target", "slice", "vertex", *names, "channel", f"trusted_to_{unit}"])
+        rows.writerow(
+            ["target", "slice", "vertex", *names, "channel", f"trusted_to_{unit}", "loop"]
+        )
         for contour in case:
             posterior, band, chart = contour.posterior, contour.band, contour.posterior.chart
             place = place_of(contour, case.image)
             world = [
                 chart.plane.to_world(chart.points(radii))
-                for radii in (posterior.estimate, band.lower, band.upper)
+                for radii in (posterior.estimate, band.smallest, band.largest)
             ]
-            trusted = contour.grade.local_trusted_to
-            for vertex, points in enumerate(np.concatenate(world, axis=-1)):
-                values = [f"{value + 0.0:.4f}" for value in points]
-                green = f"{trusted[vertex]:.4f}" if np.isfinite(trusted[vertex]) else ""
-                where = place.get("slice"), vertex, *values, place.get("channel")
-                rows.writerow([contour.id, *where, green])
+            trusted = layered(chart, contour.grade.local_trusted_to)
+            for number, each in enumerate(layered(chart, np.concatenate(world, axis=-1))):
+                for vertex, points in enumerate(each):
+                    values, green = [f"{value + 0.0:.4f}" for value in points], ""
+                    if np.isfinite(trusted[number][vertex]):
+                        green = f"{trusted[number][vertex]:.4f}"
+                    where = place.get("slice"), vertex, *values, place.get("channel")
+                    rows.writerow([contour.id, *where, green, number])
         return write_whole(path, stream.getvalue())
 
 

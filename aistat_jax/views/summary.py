@@ -16,6 +16,7 @@ from aistat_jax.planning.margins import SafetyMargin
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import pointwise_band
 from aistat_jax.uncertainty.contour import Contour, Reference, estimate_volume, voxels_of
 from aistat_jax.uncertainty.overlap import dice
@@ -226,7 +227,7 @@ def _compared(
     contour: Contour, reference: Reference, like: Channel | None
 ) -> dict[str, Any] | None:
     """Dice and surface distances of the estimate against a reference, where they are known."""
-    if isinstance(reference, Curve):
+    if isinstance(reference, Curve | Ring):
         estimate = contour.chart.surface(contour.posterior.estimate)
         distances = surface_distances(estimate, reference)
         score = dice(estimate, reference)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import layered
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade
 from aistat_jax.views.layers import (
@@ -48,19 +49,23 @@ def plot_unrolled(
     Raises InputError for a width together with axes.
     """
     chart, unit = posterior.chart, posterior.unit
-    degrees, rays = around(chart), chart.sites
+    degrees = around(chart)
     with page(width_mm, ax, inches=7.4) as made:
         heights = [1.6, 1.0] if made.narrow else [2.4, 1.4]
         panels = made.stack(heights[: 1 if band is None else 2])
         top, width = panels[0], 2.4 * made.scale
         if band is not None:
-            top.fill_between(
-                degrees, closed(band.lower), closed(band.upper), color=BAND, alpha=0.3, lw=0
-            )
+            edges = (layered(chart, edge) for edge in (band.lower, band.upper))
+            for lower, upper in zip(*edges, strict=True):
+                top.fill_between(degrees, closed(lower), closed(upper), color=BAND, alpha=0.3, lw=0)
         for row in some_of(posterior.draws, draws):
-            top.plot(degrees, closed(row), color=DRAW, alpha=0.25, lw=max(0.3, 0.5 * made.scale))
-        for code, at in grade_runs(grade, rays):
-            top.plot(degrees[at], closed(posterior.estimate)[at], lw=width, **line_look(code))
+            for part in layered(chart, row):
+                thin = max(0.3, 0.5 * made.scale)
+                top.plot(degrees, closed(part), color=DRAW, alpha=0.25, lw=thin)
+        parts = layered(chart, posterior.estimate)
+        for part, runs in zip(parts, grade_runs(grade, chart), strict=True):
+            for code, at in runs:
+                top.plot(degrees[at], closed(part)[at], lw=width, **line_look(code))
         top.set_ylabel(f"{value_word(chart)} ({unit})")
         made.title(top, title_or_auto(title, posterior, grade))
         if band is not None:
@@ -77,12 +82,13 @@ def _draw_half_width(
 ) -> None:
     from matplotlib import rcParams
 
-    width = closed(band.half_width)
-    highest = float(width.max())
-    for code, at in grade_runs(grade, len(degrees) - 1):
-        look = line_look(code)
-        axes.fill_between(degrees[at], 0, width[at], color=look["color"], alpha=0.25, lw=0)
-        axes.plot(degrees[at], width[at], lw=0.85 * lw, **look)
+    highest, widths = float(band.half_width.max()), layered(band.chart, band.half_width)
+    for width, runs in zip(map(closed, widths), grade_runs(grade, band.chart), strict=True):
+        for code, at in runs:
+            look = line_look(code)
+            axes.fill_between(degrees[at], 0, width[at], color=look["color"], alpha=0.25, lw=0)
+            axes.plot(degrees[at], width[at], lw=0.85 * lw, **look)
+    _name_layers(axes, degrees, widths)
     if grade is not None:
         highest = max(highest, 1.25 * grade.tolerance)
         axes.axhline(grade.tolerance, color="0.25", lw=0.8)
@@ -95,6 +101,22 @@ def _draw_half_width(
     axes.set_ylabel(f"half-width ({band.unit})")
 
 
+def _name_layers(axes: Axes, degrees: np.ndarray, widths: list[np.ndarray]) -> None:
+    """Names of a ring's two lines, where they are furthest apart."""
+    from matplotlib import rcParams
+
+    if len(widths) == 1:
+        return
+    at = int(np.abs(np.diff(widths, axis=0)).argmax())
+    for name, width in zip(("outer boundary", "inner boundary"), widths, strict=True):
+        above = width[at] == np.max(widths, axis=0)[at]
+        axes.annotate(
+            name, (degrees[at], width[at]), xytext=(0, 4 if above else -4),
+            textcoords="offset points", ha="left" if degrees[at] < 180 else "right",
+            va="bottom" if above else "top", fontsize=rcParams["legend.fontsize"], color="0.25",
+        )  # fmt: skip
+
+
 TURNS = {
     "log": "direction from the centre (degrees)",
     "identity": "way around the outline, counter-clockwise",
@@ -104,21 +126,23 @@ TURNS = {
 def around(chart: Any) -> np.ndarray:
     """Where the sites of a chart in a plane are, in degrees of one turn, and 360 at the end.
 
-    Of a star these are angles, of offsets shares of the way around the outline.
+    Of a star these are angles, of offsets shares of the way around the outline; of a ring those of
+    either boundary.
     """
-    return np.linspace(0.0, 360.0, chart.sites + 1)
+    return np.linspace(0.0, 360.0, len(layered(chart, chart.directions)[0]) + 1)
 
 
 def turn_of(chart: Any, point: tuple[float, float]) -> float:
     """Where a point is on the axis of `around`, in degrees."""
-    if chart.link == "identity":
+    if chart.link != "log":
         return float(around(chart)[int(chart.nearest(np.asarray(point)))])
     return float(np.degrees(chart.polar(point)[1]))
 
 
 def site_at(chart: Any, degrees: float) -> int:
     """The site nearest to a place on that axis."""
-    return round(degrees / 360.0 * chart.sites) % chart.sites
+    count = len(around(chart)) - 1
+    return round(degrees / 360.0 * count) % count
 
 
 def turn_label(chart: Any, degrees: float) -> str:

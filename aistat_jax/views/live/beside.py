@@ -15,6 +15,7 @@ from matplotlib.patches import Polygon
 
 from aistat_jax.edits import Click
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.chart import layered
 from aistat_jax.space.image import Channel, ChannelSlice
 from aistat_jax.uncertainty.bands import Band
 from aistat_jax.uncertainty.grading import Grade, trust_in_words
@@ -82,20 +83,26 @@ class RingPanel:
         self.fill.set_visible(band is not None)
         if band is None:
             return
-        line = np.stack([around(band.chart), closed(band.half_width)], axis=-1)
-        runs = list(grade_runs(grade, band.chart.sites))
+        chart, degrees = band.chart, around(band.chart)
+        lines = [
+            np.stack([degrees, closed(part)], axis=-1) for part in layered(chart, band.half_width)
+        ]
+        pairs = zip(lines, grade_runs(grade, chart), strict=True)
+        runs = [(code, line[at]) for line, each in pairs for code, at in each]
         looks = [line_look(code) for code, _ in runs]
-        self.lines.set_segments([line[at] for _, at in runs])
+        self.lines.set_segments([part for _, part in runs])
         self.lines.set_color([look["color"] for look in looks])
         self.lines.set_linestyle([look["ls"] for look in looks])
-        self.fill.set_xy(np.concatenate([[[0.0, 0.0]], line, [[360.0, 0.0]]]))
+        ends = np.array([[0.0, 0.0]]), np.array([[360.0, 0.0]])
+        self.fill.set_xy(np.concatenate([p for line in lines for p in (ends[0], line, ends[1])]))
 
     def show_ray(self, band: Band | None, ray: int | None) -> None:
         seen = band is not None and ray is not None
         self.cursor.set_visible(seen)
         self.dot.set_visible(seen)
         if band is not None and ray is not None:
-            degrees = float(around(band.chart)[ray])
+            turn = around(band.chart)[:-1]
+            degrees = float(turn[ray % len(turn)])
             self.cursor.set_xdata([degrees] * 2)
             self.dot.set_data([degrees], [band.half_width[ray]])
 

@@ -23,6 +23,7 @@ from aistat_jax.inference.posterior import Posterior
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, Reference
 from aistat_jax.uncertainty.grading import Grade, grades_of
@@ -58,7 +59,7 @@ class Explorer(View):
         image: Image,
         session: Session,
         home: Channel,
-        references: Sequence[Curve | Mesh | None],
+        references: Sequence[Curve | Ring | Mesh | None],
         *,
         level: float,
         channel: str,

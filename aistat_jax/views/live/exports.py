@@ -21,6 +21,7 @@ from aistat_jax.signed_parts import RTSTRUCT
 from aistat_jax.space.curve import Curve
 from aistat_jax.space.image import Channel, Image
 from aistat_jax.space.mesh import Mesh
+from aistat_jax.space.ring import Ring
 from aistat_jax.uncertainty.bands import Band, simultaneous_band
 from aistat_jax.uncertainty.contour import Contour, Reference
 from aistat_jax.uncertainty.grading import Grade, grades_of
@@ -95,7 +96,7 @@ def case_of(
     session: Session,
     image: Image,
     home: Channel,
-    references: Sequence[Curve | Mesh | None],
+    references: Sequence[Curve | Ring | Mesh | None],
     focus: int,
     level: float,
     tolerance: float,

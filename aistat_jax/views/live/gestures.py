@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aistat_jax.edits import Click
+from aistat_jax.space.chart import layered
 from aistat_jax.views.live.told import told
 from aistat_jax.views.unrolled import site_at
 
@@ -268,7 +269,10 @@ class Gestures:
         panel, at = e.scene.panel_at(event.inaxes), (float(event.xdata), float(event.ydata))
         if panel is None:
             return site_at(chart, at[0])
-        return int(chart.nearest(e.scene.point(panel, at)))
+        point = e.scene.point(panel, at)
+        ray, off = int(chart.nearest(point)), np.abs(e.posterior.estimate - chart.position(point))
+        return min((int(part[ray % len(part)]) for part in layered(chart, range(chart.sites))),
+                   key=lambda site: off[site])  # fmt: skip
 
     def _click_near(self, event: Any) -> int | None:
         """The click within reach of the mouse, the nearest."""

@@ -7,7 +7,7 @@ a surface its sections, none, one or several (`loops`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +28,14 @@ from aistat_jax.uncertainty.probability import probability_contours
 from aistat_jax.views.layers import (
     OTHER_DASHES,
     Limits,
+    band_path,
     colour_map,
     curves_of,
     draw_letters,
     grade_runs,
     line_look,
     loop,
+    loops_of,
     name_axes,
     round_length,
     runs_of,
@@ -67,7 +69,7 @@ NOWHERE = np.full((1, 2), np.nan)
 def loops(chart: Any, values: np.ndarray, plane: Plane | None) -> list[np.ndarray]:
     """The closed lines (vertex, 2) in which a plane shows a boundary, first points repeated."""
     if chart.dims == 2:
-        return [loop(chart.points(values))]
+        return loops_of(chart, values)
     return [] if plane is None else [loop(c.points) for c in chart.sections(values, plane)]
 
 
@@ -223,9 +225,8 @@ class SlicePanel:
             self.outline.set_segments([])
             return
         lines = loops(posterior.chart, np.asarray(posterior.estimate), self.plane)
-        runs = [
-            (code, line[at]) for line in lines for code, at in self._runs(line, posterior, grade)
-        ]
+        pairs = zip(lines, self._runs(lines, posterior, grade), strict=True)
+        runs = [(code, line[at]) for line, each in pairs for code, at in each]
         looks = [line_look(code) for code, _ in runs]
         self.outline.set_segments([*lines, *lines])
         self.outline.set(
@@ -237,14 +238,16 @@ class SlicePanel:
         self.estimate.set_linestyle([look["ls"] for look in looks])
 
     def _runs(
-        self, line: np.ndarray, posterior: Posterior, grade: Grade | None
-    ) -> Iterator[tuple[int | None, slice]]:
-        """Stretches of one local grade along a line: of a section, that of the sites nearest."""
-        if posterior.chart.dims == 2 or grade is None or self.plane is None:
-            yield from grade_runs(grade, len(line) - 1)
-        else:
-            sites = posterior.chart.nearest(self.plane.to_world(line[:-1]))
-            yield from runs_of(grade.local[sites])
+        self, lines: Sequence[np.ndarray], posterior: Posterior, grade: Grade | None
+    ) -> Sequence[Sequence[tuple[int | None, slice]]]:
+        """Stretches of one local grade along lines: of a section, that of the sites nearest."""
+        chart, plane = posterior.chart, self.plane
+        if chart.dims == 2:
+            return grade_runs(grade, chart)
+        if grade is None or plane is None:
+            return [[(None, slice(0, len(line)))] for line in lines]
+        sites = (chart.nearest(plane.to_world(line[:-1])) for line in lines)
+        return [list(runs_of(grade.local[each])) for each in sites]
 
     def show_band(self, posterior: Posterior | None, band: Band | None) -> None:
         """The band, and the probability contours whose levels are the band's two tails."""
@@ -258,8 +261,7 @@ class SlicePanel:
         if band.chart.dims == 3:  # a surface that has shrunk to its centre has no section
             lower = np.maximum(lower, low + 1e-3 * (band.centre - low))
         outer, inner = (loops(band.chart, v, self.plane) for v in (band.upper, lower))
-        parts = [Path(line) for line in outer] + [Path(line[::-1]) for line in inner]
-        self.ring.set_path(Path.make_compound_path(*parts) if parts else Path(NOWHERE))
+        self.ring.set_path(band_path(outer, inner) if outer or inner else Path(NOWHERE))
         self.edges.set_segments([*outer, *inner])
         if band.chart.dims == 3:  # too much to be read in three planes at once
             return
