@@ -230,7 +230,7 @@ class RingChart:
     def content(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch"]:
         """The area between the polygons."""
         outer, inner = self.halves(values)
-        return self.star.content(outer) - self.star.content(inner)
+        return np.asarray(self.star.content(outer) - self.star.content(inner))
 
     def sectors(self, values: Float[np.ndarray, "*batch site"]) -> Float[np.ndarray, "*batch site"]:
         """The area of each ray's sector of a disc, of the inner ones less than nothing."""

@@ -313,7 +313,8 @@ def draw_colour_bar(
 def grade_runs(grade: Grade | None, chart: Any) -> Sequence[Sequence[tuple[int | None, slice]]]:
     """Stretches of one local grade along each boundary, closed, whose first point is repeated."""
     if grade is None:
-        return [[(None, slice(0, len(part) + 1))] for part in layered(chart, range(chart.sites))]
+        parts = layered(chart, np.arange(chart.sites))
+        return [[(None, slice(0, len(part) + 1))] for part in parts]
     return [list(runs_of(part)) for part in layered(chart, grade.local)]
 
 

@@ -6,10 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
+import shapely
 
 from aistat_jax._errors import InputError
+from aistat_jax.inference.posterior import Posterior
+from aistat_jax.space.curve import contours_from_mask
+from aistat_jax.space.grid import Plane
+from aistat_jax.space.offset import offset_chart
 from aistat_jax.uncertainty.bands import pointwise_band, simultaneous_band
-from tests.helpers import make_posterior
+from tests.helpers import TRUSTED, horseshoe_depth, make_posterior
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 
@@ -118,3 +123,23 @@ def test_level_outside_the_unit_interval_is_refused(make, level):
 def test_too_few_draws_are_refused(make):
     with pytest.raises(InputError, match="at least 100 posterior draws, got 99"):
         make(make_posterior(draws=99))
+
+
+def test_the_upper_edge_of_offsets_stops_where_their_normals_may_cross():
+    """In the mouth of a horseshoe; unclipped the edge would cross itself."""
+    plane = Plane(np.zeros(2), np.ones(2), 0.0, 1.0, np.eye(3), (96, 96), "px")
+    outline = contours_from_mask(horseshoe_depth(plane.points(), gap=0.5) > 0, plane)[0]
+    chart = offset_chart(outline, 8.0, plane, 256)
+    rng = np.random.default_rng(0)
+    low, high = chart.ends
+    moved = 0.8 * high + 0.3 * (high - low) * rng.standard_normal((400, 1))
+    posterior = Posterior(chart, np.clip(moved, low, high)[None], {}, TRUSTED, "laplace", 0, "u")
+    band = simultaneous_band(posterior)
+    assert (band.upper <= high).all()
+    assert (band.lower >= low).all()
+    assert band.contains(posterior.draws).mean() >= 0.94
+    assert shapely.LinearRing(chart.surface(band.upper).points).is_simple
+    # control: as far above the centre as the band would reach
+    free = band.centre + band.half_width
+    assert (free > high).any()
+    assert not shapely.LinearRing(chart.points(free)).is_simple

@@ -271,7 +271,7 @@ class Gestures:
             return site_at(chart, at[0])
         point = e.scene.point(panel, at)
         ray, off = int(chart.nearest(point)), np.abs(e.posterior.estimate - chart.position(point))
-        return min((int(part[ray % len(part)]) for part in layered(chart, range(chart.sites))),
+        return min((int(part[ray % len(part)]) for part in layered(chart, np.arange(chart.sites))),
                    key=lambda site: off[site])  # fmt: skip
 
     def _click_near(self, event: Any) -> int | None:
