@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_no_line_ties_the_outer_boundary_to_the_inner(image, posterior, contour)
 
 def test_the_band_is_filled_about_either_boundary_and_nowhere_else(image, posterior, contour):
     (patch,) = aj.plot_contours(image, posterior, contour.band).axes[0].patches
-    curves = [Curve(line[:-1]) for line in patch.get_path().to_polygons()]
+    curves = [Curve(np.asarray(line)[:-1]) for line in patch.get_path().to_polygons()]
     assert len(curves) == 4
     for radius, filled in ((OUTER, True), (INNER, True), (OUTER - GAP / 2, False), (2.0, False)):
         point = CENTRE + np.array([radius, 0.0])
@@ -111,9 +112,10 @@ def test_it_is_unrolled_into_two_lines_of_one_turn(posterior, contour):
     for line in top.lines:
         height = np.asarray(line.get_ydata(), dtype=float)
         assert np.ptp(height) < GAP / 2
-    ends = [line.get_xdata()[-1] for line in top.lines]
+    ends = [np.asarray(line.get_xdata(), dtype=float)[-1] for line in top.lines]
     assert ends == pytest.approx([360.0] * len(ends))
-    named = {text.get_text(): text.xy for text in below.texts if "boundary" in text.get_text()}
+    notes: list[Any] = list(below.texts)
+    named = {text.get_text(): text.xy for text in notes if "boundary" in text.get_text()}
     widths = np.split(contour.band.half_width, 2)
     at = round(named["outer boundary"][0] / 360 * RAYS) % RAYS
     assert named["outer boundary"][1] == pytest.approx(widths[0][at])
@@ -139,6 +141,14 @@ def test_the_explorer_shows_both_boundaries(image, posterior):
         (degrees,), (width,) = explorer.scene.ring.dot.get_data()
         assert degrees == pytest.approx(3 * 360 / RAYS)
         assert width == explorer.band.half_width[site]
+    for radius, site in ((INNER + 2, RAYS), (OUTER - 2, 0), (1.0, RAYS), (OUTER + 9, 0)):
+        at = SimpleNamespace(inaxes=panel.axes, xdata=CENTRE[0] + radius, ydata=CENTRE[1])
+        assert explorer.gestures._ray_at(at) == site
+    before = explorer.posterior
+    explorer.add_click((float(CENTRE[0]) + INNER, float(CENTRE[1])))
+    assert explorer.line.trouble
+    assert "clicks say of one boundary, and a ring has two" in explorer.line.said
+    assert explorer.posterior is before
 
 
 def test_what_shows_one_boundary_says_so(image, posterior):
@@ -151,7 +161,7 @@ def test_what_shows_one_boundary_says_so(image, posterior):
 
 def test_probability_contours_are_nested_and_agree_with_the_map(posterior):
     levels = (0.05, 0.5, 0.95)
-    found = aj.probability_contours(posterior, levels)
+    found: dict[float, Any] = dict(aj.probability_contours(posterior, levels))
     regions = [aj.to_shapely(found[level]) for level in levels]
     for wide, narrow in itertools.pairwise(regions):
         assert wide.contains(narrow)

@@ -265,14 +265,15 @@ class Gestures:
 
     def _ray_at(self, event: Any) -> int:
         e = self.explorer
-        chart = e.posterior.chart  # pyright: ignore[reportOptionalMemberAccess]
+        posterior: Any = e.posterior
+        chart = posterior.chart
         panel, at = e.scene.panel_at(event.inaxes), (float(event.xdata), float(event.ydata))
         if panel is None:
             return site_at(chart, at[0])
         point = e.scene.point(panel, at)
-        ray, off = int(chart.nearest(point)), np.abs(e.posterior.estimate - chart.position(point))
-        return min((int(part[ray % len(part)]) for part in layered(chart, np.arange(chart.sites))),
-                   key=lambda site: off[site])  # fmt: skip
+        ray, off = int(chart.nearest(point)), np.abs(posterior.estimate - chart.position(point))
+        layers = layered(chart, np.arange(chart.sites))  # of a ring the boundary that is nearer
+        return min((int(sites[ray % len(sites)]) for sites in layers), key=lambda n: off[n])
 
     def _click_near(self, event: Any) -> int | None:
         """The click within reach of the mouse, the nearest."""
