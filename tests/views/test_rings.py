@@ -294,8 +294,7 @@ def test_a_case_is_written_with_nested_edges_of_both_boundaries(image, contour, 
 
 
 def test_rings_of_slices_that_follow_one_another_are_triaged(posterior):
-    """The third of five walls has lost its roundness; by their outer sites alone, or as one loop of
-    all sites, so has it, but the area in doubt of the band is that of both boundaries."""
+    """The third of five walls is drawn out, about a hole as before."""
     plane, chart = posterior.chart.plane, posterior.chart
     several = []
     for k in range(5):
