@@ -90,13 +90,13 @@ def test_image_and_contour_share_one_frame(fitted):
 
 
 def test_estimate_is_split_by_local_grade(fitted):
-    *_, result = fitted
-    runs = list(grade_runs(result, 128))
+    _, posterior, _, result = fitted
+    (runs,) = grade_runs(result, posterior.chart)
     assert next(r[1].start for r in runs) == 0
     assert runs[-1][1].stop == 129
     for code, at in runs:
         assert np.all(result.local[at.start : at.stop - 1] == code)
-    assert list(grade_runs(None, 128)) == [(None, slice(0, 129))]
+    assert grade_runs(None, posterior.chart) == [[(None, slice(0, 129))]]
 
 
 def test_view_is_a_square_around_the_target_inside_the_image(fitted):
