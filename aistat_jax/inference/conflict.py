@@ -5,7 +5,8 @@ other the sum is a sharp boundary between them that neither believes in. So each
 alone, by the compiled program of the whole model with the other sources' weights at 0, and two are
 said to disagree where their boundaries are further apart than DEVIATIONS of both their standard
 deviations together (about the half-widths of their simultaneous bands), along more than SHARE of
-the rays, or where their areas are. Clicks are no source: they are made to overrule.
+the rays, or where their areas (of surfaces: volumes) are. Clicks are no source: they are made to
+overrule.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.answers import names_of, pieces_read
 from aistat_jax.boundary.model import BoundaryModel
 from aistat_jax.inference.posterior import Finding, Posterior
+from aistat_jax.inference.predictive import SIZES
 
 DEVIATIONS = 3.0
 SHARE = 0.05
@@ -60,12 +62,13 @@ def _disagreement(name: str, first: Posterior, other: str, second: Posterior) ->
     areas = [chart.content(radii) for radii in pair]
     if apart <= SHARE and not _beyond(*areas):
         return None
-    one, two = (float(np.median(area)) for area in areas)
+    word, unit = SIZES[chart.dims], f"{chart.unit}{'²³'[chart.dims - 2]}"
+    one, two = (f"{float(np.median(area)):,.0f} {unit}" for area in areas)
     where = f", and lie apart along {apart:.0%} of the boundary" if apart > SHARE else ""
     return Finding(
         "red",
-        f"{name} and {other} contradict each other: alone they say areas of {one:,.0f} and "
-        f"{two:,.0f} {chart.unit}²{where}, further apart than both can be wrong",
+        f"{name} and {other} contradict each other: alone they say {word} of {one} and one of "
+        f"{two}{where}, further apart than both can be wrong",
         "sources",
     )
 

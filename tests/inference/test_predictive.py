@@ -6,6 +6,8 @@ would happen in 0.2% of runs. benchmarks/trust.py has 500.
 
 from __future__ import annotations
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -112,6 +114,7 @@ def test_sources_that_contradict_each_other_are_named():
     (found,) = [f for f in said[560.0].diagnostics.findings if f.kind == "sources"]
     assert found.cap == "red"
     assert "PT and the term `area_of` contradict each other" in found.text
+    assert re.search(r"alone they say an area of \d+ mm² and one of \d+ mm²", found.text)
     assert aj.grade(said[560.0]).case == "red"
     quiet = aj.fit(said[560.0].model, draws=400, compare=False)
     assert not [f for f in quiet.diagnostics.findings if f.kind == "sources"]

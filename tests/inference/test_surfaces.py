@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import aistat_jax as aj
+from aistat_jax._record import replace
 from aistat_jax.data.balls import Ball, image_of_balls
+from aistat_jax.inference.conflict import conflicts
 from aistat_jax.space.curve import contours_from_mask
 
 BALL = Ball((54.3, 58.2, 30.7), 16.0, 7.0)
@@ -69,6 +72,16 @@ def test_it_is_kept(posterior, tmp_path):
         again.chart.points(again.estimate), posterior.chart.points(posterior.estimate)
     )
     assert posterior.to_arviz(["posterior"]).posterior.sizes["ray"] == 642
+
+
+def test_sources_that_contradict_each_other_say_volumes(posterior):
+    """One says the surface that was fitted, another one a tenth further out: 1.33 times as much."""
+    answers = iter((posterior, replace(posterior, radii=1.1 * posterior.radii)))
+    model = posterior.model + aj.term(lambda radii: -jnp.mean(jnp.square(radii - 17.6)))
+    (found,) = conflicts(model, lambda alone: next(answers))
+    one, two = (f"{factor * np.median(posterior.chart.content(posterior.draws)):,.0f} mm³"
+                for factor in (1.0, 1.1**3))  # fmt: skip
+    assert f"alone they say a volume of {one} and one of {two}, further apart" in found.text
 
 
 def test_a_turned_image_turns_the_surface(image, posterior):
