@@ -101,8 +101,8 @@ class BoundaryModel:
     chart: Any  # a Chart; what shows slices asks a star for its plane
     data: BoundaryData
     program: Callable[[Any], None] = static()
-    seconds: float = static(default=0.0)
-    presence: float = static(default=1.0)
+    seconds: float = 0.0
+    presence: float = 1.0
     evidence: Evidence = NOTHING
     near: Float[np.ndarray, " dim"] | None = None
 

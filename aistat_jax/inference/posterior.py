@@ -39,14 +39,14 @@ class Diagnostics:
     is the side of the finest pixels that were evidence (None: no image was).
     """
 
-    converged: bool = static()
-    ess_min: float = static()
-    khat: float | None = static(default=None)
-    rhat_max: float | None = static(default=None)
-    divergences: int | None = static(default=None)
+    converged: bool
+    ess_min: float
+    khat: float | None = None
+    rhat_max: float | None = None
+    divergences: int | None = None
     reasons: tuple[str, ...] = static(default=())
     findings: tuple[Finding, ...] = static(default=())
-    voxel: float | None = static(default=None)
+    voxel: float | None = None
 
 
 @record
@@ -61,18 +61,19 @@ class Posterior:
     log_evidence is the log marginal likelihood of all the data under the model, with its standard
     error: by Laplace (where khat is at most 0.7) and by SMC, None otherwise. Only models of the
     same data compare (docs/mathematics.md, Log evidence). sample_stats[name] (chain, draw) is what
-    a sampler noted at each draw, by ArviZ's names.
+    a sampler noted at each draw, by ArviZ's names. Timings and diagnostics are values, so that a
+    function under `jax.jit` is traced once for many fits of one kind, seed and target's name.
     """
 
     chart: Any  # a Chart; what shows slices asks a star for its plane
     radii: Float[np.ndarray, "chain draw ray"]
     samples: dict[str, np.ndarray]
-    diagnostics: Diagnostics = static()
+    diagnostics: Diagnostics
     method: str = static()
     seed: int = static()
     target_id: str = static(default="target")
-    seconds: dict[str, float] = static(default_factory=dict)
-    presence: float = static(default=1.0)
+    seconds: dict[str, float] = field(default_factory=dict)
+    presence: float = 1.0
     model: BoundaryModel | None = None
     log_evidence: float | None = None
     log_evidence_se: float | None = None

@@ -120,6 +120,26 @@ def test_compilations_do_not_grow_with_the_number_of_contours(models, many):
     assert compiled() == before + 2  # proposals and weights, nothing that depends on the model
 
 
+def test_what_is_traced_for_one_fit_is_traced_for_the_next(models, many):
+    """Timings and diagnostics are values: they change from fit to fit, and nothing is compiled."""
+    traced = []
+
+    @jax.jit
+    def middle(posterior: Posterior) -> jax.Array:
+        traced.append(posterior)
+        return posterior.radii.mean() + 0.0 * posterior.model.data.mean.sum()
+
+    target, timed = replace(many[2].model.target, id="e0"), dict.fromkeys(many[2].seconds, 1.0)
+    model = replace(many[2].model, target=target, presence=0.9, seconds=0.1)
+    other = replace(many[2], model=model, target_id="e0", seed=10, presence=0.9, seconds=timed)
+    assert other.diagnostics.khat != many[0].diagnostics.khat
+    for posterior in (many[0], other):
+        assert float(middle(posterior)) == pytest.approx(posterior.radii.mean(), rel=1e-5)
+    assert len(traced) == 1
+    middle(replace(other, target_id="e4"))  # a name is part of the record: the guard can fail
+    assert len(traced) == 2
+
+
 def test_a_contour_that_laplace_does_not_fit_is_fitted_alone(models, many, monkeypatch):
     """One member is declared untrustworthy, also when started again; it is sampled, no other."""
     poor = many[1].diagnostics.khat
