@@ -14,6 +14,7 @@ import numpy as np
 from aistat_jax._errors import InputError, about
 from aistat_jax._files import names_of
 from aistat_jax._typing import Shaped
+from aistat_jax.boundary.doors import checked_prior
 from aistat_jax.boundary.evidence import Evidence
 from aistat_jax.boundary.experts import expert_read
 from aistat_jax.boundary.finders import find_targets
@@ -21,6 +22,7 @@ from aistat_jax.boundary.hints import Points, clicks_on
 from aistat_jax.boundary.intensity import intensity
 from aistat_jax.boundary.model import BoundaryModel, boundary_model
 from aistat_jax.boundary.networks import seen_by, seen_in_output
+from aistat_jax.boundary.prior import BoundaryPrior
 from aistat_jax.boundary.targets import Targets
 from aistat_jax.calibrations import Calibration, load_calibration
 from aistat_jax.case import EXPERT, Case, NoContourError, Settings, contour_case, image_evidence
@@ -60,6 +62,8 @@ def contour(
     reference: Mask | None = None,
     mask_roi: str | None = None,
     reference_roi: str | None = None,
+    prior: BoundaryPrior | None = None,
+    evidence: Evidence | None = None,
     settings: Settings | None = None,
     title: str | None = None,
 ) -> Case:
@@ -88,6 +92,11 @@ def contour(
     and one label; where one is an RTSTRUCT or a SEG, `mask_roi` and `reference_roi` are the
     regions' names, and contours on the image's own slices are compared with as they were drawn.
 
+    `prior` is what is known of every boundary beforehand, as `boundary_model` takes it.
+    `evidence` is read in place of `intensity` of every channel, such as
+    `intensity(image, "PT") + term(mine, data)`; points that were given still count. Both are for
+    boundaries that no network reads; the blur is then that of `evidence`.
+
     `write_case` writes the files of a run. Raises InputError for what cannot be used as it is.
 
     >>> phantom = demo_phantom(1)
@@ -103,7 +112,9 @@ def contour(
     reader = net if calibration is None else "calibration"
     asked = point_mm, mask, threshold, reader, settings, dims, chart, radius_mm, tuple(more), slices
     check_output(net, probability, calibration)
-    check_question(*asked, word="net" if calibration is None else "calibration")
+    word = "net" if calibration is None else "calibration"
+    check_question(*asked, word=word)
+    check_statement(prior, evidence, reader, settings, word)
     dims = DIMS if dims is None else dims
     picture, files = _read(image, ct)
     settings = settings.of(picture)
@@ -122,7 +133,7 @@ def contour(
         files += [Path(reference)]
     names = names_of(files) or tuple(f"channel {name}" for name in picture.names)
     model_of: Callable[[Any], BoundaryModel]
-    read = image_evidence(picture, settings.blur_mm or settings.blur_px)
+    read = evidence or image_evidence(picture, settings.blur_mm or settings.blur_px)
     held: dict[str, Any] = {}
     if calibration is not None and probability is not None:
         known_by = (
@@ -143,7 +154,7 @@ def contour(
     elif net is None:
         with about(files[0] if files else names[0]):
             targets = find_targets(picture, **where)
-        model_of = partial(_model_of, targets, read)
+        model_of = partial(_model_of, targets, read, prior)
     elif head is not None:
         with about(files[0] if files else names[0]):
             known = expert_read(head, picture, point_mm, channel, **more)
@@ -173,7 +184,7 @@ def contour(
         with about(names[0]):
             slicewise = find_targets(picture, **where)
         slicewise = replace(slicewise, chosen=(2, reason))
-        return fitted(slicewise, model_of=partial(_model_of, slicewise, read))
+        return fitted(slicewise, model_of=partial(_model_of, slicewise, read, prior))
 
 
 def demo_case(settings: Settings | None = None) -> Case:
@@ -195,9 +206,11 @@ def demo_case(settings: Settings | None = None) -> Case:
     )  # fmt: skip
 
 
-def _model_of(targets: Targets, evidence: Evidence, target: Any) -> BoundaryModel:
+def _model_of(
+    targets: Targets, evidence: Evidence, prior: BoundaryPrior | None, target: Any
+) -> BoundaryModel:
     """What the image and the points that were given say of a target."""
-    return boundary_model(target, evidence + clicks_on(targets, target))
+    return boundary_model(target, evidence + clicks_on(targets, target), prior=prior)
 
 
 def _by_network(targets: Targets, dims: int | str, chart: str, reads: tuple[int, str]) -> Targets:
@@ -228,6 +241,25 @@ def check_output(net: Any, probability: Any, calibration: Any) -> None:
         )
     if calibration is not None and net is not None:
         raise InputError("`calibration` reads another network's output; drop `net`")
+
+
+def check_statement(prior: Any, evidence: Any, net: Any, settings: Settings, word: str) -> None:
+    """Refuse a prior or evidence that is none, and either beside a network, called `word`."""
+    for name, value in (("prior", prior), ("evidence", evidence)):
+        if value is not None and net is not None:
+            raise InputError(f"`{word}` reads the boundary itself; drop `{name}`, or `{word}`")
+    if prior is not None:
+        checked_prior(prior)
+    if evidence is None:
+        return
+    if not isinstance(evidence, Evidence):
+        raise InputError(
+            f"`evidence` is what `intensity`, `term` and the like make, or a sum of them, got a "
+            f"{type(evidence).__name__}"
+        )
+    for name in ("blur_mm", "blur_px"):
+        if getattr(settings, name) is not None:
+            raise InputError(f"`evidence` has its own blur; drop `{name}`")
 
 
 def check_question(

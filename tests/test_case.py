@@ -6,6 +6,7 @@ import csv
 import json
 from functools import partial
 
+import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from aistat_jax._record import replace
 from aistat_jax.boundary.prior import REACH
 from aistat_jax.case import Case, Settings, contour_case
 from aistat_jax.inference.posterior import Posterior
+from aistat_jax.pipelines import check_statement
 from aistat_jax.space.grid import Grid
 from aistat_jax.space.image import Channel, Image, channel_from_array
 from aistat_jax.space.star import star_chart
@@ -207,6 +209,47 @@ def test_more_targets_than_memory_allows_are_refused(two_lesions, monkeypatch, g
         return
     with pytest.raises(aj.InputError, match=r"4 targets need about 0\.0 GiB, and this machine"):
         aj.contour(two_lesions, **chosen, settings=aj.Settings(draws=200))
+
+
+def area_is(radii, area, sd):
+    return -0.5 * jnp.square((jnp.pi * jnp.mean(jnp.square(radii)) - area) / sd)
+
+
+def test_a_prior_and_evidence_of_ones_own_go_through_one_call():
+    """A prior of circles makes circles; evidence of a size alone makes that size, to 3 sd."""
+    phantom = aj.demo_phantom(1)
+    asked = {"point_mm": phantom.centre, "slices": "point", "settings": Settings(draws=200)}
+    given = (
+        {},
+        {"prior": aj.Prior(amplitude=1e-3, fixed=("amplitude",))},
+        {"evidence": aj.term(area_is, 300.0, 5.0)},
+    )
+    plain, circles, sized = (aj.contour(phantom.image, **asked, **each)[0] for each in given)
+    waves = [one.posterior.draws.std(axis=1).mean() for one in (plain, circles)]
+    assert waves[1] < 0.1 * waves[0]
+    assert abs(sized.content.mean - 300.0) < 15.0
+    assert abs(plain.content.mean - 300.0) > 15.0
+
+
+@pytest.mark.parametrize(
+    ("prior", "evidence", "settings", "words"),
+    [
+        (0.3, None, Settings(), "a float is no prior of a boundary: it needs `reach`"),
+        (None, "PT", Settings(), "`evidence` is what `intensity`, `term` and the like make"),
+        (None, aj.anchors(np.eye(2)), Settings(blur_mm=3.0), "its own blur; drop `blur_mm`"),
+    ],
+)
+def test_a_prior_or_evidence_that_is_none_is_refused(prior, evidence, settings, words):
+    with pytest.raises(aj.InputError, match=words):
+        check_statement(prior, evidence, None, settings, "net")
+
+
+@pytest.mark.parametrize("given", [{"prior": aj.Prior()}, {"evidence": aj.anchors(np.eye(2))}])
+def test_a_prior_or_evidence_beside_a_network_is_refused(two_lesions, given):
+    (name,) = given
+    words = f"`net` reads the boundary itself; drop `{name}`, or `net`"
+    with pytest.raises(aj.InputError, match=words):
+        aj.contour(two_lesions, point_mm=LEFT, net="lesion-pet-2d", **given)
 
 
 def test_lesions_of_one_slice_are_explored_one_by_one(contoured, two_lesions):
