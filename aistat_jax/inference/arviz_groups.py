@@ -1,4 +1,4 @@
-"""How does a posterior go to ArviZ? As InferenceData, with all groups that its model can fill."""
+"""How does a posterior go to ArviZ? As its data, with all groups that its model can fill."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ PRIOR_DRAWS, PREDICTIVE_DRAWS = 500, 200
 
 
 def to_arviz(posterior: Posterior, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
-    """A posterior as arviz.InferenceData, with dims chain, draw, ray and basis.
+    """A posterior as ArviZ reads it, with dims chain, draw, ray and basis.
+
+    That is arviz.InferenceData, and xarray.DataTree from ArviZ 1 on.
 
     * "posterior": radii (chain, draw, ray) in the chart's unit and every site of the model; the
       coordinate ray is the angle in radians. What is not a draw (chart, plane, diagnostics,
@@ -63,10 +65,14 @@ def to_arviz(posterior: Posterior, groups: Sequence[str] | None = None, seed: in
             made[name] = dataset
         elif groups is not None:
             raise InputError(f"this posterior has nothing for group {name!r}")
+    from xarray import DataTree
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
         import arviz
 
+    if issubclass(getattr(arviz, "InferenceData", DataTree), DataTree):
+        return DataTree.from_dict({f"/{name}": dataset for name, dataset in made.items()})
     return arviz.InferenceData(**made)
 
 

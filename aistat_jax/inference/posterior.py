@@ -107,7 +107,7 @@ class Posterior:
         return [self.chart.surface(self.draws[i]) for i in chosen]
 
     def to_arviz(self, groups: Sequence[str] | None = None, seed: int = 0) -> Any:
-        """As arviz.InferenceData with dims chain, draw, ray and basis; see `to_arviz`."""
+        """As ArviZ reads it, with dims chain, draw, ray and basis; see `to_arviz`."""
         from aistat_jax.inference.arviz_groups import to_arviz
 
         return to_arviz(self, groups, seed)

@@ -1,8 +1,9 @@
 """How does a posterior leave memory? As a NetCDF file, and back.
 
 A file holds one group per target, each with a group "posterior" inside, so that a target can be
-read by `arviz.InferenceData.from_netcdf(path, base_group="z012")` too. Everything a Posterior is
-made of is stored as it is, with checksums: what is loaded equals what was saved bit for bit.
+read by `xarray.open_datatree(path, group="z012")` too, which is what ArviZ 1 reads, and by
+`arviz.InferenceData.from_netcdf(path, base_group="z012")` before it. Everything a Posterior is made
+of is stored as it is, with checksums: what is loaded equals what was saved bit for bit.
 """
 
 from __future__ import annotations

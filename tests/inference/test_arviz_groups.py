@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray
 from scipy import stats
 
 import aistat_jax as aj
@@ -133,3 +134,21 @@ def test_a_posterior_without_a_model_hands_over_what_it_has():
         plain.to_arviz(groups=["priors"])
     with pytest.raises(InputError, match="nothing for group 'sample_stats'"):
         plain.to_arviz(groups=["sample_stats"])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_from_arviz_1_on_it_is_a_tree_of_the_same_data(monkeypatch, tmp_path, named):
+    """There InferenceData is not, or is another name of xarray's tree."""
+    before = sampled().to_arviz(seed=1)
+    assert not isinstance(before, xarray.DataTree)
+    monkeypatch.delattr(arviz, "InferenceData")
+    if named:
+        monkeypatch.setattr(arviz, "InferenceData", xarray.DataTree, raising=False)
+    data = sampled().to_arviz(seed=1)
+    assert isinstance(data, xarray.DataTree)
+    assert set(data.children) == set(before.groups())
+    for name, group in data.children.items():
+        assert group.to_dataset().equals(before[name])
+    path = aj.save_posterior(tmp_path / "fit.nc", sampled())
+    read = xarray.open_datatree(path, group="ellipse", engine="h5netcdf")
+    np.testing.assert_array_equal(read["posterior"]["radii"], sampled().radii)
