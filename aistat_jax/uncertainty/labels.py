@@ -18,10 +18,10 @@ def label_map(posteriors: Sequence[Posterior], channel: Channel) -> Int[np.ndarr
     """The number of the target, from 1 in the order given, that each voxel of a channel belongs to.
 
     That which holds the voxel's centre most probably, if it does so with a probability of at least
-    a half; 0 where none does. In the slices nearest to those of the targets, as far as their charts
-    reach.
+    a half; 0 where none does. Contours fill the slices nearest to theirs, surfaces all that they
+    meet, as far as their charts reach.
 
-    Raises InputError for a target in a slice that the channel does not have.
+    Raises InputError for a target in a slice, or in a place, that the channel does not have.
     """
     labels = np.zeros(channel.values.shape, dtype=np.int32)
     highest = np.full(channel.values.shape, np.nextafter(0.5, 0.0))
@@ -31,7 +31,10 @@ def label_map(posteriors: Sequence[Posterior], channel: Channel) -> Int[np.ndarr
         edge = chart.points(np.minimum(draws.max(axis=0), chart.ends[1]))
         middle = 0.5 * (edge.min(axis=0) + edge.max(axis=0))
         reach = float(np.linalg.norm(edge - middle, axis=-1).max())
-        part = channel.slice_at(chart.plane).around(middle, reach)
+        if chart.dims == 3:
+            part = channel.block_at(middle, reach)
+        else:
+            part = channel.slice_at(chart.plane).around(middle, reach)
         inside = posterior.presence * chart.inside_share(chosen, part.points())
         box = channel.place_of(part)
         more = inside > highest[box]

@@ -11,6 +11,7 @@ from aistat_jax.boundary.model import boundary_model
 from aistat_jax.boundary.objects import label_objects, labelled_targets
 from aistat_jax.inference.batch import fit_many
 from aistat_jax.uncertainty.labels import label_map
+from tests.helpers import make_posterior, make_surface, make_volume
 
 CENTRES = ((20.0, 20.0), (38.0, 20.0), (60.0, 45.0), (20.0, 60.0))
 RADII = (10.0, 9.0, 11.0, 8.0)
@@ -88,6 +89,22 @@ def test_every_pixel_goes_to_the_object_that_most_probably_holds_it():
         [aj.replace(p, presence=0.4) for p in fitted(image, truth, False)], image.primary
     )
     assert nowhere.max() == 0
+
+
+def test_surfaces_are_labels_too():
+    """Each voxel is that ellipsoid's which more probably holds it, beside a contour in a slice."""
+    channel = make_volume().primary
+    left, right = make_surface(), make_surface(centre=(85.0, 61.0, 40.0), seed=1)
+    circle = make_posterior(draws=100, size=64, centre=(30.0, 30.0))
+    labels = label_map([left, right, circle], channel)
+    shares = np.stack([aj.probability_map(p, channel.grid) for p in (left, right)])
+    assert (shares > 0.5).all(axis=0).sum() > 0  # they overlap: the order alone would not do
+    wanted = np.where(shares.max(axis=0) >= 0.5, 1 + shares.argmax(axis=0), 0)
+    assert (labels[..., 1:] == wanted[..., 1:]).all()
+    assert (labels[..., 0] == 3).any()
+    far = make_surface(centre=(900.0, 61.0, 40.0))
+    with pytest.raises(aj.InputError, match="has no voxels within"):
+        label_map([far], channel)
 
 
 def test_labels_too_small_for_a_contour_are_named():
