@@ -60,7 +60,7 @@ def label_objects(
 def _threshold(channel: Channel, given: float | None) -> float:
     from skimage.filters import threshold_otsu
 
-    return float(threshold_otsu(channel.values)) if given is None else float(given)
+    return float(threshold_otsu(channel.values.ravel())) if given is None else float(given)
 
 
 def _cut_apart(hot: Bool[np.ndarray, "nu nv"], least: int) -> Int[np.ndarray, "nu nv"]:

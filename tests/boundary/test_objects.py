@@ -37,6 +37,15 @@ def test_discs_that_touch_are_cut_apart():
         assert aj.dice(same, truth == n) > 0.93
 
 
+def test_three_slices_are_no_colours():
+    """What finds the threshold takes (n, m, 3) for a picture in colour, and warns."""
+    image, _ = discs()
+    three = aj.Image.from_arrays(L=np.repeat(image["L"].values, 3, axis=-1))
+    labels = label_objects(three)
+    for k in range(3):
+        assert np.array_equal(labels[..., k], label_objects(image)[..., 0])
+
+
 def test_a_long_object_is_not_cut_into_discs():
     grid = np.moveaxis(np.indices((40, 90)), 0, -1)
     bar = (np.abs(grid[..., 0] - 20) < 8) & (np.abs(grid[..., 1] - 45) < 35)
