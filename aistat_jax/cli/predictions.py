@@ -61,7 +61,9 @@ def predict(
     overlap: Annotated[
         float, typer.Option(help="Share of an edge that neighbouring windows have in common.")
     ] = 0.5,
-    mirror: Annotated[bool, typer.Option(help="Also predict every mirror image.")] = True,
+    mirror: Annotated[
+        bool, typer.Option(help="Also predict every mirror image its plan allows.")
+    ] = True,
     dropout_draws: Annotated[
         int, typer.Option(help="Draws of dropout a member; needs a network with dropout.")
     ] = 0,

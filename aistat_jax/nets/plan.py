@@ -27,6 +27,7 @@ EDGE = 4  # voxels of the coarsest feature map along an axis that was halved
 BATCHES = (2, 32)
 FOLDS = 5
 KINDS = ("ct", "suv", "zscore", "zscore-box", "zscore-mask")
+LATER = ("mirror_axes", "backbone", "options")  # fields that the first plans did not have
 ANISOTROPIC = 3.0  # spacing of the coarse axis over the next, from which it is treated apart
 
 
@@ -59,6 +60,7 @@ class Plan:
     spacing_mm: of the working grid, (i, j, k); in 2D planes stay where they are and the third is
     only a record. slices: neighbouring planes seen at once, odd, 1 in 3D. patch: voxels along
     the network's axes, (dims,). unit: "px" where the dataset's images have no spacing.
+    mirror_axes: of the network, along which it may be asked for mirror images; None for all.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Plan:
     folds: int = FOLDS
     seed: int = 0
     unit: str = "mm"
+    mirror_axes: tuple[int, ...] | None = None
 
     def check(self) -> Plan:
         """Itself. Raises InputError where the parts do not fit each other."""
@@ -98,6 +101,9 @@ class Plan:
             )
         if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0 or self.batch < 1:
             raise InputError("spacing_mm must be three positive numbers and batch at least 1")
+        mirrored = () if self.mirror_axes is None else self.mirror_axes
+        if len(set(mirrored)) < len(mirrored) or not set(mirrored) <= set(range(a.dims)):
+            raise InputError(f"mirror_axes must be some of {tuple(range(a.dims))}, got {mirrored}")
         return self
 
 
@@ -325,11 +331,10 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> Path:
 def plan_content(plan: Plan) -> dict[str, Any]:
     """A plan as JSON has it; what came later than plans themselves is left out at its default."""
     content = asdict(plan)
-    for field in fields(Architecture):
-        if field.name in ("backbone", "options") and content["architecture"][field.name] == (
-            field.default
-        ):
-            del content["architecture"][field.name]
+    for record, part in ((Plan, content), (Architecture, content["architecture"])):
+        for field in fields(record):
+            if field.name in LATER and part[field.name] == field.default:
+                del part[field.name]
     return content
 
 

@@ -69,12 +69,12 @@ def predict(
     """Log-odds of every label, on the image's own grid.
 
     overlap: the share of a patch's edge that neighbouring windows have in common. mirror: also
-    predict every mirror image. dropout_draws: this many draws of Monte-Carlo dropout for every
-    member in place of one pass without. guidance: for a network that takes prompts, what
-    `prompts` makes of points and a box. Once a foreground point or a box asks for something, the
-    windows that hold no part of either were not asked: where there are only such, and for a 2D
-    network in every plane without a prompt, the answer is background. progress is called with
-    the windows done and their number.
+    predict every mirror image, along the plan's `mirror_axes`. dropout_draws: this many draws of
+    Monte-Carlo dropout for every member in place of one pass without. guidance: for a network that
+    takes prompts, what `prompts` makes of points and a box. Once a foreground point or a box asks
+    for something, the windows that hold no part of either were not asked: where there are only
+    such, and for a 2D network in every plane without a prompt, the answer is background. progress
+    is called with the windows done and their number.
     Memory is that of `prediction_bytes`, whatever the number of voices.
 
     Raises InputError for channels the network needs and the image lacks, an overlap outside
@@ -90,7 +90,7 @@ def predict(
         )
     prepared = prepare(net.plan, image)
     values = with_guidance(prepared.values, guidance, a)
-    mirrors = list(_mirrors(a.dims)) if mirror else [()]
+    mirrors = list(_mirrors(net.plan)) if mirror else [()]
     draws = [None] if not dropout_draws else list(range(dropout_draws))
     voices = list(itertools.product(range(len(net.members)), draws, mirrors))
     windows = _Windows(net, values, overlap, batch or _batch(net.plan))
@@ -202,10 +202,11 @@ def _all_odds(logits: np.ndarray) -> np.ndarray:
     return np.clip(np.stack([np.asarray(x) for x in each], axis=-1), -LARGEST_ODDS, LARGEST_ODDS)
 
 
-def _mirrors(dims: int) -> Iterator[tuple[int, ...]]:
-    """Every set of the network's axes, none first."""
-    for count in range(dims + 1):
-        yield from itertools.combinations(range(dims), count)
+def _mirrors(plan: Plan) -> Iterator[tuple[int, ...]]:
+    """Every set of the axes that may be mirrored, none first."""
+    axes = range(plan.architecture.dims) if plan.mirror_axes is None else plan.mirror_axes
+    for count in range(len(axes) + 1):
+        yield from itertools.combinations(axes, count)
 
 
 def _batch(plan: Plan) -> int:

@@ -251,8 +251,10 @@ def test_impossible_wishes_are_refused():
 def test_plan_and_fingerprint_come_back_the_same(tmp_path):
     print_ = replace(made(), spacings_mm=((0.1, 1 / 3, 2.5),) * 10)
     assert load_fingerprint(save_fingerprint(print_, tmp_path / "new" / "f.json")) == print_
-    for plan in (plan_for(made()), plan_for(made(), dims=3, block="residual")):
+    solid = plan_for(made(), dims=3, block="residual")
+    for plan in (plan_for(made()), solid, replace(solid, mirror_axes=(0, 2))):
         assert load_plan(save_plan(plan, tmp_path / "p.json")) == plan
+        assert ("mirror_axes" in (tmp_path / "p.json").read_text()) == bool(plan.mirror_axes)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["f.json", "new", "p.json"]
 
 
@@ -276,6 +278,9 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path):
         whole | {"channels": ["PT"]},
         whole | {"patch": [100, 100]},
         whole | {"spacing_mm": [1.0, 0.0, 1.0]},
+        whole | {"mirror_axes": [2]},
+        whole | {"mirror_axes": [0, 0]},
+        whole | {"mirror_axes": 1},
         whole | {"normalisations": [{"kind": "guess"}] * 2},
     ]
     for content in broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -58,6 +59,16 @@ def test_windows_leave_no_seam_and_come_back_to_their_place(
     leaning = predict(net, image, mirror=mirror)
     assert (leaning.spread.max() > 0.1) == mirror
     assert not np.allclose(leaning.log_odds[..., 0], wanted, atol=0.1)
+
+
+@pytest.mark.parametrize(("axes", "voices"), [(None, 4), ((), 1), ((0,), 2), ((1,), 2)])
+def test_only_the_plans_axes_are_mirrored(rng, monkeypatch, axes, voices):
+    """A network that leans along its first axis is spread only by mirror images along that one."""
+    monkeypatch.setattr(module, "one_pass", sided)
+    net = untrained(replace(tiny_plan(), mirror_axes=axes).check())
+    found = predict(net, pet(rng, (16, 16, 2)))
+    assert found.voices == voices
+    assert (found.spread.max() > 0.1) == (axes in (None, (0,)))
 
 
 def test_one_window_is_the_network_itself(rng):

@@ -37,6 +37,7 @@ def import_net(
     Images are prepared here as elsewhere in this package: normalised as the plan says, but
     resampled linearly (nnU-Net takes cubic splines), in RAS, and not cropped to where they are not
     zero. Of nnU-Net's z-scores the mean and sd are those of each channel's own nonzero part.
+    Mirror images are those that nnU-Net's trainer allowed; none where the checkpoint names none.
     Raises InputError for what cannot be converted exactly, and as `read_checkpoint` and `save_net`
     do; nothing is written then.
     """
@@ -83,7 +84,8 @@ def _one(
     file, of = _content(given, beside, "plans", "plans", plans)
     _, data = _content(given, beside, "dataset", "dataset_json", dataset)
     name = configuration or beside.get("configuration") or "3d_fullres"
-    plan = nnunet.plan_of(file, of, data, str(name))
+    mirrored = given.beside.get("inference_allowed_mirroring_axes")
+    plan = nnunet.plan_of(file, of, data, str(name), mirrored)
     axes = nnunet.our_axes(file, of, plan.architecture.dims)
     trainer = given.beside.get("trainer_name")
     return Net(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,24 @@ def read_plans(file: Path) -> dict[str, Any]:
 
 
 def plan_of(
-    file: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: str
+    file: Path,
+    plans: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    configuration: str,
+    mirrored: Sequence[int] | None = None,
 ) -> Plan:
     """Our plan for one configuration of nnU-Net's plans and the dataset.json they were made for.
 
-    file: what sentences name. Raises InputError for plans of another version, an unknown
-    configuration, architecture, layer or normalisation, regions, and a cascade.
+    file: what sentences name. mirrored: a checkpoint's `inference_allowed_mirroring_axes`, of
+    nnU-Net's arrays; None for none, as nnU-Net takes it. Raises InputError for plans of another
+    version, an unknown configuration, architecture, layer or normalisation, regions, and a cascade.
     """
     try:
-        return _plan_of(file, plans, dataset, configuration).check()
+        plan = _plan_of(file, plans, dataset, configuration)
+        axes = our_axes(file, plans, plan.architecture.dims)
+        ours = tuple(sorted(axes.index(int(axis)) for axis in mirrored or ()))
+        every = ours == tuple(range(plan.architecture.dims))
+        return replace(plan, mirror_axes=None if every else ours).check()
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

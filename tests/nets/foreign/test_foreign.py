@@ -190,6 +190,44 @@ def test_a_whole_image_says_the_same_in_windows(tmp_path, rng):
     assert np.abs(1 / (1 + np.exp(-other)) - wanted).max() > 0.05
 
 
+@pytest.mark.parametrize("kept", ["written", "left out"])
+@pytest.mark.parametrize(
+    ("dims", "given", "ours"),
+    [(2, None, ()), (2, (0,), (1,)), (2, (1, 0), None), (3, (0,), (2,)), (3, (1, 2), (0, 1))],
+)
+def test_only_what_the_trainer_allowed_is_mirrored(tmp_path, dims, given, ours, kept):
+    """By nnU-Net's axes (z, y, x) on (i, j, k); where it says nothing, none, as nnU-Net has it."""
+    of = plans(dims)
+    file = saved(their_net(of), tmp_path / "c.pth", of, inference_allowed_mirroring_axes=given)
+    if kept == "left out":
+        content = torch.load(file, weights_only=False)
+        del content["inference_allowed_mirroring_axes"]
+        torch.save(content, file)
+    net = load_net(save_net(import_net([file]), tmp_path / "net"))
+    assert net.plan.mirror_axes == (ours if kept == "written" else ())
+
+
+def test_mirror_images_are_averaged_as_theirs_are(tmp_path, rng):
+    """One window of a plane, upside down along nnU-Net's first axis and not along the other."""
+    of = plans(2)
+    net = their_net(of)
+    file = saved(net, tmp_path / "c.pth", of, inference_allowed_mirroring_axes=(0,))
+    ours = import_net([file])
+    values = rng.normal(40, 60, (16, 24, 1))
+    found = predict(ours, Image.from_arrays(CT=values, spacing_mm=(1.5, 1.0, 5.0)))
+    assert found.voices == 2
+    x = ((np.clip(values, -150, 250) - 40) / 60).astype(np.float32)[None]
+
+    def mean(axis):
+        pair = theirs(net, x, (1, 0))[0], np.flip(theirs(net, np.flip(x, axis), (1, 0))[0], axis)
+        share = np.mean([np.asarray(jax.nn.softmax(v, axis=-1)) for v in pair], axis=0)
+        return share[0, :, :, None, 1:]
+
+    said = 1 / (1 + np.exp(-found.log_odds))
+    np.testing.assert_allclose(said, mean(2), atol=1e-3)
+    assert np.abs(said - mean(1)).max() > 1e-2  # negative control: along the other axis
+
+
 def test_the_plans_preprocessing_is_kept(tmp_path, rng):
     of = plans(3)
     net = import_net([saved(their_net(of), tmp_path / "c.pth", of)])
