@@ -17,7 +17,8 @@ from tests.dicom.made import FACTOR, SHAPE, SPACING, lesion, pydicom, save_serie
 ANGLE = np.radians(20.0)
 FRAMES = {
     "axial": (1, 0, 0, 0, 1, 0),
-    "feet first, prone": (-1, 0, 0, 0, 1, 0),
+    "feet first, supine": (-1, 0, 0, 0, 1, 0),
+    "feet first, prone": (1, 0, 0, 0, -1, 0),
     "sagittal": (0, 1, 0, 0, 0, -1),
     "coronal": (1, 0, 0, 0, 0, -1),
     "oblique": (np.cos(ANGLE), np.sin(ANGLE), 0, -np.sin(ANGLE), np.cos(ANGLE), 0),

@@ -104,6 +104,30 @@ def test_margins_are_regions_of_their_own(tmp_path, image):
         aj.write_rtstruct(tmp_path / "no.dcm", case, margins={"ptv": [stranger]})
 
 
+@pytest.mark.parametrize("grade", ["green", "amber", "red"])
+def test_the_median_has_the_colour_of_the_worst_grade_and_others_their_own(tmp_path, image, grade):
+    tolerances = {"green": 50.0, "amber": 1.5, "red": 0.01}
+    case = Case(
+        image,
+        tuple(aj.contour_of(one, tolerance_mm=tolerances[grade]) for one in stars(image)),
+    )
+    assert {one.grade.case for one in case} == {grade}
+    margins = {"ptv": [aj.coverage_margin(one) for one in case.posteriors]}
+    path = aj.write_rtstruct(tmp_path / "out.dcm", case, levels=(0.9,), margins=margins)
+    file = pydicom.dcmread(path)
+    names = {each.ROINumber: each.ROIName for each in file.StructureSetROISequence}
+    found = {
+        names[each.ReferencedROINumber]: tuple(each.ROIDisplayColor)
+        for each in file.ROIContourSequence
+    }
+    worst = {"green": (0, 158, 115), "amber": (230, 159, 0), "red": (213, 94, 0)}[grade]
+    assert found == {
+        "aistat_median": worst, "aistat_in95": (86, 180, 233), "aistat_out95": (0, 114, 178),
+        "aistat_p90": (204, 121, 167), "aistat_ptv": (240, 228, 66),
+        "aistat_ptv_in": (240, 228, 66),
+    }  # fmt: skip
+
+
 def test_contours_name_the_image_that_they_lie_on(tmp_path, image):
     path = aj.write_rtstruct(tmp_path / "out.dcm", case_of(image, stars(image)))
     heights = {}
