@@ -34,9 +34,11 @@ _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
-# Dask has a worker give freed memory of more than 64 kB back at once, which it is then handed anew
-# in cleared pages, 150,000 a case; these are what glibc comes to by itself where nothing is said.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+# One thread. And Dask has a worker give freed memory of more than 64 kB back at once, which it is
+# then handed anew in cleared pages; here it is kept as glibc does where nothing is said.
+_PROCESS = dict.fromkeys(_THREADS, "1") | {
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}  # fmt: skip
 _DASK = {
     # results are on disk and there is nothing to spill; a pause would never end
     "distributed.worker.memory.target": False,
@@ -44,7 +46,7 @@ _DASK = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREADS, "1") | _MALLOC,
+    "distributed.nanny.pre-spawn-environ": _PROCESS,
     "distributed.scheduler.worker-saturation": 1.0,  # so that a lost worker loses one case
     "distributed.scheduler.allowed-failures": 2,
     "distributed.comm.timeouts.connect": "30s",
@@ -216,7 +218,7 @@ def worker_environment() -> dict[str, str]:
     memory = {"TARGET": "False", "SPILL": "False", "PAUSE": "False", "TERMINATE": "0.95"}
     own = {"MPLBACKEND": "Agg", "PYTHONWARNINGS": "ignore"}
     own |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several may share one accelerator
-    own |= dict.fromkeys(_THREADS, "1") | _MALLOC
+    own |= _PROCESS
     own |= {f"DASK_DISTRIBUTED__WORKER__MEMORY__{name}": value for name, value in memory.items()}
     own |= {"DASK_LOGGING__DISTRIBUTED": "critical"}
     own |= {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}  # it looks 100 times a second

@@ -71,11 +71,11 @@ def laplace_one(
     steps. `smoothed` None means the same.
     """
     smoothed = data if smoothed is None else smoothed
-    compile_once(program, data, smoothed, key, draws)
+    compile_fit_once(program, data, smoothed, key, draws)
     return weighted_draws(program, data, find_transport(program, smoothed, near), key, draws)
 
 
-def compile_once(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
+def compile_fit_once(program: Program, data: Any, smoothed: Any, key: Array, draws: int) -> None:
     """`compile_fit` for the first of fits of a kind, which may then run in any thread."""
     given = program, data, smoothed, key, draws
     one_core.compile_once(lambda: compile_fit(*given), "laplace", program, data, draws)

@@ -25,7 +25,7 @@ from aistat_jax.inference.diagnostics import (
 )
 from aistat_jax.inference.evidence import log_mean
 from aistat_jax.inference.finish import finished
-from aistat_jax.inference.laplace import compile_once, laplace_one, proposal_constant
+from aistat_jax.inference.laplace import compile_fit_once, laplace_one, proposal_constant
 from aistat_jax.inference.log_density import log_density
 from aistat_jax.inference.mcmc import nuts_chains
 from aistat_jax.inference.one_core import TRACING
@@ -180,7 +180,7 @@ class SMC:
         with jax.enable_x64(True):
             data, key = jax.device_put(model.data), jax.random.key(seed)
             smoothed = data if data.differentiable else data.smoothed()
-            compile_once(model.program, data, smoothed, key, draws)
+            compile_fit_once(model.program, data, smoothed, key, draws)
             particles = max(each, MIN_PARTICLES)
             sizes = self.chains, particles
             found = smc_populations(model.program, data, smoothed, key, *sizes, model.near)
